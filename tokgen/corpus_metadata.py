@@ -1,0 +1,166 @@
+"""metadata.csv and metadata.jsonl of a folder of audio, LJSpeech's form too.
+
+Paths in metadata are only ever looked up among the files that the folder holds.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import posixpath
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# What a field is called in the corpora of the world, best first.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("id", "utterance_id", "utt_id", "segment_id", "uid"),
+    "text": (
+        "normalized_text",
+        "normalized",
+        "text",
+        "transcript",
+        "transcription",
+        "sentence",
+    ),
+    "speaker": ("speaker", "speaker_id", "speaker_name", "client_id"),
+    "split": ("split", "subset", "partition"),
+    "seconds": ("duration", "seconds"),
+}
+_FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "audio_filepath", "audio_path")
+
+
+def is_metadata(path: Path) -> bool:
+    return path.name.lower() in ("metadata.csv", "metadata.jsonl")
+
+
+def read_metadata(
+    metadata: Mapping[str, Path],
+    names: Sequence[str],
+    folder: Path,
+    reject: Callable[[str, str], None],
+) -> dict[int, dict[str, Any]]:
+    """What metadata says about files.
+
+    Args:
+        metadata: metadata files, by their path inside the corpus.
+        names: paths of the audio files inside the corpus.
+        folder: the corpus.
+        reject: gets the source and reason of each line that cannot be used.
+    Returns:
+        fields (id, text, speaker, split where given) by position in `names`.
+    """
+    index = _index(names)
+    described: dict[int, dict[str, Any]] = {}
+    for inside, path in metadata.items():
+        try:
+            for line, record in _records(path):
+                source = f"{inside} line {line}"
+                if isinstance(record, str):
+                    reject(source, record)
+                    continue
+                file = next((record[c] for c in (*_FILE_COLUMNS, "id") if record.get(c)), None)
+                if not isinstance(file, str):
+                    reject(source, f"names no file: needs a column {_FILE_COLUMNS[0]!r} or 'id'")
+                    continue
+                full = _resolve(file, posixpath.dirname(inside), folder)
+                if full is None:
+                    reject(
+                        f"{source}: {file}", "path leaves the corpus' folder; it is not followed"
+                    )
+                    continue
+                bare = posixpath.basename(full) if "/" not in file else full
+                key = index.get(full, index.get(bare))
+                if key is None:
+                    reject(f"{source}: {file}", "missing file (or several files of that name)")
+                elif key in described:
+                    reject(f"{source}: {file}", "duplicate: an earlier line describes this file")
+                else:
+                    described[key] = _fields(record)
+        except UnicodeDecodeError:
+            reject(inside, "metadata is not UTF-8; its further lines are left out")
+        except (OSError, csv.Error) as error:
+            reject(inside, f"metadata cannot be read ({error}); its further lines are left out")
+    return described
+
+
+def _index(names: Sequence[str]) -> dict[str, int]:
+    """Position by path, path without suffix, bare name and bare stem, where that is unique."""
+    forms: list[Callable[[str], str]] = [
+        lambda name: name,
+        lambda name: os.path.splitext(name)[0],
+        posixpath.basename,
+        lambda name: posixpath.basename(os.path.splitext(name)[0]),
+    ]
+    index: dict[str, int] = {}
+    for form in forms:
+        count = Counter(map(form, names))
+        for key, name in enumerate(names):
+            if count[form(name)] == 1:
+                index.setdefault(form(name), key)
+    return index
+
+
+def _resolve(file: str, folder_inside: str, folder: Path) -> str | None:
+    """Path inside the corpus; None where it leaves it."""
+    file = file.strip().replace("\\", "/")
+    if posixpath.isabs(file):
+        file, folder_inside = os.path.relpath(file, folder.resolve()), ""
+    full = posixpath.normpath(posixpath.join(folder_inside, file))
+    if full.split("/")[0] == "..":
+        return None
+    return unicodedata.normalize("NFC", full)
+
+
+def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key in ("id", "text", "speaker", "split"):
+        value = next((record[c] for c in COLUMNS[key] if record.get(c) not in (None, "")), None)
+        if value is not None:
+            fields[key] = str(value)
+    return fields
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Line number and its record, or what is wrong with it."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() == ".jsonl":
+            for line, text in enumerate(file, 1):
+                if text.strip():
+                    yield line, _json_record(text)
+            return
+        header = file.readline().rstrip("\r\n")
+        known = {*_FILE_COLUMNS, *COLUMNS["id"]}
+        for delimiter in ",|\t;":
+            columns = [c.strip().strip('"').lower() for c in header.split(delimiter)]
+            if known & set(columns):
+                reader = csv.reader(file, delimiter=delimiter)
+                for values in reader:
+                    if values:
+                        yield reader.line_num + 1, dict(zip(columns, values, strict=False))
+                return
+        if "|" not in header:
+            yield 1, f"no header with {_FILE_COLUMNS[0]!r} and no LJSpeech id|text|normalized line"
+            return
+        file.seek(0)
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                yield line, _ljspeech_record(text)
+
+
+def _json_record(text: str) -> dict[str, Any] | str:
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return f"not JSON ({error})"
+    return record if isinstance(record, dict) else "not a JSON object"
+
+
+def _ljspeech_record(text: str) -> dict[str, Any] | str:
+    values = text.rstrip("\r\n").split("|")
+    if not 2 <= len(values) <= 3:
+        return f"{len(values)} fields: LJSpeech lines are id|text|normalized"
+    return dict(zip(("id", "text", "normalized"), values, strict=False))

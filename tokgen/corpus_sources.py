@@ -1,0 +1,186 @@
+"""What a corpus is listed into, and the first source: folders of audio.
+
+A `list_*` function (here and in `corpus_tables`) files light entries in a `Catalogue` and
+returns the `AudioStore` that fetches the audio of one entry later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tokgen.audio import AUDIO_SUFFIXES, display_name, read_duration
+from tokgen.corpus_metadata import is_metadata, read_metadata
+
+_PAPERS = ("readme", "license", "licence", "copying", "copyright", "attribution", "changelog")
+SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation"} | dict.fromkeys(
+    ("val", "valid", "dev"), "validation"
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One utterance without its audio.
+
+    Attributes:
+        id: unique in its corpus; may hold slashes and any letter.
+        source: what people are shown: a path, or a file and row.
+        text: transcript, None where there is none.
+        speaker: None where unknown.
+        split: "train", "validation", "test", or the corpus' own name.
+        seconds: by the header or the corpus' own column; None where nobody says.
+        key: position in the corpus' store.
+    """
+
+    id: str
+    source: str
+    text: str | None
+    speaker: str | None
+    split: str
+    seconds: float | None
+    key: int = field(default=-1, repr=False)
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Something that is left out, and why."""
+
+    source: str
+    reason: str
+
+
+def assign_split(id: str) -> str:
+    """Split of an utterance whose corpus has none: 90/5/5 by SHA-256 of its id."""
+    part = int.from_bytes(hashlib.sha256(id.encode("utf-8", "replace")).digest()[:8], "big") % 100
+    return "train" if part < 90 else "validation" if part < 95 else "test"
+
+
+class Catalogue:
+    """Collects entries with unique ids, and what was left out."""
+
+    def __init__(self, *, require_text: bool = False) -> None:
+        self.entries: list[Entry] = []
+        self.rejections: list[Rejection] = []
+        self.require_text = require_text
+        self._sources: dict[str, str] = {}
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._sources
+
+    def reject(self, source: str, reason: str) -> None:
+        self.rejections.append(Rejection(source, reason))
+
+    def add(self, key: int, id: str, source: str, fields: Mapping[str, Any]) -> None:
+        """File an utterance; `fields` may hold text, speaker, split and seconds."""
+        if id in self._sources:
+            self.reject(source, f"duplicate id {id!r}: {self._sources[id]} has it already")
+            return
+        self._sources[id] = source
+        text = string(fields.get("text"))
+        if self.require_text and text is None:
+            self.reject(source, "missing transcript, and one is required")
+            return
+        split = string(fields.get("split"))
+        split = assign_split(id) if split is None else SPLIT_NAMES.get(split.lower(), split)
+        seconds = fields.get("seconds")
+        if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            seconds = None
+        speaker = string(fields.get("speaker"))
+        self.entries.append(Entry(id, source, text, speaker, split, seconds, key))
+
+
+def string(value: Any) -> str | None:
+    """None for nothing or blanks."""
+    return None if value is None else str(value).strip() or None
+
+
+class AudioStore(ABC):
+    """Fetches encoded audio by an entry's key. One thread at a time."""
+
+    @abstractmethod
+    def fetch(self, key: int) -> tuple[Path | bytes, str]:
+        """The file, or its bytes, and a name whose suffix tells the format.
+
+        Raises:
+            AudioError: it is not there.
+        """
+
+
+class FolderStore(AudioStore):
+    """Files by position in a list."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+
+    def fetch(self, key: int) -> tuple[Path | bytes, str]:
+        return self.files[key], display_name(self.files[key])
+
+
+def list_folder(folder: Path, catalogue: Catalogue) -> FolderStore:
+    """A folder of audio, searched deep; metadata.csv or metadata.jsonl add text and more.
+
+    Ids are paths inside the folder without suffix, unless metadata gives them. The top
+    folder's name is the split where it is one ("train/", "dev/" ...). Files that are neither
+    audio, metadata, paperwork (README, LICENSE ...) nor companions of an audio file by name
+    are reported.
+    """
+    files, others = _walk(folder)
+    names = [_inside(path, folder) for path in files]
+    described = read_metadata(
+        {_inside(path, folder): path for path in others if is_metadata(path)},
+        names,
+        folder,
+        catalogue.reject,
+    )
+    stems = {stem(name) for name in names}
+    for path in others:
+        companion = path.is_file() and stem(_inside(path, folder)) in stems
+        if not (companion or is_metadata(path) or path.stem.lower().startswith(_PAPERS)):
+            catalogue.reject(
+                display_name(path), f"not audio by its name ({path.suffix or 'no suffix'})"
+            )
+    bar = tqdm(files, desc=f"listing {display_name(folder.name)}", unit="file", delay=2)
+    for key, path in enumerate(bar):
+        source = display_name(path)
+        top = names[key].split("/")[0] if "/" in names[key] else ""
+        fields = {"split": SPLIT_NAMES.get(top.lower())} | described.get(key, {})
+        fields["seconds"] = read_duration(path)
+        catalogue.add(key, fields.get("id") or stem(names[key]), source, fields)
+    return FolderStore(files)
+
+
+def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Audio files and other files, in a stable order; hidden ones are left out."""
+    audio: list[Path] = []
+    others: list[Path] = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                path = Path(where, name)
+                (audio if path.suffix.lower() in AUDIO_SUFFIXES else others).append(path)
+    return audio, others
+
+
+def holds_audio(folder: Path) -> bool:
+    """Whether `list_folder` would find any file that is audio by its name."""
+    return bool(_walk(folder)[0])
+
+
+def _inside(path: Path, folder: Path) -> str:
+    """Path relative to the corpus, slashes, composed Unicode."""
+    name = display_name(path.relative_to(folder)).replace(os.sep, "/")
+    return unicodedata.normalize("NFC", name)
+
+
+def stem(name: str) -> str:
+    return os.path.splitext(name)[0]
