@@ -24,6 +24,8 @@ import soxr
 import torch
 from torch import Tensor
 
+from tokgen.interrupts import held_interrupts
+
 AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".webm"),
     *(".mka", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".wma", ".amr"),
@@ -79,7 +81,7 @@ def read_audio(
             to be in [-1, 1], or longer than max_seconds.
     """
     label = display_name(source) if name is None else name
-    with _open_stream(source, label) as stream:
+    with held_interrupts(), _open_stream(source, label) as stream:
         limit = math.inf if max_seconds is None else max_seconds * stream.sample_rate
         if stream.n_frames is not None and stream.n_frames > limit:
             seconds = stream.n_frames / stream.sample_rate

@@ -257,8 +257,8 @@ def _open_folder(path: Path, name: str, catalogue: Catalogue) -> AudioStore:
 
 
 def _open_hub(where: str, catalogue: Catalogue) -> AudioStore:
-    if not _HUB_ID.fullmatch(where) or where.startswith("."):
-        raise FileNotFoundError(f"no folder or file {where}")
+    if "/" not in where or not _HUB_ID.fullmatch(where) or where.startswith("."):
+        raise FileNotFoundError(f"no folder or file {where} (a hub dataset is named owner/name)")
     import datasets
     from huggingface_hub.constants import HF_HUB_CACHE
 

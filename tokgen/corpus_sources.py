@@ -85,6 +85,9 @@ class Catalogue:
             self.reject(source, f"duplicate id {id!r}: {self._sources[id]} has it already")
             return
         self._sources[id] = source
+        if not _is_text(id, *(v for v in fields.values() if isinstance(v, str))):
+            self.reject(source, "metadata that is not valid Unicode (a lone surrogate)")
+            return
         text = string(fields.get("text"))
         if self.require_text and text is None:
             self.reject(source, "missing transcript, and one is required")
@@ -96,6 +99,11 @@ class Catalogue:
             seconds = None
         speaker = string(fields.get("speaker"))
         self.entries.append(Entry(id, source, text, speaker, split, seconds, key))
+
+
+def _is_text(*strings: str) -> bool:
+    """Whether all can be written as UTF-8: JSON can smuggle half of a character pair in."""
+    return not any("\ud800" <= c <= "\udfff" for s in strings for c in s)
 
 
 def string(value: Any) -> str | None:

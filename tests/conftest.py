@@ -1,0 +1,107 @@
+"""A tiny deterministic codec and a tiny corpus, so that the whole pipeline runs in seconds."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tokgen.audio import write_audio
+from tokgen.stft_codec import StftCodec, StftCodecModel
+
+RATE = 16000
+
+torch.set_num_threads(1)  # tiny networks: more threads would only wait for each other
+
+
+def make_stft_codec(seed: int = 0, name: str = "tiny", **settings: int) -> StftCodec:
+    """A random StftCodec of some 30k parameters: 16 kHz, hop 320, 4 levels of 60 entries."""
+    small = {
+        "sample_rate": RATE,
+        "hop_length": 320,
+        "n_fft": 640,
+        "width": 16,
+        "encoder_depth": 1,
+        "decoder_depth": 1,
+        "expansion": 2,
+        "latent_dim": 16,
+        "n_codebooks": 4,
+        "codebook_size": 60,
+        "codebook_dim": 4,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = StftCodecModel(**{**small, **settings})
+    return StftCodec.from_model(model, name, licence="CC0-1.0")
+
+
+def save_codec(codec: StftCodec, folder: Path, summary: str = "for tests") -> Path:
+    """Save a codec as a zoo has it."""
+    codec.model.save_pretrained(folder)
+    (folder / "codec.toml").write_text(
+        'library = "tokgen"\nclass = "StftCodecModel"\n'
+        f'licence = "{codec.spec.licence}"\nsummary = "{summary}"\n'
+    )
+    return folder
+
+
+def make_tone(seconds: float, seed: int, sample_rate: int = RATE) -> Tensor:
+    """Something like a voice [1, N]: wavering harmonics in syllables, over a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    t = torch.arange(round(seconds * sample_rate)) / sample_rate
+    pitch = 100 + 80 * torch.rand(1, generator=generator)
+    phase = 2 * math.pi * (pitch * t + 1.5 * torch.sin(2 * math.pi * 3 * t))
+    weights = torch.rand(12, generator=generator) / torch.arange(1, 13)
+    voice = sum(w * torch.sin((k + 1) * phase) for k, w in enumerate(weights))
+    syllables = 0.55 + 0.45 * torch.sin(2 * math.pi * 4 * t + seed)
+    noise = 0.01 * torch.randn(len(t), generator=generator)
+    return (0.3 * voice * syllables / weights.sum() + noise)[None]
+
+
+@pytest.fixture(scope="session")
+def tiny_codec() -> StftCodec:
+    return make_stft_codec()
+
+
+@pytest.fixture(scope="session")
+def tiny_codec_folder(tiny_codec: StftCodec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny_codec` as a folder named "tiny" in a zoo of its own."""
+    return save_codec(tiny_codec, tmp_path_factory.mktemp("zoo") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def save_codec_to() -> Callable[..., Path]:
+    """`save_codec(codec, folder)` for tests."""
+    return save_codec
+
+
+CLIPS = [  # file name, seconds, speaker, split, text
+    ("a one.wav", 1.2, "ann", "train", "one two three"),
+    ("b.wav", 0.35, "ann", "train", "yes"),
+    ("c.wav", 2.1, "ben", "train", "the quick brown fox jumps"),
+    ("d.wav", 0.8, "ben", "validation", "hello there"),
+    ("é.wav", 1.61, "ann", "train", "agent 47, please hold"),
+    ("f.wav", 0.5, "ben", "train", "no"),
+    ("g.wav", 1.0, "ann", "test", "thank you"),
+    ("h.wav", 1.9, "ben", "test", "your call may be recorded"),
+    ("i.wav", 0.7, "ann", "validation", "goodbye now"),
+    ("j.wav", 1.33, "ben", "train", "please try again later"),
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of ten wav files, 11.5 s, with metadata.csv; leave it as it is."""
+    folder = tmp_path_factory.mktemp("corpora") / "tiny corpus"
+    for seed, (name, seconds, *_) in enumerate(CLIPS):
+        write_audio(folder / name, make_tone(seconds, seed), RATE)
+    with (folder / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["file_name", "text", "speaker", "split"])
+        table.writerows((name, text, who, split) for name, _, who, split, text in CLIPS)
+    return folder

@@ -1,0 +1,219 @@
+"""Each metric: identities, golden values, failures, and the backends by name."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from conftest import make_tone
+
+from tokgen.metrics.cer import Edits, Wav2Vec2Recogniser, edits, make_recogniser
+from tokgen.metrics.codebook import codebook_use, perplexity, token_match
+from tokgen.metrics.extras import require
+from tokgen.metrics.mos import SquimMos, make_mos
+from tokgen.metrics.pesq import pesq_wb
+from tokgen.metrics.si_sdr import si_sdr
+from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio, paired_difference
+from tokgen.metrics.text import normalise_text
+
+CLEAN = make_tone(2.0, 0)
+NOISE = torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("raw", "plain"),
+    [
+        ("Press 2, please.", "press two please"),
+        ("Don't  STOP — it’s 1,024!", "dont stop its one thousand and twenty four"),
+        ("Café [music] déjà-vu", "café music déjà vu"),
+        ("ﬁve", "five"),
+        ("", ""),
+        ("...", ""),
+    ],
+)
+def test_one_normaliser_for_both_sides(raw, plain):
+    assert normalise_text(raw).replace("-", " ") == plain
+
+
+def test_edits_of_equal_texts_are_none_and_are_capped():
+    assert edits("Press 2.", "press two") == Edits(0, 9)
+    assert edits("abcd", "abxd") == Edits(1, 4)
+    assert edits("to", "to " * 50) == Edits(2, 2)  # a looping recogniser
+    assert edits("hello", "") == Edits(5, 5)
+    with pytest.raises(ValueError, match="no letters"):
+        edits("...", "x")
+
+
+def test_pesq_ceiling_monotony_and_golden_value():
+    assert pesq_wb(CLEAN, CLEAN, 16000) == pytest.approx(4.644, abs=1e-3)
+    values = [pesq_wb(CLEAN, CLEAN + a * NOISE, 16000) for a in (0.001, 0.01, 0.1)]
+    assert values == sorted(values, reverse=True)
+    assert pesq_wb(CLEAN, 0.5 * CLEAN, 16000) == pytest.approx(4.644, abs=0.01)
+
+
+def test_pesq_at_another_rate_is_resampled():
+    from tokgen.audio import resample
+
+    clean, noisy = (resample(x, 16000, 48000) for x in (CLEAN, CLEAN + 0.01 * NOISE))
+    wanted = pesq_wb(CLEAN, CLEAN + 0.01 * NOISE, 16000)
+    assert pesq_wb(clean, noisy, 48000) == pytest.approx(wanted, abs=0.1)
+
+
+def test_what_pesq_cannot_score_is_nan_not_a_score():
+    assert math.isnan(pesq_wb(torch.zeros(1, 16000), torch.zeros(1, 16000), 16000))
+    assert math.isnan(pesq_wb(CLEAN[:, :100], CLEAN[:, :100], 16000))
+    with pytest.raises(ValueError, match="equal length"):
+        pesq_wb(CLEAN, CLEAN[:, :-1], 16000)
+
+
+def test_si_sdr_against_its_closed_form():
+    n = 16000
+    t = torch.arange(n) / n
+    signal, noise = torch.sin(2 * math.pi * 100 * t), torch.sin(2 * math.pi * 333 * t)
+    for ratio in (1.0, 0.1, 0.01):
+        wanted = -20 * math.log10(ratio)
+        assert si_sdr(signal, 3 * (signal + ratio * noise) + 0.2) == pytest.approx(wanted, abs=1e-3)
+    assert si_sdr(signal, 2 * signal) == math.inf
+    assert math.isnan(si_sdr(torch.zeros(10), torch.randn(10)))
+
+
+def test_codebook_use_from_one_entry_to_all():
+    uniform = torch.arange(64).repeat(4)[None]
+    assert codebook_use([uniform[:, :100], uniform[:, 100:]], 64).tolist() == pytest.approx([100.0])
+    assert codebook_use([torch.zeros(1, 9).long()], 64).item() == 0
+    assert perplexity([uniform], 64).item() == pytest.approx(64)
+    assert codebook_use([uniform % 8], 64).item() == pytest.approx(50)
+
+
+def test_token_match_counts_per_level():
+    a = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    b = torch.tensor([[1, 2, 0, 0], [5, 6, 7, 8]])
+    assert token_match(a, b).tolist() == [0.5, 1.0]
+    with pytest.raises(ValueError, match="trim to match"):
+        token_match(a, b[:, :3])
+
+
+def test_bootstrap_agrees_with_scipy_and_counts_failures():
+    values = np.random.default_rng(0).normal(3, 1, 60)
+    ours = bootstrap_mean([*values, math.nan, math.inf])
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=5000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    assert (ours.n, ours.n_failed) == (60, 2)
+    assert ours.mean == pytest.approx(values.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+
+
+def test_pooled_ratio_is_not_the_mean_of_ratios():
+    pooled = bootstrap_ratio([1, 0], [1, 99])
+    assert pooled.mean == pytest.approx(0.01)
+    assert bootstrap_ratio([math.nan, 2], [math.nan, 4]).n_failed == 1
+
+
+def test_intervals_of_one_or_no_clip_are_unknown():
+    one, none = bootstrap_mean([2.0]), bootstrap_mean([math.nan])
+    assert one.mean == 2.0 and math.isnan(one.low)
+    assert math.isnan(none.mean) and (none.n, none.n_failed) == (0, 1)
+
+
+def test_paired_difference_is_tighter_than_the_parts():
+    rng = np.random.default_rng(0)
+    base = rng.normal(0, 5, 50)
+    pair = paired_difference(base.tolist(), (base + 0.1 + rng.normal(0, 0.01, 50)).tolist())
+    assert pair.low > 0.09 and pair.high < 0.11
+    with pytest.raises(ValueError, match="3 and 2 values"):
+        paired_difference([1, 2, 3], [1, 2])
+
+
+def test_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'tokgen\[eval\]'"):
+        require("pesq")
+
+
+def test_unknown_backends_list_the_known():
+    with pytest.raises(ValueError, match="known are auto, wav2vec2, moonshine"):
+        make_recogniser("whisper")
+    with pytest.raises(ValueError, match="known are auto, squim, distillmos"):
+        make_mos("nisqa")
+    with pytest.raises(ValueError, match="non-matching reference"):
+        make_mos("squim")
+
+
+@pytest.fixture
+def wav2vec2_folder(tmp_path):
+    """A random wav2vec2 CTC model of a few thousand weights, saved as the hub has it."""
+    import json
+
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+        Wav2Vec2Processor,
+    )
+
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGH"]
+    (tmp_path / "vocab.json").write_text(json.dumps({c: i for i, c in enumerate(letters)}))
+    processor = Wav2Vec2Processor(
+        Wav2Vec2FeatureExtractor(), Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"))
+    )
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, conv_dim=(8, 8), conv_stride=(5, 4), conv_kernel=(10, 8),
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_wav2vec2_loads_from_a_folder(wav2vec2_folder):
+    recogniser = make_recogniser(f"wav2vec2:{wav2vec2_folder}")
+    assert isinstance(recogniser, Wav2Vec2Recogniser)
+    assert str(wav2vec2_folder) in recogniser.backend
+    text = recogniser.transcribe(CLEAN, 16000)
+    assert set(text) <= set("ABCDEFGH |<unk>") and text == recogniser.transcribe(CLEAN, 16000)
+
+
+def test_auto_falls_back_and_says_so(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("tokgen.metrics.cer.hub_model_in_reach", lambda name: False)
+    monkeypatch.setattr("tokgen.metrics.cer.WAV2VEC2", "nobody/nothing")
+    with pytest.warns(UserWarning, match="using moonshine"):
+        assert make_recogniser("auto").backend.startswith("moonshine")
+
+
+def test_squim_runs_on_its_real_network_with_random_weights(monkeypatch):
+    from tokgen.torchaudio_shim import import_torchaudio
+
+    torchaudio = import_torchaudio()
+    torch.manual_seed(0)
+    network = torchaudio.models.squim_subjective_base()
+    bundle = torchaudio.pipelines.SQUIM_SUBJECTIVE
+    monkeypatch.setattr(type(bundle), "get_model", lambda self: network)
+    predictor = make_mos("auto", make_tone(1.0, 9), 16000)
+    assert isinstance(predictor, SquimMos)
+    assert predictor.backend.startswith("squim (SQUIM_SUBJECTIVE, reference ")
+    assert math.isfinite(predictor.score(CLEAN, 16000))
+    assert math.isnan(predictor.score(torch.zeros(1, 16000), 16000))
+
+
+def test_mos_auto_falls_back_and_says_so(monkeypatch):
+    from tokgen.torchaudio_shim import import_torchaudio
+
+    def unreachable(self):
+        raise OSError("no route")
+
+    bundle = import_torchaudio().pipelines.SQUIM_SUBJECTIVE
+    monkeypatch.setattr(type(bundle), "get_model", unreachable)
+    with pytest.warns(UserWarning, match="using distillmos"):
+        predictor = make_mos("auto", CLEAN, 16000)
+    assert predictor.backend.startswith("distillmos")
+    with pytest.raises(OSError, match="no route"):
+        make_mos("squim", CLEAN, 16000)
+    quiet, noisy = (predictor.score(CLEAN + a * NOISE, 16000) for a in (0.0, 0.3))
+    assert 1 <= noisy < quiet <= 5

@@ -1,0 +1,167 @@
+"""Each recipe as a subprocess: a few steps, kills, resume, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[1]
+TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "1"]
+TINY_CODEC = {
+    "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
+    "latent_dim": 16, "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,
+}  # fmt: skip
+
+
+def launch(recipe: str, *flags: object) -> subprocess.Popen:
+    """Start a recipe on the CPU, one thread, without a hub."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    command = [sys.executable, str(ROOT / "recipes" / recipe), *map(str, flags)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def run(recipe: str, *flags: object, code: int = 0) -> str:
+    process = launch(recipe, *flags)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == code, out
+    return out
+
+
+def kill_when(process: subprocess.Popen, ready, number: int = signal.SIGKILL) -> str:
+    """Send a signal as soon as `ready()`; what the process printed."""
+    deadline = time.monotonic() + 200
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=200)
+    return out
+
+
+@pytest.fixture
+def vocode_flags(tiny_codec_folder, tiny_corpus, tmp_path):
+    def flags(name: str, **more: object) -> list[object]:
+        settings = {
+            "name": name, "runs": tmp_path, "codec": tiny_codec_folder, "corpus": tiny_corpus,
+            "steps": 12, "batch_size": 2, "crop_seconds": 0.5, "checkpoint_every": 3,
+            "log_every": 1, "validate_every": 6, "tracker": "none", "mixed_precision": "no",
+            "sampling.steps": "[2,1]", "asr": "moonshine", "mos": "distillmos", **more,
+        }  # fmt: skip
+        return [*(x for k, v in settings.items() for x in (f"--{k}", v)), *TINY_MODEL]
+
+    return flags
+
+
+def test_vocode_mfcc_survives_kills_with_the_same_result(vocode_flags, tmp_path):
+    run("vocode_mfcc.py", *vocode_flags("whole"))
+    whole = tmp_path / "whole"
+    checkpoints = tmp_path / "cut" / "checkpoints"
+
+    # Killed hard in training, then interrupted politely, then left to end.
+    process = launch("vocode_mfcc.py", *vocode_flags("cut"))
+    kill_when(process, lambda: (checkpoints / "step-3").is_dir())
+    assert process.returncode == -signal.SIGKILL
+    process = launch("vocode_mfcc.py", *vocode_flags("cut"))
+    out = kill_when(process, lambda: (checkpoints / "step-6").is_dir(), signal.SIGINT)
+    if process.returncode == 130:
+        assert re.search(r"interrupted at step \d+: checkpoint written; the same command", out)
+    out = run("vocode_mfcc.py", *vocode_flags("cut"))
+    assert "continuing at step" in out
+
+    cut = tmp_path / "cut"
+    lines = [(p / "history.jsonl").read_text().splitlines() for p in (whole, cut)]
+    losses = [[json.loads(x)["loss"] for x in y] for y in lines]
+    assert len(losses[0]) == 12 and losses[0] == pytest.approx(losses[1], rel=1e-6)
+    a, b = (load_file(p / "model" / "model.safetensors") for p in (whole, cut))
+    assert all(a[k].equal(b[k]) for k in a)
+    first, second = (json.loads((p / "metrics.json").read_text())["rows"] for p in (whole, cut))
+    assert first == second
+
+    rows = ("original", "resynthesis", "generated", "unconditional")
+    assert set(first) == set(rows)
+    for row in rows:
+        for metric in ("cer", "mos", "pesq"):
+            keys = {"mean", "low", "high", "n", "n_failed", "backend"}
+            assert set(first[row][metric]) == keys
+    for name in ("curves.png", "spectrograms.png", "settings.json", "clips.json"):
+        assert (whole / name).stat().st_size > 100
+    assert len(list((whole / "samples").glob("000.*.wav"))) == 4
+    settings = json.loads((whole / "settings.json").read_text())
+    assert settings["codec"]["weight_hash"] and settings["versions"]["torch"]
+
+
+def test_vocode_mfcc_refuses_other_settings_under_one_name(vocode_flags, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "settings.json").write_text('{"settings": {"steps": 99}}')
+    out = run("vocode_mfcc.py", *vocode_flags("x"), code=1)
+    assert "holds a run with" in out and "Traceback" not in out
+
+
+def codec_flags(name: str, tmp_path: Path, corpus: Path) -> list[object]:
+    config = {
+        "name": name, "runs": str(tmp_path), "corpora": [str(corpus)], "model": TINY_CODEC,
+        "discriminator": {"periods": [2], "period_channels": [4, 4], "windows": [256],
+                          "channels": 2},
+        "steps": 10, "continuous_steps": 3, "decoder_steps": 2, "adversarial_start": 6,
+        "adversarial_warmup": 1, "batch_size": 2, "seconds": 0.5, "validate_every": 5,
+        "checkpoint_every": 2, "validation_min_seconds": 0.0, "quantizer_init_seconds": 8,
+        "tracker": "none", "mixed_precision": "no", "warmup": 2, "adversarial_seconds": 0.25,
+    }  # fmt: skip
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return ["--config", path]
+
+
+def test_train_codec_runs_all_phases_and_resumes_exactly(tiny_corpus, tmp_path):
+    run("train_codec.py", *codec_flags("whole", tmp_path, tiny_corpus))
+    process = launch("train_codec.py", *codec_flags("cut", tmp_path, tiny_corpus))
+    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
+    out = run("train_codec.py", *codec_flags("cut", tmp_path, tiny_corpus))
+    assert "continuing at step" in out or process.returncode == 0
+    a, b = (load_file(tmp_path / n / "codec/model.safetensors") for n in ("whole", "cut"))
+    assert all(a[k].equal(b[k]) for k in a)
+    metrics = json.loads((tmp_path / "whole/metrics.json").read_text())
+    assert [h["step"] for h in metrics["history"]] == [5, 10]
+    assert len(metrics["final"]["codebook_use"]) == 2
+    assert (tmp_path / "whole/discriminator/model.safetensors").is_file()
+
+    from tokgen.zoo import load_codec
+
+    assert load_codec(tmp_path / "whole/codec").spec.n_codebooks == 2
+
+
+def test_train_codec_stops_when_the_quantizer_diverges(tiny_corpus, tmp_path):
+    flags = codec_flags("bad", tmp_path, tiny_corpus)
+    out = run("train_codec.py", *flags, "--max_codebook_loss", "1e-9", code=1)
+    assert "codebook loss" in out and "over the limit of 1e-09" in out and "Traceback" not in out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
+def test_configs_parse_and_their_codecs_add_up(path):
+    from importlib import import_module
+
+    from tokgen.runs import parse_settings
+
+    sys.path.insert(0, str(ROOT / "recipes"))
+    recipe = import_module(path.name.split(".")[0])
+    settings = parse_settings(recipe.Settings, path, [])
+    if hasattr(settings, "architecture") and settings.architecture == "dac":
+        strides = settings.model["downsampling_ratios"]
+        assert not any(s % 2 for s in strides)
+        assert strides == settings.model["upsampling_ratios"][::-1]

@@ -1,0 +1,88 @@
+"""Run folders: settings from YAML and flags, checkpoints that survive kills, claims."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from tokgen.runs import (
+    Checkpoints,
+    append_history,
+    claim_run,
+    parse_settings,
+    read_history,
+    save_settings,
+    step_seed,
+)
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: int = 2
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    steps: int = 10
+    extra: dict = field(default_factory=dict)
+    rates: tuple[int, ...] = (1, 2)
+
+
+def test_later_settings_win(tmp_path):
+    default, config = tmp_path / "default.yaml", tmp_path / "other.yaml"
+    default.write_text("steps: 20\ninner: {depth: 3}\nextra: {a: 1}\n")
+    config.write_text("steps: 30\n")
+    assert parse_settings(Outer, default, []) == Outer(Inner(3), 20, {"a": 1})
+    argv = ["--config", str(config), "--inner.depth", "6", "--rates", "[4]"]
+    assert parse_settings(Outer, default, argv) == Outer(Inner(6), 30, {"a": 1}, (4,))
+
+
+def test_unknown_setting_is_refused(tmp_path, capsys):
+    default = tmp_path / "default.yaml"
+    default.write_text("steps: 20\n")
+    with pytest.raises(SystemExit):
+        parse_settings(Outer, default, ["--stepz", "3"])
+    assert "stepz" in capsys.readouterr().err
+
+
+def test_claim_refuses_other_settings_but_free_ones(tmp_path):
+    claim_run(tmp_path, Outer())
+    save_settings(tmp_path, Outer(), codec="x")
+    claim_run(tmp_path, Outer())
+    claim_run(tmp_path, Outer(steps=11), free=("steps",))
+    with pytest.raises(SystemExit, match="steps = 10, not 11"):
+        claim_run(tmp_path, Outer(steps=11))
+
+
+def test_history_drops_the_line_that_a_kill_cut(tmp_path):
+    path = tmp_path / "history.jsonl"
+    append = append_history(path, [{"step": 1, "loss": 2.0}])
+    append({"step": 2, "loss": 1.5})
+    path.write_text(path.read_text() + '{"step": 3, "lo')
+    assert read_history(path) == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}]
+
+
+def test_step_seeds_differ_and_repeat():
+    seeds = {step_seed(0, step, part) for step in range(50) for part in range(4)}
+    assert len(seeds) == 200
+    assert step_seed(3, 4) == step_seed(3, 4)
+    torch.Generator().manual_seed(step_seed(3, 4))
+
+
+def test_checkpoints_keep_the_newest_and_survive_a_half_written_one(tmp_path):
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(torch.nn.Linear(2, 2))
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.resume(accelerator) == (0, {})
+    for step in (1, 2, 3):
+        torch.nn.init.constant_(model.weight, float(step))
+        checkpoints.save(accelerator, step, {"seen": step})
+    (tmp_path / "partial-4").mkdir()
+    (tmp_path / "partial-4" / "model.safetensors").write_text("half")
+    assert checkpoints.steps() == [2, 3]
+    torch.nn.init.zeros_(model.weight)
+    assert checkpoints.resume(accelerator) == (3, {"seen": 3})
+    assert model.weight.eq(3).all()

@@ -1,0 +1,388 @@
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLIPS, RATE, make_stft_codec, make_tone
+from filelock import FileLock
+
+import tokgen.tokenizing
+from tokgen.audio import write_audio
+from tokgen.corpus import open_corpus
+from tokgen.mfcc import Mfcc, MfccSettings
+from tokgen.stft_codec import StftCodec
+from tokgen.token_dataset import check_codec, load_tokens, provenance_of
+from tokgen.tokenizing import TokenizeReport, split_name, tokenize_corpus
+
+N_BAD = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny corpus with bad files among the good."""
+    folder = tmp_path_factory.mktemp("mixed") / "mixed"
+    shutil.copytree(tiny_corpus, folder)
+    (folder / "aa empty.wav").touch()
+    (folder / "cc.wav").write_text("not audio")
+    write_audio(folder / "zz silent.wav", torch.zeros(1, RATE), RATE)
+    return folder
+
+
+def run(folder: Path, codec: StftCodec, out: Path, **settings) -> TokenizeReport:
+    settings = {"shard_rows": 3, "batch_seconds": 3.0, "progress": False, **settings}
+    return tokenize_corpus(open_corpus(folder), codec, out, **settings)
+
+
+@pytest.fixture(scope="module")
+def tokens(folder: Path, tiny_codec: StftCodec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "tokens"
+    run(folder, tiny_codec, out)
+    return out
+
+
+def content(out: Path) -> dict:
+    """All that must not differ between two runs."""
+    found = load_tokens(out)
+    rows = {
+        split: [{k: np.asarray(v).tolist() for k, v in row.items()} for row in data]
+        for split, data in found.splits.items()
+    }
+    return {
+        "rows": rows,
+        "provenance": found.provenance,
+        "features": {split: str(data.features) for split, data in found.splits.items()},
+        "rejections": (out / "rejections.jsonl").read_text(),
+        "files": sorted(str(p.relative_to(out)) for p in out.rglob("*")),
+        "beside": sorted(p.name for p in out.parent.iterdir() if out.name in p.name),
+    }
+
+
+# -- what is written -----------------------------------------------------------
+
+
+def test_rows_hold_what_the_codec_gives(folder: Path, tokens: Path, tiny_codec: StftCodec) -> None:
+    corpus = open_corpus(folder)
+    mfcc = Mfcc(MfccSettings.for_codec(tiny_codec.spec))
+    splits = load_tokens(tokens).splits.with_format("numpy")
+    seen = {split: iter(data) for split, data in splits.items()}
+    n = 0
+    for utterance in corpus.utterances(RATE, rejected=[]):
+        row = next(seen[utterance.split])
+        assert row["id"] == utterance.id  # the corpus' order
+        assert (row["text"], row["speaker"]) == (utterance.text, utterance.speaker)
+        assert row["n_samples"] == utterance.waveform.shape[-1]
+        codes = tiny_codec.encode(utterance.waveform[None])[0]
+        assert np.array_equal(row["codes"], codes.T.numpy())
+        frames = mfcc(utterance.waveform[None])[0].T.numpy().astype(np.float16)
+        assert np.array_equal(row["mfcc"], frames)
+        assert row["mfcc"].shape == (len(row["codes"]), 30)
+        n += 1
+    assert n == len(CLIPS)
+    assert all(next(rest, None) is None for rest in seen.values())
+
+
+def test_columns_have_the_types_of_the_design(tokens: Path) -> None:
+    features = load_tokens(tokens).splits["train"].features.arrow_schema
+    assert [str(field.type) for field in features] == [
+        "string",
+        "list<item: fixed_size_list<item: uint16>[4]>",
+        "int64",
+        "string",
+        "string",
+        "list<item: fixed_size_list<item: halffloat>[30]>",
+    ]
+    assert features.names == ["id", "codes", "n_samples", "text", "speaker", "mfcc"]
+
+
+def test_provenance_travels_with_every_split(tokens: Path, tiny_codec: StftCodec) -> None:
+    found = load_tokens(tokens)
+    assert set(found.splits) == {"train", "validation", "test"}
+    provenance = found.provenance
+    assert provenance.spec == tiny_codec.spec
+    assert (provenance.sample_rate, provenance.hop_length) == (16000, 320)
+    assert (provenance.n_codebooks, provenance.codebook_size) == (4, 60)
+    assert provenance.mfcc is not None and provenance.mfcc["n_mfcc"] == 30
+    assert provenance.corpus == "mixed"
+    assert len(provenance.corpus_fingerprint) == 64
+    assert json.loads((tokens / "provenance.json").read_text()) == provenance.as_dict()
+    for split in found.splits.values():
+        assert provenance_of(split.select([0])) == provenance
+    check_codec(provenance, tiny_codec.spec)
+    other = make_stft_codec(5, name="other").spec
+    with pytest.raises(ValueError, match=r"by codec 'tiny' .* not by 'other'"):
+        check_codec(provenance, other)
+
+
+def test_bad_files_are_reported_and_counted(
+    folder: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    report = run(folder, tiny_codec, tmp_path / "t")
+    assert (report.n_rows, report.n_rejected) == (len(CLIPS), N_BAD)
+    assert report.resumed_rows == 0
+    assert report.audio_seconds == pytest.approx(sum(seconds for _, seconds, *_ in CLIPS))
+    reasons = {Path(r.source).name: r.reason for r in report.rejections}
+    assert set(reasons) == {"aa empty.wav", "cc.wav", "zz silent.wav"}
+    assert "empty" in reasons["aa empty.wav"] and "silence" in reasons["zz silent.wav"]
+    lines = (tmp_path / "t" / "rejections.jsonl").read_text().splitlines()
+    assert {Path(json.loads(line)["source"]).name for line in lines} == set(reasons)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_seconds": 0.01},
+        {"batch_seconds": 1000.0, "shard_rows": 256},
+        {"shard_rows": 1, "batch_seconds": 2.2},
+    ],
+)
+def test_batches_and_shards_change_nothing(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, settings: dict
+) -> None:
+    run(folder, tiny_codec, tmp_path / "tokens", **settings)
+    assert content(tmp_path / "tokens") == content(tokens)
+
+
+def test_shards_and_windows_end_by_audio_too(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(tokgen.tokenizing, "SHARD_SECONDS", 4.0)
+    monkeypatch.setattr(tokgen.tokenizing, "WINDOW_BATCHES", 1)
+    run(folder, tiny_codec, tmp_path / "tokens", shard_rows=1000, batch_seconds=1.5)
+    assert content(tmp_path / "tokens") == content(tokens)
+
+
+def test_fewer_levels_and_no_mfcc(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    run(folder, tiny_codec, tmp_path / "t", n_codebooks=2, mfcc=False)
+    found = load_tokens(tmp_path / "t")
+    assert "mfcc" not in found.splits["test"].column_names
+    assert found.provenance.mfcc is None and found.provenance.n_codebooks == 2
+    whole = load_tokens(tokens).splits["test"][0]["codes"]
+    assert found.splits["test"][0]["codes"] == [frame[:2] for frame in whole]
+
+
+def test_the_bar_shows_hours_and_real_time_factor(
+    folder: Path, tiny_codec: StftCodec, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run(folder, tiny_codec, tmp_path / "t", progress=True)
+    bar = capsys.readouterr().err
+    assert "tokenizing mixed" in bar
+    assert "13/13" in bar.replace(" ", "") or "12/12" in bar.replace(" ", "")
+    assert "0.00 h of audio, RTF 0." in bar
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train", "train"),
+        ("dev-clean", "dev_clean"),
+        ("../../x", "_x"),
+        (None, "train"),
+        ("é", "é"),
+    ],
+)
+def test_a_split_is_not_a_path(name: str | None, expected: str) -> None:
+    assert split_name(name) == expected
+
+
+def test_a_hostile_split_stays_inside(tiny_codec: StftCodec, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_audio(corpus / "a.wav", make_tone(0.3, 0), RATE)
+    (corpus / "metadata.csv").write_text("file_name,text,split\na.wav,x,../../../../evil\n")
+    run(corpus, tiny_codec, tmp_path / "out" / "t")
+    assert [str(split) for split in load_tokens(tmp_path / "out" / "t").splits] == ["_evil"]
+    assert not list(tmp_path.rglob("evil"))
+
+
+# -- what is refused -----------------------------------------------------------
+
+
+def test_settings_out_of_range(folder: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"n_codebooks = 5: tiny has levels 1..4"):
+        run(folder, tiny_codec, tmp_path / "t", n_codebooks=5)
+    with pytest.raises(ValueError, match=r"batch_seconds = 0"):
+        run(folder, tiny_codec, tmp_path / "t", batch_seconds=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_without_usable_audio(tiny_codec: StftCodec, tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a.wav").touch()
+    with pytest.raises(ValueError, match=r"no usable audio: 1 rejected \(.*a.wav: .*empty"):
+        run(tmp_path / "c", tiny_codec, tmp_path / "t")
+
+
+def test_a_folder_that_holds_something_else(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ValueError, match="not a token dataset: choose another folder"):
+            run(folder, tiny_codec, out)
+    with pytest.raises(ValueError, match="holds tokens of codec 'tiny' and corpus 'mixed'"):
+        run(folder, make_stft_codec(5), tokens)
+    with pytest.raises(ValueError, match="other weights, audio or settings"):
+        run(folder, tiny_codec, tokens, n_codebooks=1)
+
+
+def test_what_is_not_a_token_dataset(tokens: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no token dataset"):
+        load_tokens(tmp_path / "none")
+    with pytest.raises(ValueError, match="not a token dataset"):
+        load_tokens(tmp_path)
+    with pytest.raises(ValueError, match="not a token dataset"):
+        load_tokens(tokens / "train")
+    split = load_tokens(tokens).splits["train"]
+    split.info.description = "speech"
+    with pytest.raises(ValueError, match="no readable provenance"):
+        provenance_of(split)
+
+
+def test_two_processes_do_not_share_work(
+    folder: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    (tmp_path / ".t.partial").mkdir()
+    with (
+        FileLock(tmp_path / ".t.partial" / "lock"),
+        pytest.raises(ValueError, match="another process is tokenizing"),
+    ):
+        run(folder, tiny_codec, tmp_path / "t")
+
+
+# -- going on after an end -----------------------------------------------------
+
+
+class Counting(StftCodec):
+    """Counts clips, and is interrupted after some."""
+
+    def __init__(self, codec: StftCodec, stop_after: int | None = None) -> None:
+        super().__init__(codec.model, codec.spec)
+        self.n, self.stop_after = 0, stop_after
+
+    def encode_batch(self, waveforms):
+        if self.stop_after is not None and self.n >= self.stop_after:
+            raise KeyboardInterrupt
+        self.n += len(waveforms)
+        return super().encode_batch(waveforms)
+
+
+def test_a_finished_dataset_is_left_alone(
+    folder: Path, tokens: Path, tiny_codec: StftCodec
+) -> None:
+    codec = Counting(tiny_codec)
+    before = content(tokens)
+    (tokens.parent / ".tokens.partial").mkdir()  # as a kill just before the end leaves it
+    report = run(folder, codec, tokens)
+    assert codec.n == 0
+    assert report.resumed_rows == report.n_rows == len(CLIPS)
+    assert report.n_rejected == N_BAD
+    assert report.audio_seconds == pytest.approx(sum(seconds for _, seconds, *_ in CLIPS))
+    assert content(tokens) == before
+
+
+def test_an_interrupted_run_goes_on(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, Counting(tiny_codec, stop_after=6), out)
+    codec = Counting(tiny_codec)
+    report = run(folder, codec, out)
+    assert 0 < report.resumed_rows < len(CLIPS)
+    assert codec.n == len(CLIPS) - report.resumed_rows
+    assert report.n_rows == len(CLIPS) and report.n_rejected == N_BAD
+    assert content(out) == content(tokens)
+
+
+def test_a_damaged_shard_is_made_again(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, Counting(tiny_codec, stop_after=8), out)
+    shards = sorted((tmp_path / ".tokens.partial").glob("shard-*"))
+    assert len(shards) > 1
+    shards[1].write_bytes(shards[1].read_bytes()[:100])
+    run(folder, tiny_codec, out)
+    assert content(out) == content(tokens)
+
+
+def test_unfinished_work_of_another_codec_is_not_used(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, Counting(make_stft_codec(9), stop_after=6), out)
+    with pytest.warns(UserWarning, match="starting anew"):
+        report = run(folder, tiny_codec, out)
+    assert report.resumed_rows == 0
+    assert content(out) == content(tokens)
+
+
+def _run_and_die(folder: Path, out: Path, kill_at: int, events) -> None:
+    """In a process of its own: SIGKILL at the n-th open, rename or removal of the run's files."""
+
+    def audit(event: str, args: tuple) -> None:
+        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir") and out.name in str(
+            args[0]
+        ):
+            events.value += 1
+            if events.value == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    codec = make_stft_codec()
+    sys.addaudithook(audit)
+    run(folder, codec, out)
+
+
+@pytest.fixture(scope="module")
+def process():
+    """Starts `_run_and_die`; gives the exit code and how many events there were."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "datasets", "tokgen.tokenizing", "tokgen.stft_codec"])
+
+    def start(folder: Path, out: Path, kill_at: int) -> tuple[int | None, int]:
+        events = context.Value("i", 0)
+        child = context.Process(target=_run_and_die, args=(folder, out, kill_at, events))
+        child.start()
+        child.join(60)
+        return child.exitcode, events.value
+
+    return start
+
+
+def test_killed_again_and_again(folder: Path, tokens: Path, tmp_path: Path, process) -> None:
+    out = tmp_path / "tokens"
+    kills = 0
+    for kill_at in itertools.count(8, 4):
+        code, _ = process(folder, out, kill_at)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+    assert kills >= 5
+    assert content(out) == content(tokens)
+
+
+def test_killed_at_any_instant(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, process
+) -> None:
+    expected = content(tokens)
+    code, n_events = process(folder, tmp_path / "whole" / "tokens", 0)
+    assert code == 0
+    for kill_at in range(1, n_events + 1, 1 + n_events // 12):
+        out = tmp_path / str(kill_at) / "tokens"
+        assert process(folder, out, kill_at)[0] == -signal.SIGKILL
+        run(folder, tiny_codec, out)
+        assert content(out) == expected

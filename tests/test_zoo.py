@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_stft_codec, make_tone
+from transformers import DacConfig, DacModel
+
+import tokgen.zoo
+from tokgen.codec import Codec
+from tokgen.wrappers.dac import DacCodec
+from tokgen.zoo import find_in_zoo, list_codecs, load_codec, read_card
+
+
+@pytest.fixture(autouse=True)
+def zoo(tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """$TOKGEN_ZOO with "tiny" in it."""
+    monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
+    return tiny_codec_folder.parent
+
+
+@pytest.fixture
+def dac_folder(tmp_path: Path) -> Path:
+    config = DacConfig(
+        encoder_hidden_size=4,
+        decoder_hidden_size=16,
+        downsampling_ratios=[2, 4],
+        n_codebooks=2,
+        codebook_size=16,
+    )
+    DacModel(config).save_pretrained(tmp_path / "little-dac")
+    return tmp_path / "little-dac"
+
+
+def test_a_zoo_codec_is_listed_and_loaded(tiny_codec: Codec, zoo: Path) -> None:
+    card = next(card for card in list_codecs() if card.name == "tiny")
+    assert card.folder == zoo / "tiny"
+    assert card.summary == "for tests"
+    assert card.class_name == "StftCodecModel"
+    codec = load_codec("tiny")
+    assert codec.spec == tiny_codec.spec
+    assert card.spec.as_dict() == {**codec.spec.as_dict(), "weight_hash": ""}
+    waveform = make_tone(1.0, 0)[None]
+    assert torch.equal(codec.encode(waveform), tiny_codec.encode(waveform))
+
+
+def test_a_folder_is_loaded(tmp_path: Path, save_codec_to: Callable[..., Path]) -> None:
+    other = make_stft_codec(seed=3)
+    folder = save_codec_to(other, tmp_path / "mine")
+    for where in (folder, str(folder)):
+        codec = load_codec(where)
+        assert codec.spec.name == "mine"
+        assert codec.spec.weight_hash == other.spec.weight_hash
+        assert codec.spec.licence == "CC0-1.0"
+
+
+def test_without_codec_toml_config_json_decides(tmp_path: Path, dac_folder: Path) -> None:
+    make_stft_codec().model.save_pretrained(tmp_path / "plain")
+    assert load_codec(tmp_path / "plain").spec.library == "tokgen"
+    codec = load_codec(dac_folder)
+    assert isinstance(codec, DacCodec)
+    assert codec.spec.library == "transformers"
+    assert codec.spec.hop_length == 8
+    card = read_card(dac_folder)
+    assert card.spec.as_dict() == {**codec.spec.as_dict(), "weight_hash": ""}
+
+
+def test_codec_toml_of_a_transformers_codec(dac_folder: Path) -> None:
+    (dac_folder / "codec.toml").write_text(
+        'library = "transformers"\nclass = "DacModel"\nlicence = "MIT"\nsummary = "s"\n'
+    )
+    assert load_codec(dac_folder).spec.licence == "MIT"
+
+
+def test_an_unknown_name_lists_those_known() -> None:
+    with pytest.raises(FileNotFoundError, match=r"no codec 'tinny'; known: .*\btiny\b"):
+        load_codec("tinny")
+
+
+def test_a_hub_id_out_of_reach_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"'nobody/nothing'.*known: .*tiny"):
+        load_codec("nobody/nothing")
+
+
+def test_a_hub_codec_carries_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_codec_to: Callable[..., Path]
+) -> None:
+    snapshot = save_codec_to(make_stft_codec(), tmp_path / "models--a--b" / "snapshots" / "c0ffee")
+    asked = []
+
+    def download(name: str, revision: str | None = None) -> Path:
+        asked.append((name, revision))
+        return snapshot
+
+    monkeypatch.setattr(tokgen.zoo, "resolve_folder", download)
+    spec = load_codec("a/b", revision="main").spec
+    assert asked == [("a/b", "main")]
+    assert (spec.name, spec.revision) == ("a/b", "c0ffee")
+
+
+def test_revision_of_a_folder_is_refused() -> None:
+    with pytest.raises(ValueError, match="only hub ids have any"):
+        load_codec("tiny", revision="main")
+
+
+@pytest.mark.parametrize("name", ["../zoo/tiny", "/etc", ".", "..", "", "tiny/", "a\0b", "~"])
+def test_paths_are_not_names_in_the_zoo(name: str) -> None:
+    assert find_in_zoo(name) is None
+
+
+@pytest.mark.parametrize("name", ["", "..x", "a b", "no/such/folder", "../../x"])
+def test_odd_names_are_unknown(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    with pytest.raises(FileNotFoundError):
+        load_codec(name)
+
+
+def test_the_first_zoo_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_codec_to: Callable[..., Path]
+) -> None:
+    """$TOKGEN_ZOO, then the checkout's codecs/, then the wheel's copy, then the folder."""
+    places = [tmp_path / "env", tmp_path / "codecs", tmp_path / "tokgen" / "_codecs"]
+    for seed, place in enumerate(places):
+        save_codec_to(make_stft_codec(seed), place / "one")
+    save_codec_to(make_stft_codec(7), tmp_path / "here" / "one")
+    monkeypatch.setenv("TOKGEN_ZOO", str(places[0]))
+    monkeypatch.setattr("tokgen.__file__", str(tmp_path / "tokgen" / "__init__.py"))
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "pyproject.toml").touch()
+    for seed in (0, 1, 2, 7):
+        assert load_codec("one").spec.weight_hash == make_stft_codec(seed).spec.weight_hash
+        if seed == 0:
+            monkeypatch.delenv("TOKGEN_ZOO")
+        elif seed == 1:
+            (tmp_path / "pyproject.toml").unlink()  # no checkout: codecs/ is anyone's
+        elif seed == 2:
+            (places[2] / "one" / "config.json").unlink()
+
+
+def test_a_broken_folder_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_codec_to: Callable[..., Path]
+) -> None:
+    save_codec_to(make_stft_codec(), tmp_path / "good")
+    bad = save_codec_to(make_stft_codec(), tmp_path / "bad")
+    (bad / "codec.toml").write_text('library = "tokgen"\n')
+    (tmp_path / "unfinished").mkdir()
+    monkeypatch.setenv("TOKGEN_ZOO", str(tmp_path))
+    with pytest.warns(UserWarning, match=r"codec.toml: class = None: give a string"):
+        names = [card.name for card in list_codecs()]
+    assert "good" in names
+    assert "bad" not in names and "unfinished" not in names
+
+
+def test_damaged_folders_say_what_is_wrong(
+    tmp_path: Path, save_codec_to: Callable[..., Path]
+) -> None:
+    folder = save_codec_to(make_stft_codec(), tmp_path / "x")
+    toml = (folder / "codec.toml").read_text()
+    (folder / "codec.toml").write_text(toml.replace("StftCodecModel", "os.system"))
+    with pytest.raises(ValueError, match=r"holds tokgen's os.system, which tokgen cannot run"):
+        load_codec(folder)
+    (folder / "codec.toml").write_text("library = ")
+    with pytest.raises(ValueError, match=r"codec.toml cannot be read"):
+        load_codec(folder)
+    (folder / "codec.toml").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "bert"}))
+    with pytest.raises(ValueError, match=r"holds 'bert', which tokgen cannot run"):
+        load_codec(folder)
+    del config["hop_length"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="hop_length"):
+        read_card(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json cannot be read"):
+        load_codec(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no config.json"):
+        load_codec(folder)
+
+
+def test_the_embedded_zoo_is_well_formed() -> None:
+    """codecs/ of this checkout, whatever it holds."""
+    root = Path(__file__).parents[1] / "codecs"
+    for folder in sorted(p.parent for p in root.glob("*/config.json")):
+        card = read_card(folder)
+        assert card.summary and card.spec.licence
+        assert (folder / "README.md").is_file()
+        assert load_codec(folder).spec.weight_hash

@@ -1,0 +1,232 @@
+"""The `tokgen` command: every verb a call into the library."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import tokgen
+
+if TYPE_CHECKING:
+    from tokgen.corpus import Rejection
+
+SHOWN_REJECTIONS = 10
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when done, 2 after an error, 130 after Ctrl-C."""
+    again = ""
+    try:
+        args = _parser().parse_args(argv)
+        again = args.again
+        args.verb(args)
+    except KeyboardInterrupt:
+        print(f"interrupted{again}", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tokgen", description="Generative modelling on neural-codec tokens.")
+    parser.add_argument("--version", action="version", version=f"tokgen {tokgen.__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    codec_help = "name in the zoo (see `tokgen codecs`), a folder, or a hub id"
+
+    verb = verbs.add_parser("codecs", help="list the codecs of the zoo")
+    verb.set_defaults(verb=_codecs, again="")
+
+    verb = verbs.add_parser("info", help="say what a codec is")
+    verb.set_defaults(verb=_info, again="")
+    verb.add_argument("codec", metavar="NAME", help=codec_help)
+    verb.add_argument("--revision", help="of a hub id")
+
+    verb = verbs.add_parser("encode", help="audio file -> codes file")
+    verb.set_defaults(verb=_encode, again="; run the same command again")
+    verb.add_argument("file", type=Path, help="audio of any format and rate")
+    verb.add_argument("--codec", required=True, help=codec_help)
+    verb.add_argument("--out", type=Path, required=True, help="a .safetensors file")
+    verb.add_argument(
+        "--n-codebooks", type=int, metavar="K", help="levels to keep, all if left out"
+    )
+    _add_device(verb)
+
+    verb = verbs.add_parser("decode", help="codes file -> audio file")
+    verb.set_defaults(verb=_decode, again="; run the same command again")
+    verb.add_argument("file", type=Path, help="what `tokgen encode` wrote")
+    verb.add_argument("--codec", help=f"the one that made the codes: {codec_help}")
+    verb.add_argument("--out", type=Path, required=True, help="a .wav or .flac file")
+    _add_device(verb)
+
+    verb = verbs.add_parser("tokenize", help="corpus -> token dataset")
+    verb.set_defaults(
+        verb=_tokenize, again="; finished shards are kept: run the same command again to go on"
+    )
+    verb.add_argument(
+        "--corpus",
+        required=True,
+        help="folder of audio, .parquet file or folder of them, saved or hub dataset",
+    )
+    verb.add_argument("--codec", required=True, help=codec_help)
+    verb.add_argument("--out", type=Path, required=True, help="folder of the dataset")
+    verb.add_argument("--split", help="one split of the corpus, all if left out")
+    verb.add_argument("--require-text", action="store_true", help="reject clips without transcript")
+    verb.add_argument("--min-seconds", type=float, metavar="S", help="leave out shorter clips")
+    verb.add_argument("--max-seconds", type=float, metavar="S", help="leave out longer clips")
+    verb.add_argument(
+        "--n-codebooks", type=int, metavar="K", help="levels to keep, all if left out"
+    )
+    verb.add_argument("--no-mfcc", action="store_true", help="leave the conditioning out")
+    verb.add_argument("--batch-seconds", type=float, default=60.0, help="audio per batch (60)")
+    _add_device(verb)
+    return parser
+
+
+def _add_device(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 ...")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    kind, _, index = name.partition(":")
+    available = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    if kind not in available or not (index or "0").isdecimal():
+        raise ValueError(f"device {name!r}: give cpu, cuda or cuda:<number>")
+    if int(index or 0) >= available[kind]:
+        raise ValueError(f"device {name!r}: this machine has {available[kind]} of {kind}")
+    return name
+
+
+def _codecs(args: argparse.Namespace) -> None:
+    from tokgen.zoo import list_codecs, zoo_folders
+
+    cards = list_codecs()
+    if not cards:
+        places = ", ".join(str(place) for place in zoo_folders()) or "no folder"
+        print(f"no codecs in {places}: set TOKGEN_ZOO, or name a folder or a hub id")
+        return
+    rows = [("name", "rate", "hop", "frames/s", "codebooks", "kbps", "licence", "summary")]
+    for card in cards:
+        s = card.spec
+        rows.append(
+            (
+                card.name,
+                f"{s.sample_rate}",
+                f"{s.hop_length}",
+                f"{s.frame_rate:g}",
+                f"{s.n_codebooks} x {s.codebook_size}",
+                f"{s.bitrate / 1000:.2f}",
+                s.licence,
+                card.summary,
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def _info(args: argparse.Namespace) -> None:
+    from tokgen.zoo import load_codec
+
+    codec = load_codec(args.codec, revision=args.revision)
+    s = codec.spec
+    n_parameters = sum(p.numel() for p in codec.model.parameters())
+    facts = {
+        "name": s.name,
+        "network": f"{type(codec.model).__name__} of {s.library}",
+        "parameters": f"{n_parameters / 1e6:.2f}M",
+        "sample rate": f"{s.sample_rate} Hz",
+        "hop length": f"{s.hop_length} samples, {s.frame_rate:g} frames a second",
+        "codebooks": f"{s.n_codebooks} of {s.codebook_size} entries",
+        "bitrate": f"{s.bitrate / 1000:.2f} kbps",
+        "licence": s.licence or "not stated",
+        "revision": s.revision or "local",
+        "weights": s.weight_hash,
+    }
+    for key, value in facts.items():
+        print(f"{key:12} {value}")
+
+
+def _encode(args: argparse.Namespace) -> None:
+    from tokgen.audio import read_audio
+    from tokgen.codes_file import write_codes
+    from tokgen.zoo import load_codec
+
+    codec = load_codec(args.codec, device=_device(args.device))
+    waveform, _ = read_audio(args.file, sample_rate=codec.spec.sample_rate)
+    codes = codec.encode(waveform[None], args.n_codebooks)[0]
+    write_codes(args.out, codes, waveform.shape[-1], codec.spec)
+    seconds = waveform.shape[-1] / codec.spec.sample_rate
+    print(f"{args.out}: {codes.shape[0]} levels x {codes.shape[1]} frames, {seconds:.2f} s")
+
+
+def _decode(args: argparse.Namespace) -> None:
+    from tokgen.audio import write_audio
+    from tokgen.codes_file import read_codes
+    from tokgen.zoo import find_in_zoo, load_codec
+
+    file = read_codes(args.file)
+    if args.codec is None and find_in_zoo(file.codec) is None:
+        raise ValueError(
+            f"{args.file} was made by codec {file.codec!r}, which is not in the zoo: "
+            "say where it is with --codec"
+        )
+    codec = load_codec(args.codec or file.codec, device=_device(args.device))
+    file.check_codec(codec.spec)
+    waveform = codec.decode(file.codes[None], file.n_samples)[0].cpu()
+    clipped = write_audio(args.out, waveform, codec.spec.sample_rate)
+    if clipped:
+        print(f"note: {clipped} samples outside [-1, 1] were clipped", file=sys.stderr)
+    print(f"{args.out}: {waveform.shape[-1] / codec.spec.sample_rate:.2f} s")
+
+
+def _tokenize(args: argparse.Namespace) -> None:
+    from tokgen.corpus import open_corpus
+    from tokgen.tokenizing import tokenize_corpus
+    from tokgen.zoo import load_codec
+
+    codec = load_codec(args.codec, device=_device(args.device))
+    corpus = open_corpus(
+        args.corpus,
+        split=args.split,
+        require_text=args.require_text,
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
+    )
+    report = tokenize_corpus(
+        corpus,
+        codec,
+        args.out,
+        n_codebooks=args.n_codebooks,
+        mfcc=not args.no_mfcc,
+        batch_seconds=args.batch_seconds,
+    )
+    _print_rejections(report.rejections, args.out)
+    resumed = f" ({report.resumed_rows} of them from before)" if report.resumed_rows else ""
+    print(
+        f"{args.out}: {report.n_rows} rows{resumed}, {report.audio_seconds / 3600:.2f} h of audio, "
+        f"{report.n_rejected} rejected, {report.wall_seconds:.1f} s"
+    )
+
+
+def _print_rejections(rejections: Sequence[Rejection], out: Path) -> None:
+    for rejection in rejections[:SHOWN_REJECTIONS]:
+        print(f"rejected {rejection.source}: {rejection.reason}", file=sys.stderr)
+    if len(rejections) > SHOWN_REJECTIONS:
+        rest = len(rejections) - SHOWN_REJECTIONS
+        print(f"... and {rest} more, all in {out / 'rejections.jsonl'}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

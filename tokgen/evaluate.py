@@ -1,0 +1,160 @@
+"""Rows of audio x metrics -> a table with intervals, n, failures and the backend of each metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+from tqdm import tqdm
+
+from tokgen.metrics import pesq, si_sdr
+from tokgen.metrics.cer import edits, make_recogniser
+from tokgen.metrics.mos import make_mos
+from tokgen.metrics.statistics import Estimate, bootstrap_mean, bootstrap_ratio
+from tokgen.metrics.text import normalise_text
+
+METRICS = ("cer", "mos", "pesq", "si_sdr")
+
+
+@dataclass
+class Scores:
+    """What was measured.
+
+    Attributes:
+        rows: row -> metric -> estimate.
+        backends: metric -> who computed it.
+        per_clip: one record per row and clip: values, transcript, NaN where a metric failed.
+    """
+
+    rows: dict[str, dict[str, Estimate]]
+    backends: dict[str, str]
+    per_clip: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """{row: {metric: {mean, low, high, n, n_failed, backend}}}; NaN becomes None (JSON)."""
+        return {
+            row: {
+                metric: {k: _plain(v) for k, v in asdict(estimate).items()}
+                | {"backend": self.backends[metric]}
+                for metric, estimate in metrics.items()
+            }
+            for row, metrics in self.rows.items()
+        }
+
+    def table(self) -> str:
+        """Plain text: one line a row, mean with interval a metric, backends underneath."""
+        metrics = list(self.backends)
+        width = max(len(row) for row in self.rows)
+        lines = [" " * width + "".join(f"  {m.upper():>22}" for m in metrics)]
+        for row, estimates in self.rows.items():
+            cells = (_cell(estimates[m]) for m in metrics)
+            lines.append(f"{row:<{width}}" + "".join(f"  {c:>22}" for c in cells))
+        counts = {e.n for estimates in self.rows.values() for e in estimates.values()}
+        lines.append(
+            f"means with 95 % bootstrap intervals, n = {'/'.join(map(str, sorted(counts)))}"
+        )
+        for row, estimates in self.rows.items():
+            failed = [f"{m} {e.n_failed}" for m, e in estimates.items() if e.n_failed]
+            if failed:
+                lines.append(f"failed or not measurable in {row}: {', '.join(failed)}")
+        lines += [f"{m.upper()}: {backend}" for m, backend in self.backends.items()]
+        return "\n".join(lines)
+
+
+def _cell(e: Estimate) -> str:
+    return "-" if math.isnan(e.mean) else f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]"
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def score_rows(
+    rows: Mapping[str, Sequence[Tensor]],
+    reference_row: str,
+    texts: Sequence[str | None],
+    sample_rate: int,
+    *,
+    metrics: Sequence[str] = METRICS,
+    asr: str = "auto",
+    mos: str = "auto",
+    mos_reference: Tensor | None = None,
+    progress: bool = True,
+) -> Scores:
+    """Score rows of audio that hold the same utterances.
+
+    Args:
+        rows: name -> waveforms [1, N], the same utterances in the same order in each row.
+        reference_row: the row that PESQ and SI-SDR compare with; its own SI-SDR is infinite and
+            left out, its PESQ is the metric's ceiling.
+        texts: transcript of each utterance; those without letters have no CER and are counted
+            as failed there.
+        sample_rate: of all audio, Hz.
+        metrics: of "cer", "mos", "pesq", "si_sdr".
+        asr: backend of CER (`tokgen.metrics.cer.make_recogniser`).
+        mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
+        mos_reference: clean speech [1, N] for SQUIM, none of the scored clips.
+        progress: show a bar.
+    Raises:
+        ValueError: unknown metric or row, or rows of unequal length.
+    """
+    unknown = sorted(set(metrics) - set(METRICS))
+    if unknown:
+        raise ValueError(f"metrics {unknown}: known are {', '.join(METRICS)}")
+    if reference_row not in rows:
+        raise ValueError(f"reference row {reference_row!r}: rows are {', '.join(rows)}")
+    lengths = {name: len(clips) for name, clips in rows.items()} | {"texts": len(texts)}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
+    recogniser = make_recogniser(asr) if "cer" in metrics else None
+    predictor = make_mos(mos, mos_reference, sample_rate) if "mos" in metrics else None
+    backends = {
+        "cer": recogniser.backend if recogniser else "",
+        "mos": predictor.backend if predictor else "",
+        "pesq": pesq.BACKEND,
+        "si_sdr": si_sdr.BACKEND,
+    }
+    records = []
+    total = len(rows) * len(texts)
+    with tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar:
+        for name, clips in rows.items():
+            for i, (clip, text) in enumerate(zip(clips, texts, strict=True)):
+                reference = rows[reference_row][i]
+                record: dict[str, Any] = {"row": name, "clip": i, "text": text}
+                if recogniser:
+                    record |= _cer_of(recogniser.transcribe(clip, sample_rate), text)
+                if predictor:
+                    record["mos"] = predictor.score(clip, sample_rate)
+                if "pesq" in metrics:
+                    record["pesq"] = pesq.pesq_wb(reference, clip, sample_rate)
+                if "si_sdr" in metrics:
+                    record["si_sdr"] = si_sdr.si_sdr(reference, clip)
+                records.append(record)
+                bar.update()
+    return Scores(
+        {name: _summarise([r for r in records if r["row"] == name], metrics) for name in rows},
+        {m: backends[m] for m in metrics},
+        records,
+    )
+
+
+def _cer_of(heard: str, text: str | None) -> dict[str, Any]:
+    """Transcript, edits and reference characters; NaN without a usable reference."""
+    if text is None or not normalise_text(text):
+        return {"transcript": heard, "edits": math.nan, "chars": math.nan}
+    found = edits(text, heard)
+    return {"transcript": heard, "edits": found.n_edits, "chars": found.n_chars}
+
+
+def _summarise(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, Estimate]:
+    out = {}
+    for metric in metrics:
+        if metric == "cer":
+            counts = [(r["edits"], r["chars"]) for r in records]
+            out[metric] = bootstrap_ratio([e for e, _ in counts], [c for _, c in counts])
+        else:
+            out[metric] = bootstrap_mean([r[metric] for r in records])
+    return out

@@ -1,0 +1,1 @@
+"""Training a codec: reconstruction losses, discriminators, quantizer guards."""

@@ -1,0 +1,74 @@
+"""Mask schedules and training masks of SoundStorm (Borsos et al. 2023) and MaskGIT."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def cosine_schedule(r: float | Tensor) -> float | Tensor:
+    """gamma(r) = cos(pi r / 2): the share that is masked at time r in [0, 1]."""
+    return torch.cos(r * math.pi / 2) if isinstance(r, Tensor) else math.cos(r * math.pi / 2)
+
+
+def n_masked(step: int, steps: int, total: Tensor, masked: Tensor) -> Tensor:
+    """How many positions stay masked after `step` (0-based) of `steps`.
+
+    floor(gamma((step+1)/steps) * total), in [1, masked - 1] before the last step, 0 after it.
+
+    Args:
+        total: int64 [B], masked positions before the first step, per item.
+        masked: int64 [B], masked positions now.
+    Returns:
+        int64 [B]; never negative.
+    """
+    if step + 1 >= steps:
+        return torch.zeros_like(total)
+    wanted = torch.floor(cosine_schedule((step + 1) / steps) * total.double() + 1e-9).long()
+    return torch.minimum(wanted.clamp(min=1), masked - 1).clamp(min=0)
+
+
+@dataclass
+class TrainingMask:
+    """A batch with part of one level hidden.
+
+    Attributes:
+        tokens: int64 [B, K, T]; MASK at hidden positions and at all levels above.
+        level: int64 [B], the level to predict in each item.
+        target: bool [B, T], the hidden positions of that level, inside each item.
+    """
+
+    tokens: Tensor
+    level: Tensor
+    target: Tensor
+
+
+def training_mask(
+    codes: Tensor, lengths: Tensor, mask_id: int, generator: torch.Generator
+) -> TrainingMask:
+    """Draw a level and a mask per item, as SoundStorm trains.
+
+    Level q is uniform; levels under q stay visible, levels over q are all MASK; positions of
+    level q are hidden with probability gamma(u), u ~ U(0, 1), at least one per item.
+
+    Args:
+        codes: int64 [B, K, T].
+        lengths: int64 [B], frames of each item.
+        mask_id: the MASK token.
+        generator: on the CPU; draws are made there so that every device trains alike.
+    """
+    batch, n_levels, n_frames = codes.shape
+    level = torch.randint(0, n_levels, (batch,), generator=generator).to(codes.device)
+    share = cosine_schedule(torch.rand(batch, 1, generator=generator))
+    noise = torch.rand(batch, n_frames, generator=generator).to(codes.device)
+    inside = torch.arange(n_frames, device=codes.device) < lengths[:, None]
+    target = (noise < torch.as_tensor(share).to(codes.device)) & inside
+    lowest = torch.where(inside, noise, 2.0).argmin(-1)
+    target[torch.arange(batch, device=codes.device), lowest] = True
+    index = torch.arange(n_levels, device=codes.device)[None, :, None]
+    here = level[:, None, None]
+    hidden = (index > here) | ((index == here) & target[:, None])
+    return TrainingMask(codes.masked_fill(hidden, mask_id), level, target)

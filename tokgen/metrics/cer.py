@@ -1,0 +1,144 @@
+"""Character error rate of speech through a recogniser, edits pooled over the corpus.
+
+Backends: "wav2vec2" (the paper's; weights from a hub or a folder) and "moonshine" (a tiny
+English model whose weights come in its wheel). "auto" takes the paper's where its weights can
+be had and says so where it cannot.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import httpx
+import torch
+from torch import Tensor
+
+from tokgen.audio import resample
+from tokgen.metrics.extras import require
+from tokgen.metrics.text import normalise_text
+
+RATE = 16_000
+WAV2VEC2 = "facebook/wav2vec2-base-960h"
+MIN_SAMPLES = RATE // 2  # recognisers want some context: shorter clips are padded with silence
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Edits that turn the hypothesis into the reference, at most one per reference character."""
+
+    n_edits: int
+    n_chars: int
+
+
+def edits(reference: str, hypothesis: str) -> Edits:
+    """Character edits between normalised texts.
+
+    Capped at the reference's length, so that a recogniser that loops ("to to to") on bad audio
+    cannot push one clip's CER over 1.
+
+    Raises:
+        ValueError: the reference is empty once normalised.
+    """
+    wanted, heard = normalise_text(reference), normalise_text(hypothesis)
+    if not wanted:
+        raise ValueError(f"transcript {reference!r} holds no letters: it has no CER")
+    if not heard:
+        return Edits(len(wanted), len(wanted))
+    out = require("jiwer").process_characters(wanted, heard)
+    count = out.substitutions + out.deletions + out.insertions
+    return Edits(min(count, len(wanted)), len(wanted))
+
+
+class Recogniser(Protocol):
+    """Speech to text; `backend` names library and weights."""
+
+    backend: str
+
+    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
+        """waveform [N] or [1, N] in [-1, 1] -> text."""
+        ...
+
+
+def _prepare(waveform: Tensor, sample_rate: int) -> Tensor:
+    """[N] at 16 kHz, at least half a second."""
+    audio = resample(waveform.flatten().float().cpu(), sample_rate, RATE)
+    return torch.nn.functional.pad(audio, (0, max(0, MIN_SAMPLES - len(audio))))
+
+
+class MoonshineRecogniser:
+    """moonshine-voice 0.1.0's tiny English model (MIT); deterministic, CPU only."""
+
+    backend = "moonshine (tiny-en, moonshine-voice 0.1.0)"
+
+    def __init__(self) -> None:
+        package = require("moonshine_voice")
+        utils = require("moonshine_voice.utils")
+        self._transcriber = package.Transcriber(
+            model_path=str(utils.get_model_path("tiny-en")), model_arch=package.ModelArch.TINY
+        )
+
+    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
+        audio = _prepare(waveform, sample_rate)
+        transcript = self._transcriber.transcribe_without_streaming(audio.tolist(), RATE)
+        return " ".join(line.text for line in transcript.lines)
+
+
+class Wav2Vec2Recogniser:
+    """A CTC model of transformers, greedy decoding."""
+
+    def __init__(self, name: str = WAV2VEC2, *, local_files_only: bool = False) -> None:
+        from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
+
+        source: dict[str, Any] = {"local_files_only": local_files_only}
+        self.processor = Wav2Vec2Processor.from_pretrained(name, **source)
+        self.model = Wav2Vec2ForCTC.from_pretrained(name, **source).eval()
+        self.backend = f"wav2vec2 ({name})"
+
+    @torch.inference_mode()
+    def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
+        audio = _prepare(waveform, sample_rate).numpy()
+        inputs = self.processor(audio, sampling_rate=RATE, return_tensors="pt")
+        best = self.model(inputs.input_values).logits.argmax(-1)
+        return self.processor.batch_decode(best)[0]
+
+
+def hub_model_in_reach(name: str, timeout: float = 5.0) -> bool:
+    """Whether the hub answers for model `name` within `timeout` seconds."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        HfApi().model_info(name, timeout=timeout)
+    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
+        return False
+    return True
+
+
+def make_recogniser(name: str = "auto") -> Recogniser:
+    """A recogniser by name: "wav2vec2", "moonshine", "auto", or "wav2vec2:<folder or hub id>".
+
+    Raises:
+        ValueError: unknown name.
+        ModuleNotFoundError: its package is missing, naming the extra.
+        OSError: wav2vec2 asked for by name and not in reach.
+    """
+    if name == "moonshine":
+        return MoonshineRecogniser()
+    if name.startswith("wav2vec2:"):
+        return Wav2Vec2Recogniser(name.removeprefix("wav2vec2:"))
+    if name == "wav2vec2":
+        return Wav2Vec2Recogniser()
+    if name != "auto":
+        raise ValueError(f"recogniser {name!r}: known are auto, wav2vec2, moonshine")
+    try:
+        return Wav2Vec2Recogniser(local_files_only=True)
+    except OSError:
+        if hub_model_in_reach(WAV2VEC2):
+            return Wav2Vec2Recogniser()
+    warnings.warn(
+        f"CER: {WAV2VEC2} (the paper's) is neither cached nor in reach; using moonshine",
+        stacklevel=2,
+    )
+    return MoonshineRecogniser()

@@ -1,0 +1,116 @@
+"""Predicted mean opinion score, 1 to 5.
+
+Backends: "squim" (the paper's: torchaudio's SQUIM_SUBJECTIVE, which listens to a clean
+recording of other speech beside the clip) and "distillmos" (weights in its wheel). "auto" takes
+the paper's where its weights can be had and says so where it cannot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import math
+import socket
+import warnings
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tokgen.audio import resample
+from tokgen.metrics.extras import require
+from tokgen.torchaudio_shim import import_torchaudio
+
+RATE = 16_000
+
+
+class MosPredictor(Protocol):
+    """Predicts a MOS; `backend` names library, weights and, for SQUIM, the reference."""
+
+    backend: str
+
+    def score(self, waveform: Tensor, sample_rate: int) -> float:
+        """waveform [N] or [1, N] -> MOS, or NaN for digital silence."""
+        ...
+
+
+class DistillMos:
+    """DistillMOS (Stahl and Gamper 2025): a distilled SSL-based predictor, MIT."""
+
+    def __init__(self) -> None:
+        import_torchaudio()
+        package = require("distillmos")
+        with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
+            self._model = package.ConvTransformerSQAModel().eval()
+        self.backend = "distillmos (variant 7)"
+
+    @torch.inference_mode()
+    def score(self, waveform: Tensor, sample_rate: int) -> float:
+        audio = resample(waveform.flatten().float().cpu(), sample_rate, RATE)
+        if not audio.any():
+            return math.nan
+        return float(self._model(audio[None]))
+
+
+class SquimMos:
+    """torchaudio's SQUIM_SUBJECTIVE (Kumar et al. 2023) with one fixed reference.
+
+    Args:
+        reference: clean speech [1, N] that is none of the scored clips.
+        sample_rate: of the reference, Hz.
+        timeout: seconds for connections while the weights download.
+    """
+
+    def __init__(self, reference: Tensor, sample_rate: int, timeout: float = 5.0) -> None:
+        audio = resample(reference.flatten().float().cpu(), sample_rate, RATE)
+        self._reference = audio[None]
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(timeout)
+        try:
+            bundle = import_torchaudio().pipelines.SQUIM_SUBJECTIVE
+            self._model = bundle.get_model().eval()
+        finally:
+            socket.setdefaulttimeout(before)
+        digest = hashlib.sha256(audio.numpy().tobytes()).hexdigest()
+        self.backend = f"squim (SQUIM_SUBJECTIVE, reference {digest[:12]})"
+
+    @torch.inference_mode()
+    def score(self, waveform: Tensor, sample_rate: int) -> float:
+        audio = resample(waveform.flatten().float().cpu(), sample_rate, RATE)
+        if not audio.any():
+            return math.nan
+        return float(self._model(audio[None], self._reference))
+
+
+def make_mos(
+    name: str = "auto", reference: Tensor | None = None, sample_rate: int = RATE
+) -> MosPredictor:
+    """A predictor by name: "squim", "distillmos" or "auto".
+
+    Args:
+        reference: clean speech [1, N] for SQUIM; without one "auto" takes distillmos.
+        sample_rate: of the reference, Hz.
+    Raises:
+        ValueError: unknown name, or "squim" without a reference.
+        ModuleNotFoundError: distillmos is missing, naming the extra.
+        OSError: "squim" asked for by name and its weights are not in reach.
+    """
+    if name == "distillmos":
+        return DistillMos()
+    if name not in ("auto", "squim"):
+        raise ValueError(f"MOS predictor {name!r}: known are auto, squim, distillmos")
+    if reference is None:
+        if name == "squim":
+            raise ValueError("squim compares with clean speech: give a non-matching reference clip")
+        return DistillMos()
+    try:
+        return SquimMos(reference, sample_rate)
+    except OSError:
+        if name == "squim":
+            raise
+    warnings.warn(
+        "MOS: the weights of SQUIM_SUBJECTIVE (the paper's) are not in reach; using distillmos",
+        stacklevel=2,
+    )
+    return DistillMos()

@@ -1,0 +1,33 @@
+"""Scale-invariant signal-to-distortion ratio (Le Roux et al. 2019), zero-mean, in dB."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+BACKEND = "tokgen (zero-mean, native rate)"
+
+
+def si_sdr(reference: Tensor, estimate: Tensor) -> float:
+    """10 log10 |a s|^2 / |a s - e|^2 with a the best scale of reference s for estimate e.
+
+    Args:
+        reference, estimate: [N] or [1, N], equally long.
+    Returns:
+        dB; +inf for a scaled copy, NaN where either is constant (silence).
+    Raises:
+        ValueError: unequal lengths.
+    """
+    s, e = reference.flatten().double().cpu(), estimate.flatten().double().cpu()
+    if s.shape != e.shape:
+        raise ValueError(f"{len(s)} and {len(e)} samples: trim or pad to equal length first")
+    s, e = s - s.mean(), e - e.mean()
+    energy = (s @ s).item()
+    if energy < 1e-20 or (e @ e).item() < 1e-20:
+        return math.nan
+    target = (s @ e) / energy * s
+    signal, noise = target.square().sum().item(), (e - target).square().sum().item()
+    if noise <= 1e-15 * signal:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf

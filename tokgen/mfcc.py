@@ -1,0 +1,101 @@
+"""Mel-frequency cepstral coefficients at a codec's frame rate: the conditioning of Code Drift.
+
+Frame t is centred on samples [t*hop, (t+1)*hop), like the codec's, so codes and coefficients
+line up: T = ceil(N / hop_length) for both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokgen.codec import CodecSpec, check_waveform, fit_length
+from tokgen.torchaudio_shim import import_torchaudio
+
+MIN_FRAMES = 64  # shorter inputs are padded: small matrices take another, differently rounding path
+
+
+@dataclass(frozen=True)
+class MfccSettings:
+    """What the coefficients depend on.
+
+    Attributes:
+        sample_rate: Hz.
+        hop_length: samples per frame.
+        n_mfcc: coefficients C (the paper: 30).
+        n_fft: window in samples, periodic Hann.
+        n_mels: mel bands under the DCT.
+        f_min, f_max: band edges in Hz; f_max None is half the sample rate.
+        floor: mel powers are clamped to it before the logarithm.
+    """
+
+    sample_rate: int
+    hop_length: int
+    n_mfcc: int = 30
+    n_fft: int = 1024
+    n_mels: int = 80
+    f_min: float = 0.0
+    f_max: float | None = None
+    floor: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_mfcc <= self.n_mels:
+            raise ValueError(f"n_mfcc = {self.n_mfcc}: must be in 1..n_mels = {self.n_mels}")
+        if self.n_fft < self.hop_length:
+            raise ValueError(
+                f"n_fft = {self.n_fft}: shorter than hop_length = {self.hop_length}, so audio "
+                "would be skipped; raise n_fft"
+            )
+
+    @classmethod
+    def for_codec(cls, spec: CodecSpec, n_mfcc: int = 30) -> Self:
+        """Settings at a codec's rate: windows of 64 ms, rounded to a power of two, or the hop."""
+        n_fft = 2 ** round(math.log2(0.064 * spec.sample_rate))
+        return cls(
+            spec.sample_rate,
+            spec.hop_length,
+            n_mfcc=n_mfcc,
+            n_fft=max(n_fft, spec.hop_length + spec.hop_length % 2),
+        )
+
+
+class Mfcc(nn.Module):
+    """waveform -> coefficients; values do not depend on batching."""
+
+    bank: Tensor
+    dct: Tensor
+    window: Tensor
+
+    def __init__(self, settings: MfccSettings) -> None:
+        super().__init__()
+        self.settings = s = settings
+        functional = import_torchaudio().functional
+        top = s.sample_rate / 2 if s.f_max is None else s.f_max
+        bank = functional.melscale_fbanks(
+            s.n_fft // 2 + 1, s.f_min, top, s.n_mels, s.sample_rate, "slaney", "slaney"
+        )
+        self.register_buffer("bank", bank, persistent=False)
+        self.register_buffer(
+            "dct", functional.create_dct(s.n_mfcc, s.n_mels, "ortho"), persistent=False
+        )
+        self.register_buffer("window", torch.hann_window(s.n_fft), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, waveform: Tensor) -> Tensor:
+        """waveform [B, 1, N] -> coefficients [B, C, T], T = ceil(N / hop_length)."""
+        s = self.settings
+        waveform = check_waveform(waveform)
+        n_frames = -(-waveform.shape[-1] // s.hop_length)
+        padded = fit_length(waveform, max(n_frames, MIN_FRAMES) * s.hop_length)[:, 0]
+        edge = (s.n_fft - s.hop_length) // 2
+        padded = F.pad(padded, (edge, s.n_fft - s.hop_length - edge))
+        frames = padded.unfold(-1, s.n_fft, s.hop_length) * self.window
+        spectrum = torch.fft.rfft(frames)
+        power = spectrum.real.square() + spectrum.imag.square()
+        mel = (power @ self.bank).clamp(min=s.floor).log()
+        return (mel @ self.dct).mT[..., :n_frames]

@@ -1,0 +1,106 @@
+"""Saving and loading models as `config.json` + `model.safetensors`, strictly."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def resolve_folder(name: str | Path, revision: str | None = None) -> Path:
+    """The local folder for a folder or a hub id; a hub id is downloaded.
+
+    Raises:
+        FileNotFoundError: neither a folder with a config.json nor a hub model in reach.
+    """
+    folder = Path(name)
+    if (folder / CONFIG).is_file():
+        return folder
+    if folder.is_dir():
+        raise FileNotFoundError(f"{folder} has no {CONFIG}: not a saved model")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        patterns = ["*.json", "*.safetensors", "*.toml", "README.md"]
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(
+            f"{name!r} is neither a folder with a {CONFIG} nor a hub model that can be reached "
+            f"({type(error).__name__})"
+        ) from error
+
+
+class Pretrained(nn.Module):
+    """A module that records its constructor's keyword arguments as its config.
+
+    Subclasses call `super().__init__(config)` with their own plain arguments.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.config = config
+
+    def save_pretrained(
+        self, folder: str | Path, dtype: torch.dtype | None = None, **extra: Any
+    ) -> Path:
+        """Write config.json and model.safetensors.
+
+        Args:
+            folder: made if it is missing.
+            dtype: storage type of floating weights (torch.float16 halves the file).
+            extra: more entries for config.json, kept but not passed to the constructor.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"model_type": type(self).__name__, **self.config}
+        if extra:
+            config["extra"] = extra
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        state = {
+            k: (v.to(dtype) if dtype and v.is_floating_point() else v).detach().cpu().contiguous()
+            for k, v in self.state_dict().items()
+        }
+        save_file(state, str(folder / WEIGHTS), metadata={"format": "pt"})
+        return folder
+
+    @classmethod
+    def read_config(cls, folder: str | Path) -> dict[str, Any]:
+        """config.json as a dict; raises ValueError where it is another model's."""
+        config = json.loads((Path(folder) / CONFIG).read_text())
+        found = config.get("model_type")
+        if found != cls.__name__:
+            raise ValueError(f"{folder}: config.json is of a {found!r}, not a {cls.__name__!r}")
+        return config
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> Self:
+        """Load from a folder or a hub id, in float32, in eval mode.
+
+        Raises:
+            ValueError: another model's config, an unknown setting, or weights that do not fit.
+        """
+        folder = resolve_folder(name, revision)
+        config = cls.read_config(folder)
+        extra = config.pop("extra", {})
+        config.pop("model_type")
+        known = set(inspect.signature(cls.__init__).parameters) - {"self"}
+        unknown = sorted(set(config) - known)
+        if unknown:
+            raise ValueError(f"{folder}: config.json has settings {cls.__name__} lacks: {unknown}")
+        model = cls(**config)
+        state = load_file(str(folder / WEIGHTS))
+        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+        try:
+            model.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
+        model.extra = extra
+        return model.eval()

@@ -1,0 +1,188 @@
+"""DAC's factorised residual vector quantizer: L2-normalised lookup in few dimensions.
+
+Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass
+class Quantized:
+    """What quantizing gave. `quantized` carries the straight-through gradient."""
+
+    quantized: Tensor  # [B, D, T]
+    codes: Tensor  # int64 [B, K, T]
+    projected_latents: Tensor  # [B, K*d, T]
+    commitment_loss: Tensor  # scalar
+    codebook_loss: Tensor  # scalar
+
+
+class FactorizedQuantizer(nn.Module):
+    """One level: project D -> d, nearest codebook row by cosine, project d -> D."""
+
+    def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(latent_dim, codebook_dim)
+        self.out_proj = nn.Linear(codebook_dim, latent_dim)
+        self.codebook = nn.Embedding(codebook_size, codebook_dim)
+
+    def lookup(self, projected: Tensor) -> Tensor:
+        """projected [..., d] -> codes [...] of the row at the smallest angle."""
+        rows = F.normalize(self.codebook.weight.float(), dim=-1)
+        return (F.normalize(projected.float(), dim=-1) @ rows.T).argmax(-1)
+
+
+class ResidualQuantizer(nn.Module):
+    """K levels, each quantizing what those before left over.
+
+    Args:
+        latent_dim: D.
+        n_codebooks: K.
+        codebook_size: entries per level.
+        codebook_dim: d.
+        dropout: share of training items that keep a random number of levels, 1..K.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_dim: int,
+        n_codebooks: int = 8,
+        codebook_size: int = 1024,
+        codebook_dim: int = 8,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.levels = nn.ModuleList(
+            FactorizedQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(n_codebooks)
+        )
+
+    def forward(self, latents: Tensor) -> Quantized:
+        """latents [B, D, T] -> Quantized; losses are averaged over levels that are kept."""
+        residual = latents.mT
+        total = torch.zeros_like(residual)
+        keep = self._levels_to_keep(len(latents), latents.device)
+        codes, projections = [], []
+        commitment = codebook = latents.new_zeros(())
+        for k, level in enumerate(self.levels):
+            projected = level.in_proj(residual)
+            code = level.lookup(projected)
+            row = level.codebook(code)
+            on = (k < keep).float()[:, None, None]
+            commitment = commitment + (on * (projected - row.detach()) ** 2).mean()
+            codebook = codebook + (on * (projected.detach() - row) ** 2).mean()
+            out = level.out_proj(projected + (row - projected).detach())
+            total = total + on * out
+            residual = residual - out
+            codes.append(code)
+            projections.append(projected)
+        return Quantized(
+            total.mT,
+            torch.stack(codes, 1),
+            torch.cat(projections, -1).mT,
+            commitment / len(self.levels),
+            codebook / len(self.levels),
+        )
+
+    def _levels_to_keep(self, batch: int, device: torch.device) -> Tensor:
+        n = len(self.levels)
+        keep = torch.full((batch,), n, device=device)
+        if self.training and self.dropout > 0:
+            dropped = torch.rand(batch, device=device) < self.dropout
+            keep = torch.where(dropped, torch.randint(1, n + 1, (batch,), device=device), keep)
+        return keep
+
+    def encode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """latents [B, D, T] -> codes [B, K, T], projected_latents [B, K*d, T]."""
+        residual = latents.mT
+        codes, projections = [], []
+        for level in self.levels:
+            projected = level.in_proj(residual)
+            code = level.lookup(projected)
+            residual = residual - level.out_proj(level.codebook(code))
+            codes.append(code)
+            projections.append(projected)
+        return torch.stack(codes, 1), torch.cat(projections, -1).mT
+
+    def codebook_rows(self, codes: Tensor) -> Tensor:
+        """codes [B, k, T] -> rows [B, k*d, T]."""
+        rows = [level.codebook(codes[:, k]) for k, level in self._used(codes)]
+        return torch.cat(rows, -1).mT
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """codes [B, k, T] with k <= K coarse levels -> quantized [B, D, T]."""
+        outs = [level.out_proj(level.codebook(codes[:, k])) for k, level in self._used(codes)]
+        return torch.stack(outs).sum(0).mT
+
+    def _used(self, codes: Tensor):
+        return list(enumerate(self.levels))[: codes.shape[1]]
+
+    def code_vectors(self) -> Tensor:
+        """Codebooks [K, codebook_size, d]."""
+        return torch.stack([level.codebook.weight for level in self.levels])
+
+    @torch.no_grad()
+    def init_from_data(self, latents: Tensor, *, n_iterations: int = 20, seed: int = 0) -> Tensor:
+        """Start every level from data.
+
+        Per level: in_proj onto the leading singular vectors of the residual, out_proj its
+        transpose, codebook rows by k-means over the directions of the projected frames
+        (the lookup is by angle), each row the mean of its members.
+
+        Args:
+            latents: frames [M, D]; M of 40 times codebook_size or more is plenty.
+            n_iterations: of k-means.
+            seed: of k-means.
+        Returns:
+            share of the latents' energy left over after each level [K].
+        """
+        residual = latents.float()
+        energy = (residual - residual.mean(0)).pow(2).sum()
+        left = []
+        for level in self.levels:
+            size, dim = level.codebook.weight.shape
+            if len(residual) < size:
+                raise ValueError(
+                    f"{len(residual)} frames for {size} codebook rows: give at least as many frames"
+                )
+            mean = residual.mean(0)
+            _, vectors = torch.linalg.eigh((residual - mean).T @ (residual - mean))
+            basis = vectors.flip(1)[:, :dim]  # [D, d]
+            level.in_proj.weight.copy_(basis.T)
+            level.in_proj.bias.copy_(-basis.T @ mean)
+            level.out_proj.weight.copy_(basis)
+            level.out_proj.bias.copy_(mean)
+            projected = level.in_proj(residual)
+            level.codebook.weight.copy_(_angular_kmeans(projected, size, n_iterations, seed))
+            residual = residual - level.out_proj(level.codebook(level.lookup(projected)))
+            left.append(residual.pow(2).sum() / energy)
+        return torch.stack(left)
+
+
+def _angular_kmeans(frames: Tensor, size: int, n_iterations: int, seed: int) -> Tensor:
+    """k-means by angle: centres [size, d], each the plain mean of its members."""
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        frames.shape[1],
+        size,
+        niter=n_iterations,
+        seed=seed,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=256,
+    )
+    directions = F.normalize(frames, dim=-1)
+    kmeans.train(directions.cpu().numpy())
+    centres = torch.from_numpy(kmeans.centroids).to(frames)
+    code = (directions @ F.normalize(centres, dim=-1).T).argmax(-1)
+    count = torch.bincount(code, minlength=size)[:, None]
+    total = torch.zeros_like(centres).index_add_(0, code, frames)
+    return torch.where(count > 0, total / count.clamp(min=1), centres)

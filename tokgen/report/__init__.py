@@ -1,0 +1,1 @@
+"""What people look at: plots of training and of audio."""

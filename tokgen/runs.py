@@ -1,0 +1,180 @@
+"""What every recipe needs around its loop: settings, run folders, checkpoints, interrupts."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+
+from tokgen import __version__
+
+Settings = TypeVar("Settings")
+LIBRARIES = ("torch", "torchaudio", "transformers", "accelerate", "datasets", "x-transformers")
+
+
+def parse_settings(
+    cls: Callable[..., Settings], default_config: Path, argv: list[str] | None = None
+) -> Settings:
+    """Build the frozen dataclass `cls` from YAML and flags.
+
+    `default_config` is read first, then `--config FILE`, then single flags such as
+    `--model.depth 6`; later ones win.
+    """
+    return auto_cli(cls, args=argv, as_positional=False, default_config_files=[str(default_config)])
+
+
+def versions() -> dict[str, str]:
+    """Versions of tokgen, Python and the libraries that shape results."""
+    found = {"tokgen": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a kill leaves the old file or the new one, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    partial.replace(path)
+
+
+def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
+    """Write `settings.json`: resolved settings, provenance (codec hash …), library versions."""
+    content = {"settings": asdict(settings), **provenance, "versions": versions()}
+    write_json(folder / "settings.json", content)
+
+
+def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = ()) -> None:
+    """Refuse to continue a run under other settings than it was begun with.
+
+    Args:
+        folder: of the run; nothing is checked while it holds no settings.json.
+        settings: the frozen dataclass.
+        free: names of settings that may change (those that act after training).
+    Raises:
+        SystemExit: naming the setting, both values and the way out.
+    """
+    path = folder / "settings.json"
+    if not path.is_file():
+        return
+    before, now = json.loads(path.read_text())["settings"], json.loads(json.dumps(asdict(settings)))
+    for name in sorted(set(before) | set(now)):
+        if name not in free and before.get(name) != now.get(name):
+            raise SystemExit(
+                f"error: {folder} holds a run with {name} = {before.get(name)!r}, not "
+                f"{now.get(name)!r}: give another --name, or delete the folder to start over"
+            )
+
+
+def step_seed(*parts: int) -> int:
+    """One 64-bit seed from several integers (seed, step, process …)."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The lines of a history file; a line cut off by a kill is dropped."""
+    rows = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def append_history(path: Path, kept: list[dict[str, float]]) -> Callable[[dict[str, float]], None]:
+    """Rewrite the history with the lines to keep; returns what appends one more."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+    def append(row: dict[str, float]) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    return append
+
+
+def pick_precision(wanted: str) -> str:
+    """ "auto" -> "bf16" where the hardware multiplies bfloat16, else "no"; others pass through."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+class Interrupt:
+    """Turns Ctrl-C and SIGTERM into a flag, so that a loop ends after its step with a checkpoint.
+
+    A second Ctrl-C ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.raised = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.raised:
+            raise KeyboardInterrupt
+        self.raised = True
+
+    def __bool__(self) -> bool:
+        return self.raised
+
+
+class Checkpoints:
+    """Folders `step-<n>` under a run; the newest whole one counts, older ones are removed.
+
+    `save` and `load` are Accelerate's `save_state` and `load_state`. A checkpoint is written
+    beside and renamed, so that a kill in the middle leaves the one before.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder, self.keep = folder, keep
+
+    def steps(self) -> list[int]:
+        found = self.folder.glob("step-*") if self.folder.is_dir() else []
+        return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdigit())
+
+    def save(self, accelerator: Any, step: int, extra: dict[str, Any] | None = None) -> None:
+        """Save everything Accelerate prepared, and `extra` as JSON."""
+        target = self.folder / f"step-{step}"
+        partial = self.folder / f"partial-{step}"
+        if accelerator.is_main_process and partial.exists():
+            shutil.rmtree(partial)
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            write_json(partial / "extra.json", extra or {})
+            if target.exists():
+                shutil.rmtree(target)
+            partial.rename(target)
+            for old in self.steps()[: -self.keep]:
+                shutil.rmtree(self.folder / f"step-{old}")
+        accelerator.wait_for_everyone()
+
+    def resume(self, accelerator: Any) -> tuple[int, dict[str, Any]]:
+        """Load the newest checkpoint; (step, extra), or (0, {}) where there is none."""
+        steps = self.steps()
+        if not steps:
+            return 0, {}
+        folder = self.folder / f"step-{steps[-1]}"
+        accelerator.load_state(str(folder))
+        return steps[-1], json.loads((folder / "extra.json").read_text())

@@ -1,0 +1,155 @@
+"""The token dataset on disk: what made it, what its rows hold, how to open it.
+
+A `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16, n_samples, text,
+speaker and, if wanted, mfcc [T, 30] float16. `Provenance` is stored in every split's
+description, so that it survives copying and slicing, and in provenance.json beside.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokgen.codec import CodecSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict, Features
+
+PROVENANCE, REJECTIONS = "provenance.json", "rejections.jsonl"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a token dataset was made of.
+
+    Attributes:
+        codec: `CodecSpec.as_dict()`.
+        sample_rate: Hz.
+        hop_length: samples per frame.
+        n_codebooks: levels kept, at most the codec's.
+        codebook_size: entries per level.
+        mfcc: settings of the conditioning, None where there is none.
+        tokgen_version: of the package that wrote it.
+        corpus: its name.
+        corpus_fingerprint: SHA-256 over its content.
+    """
+
+    codec: dict[str, Any]
+    sample_rate: int
+    hop_length: int
+    n_codebooks: int
+    codebook_size: int
+    mfcc: dict[str, Any] | None
+    tokgen_version: str
+    corpus: str
+    corpus_fingerprint: str
+
+    @property
+    def spec(self) -> CodecSpec:
+        return CodecSpec(**self.codec)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Provenance:
+        """Parse; raises ValueError naming `where`."""
+        try:
+            provenance = cls(**json.loads(text))
+            provenance.spec  # noqa: B018 - checks the numbers
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{where} has no readable provenance ({error}): not a token dataset; "
+                "make one with `tokgen tokenize`"
+            ) from error
+        return provenance
+
+    def makes_equal_rows(self, other: Provenance) -> bool:
+        """Whether both describe the same rows, whatever codec and corpus are called."""
+
+        def content(p: Provenance) -> dict[str, Any]:
+            return {**p.as_dict(), "corpus": None, "codec": p.codec["weight_hash"]}
+
+        return content(self) == content(other)
+
+
+@dataclass(frozen=True)
+class TokenDataset:
+    """A token dataset as opened: `splits["train"][0]["codes"]` and so on."""
+
+    splits: DatasetDict
+    provenance: Provenance
+
+
+def load_tokens(path: str | Path) -> TokenDataset:
+    """Open what `tokenize_corpus` wrote.
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: not a token dataset.
+    """
+    from datasets import DatasetDict, load_from_disk
+
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no token dataset {path}: make one with `tokgen tokenize`")
+    if not (path / "dataset_dict.json").is_file():
+        raise ValueError(f"{path} is not a token dataset: it has no dataset_dict.json")
+    splits = load_from_disk(str(path))
+    if not isinstance(splits, DatasetDict):
+        raise ValueError(f"{path} is a dataset without splits: give the folder that holds them")
+    return TokenDataset(splits, provenance_of(splits))
+
+
+def provenance_of(dataset: Dataset | DatasetDict) -> Provenance:
+    """What a dataset, or every split of one, was made of.
+
+    Raises:
+        ValueError: it does not say, or the splits differ.
+    """
+    if not isinstance(dataset, dict):
+        return Provenance.from_json(dataset.info.description, "the dataset")
+    found = {split: provenance_of(part) for split, part in dataset.items()}
+    if not found:
+        raise ValueError("the dataset has no splits")
+    first = next(iter(found.values()))
+    different = [split for split, provenance in found.items() if provenance != first]
+    if different:
+        raise ValueError(
+            f"splits {different} were made otherwise than {next(iter(found))!r}: "
+            "tokenize all of them in one run"
+        )
+    return first
+
+
+def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
+    """Refuse tokens of another codec.
+
+    Raises:
+        ValueError: naming both codecs.
+    """
+    theirs = provenance.spec
+    if theirs.weight_hash != spec.weight_hash:
+        raise ValueError(
+            f"the tokens were made by codec {theirs.name!r} (weights {theirs.weight_hash[:12]}), "
+            f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): tokenize again, or load "
+            f"{theirs.name!r}"
+        )
+
+
+def token_features(n_codebooks: int, n_mfcc: int | None) -> Features:
+    """Columns of a token dataset."""
+    from datasets import Features, List, Value
+
+    columns = {
+        "id": Value("string"),
+        "codes": List(List(Value("uint16"), length=n_codebooks)),
+        "n_samples": Value("int64"),
+        "text": Value("string"),
+        "speaker": Value("string"),
+    }
+    if n_mfcc is not None:
+        columns["mfcc"] = List(List(Value("float16"), length=n_mfcc))
+    return Features(columns)

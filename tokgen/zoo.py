@@ -1,0 +1,173 @@
+"""From a name to a codec: `list_codecs()` and `load_codec()`.
+
+A zoo is a folder of codec folders, each one that its library's `from_pretrained` loads as it
+is, with a `codec.toml` beside: library, class, licence, summary. A name is looked up in
+`$TOKGEN_ZOO`, in `codecs/` of a checkout, in the copy inside an installed wheel, then taken as
+a folder, then as a hub id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tokgen
+from tokgen.codec import Codec, CodecSpec, folder_name
+from tokgen.pretrained import CONFIG, resolve_folder
+from tokgen.wrappers import WRAPPERS, Wrapper
+
+CARD = "codec.toml"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class CodecCard:
+    """What a zoo says of a codec, without its weights.
+
+    Attributes:
+        spec: its numbers; `weight_hash` is empty until the codec is loaded.
+    """
+
+    name: str
+    folder: Path
+    spec: CodecSpec
+    class_name: str
+    summary: str
+
+
+def zoo_folders() -> list[Path]:
+    """The zoos that exist, in the order of lookup."""
+    package = Path(tokgen.__file__).parent
+    places = [package / "_codecs"]
+    if (package.parent / "pyproject.toml").is_file():
+        places.insert(0, package.parent / "codecs")
+    if os.environ.get("TOKGEN_ZOO"):
+        places.insert(0, Path(os.environ["TOKGEN_ZOO"]))
+    return [place for place in places if place.is_dir()]
+
+
+def find_in_zoo(name: str) -> Path | None:
+    """The folder of a zoo codec; None for any other name, paths included."""
+    if not _NAME.fullmatch(name):
+        return None
+    for zoo in zoo_folders():
+        if (zoo / name / CONFIG).is_file():
+            return zoo / name
+    return None
+
+
+def list_codecs() -> list[CodecCard]:
+    """Every codec of the zoos by name; one that hides another of its name stands for it.
+
+    A folder that cannot be read is left out with a warning.
+    """
+    names = {f.name for zoo in zoo_folders() for f in zoo.iterdir() if f.is_dir()}
+    cards = []
+    for name in sorted(names):
+        folder = find_in_zoo(name)
+        if folder is None:
+            continue
+        try:
+            cards.append(read_card(folder))
+        except ValueError as error:
+            warnings.warn(f"left out of the zoo: {error}", stacklevel=2)
+    return cards
+
+
+def read_card(folder: Path) -> CodecCard:
+    """What codec.toml and config.json of a folder say.
+
+    Raises:
+        ValueError: one of them cannot be read, or no wrapper loads what it names.
+    """
+    wrapper, card, config = _identify(folder)
+    try:
+        numbers = wrapper.numbers(config)
+        spec = CodecSpec(
+            folder.name, **numbers, library=wrapper.library, licence=card.get("licence", "")
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG}: a setting is missing or wrong: {error}") from error
+    return CodecCard(folder.name, folder, spec, wrapper.class_name, card.get("summary", ""))
+
+
+def load_codec(
+    name: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu"
+) -> Codec:
+    """Load a codec with its weights.
+
+    Args:
+        name: of a zoo codec (see `list_codecs`), a folder, or a hub id ("owner/name").
+        revision: of a hub id: branch, tag or commit.
+        device: where it runs.
+    Raises:
+        FileNotFoundError: nothing of that name; the message lists the names known.
+        ValueError: found, but no codec that tokgen can run, or damaged.
+    """
+    folder, label, commit = _locate(name, revision)
+    wrapper, card, _ = _identify(folder)
+    codec = wrapper.codec_class().from_pretrained(
+        folder, name=label, revision=commit, licence=card.get("licence", "")
+    )
+    return codec.to(device)
+
+
+def _locate(name: str | Path, revision: str | None) -> tuple[Path, str, str | None]:
+    """Folder, the name to go by, and the commit where it comes from the hub."""
+    folder = find_in_zoo(name) if isinstance(name, str) else None
+    label = str(name)
+    if folder is None and Path(name).is_dir():
+        folder = resolve_folder(name)
+        label = folder_name(folder)
+    if folder is not None:
+        if revision is not None:
+            raise ValueError(f"revision {revision!r}: {folder} is a folder; only hub ids have any")
+        return folder, label, None
+    known = ", ".join(card.name for card in list_codecs()) or "none"
+    if not _HUB_ID.fullmatch(label):
+        raise FileNotFoundError(f"no codec {label!r}; known: {known}; or give a folder or a hub id")
+    try:
+        folder = resolve_folder(label, revision)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no codec {label!r}: {error}; known: {known}") from error
+    in_cache = folder.parent.name == "snapshots"  # whose folders are named by commit
+    return folder, label, folder.name if in_cache else revision
+
+
+def _identify(folder: Path) -> tuple[Wrapper, dict[str, str], dict[str, Any]]:
+    """The wrapper for a folder, its codec.toml and its config.json."""
+    card = _read_toml(folder / CARD) if (folder / CARD).is_file() else {}
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / CONFIG}: holds a {type(config).__name__}, not settings")
+    for wrapper in WRAPPERS:
+        if card and (card["library"], card["class"]) == (wrapper.library, wrapper.class_name):
+            return wrapper, card, config
+        if not card and config.get("model_type") == wrapper.model_type:
+            return wrapper, card, config
+    what = f"{card['library']}'s {card['class']}" if card else repr(config.get("model_type"))
+    known = ", ".join(f"{w.library}'s {w.class_name}" for w in WRAPPERS)
+    raise ValueError(f"{folder} holds {what}, which tokgen cannot run; it runs {known}")
+
+
+def _read_toml(path: Path) -> dict[str, str]:
+    try:
+        card = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    for key in ("library", "class", "licence", "summary"):
+        if not isinstance(card.get(key), str):
+            raise ValueError(f"{path}: {key} = {card.get(key)!r}: give a string")
+    return card
