@@ -80,7 +80,8 @@ class Spectrum(nn.Module):
         """[B, T, n_fft] -> [B, T*hop]."""
         ratio = self.n_fft // self.hop_length
         pieces = frames.unflatten(-1, (ratio, self.hop_length))  # [B, T, R, hop]
-        total = sum(F.pad(pieces[:, :, r], (0, 0, r, ratio - 1 - r)) for r in range(ratio))
+        shifted = [F.pad(pieces[:, :, r], (0, 0, r, ratio - 1 - r)) for r in range(ratio)]
+        total = torch.stack(shifted).sum(0)
         n_samples = frames.shape[1] * self.hop_length
         return total.flatten(1)[:, self.edge : self.edge + n_samples]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -47,13 +48,16 @@ class PeriodDiscriminator(nn.Module):
 class SpectrumDiscriminator(nn.Module):
     """A complex spectrum, cut in frequency bands with a stack of convolutions each."""
 
+    window: Tensor
+    bands: Iterable[nn.ModuleList]
+
     def __init__(self, window: int, channels: int) -> None:
         super().__init__()
         self.n_fft = window
         self.register_buffer("window", torch.hann_window(window), persistent=False)
         n_bins = window // 2 + 1
         self.edges = [round(b * n_bins) for b in BANDS]
-        self.bands = nn.ModuleList(
+        self.bands = nn.ModuleList(  # type: ignore[assignment]
             nn.ModuleList(
                 [
                     _conv2d(2, channels, (3, 9), (1, 1)),

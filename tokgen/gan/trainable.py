@@ -33,7 +33,7 @@ class Reconstruction:
 class TrainableCodec(nn.Module, ABC):
     """The network to train, with the parts that phases freeze and the codec that it becomes."""
 
-    model: nn.Module
+    model: Any  # the library's own module
     sample_rate: int
 
     @abstractmethod
@@ -64,6 +64,8 @@ class TrainableCodec(nn.Module, ABC):
 
 class TrainableStft(TrainableCodec):
     """`StftCodecModel` in training."""
+
+    model: StftCodecModel
 
     def __init__(self, **config: Any) -> None:
         super().__init__()
@@ -99,6 +101,8 @@ class TrainableStft(TrainableCodec):
 
 class TrainableDac(TrainableCodec):
     """transformers' `DacModel` in training. Strides must be even: odd ones shift time."""
+
+    model: DacModel
 
     def __init__(self, **config: Any) -> None:
         super().__init__()

@@ -7,11 +7,11 @@ be had and says so where it cannot.
 
 from __future__ import annotations
 
+import urllib.request
 import warnings
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import httpx
 import torch
 from torch import Tensor
 
@@ -106,14 +106,16 @@ class Wav2Vec2Recogniser:
 
 def hub_model_in_reach(name: str, timeout: float = 5.0) -> bool:
     """Whether the hub answers for model `name` within `timeout` seconds."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub import constants
 
-    try:
-        HfApi().model_info(name, timeout=timeout)
-    except (HfHubHTTPError, OfflineModeIsEnabled, httpx.HTTPError, OSError):
+    if constants.HF_HUB_OFFLINE:
         return False
-    return True
+    try:
+        url = f"{constants.ENDPOINT}/api/models/{name}"
+        with urllib.request.urlopen(url, timeout=timeout):
+            return True
+    except OSError:
+        return False
 
 
 def make_recogniser(name: str = "auto") -> Recogniser:

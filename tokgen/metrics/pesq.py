@@ -28,10 +28,10 @@ def pesq_wb(reference: Tensor, estimate: Tensor, sample_rate: int) -> float:
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} and {len(b)} samples: trim or pad to equal length first")
     package = require("pesq")
-    a, b = (resample(x.float().cpu(), sample_rate, RATE).numpy() for x in (a, b))
-    if not a.any() or not b.any():
+    ours, theirs = (resample(x.float().cpu(), sample_rate, RATE).numpy() for x in (a, b))
+    if not ours.any() or not theirs.any():
         return math.nan
     try:
-        return float(package.pesq(RATE, a, b, "wb"))
+        return float(package.pesq(RATE, ours, theirs, "wb"))
     except package.PesqError:
         return math.nan

@@ -60,7 +60,7 @@ class ResidualQuantizer(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = dropout
-        self.levels = nn.ModuleList(
+        self.levels: list[FactorizedQuantizer] = nn.ModuleList(  # type: ignore[assignment]
             FactorizedQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(n_codebooks)
         )
 
