@@ -272,8 +272,16 @@ def main(argv: list[str] | None = None) -> int:
         if chosen:
             shown = {k: v[0] for k, v in audio.items()}
             plot_spectrograms(shown, codec.spec.sample_rate, run / "spectrograms.png")
+        corpus = open_corpus(s.corpus, split="train", min_seconds=2.0)
+        reference = corpus.load(corpus.entries[0], codec.spec.sample_rate).waveform
         scores = score_rows(
-            audio, "original", list(rows["text"]), codec.spec.sample_rate, asr=s.asr, mos=s.mos
+            audio,
+            "original",
+            list(rows["text"]),
+            codec.spec.sample_rate,
+            asr=s.asr,
+            mos=s.mos,
+            mos_reference=reference,
         )
         timing = {
             "train": trained - started,

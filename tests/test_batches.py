@@ -79,6 +79,12 @@ def test_all_positions_are_drawn(rows: Dataset) -> None:
     assert starts == {0, 1, 2}
 
 
+def test_positions_within_an_epoch_are_independent(rows: Dataset) -> None:
+    copies = rows.select([1] * 20)
+    starts = {int(e.codes[1, 0]) for e in CropDataset(copies, 10, n_items=20, seed=0)}
+    assert len(starts) > 5
+
+
 def test_collate_pads_on_the_right_with_zeros(rows: Dataset) -> None:
     batch = collate(list(CropDataset(rows, 10, n_items=5, seed=0)))
     assert batch.codes.shape == (5, 2, 10)

@@ -31,13 +31,13 @@ class Outer:
     rates: tuple[int, ...] = (1, 2)
 
 
-def test_later_settings_win(tmp_path):
+def test_a_named_config_replaces_the_default_and_flags_win(tmp_path):
     default, config = tmp_path / "default.yaml", tmp_path / "other.yaml"
     default.write_text("steps: 20\ninner: {depth: 3}\nextra: {a: 1}\n")
     config.write_text("steps: 30\n")
     assert parse_settings(Outer, default, []) == Outer(Inner(3), 20, {"a": 1})
     argv = ["--config", str(config), "--inner.depth", "6", "--rates", "[4]"]
-    assert parse_settings(Outer, default, argv) == Outer(Inner(6), 30, {"a": 1}, (4,))
+    assert parse_settings(Outer, default, argv) == Outer(Inner(6), 30, {}, (4,))
 
 
 def test_unknown_setting_is_refused(tmp_path, capsys):

@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -28,10 +29,13 @@ def parse_settings(
 ) -> Settings:
     """Build the frozen dataclass `cls` from YAML and flags.
 
-    `default_config` is read first, then `--config FILE`, then single flags such as
-    `--model.depth 6`; later ones win.
+    `--config FILE` replaces `default_config`, so that a file says all it wants; single flags such
+    as `--model.depth 6` change what was read.
     """
-    return auto_cli(cls, args=argv, as_positional=False, default_config_files=[str(default_config)])
+    argv = sys.argv[1:] if argv is None else argv
+    named = any(a == "--config" or a.startswith("--config=") for a in argv)
+    files = [] if named else [str(default_config)]
+    return auto_cli(cls, args=argv, as_positional=False, default_config_files=files)
 
 
 def versions() -> dict[str, str]:

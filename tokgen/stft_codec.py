@@ -7,10 +7,13 @@ quantizer DAC (Kumar et al. 2023).
 Frame t is centred on samples [t*hop, (t+1)*hop), so T = ceil(N / hop) and codes of frame t see
 only the audio around it. Positions past an item's true length are held at zero before every
 convolution, exactly like the zero padding at the end of a lone item: batching changes nothing.
+Long audio goes through in windows that overlap by all that a frame sees: same codes, and memory
+that does not grow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -21,6 +24,7 @@ from tokgen.codec import Codec, CodecSpec, fit_length, folder_name, hash_weights
 from tokgen.pretrained import Pretrained
 from tokgen.quantizers.residual import Quantized, ResidualQuantizer
 
+WINDOW_FRAMES = 1000  # long audio is coded in windows of so many frames
 MIN_FRAMES = 64  # shorter inputs are padded: small matrices take another, differently rounding path
 FLOOR = 1e-4  # magnitudes under it count as silence: their phase is noise
 
@@ -40,6 +44,7 @@ class Spectrum(nn.Module):
             )
         self.n_fft, self.hop_length = n_fft, hop_length
         self.edge = (n_fft - hop_length) // 2
+        self.reach = -(-self.edge // hop_length)  # frames whose windows overlap, to either side
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
         self.register_buffer("level_mean", torch.full((n_fft // 2 + 1,), -4.0))
         self.register_buffer("level_std", torch.full((n_fft // 2 + 1,), 2.0))
@@ -119,6 +124,7 @@ class Stack(nn.Module):
         self.embed = (
             nn.Conv1d(n_in, width, 3, padding=1) if n_in < width else nn.Linear(n_in, width)
         )
+        self.reach = (n_in < width) + depth * (kernel_size // 2)  # frames seen to either side
         self.norm_in = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(width, expansion, kernel_size, 1 / depth) for _ in range(depth)
@@ -198,7 +204,7 @@ class StftCodecModel(Pretrained):
         n_frames = -(-waveform.shape[-1] // self.hop_length)
         padded = max(n_frames, MIN_FRAMES)
         features = self.spectrum.analyse(fit_length(waveform, padded * self.hop_length))
-        frames = [-(-n // self.hop_length) for n in lengths] if lengths else [n_frames]
+        frames = [n_frames] if lengths is None else [-(-n // self.hop_length) for n in lengths]
         mask = _frame_mask(frames, padded, features)
         latents = self.encoder(features, mask)
         latents = F.layer_norm(latents.float(), latents.shape[-1:])
@@ -240,7 +246,7 @@ class StftCodec(Codec):
     model: StftCodecModel
 
     def __init__(self, model: StftCodecModel, spec: CodecSpec) -> None:
-        self.model, self.spec = model, spec
+        self.model, self.spec, self.window_frames = model, spec, WINDOW_FRAMES
 
     @classmethod
     def from_model(cls, model: StftCodecModel, name: str = "stft", **spec: str | None) -> StftCodec:
@@ -256,10 +262,29 @@ class StftCodec(Codec):
         return cls.from_model(model, name or folder_name(folder), **spec)
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Tensor:
-        return self.quantize(self.model.encode_latents(waveform, lengths))
+        hop, pieces = self.spec.hop_length, []
+        for low, start, stop, high in self._windows(waveform.shape[-1], self.model.encoder.reach):
+            inside = [min(max(0, n - low * hop), (high - low) * hop) for n in lengths]
+            latents = self.model.encode_latents(waveform[..., low * hop : high * hop], inside)
+            pieces.append(self.quantize(latents[..., start - low : stop - low]))
+        return torch.cat(pieces, -1)
 
     def _decode(self, codes: Tensor) -> Tensor:
-        return self.decode_latents(self.dequantize(codes))
+        hop, pieces = self.spec.hop_length, []
+        for low, start, stop, high in self._windows(
+            codes.shape[-1] * hop, self.model.decoder.reach
+        ):
+            waveform = self.decode_latents(self.dequantize(codes[..., low:high]))
+            pieces.append(waveform[..., (start - low) * hop : (stop - low) * hop])
+        return torch.cat(pieces, -1)
+
+    def _windows(self, n_samples: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
+        """Frames low <= start < stop <= high: code low..high to get start..stop right."""
+        n_frames = self.spec.n_frames(n_samples)
+        context = reach + self.model.spectrum.reach
+        for start in range(0, n_frames, self.window_frames):
+            stop = min(n_frames, start + self.window_frames)
+            yield max(0, start - context), start, stop, min(n_frames, stop + context)
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         return self.model.encode_latents(waveform)

@@ -18,6 +18,7 @@ from torch import Tensor
 from tokgen.audio import resample
 from tokgen.metrics.extras import require
 from tokgen.metrics.text import normalise_text
+from tokgen.torchaudio_shim import import_torchaudio
 
 RATE = 16_000
 WAV2VEC2 = "facebook/wav2vec2-base-960h"
@@ -89,6 +90,7 @@ class Wav2Vec2Recogniser:
     """A CTC model of transformers, greedy decoding."""
 
     def __init__(self, name: str = WAV2VEC2, *, local_files_only: bool = False) -> None:
+        import_torchaudio()  # transformers imports it beside its audio processors
         from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
 
         source: dict[str, Any] = {"local_files_only": local_files_only}
