@@ -288,7 +288,7 @@ def main(argv: list[str] | None = None) -> int:
             values = {k: float(v.detach()) for k, v in losses.items()}
             accelerator.log({"rate": rate, **values}, step=step)
             bar.set_postfix({k: f"{v:.3g}" for k, v in values.items() if k != "spectral"})
-        last = step == s.steps or bool(interrupt)
+        interrupted = interrupt.agreed(accelerator)
         if (step % s.validate_every == 0 or step == s.steps) and accelerator.is_main_process:
             scores = validate(average, heard, run / "samples", quantize=phase.quantize)
             wall = seconds_before + time.monotonic() - started
@@ -298,10 +298,10 @@ def main(argv: list[str] | None = None) -> int:
             write_json(run / "metrics.json", {"history": history, "final": history[-1]})
             average.save(run / "codec")
             accelerator.unwrap_model(discriminator).save_pretrained(run / "discriminator")
-        if step % s.checkpoint_every == 0 or last:
+        if step % s.checkpoint_every == 0 or step == s.steps or interrupted:
             state |= {"history": history, "seconds": seconds_before + time.monotonic() - started}
             checkpoints.save(accelerator, step, state)
-        if interrupt:
+        if interrupted:
             say(f"interrupted at step {step}: checkpoint written; the same command goes on")
             return 130
     bar.close()

@@ -228,9 +228,10 @@ def main(argv: list[str] | None = None) -> int:
             history.append({"step": step, **values})
             accelerator.log(values, step=step)
             bar.set_postfix(loss=f"{values['loss']:.3f}")
-        if step % s.checkpoint_every == 0 or step == s.steps or interrupt:
+        interrupted = interrupt.agreed(accelerator)
+        if step % s.checkpoint_every == 0 or step == s.steps or interrupted:
             checkpoints.save(accelerator, step)
-        if interrupt:
+        if interrupted:
             say(f"\ninterrupted at step {step}: checkpoint written; the same command goes on")
             return 130
     bar.close()

@@ -8,7 +8,8 @@ import torch
 from conftest import make_tone
 
 from tokgen import evaluate
-from tokgen.evaluate import score_rows
+from tokgen.corpus import open_corpus
+from tokgen.evaluate import score_codec, score_rows
 
 CLIPS = [make_tone(s, i) for i, s in enumerate((1.2, 0.9, 1.5))]
 NOISY = [c + 0.05 * torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in CLIPS]
@@ -71,10 +72,26 @@ def test_bad_calls_name_the_value():
         score_rows({"a": CLIPS, "b": CLIPS[:2]}, "a", TEXTS, 16000)
 
 
+def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
+    corpus = open_corpus(tiny_corpus, split="train")
+    found = score_codec(tiny_codec, corpus, metrics=("pesq", "si_sdr"), progress=False)
+    assert list(found.scores.rows) == ["original", "resynthesis"]
+    assert found.scores.rows["original"]["pesq"].n + found.scores.rows["original"][
+        "pesq"
+    ].n_failed == len(corpus)
+    assert len(found.codebook_use) == 4 and all(0 < u <= 100 for u in found.codebook_use)
+    assert found.n_frames == sum(
+        tiny_codec.spec.n_frames(round(e.seconds * 16000)) for e in corpus.entries
+    )
+    assert "codebook use" in found.table() and found.speed > 1
+    json.dumps(found.as_dict(), allow_nan=False)
+    (tmp_path / "broken.wav").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no usable clip in .*: 1 rejected"):
+        score_codec(tiny_codec, open_corpus(tmp_path), progress=False)
+
+
 @pytest.mark.slow
 def test_embedded_backends_on_real_speech():
-    from tokgen.corpus import open_corpus
-
     rejected = []
     clips = list(
         open_corpus("recipes/data/allison", split="test").utterances(16000, rejected=rejected)

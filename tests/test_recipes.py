@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[1]
-TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "1"]
+TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "2"]
 TINY_CODEC = {
     "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
     "latent_dim": 16, "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted{again}", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     return 0
@@ -72,24 +72,37 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(
         verb=_tokenize, again="; finished shards are kept: run the same command again to go on"
     )
-    verb.add_argument(
-        "--corpus",
-        required=True,
-        help="folder of audio, .parquet file or folder of them, saved or hub dataset",
-    )
+    _add_corpus(verb)
     verb.add_argument("--codec", required=True, help=codec_help)
     verb.add_argument("--out", type=Path, required=True, help="folder of the dataset")
-    verb.add_argument("--split", help="one split of the corpus, all if left out")
     verb.add_argument("--require-text", action="store_true", help="reject clips without transcript")
-    verb.add_argument("--min-seconds", type=float, metavar="S", help="leave out shorter clips")
-    verb.add_argument("--max-seconds", type=float, metavar="S", help="leave out longer clips")
     verb.add_argument(
         "--n-codebooks", type=int, metavar="K", help="levels to keep, all if left out"
     )
     verb.add_argument("--no-mfcc", action="store_true", help="leave the conditioning out")
     verb.add_argument("--batch-seconds", type=float, default=60.0, help="audio per batch (60)")
     _add_device(verb)
+
+    verb = verbs.add_parser("score", help="codec x corpus -> table of metrics")
+    verb.set_defaults(verb=_score, again="; run the same command again")
+    _add_corpus(verb)
+    verb.add_argument("--codec", required=True, help=codec_help)
+    verb.add_argument("--asr", default="auto", help="auto (default), wav2vec2, moonshine")
+    verb.add_argument("--mos", default="distillmos", help="predictor of MOS (distillmos)")
+    verb.add_argument("--out", type=Path, help="a .json file for the numbers")
+    _add_device(verb)
     return parser
+
+
+def _add_corpus(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--corpus",
+        required=True,
+        help="folder of audio, .parquet file or folder of them, saved or hub dataset",
+    )
+    verb.add_argument("--split", help="one split of the corpus, all if left out")
+    verb.add_argument("--min-seconds", type=float, metavar="S", help="leave out shorter clips")
+    verb.add_argument("--max-seconds", type=float, metavar="S", help="leave out longer clips")
 
 
 def _add_device(verb: argparse.ArgumentParser) -> None:
@@ -218,6 +231,27 @@ def _tokenize(args: argparse.Namespace) -> None:
         f"{args.out}: {report.n_rows} rows{resumed}, {report.audio_seconds / 3600:.2f} h of audio, "
         f"{report.n_rejected} rejected, {report.wall_seconds:.1f} s"
     )
+
+
+def _score(args: argparse.Namespace) -> None:
+    from tokgen.corpus import open_corpus
+    from tokgen.evaluate import score_codec
+    from tokgen.runs import write_json
+    from tokgen.zoo import load_codec
+
+    codec = load_codec(args.codec, device=_device(args.device))
+    corpus = open_corpus(
+        args.corpus,
+        split=args.split,
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
+    )
+    found = score_codec(codec, corpus, asr=args.asr, mos=args.mos)
+    print(found.table())
+    if args.out is not None:
+        write_json(
+            args.out, {"codec": codec.spec.as_dict(), "corpus": corpus.name, **found.as_dict()}
+        )
 
 
 def _print_rejections(rejections: Sequence[Rejection], out: Path) -> None:

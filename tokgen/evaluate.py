@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
+from tokgen.codec import Codec
+from tokgen.corpus import Corpus, Rejection
 from tokgen.metrics import pesq, si_sdr
 from tokgen.metrics.cer import edits, make_recogniser
+from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.mos import make_mos
 from tokgen.metrics.statistics import Estimate, bootstrap_mean, bootstrap_ratio
 from tokgen.metrics.text import normalise_text
@@ -139,6 +143,88 @@ def score_rows(
         {m: backends[m] for m in metrics},
         records,
     )
+
+
+@dataclass
+class CodecScores:
+    """A codec on a corpus.
+
+    Attributes:
+        scores: rows "original" and "resynthesis".
+        codebook_use: percent per level, pooled over `n_frames` frames.
+        n_frames: frames behind `codebook_use`; entropy is biased low with few.
+        seconds: of audio.
+        speed: seconds of audio coded and decoded, clip by clip, per second of computing.
+        rejections: clips that could not be read.
+    """
+
+    scores: Scores
+    codebook_use: list[float]
+    n_frames: int
+    seconds: float
+    speed: float
+    rejections: list[Rejection]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self) | {"scores": self.scores.as_dict()}
+
+    def table(self) -> str:
+        """Plain text: the scores, codebook use and speed."""
+        use = " ".join(f"{u:.1f}" for u in self.codebook_use)
+        lines = [
+            self.scores.table(),
+            f"codebook use, % of log2(size), {self.n_frames} frames: {use}",
+            f"encode + decode, clip by clip: {self.speed:.0f} x real time ({self.seconds:.0f} s)",
+        ]
+        lines += [f"left out {r.source}: {r.reason}" for r in self.rejections]
+        return "\n".join(lines)
+
+
+def score_codec(
+    codec: Codec,
+    corpus: Corpus,
+    *,
+    metrics: Sequence[str] = METRICS,
+    asr: str = "auto",
+    mos: str = "auto",
+    progress: bool = True,
+) -> CodecScores:
+    """One encoding and decoding of every clip against the original.
+
+    Args:
+        codec: what to score.
+        corpus: its clips, all held in memory.
+        metrics, asr, mos, progress: as in `score_rows`.
+    Raises:
+        ValueError: no clip of the corpus can be read.
+    """
+    rate = codec.spec.sample_rate
+    rejected: list[Rejection] = []
+    clips = list(corpus.utterances(rate, rejected=rejected))
+    if not clips:
+        raise ValueError(f"no usable clip in {corpus.name}: {len(rejected)} rejected")
+    originals = [c.waveform for c in clips]
+    began = time.perf_counter()
+    codes = [codec.encode(w[None])[0].cpu() for w in originals]
+    decoded = [
+        codec.decode(c[None], w.shape[-1])[0].cpu() for c, w in zip(codes, originals, strict=True)
+    ]
+    took = time.perf_counter() - began
+    seconds = sum(w.shape[-1] for w in originals) / rate
+    scores = score_rows(
+        {"original": originals, "resynthesis": decoded},
+        "original",
+        [c.text for c in clips],
+        rate,
+        metrics=metrics,
+        asr=asr,
+        mos=mos,
+        progress=progress,
+    )
+    use = codebook_use(codes, codec.spec.codebook_size)
+    n_frames = sum(c.shape[-1] for c in codes)
+    return CodecScores(scores, use.tolist(), n_frames, seconds, seconds / took, rejected)
 
 
 def _cer_of(heard: str, text: str | None) -> dict[str, Any]:

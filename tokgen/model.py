@@ -67,6 +67,10 @@ class MaskedTransformer(Pretrained):
         super().__init__(settings)
         if embedding not in ("codes", "learned"):
             raise ValueError(f"embedding {embedding!r}: known are 'codes' and 'learned'")
+        if heads < 2:
+            raise ValueError(
+                f"heads = {heads}: x-transformers has no output projection for one head; use 2"
+            )
         self.n_codebooks, self.codebook_size = n_codebooks, codebook_size
         self.conditioning_dim, self.mask_id = conditioning_dim, codebook_size
         vectors = (

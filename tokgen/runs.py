@@ -138,8 +138,12 @@ class Interrupt:
             raise KeyboardInterrupt
         self.raised = True
 
-    def __bool__(self) -> bool:
-        return self.raised
+    def agreed(self, accelerator: Any) -> bool:
+        """Whether any process was interrupted; every process must ask at the same step."""
+        if accelerator.num_processes == 1:
+            return self.raised
+        flag = torch.tensor(float(self.raised), device=accelerator.device)
+        return bool(accelerator.reduce(flag, "sum").item())
 
 
 class Checkpoints:
