@@ -155,7 +155,11 @@ def main(argv: list[str] | None = None) -> int:
         **s.model.overrides(),
     )
     model.check_codec(codec.spec)
-    say(f"{sum(p.numel() for p in model.parameters()) / 1e6:.1f}M parameters ({s.model.preset})")
+    size = sum(p.numel() for p in model.parameters()) / 1e6
+    say(
+        f"{size:.1f}M parameters ({s.model.preset}), {accelerator.num_processes} process(es) on "
+        f"{accelerator.device.type}, precision {accelerator.mixed_precision}"
+    )
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay, fused=True
     )

@@ -49,7 +49,7 @@ def model(codec: StftCodec) -> MaskedTransformer:
             codec,
             dim=32,
             depth=1,
-            heads=1,
+            heads=2,
             dim_head=32,
             conditioning=asdict(MfccSettings.for_codec(codec.spec)),
             conditioning_mean=[-10.0] + [0.0] * 29,
@@ -138,6 +138,6 @@ def test_misfits_are_refused(
         vocode(model, make_codec("stranger", seed=1), conditioning, [5000], SETTINGS)
     with pytest.raises(ValueError, match=r"16 frames for 9999 samples.*32 frames"):
         vocode(model, codec, conditioning, [9999], SETTINGS)
-    bare = MaskedTransformer.for_codec(codec, dim=32, depth=1, heads=1, dim_head=32)
+    bare = MaskedTransformer.for_codec(codec, dim=32, depth=1, heads=2, dim_head=32)
     with pytest.raises(ValueError, match="no conditioning settings"):
         mfcc_of(bare, waveforms)

@@ -138,6 +138,8 @@ def test_wrong_shapes_are_refused() -> None:
         model(tokens, conditioning[..., :5])
     with pytest.raises(ValueError, match="known are 'codes' and 'learned'"):
         make_model(embedding="onehot")
+    with pytest.raises(ValueError, match="heads = 1"):
+        make_model(heads=1)
 
 
 def test_rotary_covers_the_whole_head() -> None:

@@ -56,7 +56,7 @@ def model() -> MaskedTransformer:
             embedding="learned",
             dim=32,
             depth=1,
-            heads=1,
+            heads=2,
             dim_head=32,
         ).eval()
 

@@ -56,10 +56,9 @@ class Scores:
         for row, estimates in self.rows.items():
             cells = (_cell(estimates[m]) for m in metrics)
             lines.append(f"{row:<{width}}" + "".join(f"  {c:>22}" for c in cells))
-        counts = {e.n for estimates in self.rows.values() for e in estimates.values()}
-        lines.append(
-            f"means with 95 % bootstrap intervals, n = {'/'.join(map(str, sorted(counts)))}"
-        )
+        counts = {e.n for estimates in self.rows.values() for e in estimates.values()} - {0}
+        n = " to ".join(str(x) for x in sorted({min(counts), max(counts)})) if counts else "0"
+        lines.append(f"means with 95 % bootstrap intervals over clips, n = {n}")
         for row, estimates in self.rows.items():
             failed = [f"{m} {e.n_failed}" for m, e in estimates.items() if e.n_failed]
             if failed:

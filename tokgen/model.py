@@ -19,7 +19,7 @@ from tokgen.masking import TrainingMask
 from tokgen.pretrained import Pretrained
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "small": {"dim": 320, "depth": 6, "heads": 5, "dim_head": 64},
+    "small": {"dim": 256, "depth": 6, "heads": 4, "dim_head": 64},
     "paper": {"dim": 512, "depth": 12, "heads": 8, "dim_head": 64},
 }
 
@@ -102,7 +102,7 @@ class MaskedTransformer(Pretrained):
         )
         self.head_weight = nn.Parameter(torch.empty(n_codebooks, codebook_size, dim))
         self.head_bias = nn.Parameter(torch.zeros(n_codebooks, codebook_size))
-        nn.init.normal_(self.head_weight, std=dim**-0.5)
+        nn.init.normal_(self.head_weight, std=0.02)
 
     @classmethod
     def for_codec(cls, codec: Codec, preset: str = "small", **overrides: Any) -> Self:
