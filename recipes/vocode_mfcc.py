@@ -169,7 +169,10 @@ def main(argv: list[str] | None = None) -> int:
     network = torch.compile(model) if s.compile else model
     network, optimizer = accelerator.prepare(network, optimizer)
     checkpoints = Checkpoints(run / "checkpoints")
-    step, _ = checkpoints.resume(accelerator)
+    step, saved = checkpoints.resume(accelerator)
+    n_levels = codec.spec.n_codebooks
+    empty = [0.0] * (2 + 2 * n_levels)  # loss, batches, then right and seen tokens per level
+    since_log = torch.tensor(saved.get("since_log", empty), device=accelerator.device)
     history = [h for h in read_history(run / "history.jsonl") if h["step"] <= step]
     if step:
         say(f"continuing at step {step} of {s.steps}")
@@ -188,8 +191,6 @@ def main(argv: list[str] | None = None) -> int:
     while step < s.steps:
         for group in optimizer.param_groups:
             group["lr"] = s.learning_rate * rate_factor(step, s)
-        correct = total = torch.zeros(codec.spec.n_codebooks, device=accelerator.device)
-        mean_loss = torch.zeros((), device=accelerator.device)
         for part in range(s.gradient_accumulation):
             batch: TokenBatch = next(batches).to(accelerator.device)
             noise = torch.Generator().manual_seed(
@@ -211,18 +212,15 @@ def main(argv: list[str] | None = None) -> int:
                     accelerator.clip_grad_norm_(model.parameters(), s.clip)
                 optimizer.step()
                 optimizer.zero_grad()
-            hits, seen = level_accuracy(logits, batch.codes, mask, codec.spec.n_codebooks)
-            correct, total = correct + hits, total + seen
-            mean_loss += loss.detach() / s.gradient_accumulation
+            hits, seen = level_accuracy(logits, batch.codes, mask, n_levels)
+            one = torch.ones_like(loss.detach())
+            since_log += torch.cat([loss.detach()[None], one[None], hits, seen])
         step += 1
         bar.update()
 
         if step % s.log_every == 0 or step == s.steps:
-            values = {"loss": accelerator.reduce(mean_loss, "mean").item()}
-            correct, total = accelerator.reduce(correct, "sum"), accelerator.reduce(total, "sum")
-            for k, (c, t) in enumerate(zip(correct.tolist(), total.tolist(), strict=True)):
-                if t:
-                    values[f"accuracy/level{k}"] = c / t
+            values = averages(accelerator.reduce(since_log, "sum").tolist(), n_levels)
+            since_log.zero_()
             if not math.isfinite(values["loss"]):
                 raise SystemExit(f"stopped at step {step}: loss {values['loss']}; lower the rate")
             if validation is not None and (step % s.validate_every == 0 or step == s.steps):
@@ -234,7 +232,7 @@ def main(argv: list[str] | None = None) -> int:
             bar.set_postfix(loss=f"{values['loss']:.3f}")
         interrupted = interrupt.agreed(accelerator)
         if step % s.checkpoint_every == 0 or step == s.steps or interrupted:
-            checkpoints.save(accelerator, step)
+            checkpoints.save(accelerator, step, {"since_log": since_log.tolist()})
         if interrupted:
             say(f"\ninterrupted at step {step}: checkpoint written; the same command goes on")
             return 130
@@ -302,6 +300,13 @@ def main(argv: list[str] | None = None) -> int:
         say(f"outputs: {run} (samples, curves.png, spectrograms.png, metrics.json)")
     accelerator.end_training()
     return 0
+
+
+def averages(sums: list[float], n_levels: int) -> dict[str, float]:
+    """Mean loss and accuracy per level from the sums since the last log line."""
+    right, seen = sums[2 : 2 + n_levels], sums[2 + n_levels :]
+    drawn = {f"accuracy/level{k}": right[k] / seen[k] for k in range(n_levels) if seen[k]}
+    return {"loss": sums[0] / sums[1], **drawn}
 
 
 def rate_factor(step: int, s: Settings) -> float:
