@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from conftest import make_tone
 from tokgen import evaluate
 from tokgen.corpus import open_corpus
 from tokgen.evaluate import score_codec, score_rows
+from tokgen.metrics.cer import RecognitionError
 
+ALLISON = Path(__file__).parents[1] / "recipes/data/allison"
 CLIPS = [make_tone(s, i) for i, s in enumerate((1.2, 0.9, 1.5))]
 NOISY = [c + 0.05 * torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in CLIPS]
 TEXTS = ["one two", "three", None]
@@ -63,6 +66,25 @@ def test_table_names_backends_and_failures(scores):
     assert len(scores.per_clip) == 6 and math.isnan(scores.per_clip[2]["edits"])
 
 
+def test_a_recogniser_that_fails_is_counted_and_never_stops_the_run(monkeypatch):
+    class Deaf(Parrot):
+        def transcribe(self, waveform, sample_rate):
+            if not waveform.isfinite().all():
+                raise RecognitionError("not finite")
+            return super().transcribe(waveform, sample_rate)
+
+    monkeypatch.setattr(evaluate, "make_recogniser", lambda name: Deaf())
+    broken = [CLIPS[0] * math.nan, *CLIPS[1:]]
+    rows = {"original": CLIPS, "broken": broken}
+    texts = ["one two"] * 3
+    found = score_rows(rows, "original", texts, 16000, mos="distillmos", progress=False)
+    for metric in ("cer", "mos", "pesq"):
+        estimate = found.rows["broken"][metric]
+        assert (estimate.n, estimate.n_failed) == (2, 1)
+    assert found.rows["broken"]["cer"].mean == 0
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
 def test_bad_calls_name_the_value():
     with pytest.raises(ValueError, match=r"\['visqol'\]: known are cer, mos, pesq, si_sdr"):
         score_rows({"a": []}, "a", [], 16000, metrics=["visqol"])
@@ -93,9 +115,7 @@ def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
 @pytest.mark.slow
 def test_embedded_backends_on_real_speech():
     rejected = []
-    clips = list(
-        open_corpus("recipes/data/allison", split="test").utterances(16000, rejected=rejected)
-    )
+    clips = list(open_corpus(ALLISON, split="test").utterances(16000, rejected=rejected))
     audio = [c.waveform for c in clips]
     noisy = [
         a + 0.1 * torch.randn(a.shape, generator=torch.Generator().manual_seed(0)) for a in audio

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +10,24 @@ import scipy.stats
 import torch
 from conftest import make_tone
 
-from tokgen.metrics.cer import Edits, Wav2Vec2Recogniser, edits, make_recogniser
+from tokgen.corpus import open_corpus
+from tokgen.metrics import cer
+from tokgen.metrics.cer import (
+    Edits,
+    RecognitionError,
+    Wav2Vec2Recogniser,
+    edits,
+    make_recogniser,
+)
 from tokgen.metrics.codebook import codebook_use, perplexity, token_match
 from tokgen.metrics.extras import require
 from tokgen.metrics.mos import SquimMos, make_mos
-from tokgen.metrics.pesq import pesq_wb
+from tokgen.metrics.pesq import MAX_SECONDS, pesq_wb
 from tokgen.metrics.si_sdr import si_sdr
 from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio, paired_difference
 from tokgen.metrics.text import normalise_text
 
+ALLISON = Path(__file__).parents[1] / "recipes/data/allison"
 CLEAN = make_tone(2.0, 0)
 NOISE = torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(1))
 
@@ -29,6 +39,7 @@ NOISE = torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(1))
         ("Don't  STOP — it’s 1,024!", "dont stop its one thousand and twenty four"),
         ("Café [music] déjà-vu", "café music déjà vu"),
         ("ﬁve", "five"),
+        ("9" * 5000, " ".join(["nine"] * 5000)),
         ("", ""),
         ("...", ""),
     ],
@@ -49,7 +60,7 @@ def test_edits_of_equal_texts_are_none_and_are_capped():
 def test_pesq_ceiling_monotony_and_golden_value():
     assert pesq_wb(CLEAN, CLEAN, 16000) == pytest.approx(4.644, abs=1e-3)
     values = [pesq_wb(CLEAN, CLEAN + a * NOISE, 16000) for a in (0.001, 0.01, 0.1)]
-    assert values == sorted(values, reverse=True)
+    assert values == pytest.approx([4.6248, 3.8257, 1.3455], abs=2e-3)
     assert pesq_wb(CLEAN, 0.5 * CLEAN, 16000) == pytest.approx(4.644, abs=0.01)
 
 
@@ -66,6 +77,36 @@ def test_what_pesq_cannot_score_is_nan_not_a_score():
     assert math.isnan(pesq_wb(CLEAN[:, :100], CLEAN[:, :100], 16000))
     with pytest.raises(ValueError, match="equal length"):
         pesq_wb(CLEAN, CLEAN[:, :-1], 16000)
+
+
+BROKEN = {
+    "nan": torch.where(torch.arange(32000) == 99, math.nan, CLEAN),
+    "infinity": torch.where(torch.arange(32000) == 99, math.inf, CLEAN),
+    "no samples": CLEAN[:, :0],
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_what_is_not_audio_is_a_failure_of_every_metric(kind):
+    broken = BROKEN[kind]
+    clean = CLEAN[:, : broken.shape[-1]]
+    for reference, estimate in ((clean, broken), (broken, clean)):
+        assert math.isnan(pesq_wb(reference, estimate, 16000))
+        assert math.isnan(si_sdr(reference, estimate))
+    assert math.isnan(make_mos("distillmos").score(broken, 16000))
+    with pytest.raises(RecognitionError, match="empty or not finite"):
+        make_recogniser("moonshine").transcribe(broken, 16000)
+
+
+def test_pesq_refuses_what_overruns_its_fifty_utterances():
+    def bursts(seconds):
+        t = torch.arange(round(seconds * 16000)) / 16000
+        noise = torch.randn(len(t), generator=torch.Generator().manual_seed(0))
+        return 0.2 * noise * (t % 0.5 < 0.25)
+
+    assert pesq_wb(bursts(19), bursts(19), 16000) == pytest.approx(4.644, abs=1e-3)
+    assert math.isnan(pesq_wb(bursts(30), bursts(30), 16000))  # without the limit: a crash
+    assert MAX_SECONDS < 50 * 0.2 + 49 * 0.2
 
 
 def test_si_sdr_against_its_closed_form():
@@ -140,6 +181,40 @@ def test_unknown_backends_list_the_known():
         make_mos("nisqa")
     with pytest.raises(ValueError, match="non-matching reference"):
         make_mos("squim")
+
+
+def test_wav2vec2_out_of_reach_half_way_falls_back(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("connection lost")
+
+    monkeypatch.setattr(cer, "hub_model_in_reach", lambda name: True)
+    monkeypatch.setattr(cer, "Wav2Vec2Recogniser", fail)
+    with pytest.warns(UserWarning, match="using moonshine"):
+        assert make_recogniser("auto").backend.startswith("moonshine")
+    with pytest.raises(OSError, match="connection lost"):
+        make_recogniser("wav2vec2")
+
+
+def test_weights_in_a_pickle_are_not_loaded(wav2vec2_folder):
+    (wav2vec2_folder / "model.safetensors").rename(wav2vec2_folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        make_recogniser(f"wav2vec2:{wav2vec2_folder}")
+
+
+def test_mos_auto_without_a_reference_says_what_it_took():
+    with pytest.warns(UserWarning, match="none is given; using distillmos"):
+        assert make_mos("auto").backend.startswith("distillmos")
+
+
+def test_embedded_judges_hear_speech_as_speech():
+    clips = list(open_corpus(ALLISON, split="test", max_seconds=4).utterances(16000, rejected=[]))
+    recogniser, predictor = make_recogniser("moonshine"), make_mos("distillmos")
+    counts = [edits(c.text, recogniser.transcribe(c.waveform, 16000)) for c in clips[:4]]
+    assert sum(c.n_edits for c in counts) <= 0.1 * sum(c.n_chars for c in counts)
+    speech = clips[0].waveform
+    noise = torch.randn(speech.shape, generator=torch.Generator().manual_seed(0))
+    falling = [predictor.score(speech + a * noise, 16000) for a in (0, 0.01, 0.1)]
+    assert falling == sorted(falling, reverse=True) and falling[0] > 3.5 > falling[2] + 1
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tokgen.codec import Codec
 from tokgen.corpus import Corpus, Rejection
 from tokgen.metrics import pesq, si_sdr
-from tokgen.metrics.cer import edits, make_recogniser
+from tokgen.metrics.cer import Recogniser, RecognitionError, edits, make_recogniser
 from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.mos import make_mos
 from tokgen.metrics.statistics import Estimate, bootstrap_mean, bootstrap_ratio
@@ -128,7 +128,7 @@ def score_rows(
                 reference = rows[reference_row][i]
                 record: dict[str, Any] = {"row": name, "clip": i, "text": text}
                 if recogniser:
-                    record |= _cer_of(recogniser.transcribe(clip, sample_rate), text)
+                    record |= _cer_of(recogniser, clip, sample_rate, text)
                 if predictor:
                     record["mos"] = predictor.score(clip, sample_rate)
                 if "pesq" in metrics:
@@ -187,6 +187,7 @@ def score_codec(
     metrics: Sequence[str] = METRICS,
     asr: str = "auto",
     mos: str = "auto",
+    mos_reference: Tensor | None = None,
     progress: bool = True,
 ) -> CodecScores:
     """One encoding and decoding of every clip against the original.
@@ -195,6 +196,7 @@ def score_codec(
         codec: what to score.
         corpus: its clips, all held in memory.
         metrics, asr, mos, progress: as in `score_rows`.
+        mos_reference: clean speech [1, N] for SQUIM at the codec's rate, no clip of the corpus.
     Raises:
         ValueError: no clip of the corpus can be read.
     """
@@ -219,6 +221,7 @@ def score_codec(
         metrics=metrics,
         asr=asr,
         mos=mos,
+        mos_reference=mos_reference,
         progress=progress,
     )
     use = codebook_use(codes, codec.spec.codebook_size)
@@ -226,8 +229,14 @@ def score_codec(
     return CodecScores(scores, use.tolist(), n_frames, seconds, seconds / took, rejected)
 
 
-def _cer_of(heard: str, text: str | None) -> dict[str, Any]:
-    """Transcript, edits and reference characters; NaN without a usable reference."""
+def _cer_of(
+    recogniser: Recogniser, clip: Tensor, sample_rate: int, text: str | None
+) -> dict[str, Any]:
+    """Transcript, edits and reference characters; NaN where the clip or the text is unusable."""
+    try:
+        heard = recogniser.transcribe(clip, sample_rate)
+    except RecognitionError:
+        return {"transcript": None, "edits": math.nan, "chars": math.nan}
     if text is None or not normalise_text(text):
         return {"transcript": heard, "edits": math.nan, "chars": math.nan}
     found = edits(text, heard)

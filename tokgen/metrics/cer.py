@@ -7,20 +7,22 @@ be had and says so where it cannot.
 
 from __future__ import annotations
 
+import contextlib
 import urllib.request
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from tokgen.audio import resample
 from tokgen.metrics.extras import require
+from tokgen.metrics.signals import RATE, at_16k
 from tokgen.metrics.text import normalise_text
 from tokgen.torchaudio_shim import import_torchaudio
 
-RATE = 16_000
 WAV2VEC2 = "facebook/wav2vec2-base-960h"
 MIN_SAMPLES = RATE // 2  # recognisers want some context: shorter clips are padded with silence
 
@@ -52,37 +54,55 @@ def edits(reference: str, hypothesis: str) -> Edits:
     return Edits(min(count, len(wanted)), len(wanted))
 
 
+class RecognitionError(RuntimeError):
+    """A recogniser cannot take this clip: its CER is a failure, not 1."""
+
+
 class Recogniser(Protocol):
     """Speech to text; `backend` names library and weights."""
 
     backend: str
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
-        """waveform [N] or [1, N] in [-1, 1] -> text."""
+        """waveform [N] or [1, N] in [-1, 1] -> text; raises RecognitionError."""
         ...
 
 
 def _prepare(waveform: Tensor, sample_rate: int) -> Tensor:
     """[N] at 16 kHz, at least half a second."""
-    audio = resample(waveform.flatten().float().cpu(), sample_rate, RATE)
+    audio = at_16k(waveform, sample_rate)
+    if audio is None:
+        raise RecognitionError(f"clip of {waveform.numel()} samples is empty or not finite")
     return torch.nn.functional.pad(audio, (0, max(0, MIN_SAMPLES - len(audio))))
 
 
 class MoonshineRecogniser:
-    """moonshine-voice 0.1.0's tiny English model (MIT); deterministic, CPU only."""
+    """moonshine-voice 0.1.0's tiny English model (MIT); deterministic, CPU only.
 
-    backend = "moonshine (tiny-en, moonshine-voice 0.1.0)"
+    Raises:
+        FileNotFoundError: a later moonshine-voice, which comes without weights.
+    """
 
     def __init__(self) -> None:
         package = require("moonshine_voice")
-        utils = require("moonshine_voice.utils")
+        self._failure = require("moonshine_voice.errors").MoonshineError
+        weights = Path(require("moonshine_voice.utils").get_model_path("tiny-en"))
+        found = version("moonshine-voice")
+        if not weights.is_dir():
+            raise FileNotFoundError(
+                f"moonshine-voice {found} brings no weights, 0.1.0 does: pip install 'tokgen[eval]'"
+            )
+        self.backend = f"moonshine (tiny-en, moonshine-voice {found})"
         self._transcriber = package.Transcriber(
-            model_path=str(utils.get_model_path("tiny-en")), model_arch=package.ModelArch.TINY
+            model_path=str(weights), model_arch=package.ModelArch.TINY
         )
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
         audio = _prepare(waveform, sample_rate)
-        transcript = self._transcriber.transcribe_without_streaming(audio.tolist(), RATE)
+        try:
+            transcript = self._transcriber.transcribe_without_streaming(audio.tolist(), RATE)
+        except self._failure as error:
+            raise RecognitionError(f"moonshine: {error}") from error
         return " ".join(line.text for line in transcript.lines)
 
 
@@ -95,7 +115,7 @@ class Wav2Vec2Recogniser:
 
         source: dict[str, Any] = {"local_files_only": local_files_only}
         self.processor = Wav2Vec2Processor.from_pretrained(name, **source)
-        self.model = Wav2Vec2ForCTC.from_pretrained(name, **source).eval()
+        self.model = Wav2Vec2ForCTC.from_pretrained(name, use_safetensors=True, **source).eval()
         self.backend = f"wav2vec2 ({name})"
 
     @torch.inference_mode()
@@ -136,10 +156,10 @@ def make_recogniser(name: str = "auto") -> Recogniser:
         return Wav2Vec2Recogniser()
     if name != "auto":
         raise ValueError(f"recogniser {name!r}: known are auto, wav2vec2, moonshine")
-    try:
+    with contextlib.suppress(OSError):
         return Wav2Vec2Recogniser(local_files_only=True)
-    except OSError:
-        if hub_model_in_reach(WAV2VEC2):
+    if hub_model_in_reach(WAV2VEC2):
+        with contextlib.suppress(OSError):
             return Wav2Vec2Recogniser()
     warnings.warn(
         f"CER: {WAV2VEC2} (the paper's) is neither cached nor in reach; using moonshine",

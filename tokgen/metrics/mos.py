@@ -18,11 +18,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tokgen.audio import resample
 from tokgen.metrics.extras import require
+from tokgen.metrics.signals import RATE, at_16k
 from tokgen.torchaudio_shim import import_torchaudio
-
-RATE = 16_000
 
 
 class MosPredictor(Protocol):
@@ -31,7 +29,7 @@ class MosPredictor(Protocol):
     backend: str
 
     def score(self, waveform: Tensor, sample_rate: int) -> float:
-        """waveform [N] or [1, N] -> MOS, or NaN for digital silence."""
+        """waveform [N] or [1, N] -> MOS, or NaN for silence, no samples, NaN or infinity."""
         ...
 
 
@@ -47,8 +45,8 @@ class DistillMos:
 
     @torch.inference_mode()
     def score(self, waveform: Tensor, sample_rate: int) -> float:
-        audio = resample(waveform.flatten().float().cpu(), sample_rate, RATE)
-        if not audio.any():
+        audio = at_16k(waveform, sample_rate)
+        if audio is None or not audio.any():
             return math.nan
         return float(self._model(audio[None]))
 
@@ -60,10 +58,14 @@ class SquimMos:
         reference: clean speech [1, N] that is none of the scored clips.
         sample_rate: of the reference, Hz.
         timeout: seconds for connections while the weights download.
+    Raises:
+        ValueError: the reference is empty or not finite.
     """
 
     def __init__(self, reference: Tensor, sample_rate: int, timeout: float = 5.0) -> None:
-        audio = resample(reference.flatten().float().cpu(), sample_rate, RATE)
+        audio = at_16k(reference, sample_rate)
+        if audio is None:
+            raise ValueError("reference of SQUIM is empty or not finite: give clean speech")
         self._reference = audio[None]
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(timeout)
@@ -77,8 +79,8 @@ class SquimMos:
 
     @torch.inference_mode()
     def score(self, waveform: Tensor, sample_rate: int) -> float:
-        audio = resample(waveform.flatten().float().cpu(), sample_rate, RATE)
-        if not audio.any():
+        audio = at_16k(waveform, sample_rate)
+        if audio is None or not audio.any():
             return math.nan
         return float(self._model(audio[None], self._reference))
 
@@ -89,7 +91,7 @@ def make_mos(
     """A predictor by name: "squim", "distillmos" or "auto".
 
     Args:
-        reference: clean speech [1, N] for SQUIM; without one "auto" takes distillmos.
+        reference: clean speech [1, N] for SQUIM; without one "auto" takes distillmos and warns.
         sample_rate: of the reference, Hz.
     Raises:
         ValueError: unknown name, or "squim" without a reference.
@@ -103,6 +105,11 @@ def make_mos(
     if reference is None:
         if name == "squim":
             raise ValueError("squim compares with clean speech: give a non-matching reference clip")
+        warnings.warn(
+            "MOS: squim (the paper's) needs a non-matching reference clip, none is given; "
+            "using distillmos",
+            stacklevel=2,
+        )
         return DistillMos()
     try:
         return SquimMos(reference, sample_rate)

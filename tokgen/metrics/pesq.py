@@ -6,11 +6,14 @@ import math
 
 from torch import Tensor
 
-from tokgen.audio import resample
 from tokgen.metrics.extras import require
+from tokgen.metrics.signals import RATE, at_16k
 
-RATE = 16_000
 BACKEND = "pesq (P.862.2 wideband, 16 kHz)"
+# The C code holds 50 utterances and writes past its arrays when it finds more: it crashes, or
+# returns a number from overwritten memory. An utterance takes 0.2 s and 0.2 s of pause, so
+# that shorter clips cannot reach 50.
+MAX_SECONDS = 19.5
 
 
 def pesq_wb(reference: Tensor, estimate: Tensor, sample_rate: int) -> float:
@@ -20,7 +23,8 @@ def pesq_wb(reference: Tensor, estimate: Tensor, sample_rate: int) -> float:
         reference, estimate: [N] or [1, N], equally long.
         sample_rate: Hz; both are resampled to 16 kHz.
     Returns:
-        MOS-LQO, or NaN where PESQ finds no utterance or not enough audio.
+        MOS-LQO, or NaN where PESQ finds no utterance or not enough audio, where a clip holds
+        NaN or infinity, and over `MAX_SECONDS` (cut long clips: P.862 is meant for 8 to 12 s).
     Raises:
         ValueError: unequal lengths.
     """
@@ -28,10 +32,12 @@ def pesq_wb(reference: Tensor, estimate: Tensor, sample_rate: int) -> float:
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} and {len(b)} samples: trim or pad to equal length first")
     package = require("pesq")
-    ours, theirs = (resample(x.float().cpu(), sample_rate, RATE).numpy() for x in (a, b))
-    if not ours.any() or not theirs.any():
+    if len(a) > MAX_SECONDS * sample_rate:
+        return math.nan
+    ours, theirs = at_16k(a, sample_rate), at_16k(b, sample_rate)
+    if ours is None or theirs is None or not ours.any() or not theirs.any():
         return math.nan
     try:
-        return float(package.pesq(RATE, ours, theirs, "wb"))
-    except package.PesqError:
+        return float(package.pesq(RATE, ours.numpy(), theirs.numpy(), "wb"))
+    except (package.PesqError, ValueError):  # ValueError: its own statistics came out as NaN
         return math.nan

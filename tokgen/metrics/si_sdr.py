@@ -15,7 +15,7 @@ def si_sdr(reference: Tensor, estimate: Tensor) -> float:
     Args:
         reference, estimate: [N] or [1, N], equally long.
     Returns:
-        dB; +inf for a scaled copy, NaN where either is constant (silence).
+        dB; +inf for a scaled copy, NaN where either is constant (silence) or not finite.
     Raises:
         ValueError: unequal lengths.
     """
@@ -23,8 +23,8 @@ def si_sdr(reference: Tensor, estimate: Tensor) -> float:
     if s.shape != e.shape:
         raise ValueError(f"{len(s)} and {len(e)} samples: trim or pad to equal length first")
     s, e = s - s.mean(), e - e.mean()
-    energy = (s @ s).item()
-    if energy < 1e-20 or (e @ e).item() < 1e-20:
+    energy, power = (s @ s).item(), (e @ e).item()
+    if not (1e-20 <= energy < math.inf and 1e-20 <= power < math.inf):
         return math.nan
     target = (s @ e) / energy * s
     signal, noise = target.square().sum().item(), (e - target).square().sum().item()

@@ -8,6 +8,9 @@ import unicodedata
 from tokgen.metrics.extras import require
 
 
+MAX_DIGITS = 15  # longer numbers, such as a looping recogniser's, are read digit by digit
+
+
 def normalise_text(text: str, language: str = "en") -> str:
     """Lower case, digits spelled out, letters and single spaces only.
 
@@ -21,10 +24,12 @@ def normalise_text(text: str, language: str = "en") -> str:
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub(r"[’'ʼ]", "", text)
     text = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text)
-    text = re.sub(r"\d+", lambda m: f" {_words(int(m[0]), language)} ", text)
+    text = re.sub(r"\d+", lambda m: f" {_words(m[0], language)} ", text)
     kept = (c if unicodedata.category(c)[0] in "LM" else " " for c in text)
     return " ".join("".join(kept).split())
 
 
-def _words(number: int, language: str) -> str:
-    return require("num2words").num2words(number, lang=language)
+def _words(digits: str, language: str) -> str:
+    spell = require("num2words").num2words
+    numbers = [digits] if len(digits) <= MAX_DIGITS else list(digits)
+    return " ".join(spell(int(number), lang=language) for number in numbers)
