@@ -7,7 +7,6 @@ import unicodedata
 
 from tokgen.metrics.extras import require
 
-
 MAX_DIGITS = 15  # longer numbers, such as a looping recogniser's, are read digit by digit
 
 
