@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -254,3 +255,16 @@ def test_ctrl_c_says_how_to_go_on(zoo: Path, tmp_path: Path) -> None:
     assert "Traceback" not in err
     assert "interrupted; finished shards are kept: run the same command again to go on" in err
     assert list(partial.glob("shard-*")) and not (tmp_path / "tokens").exists()
+
+
+def test_score(tool, tmp_path: Path, tiny_corpus: Path) -> None:
+    out = tmp_path / "score.json"
+    flags = ["--corpus", tiny_corpus, "--split", "test", "--asr", "moonshine"]
+    code, said, err = tool("score", "--codec", "tiny", *flags, "--mos", "distillmos", "--out", out)
+    assert code == 0, err
+    assert "resynthesis" in said and "codebook use" in said and "DistillMOS" not in said
+    content = json.loads(out.read_text())
+    assert content["scores"]["resynthesis"]["pesq"]["n"] == 2
+    assert content["codec"]["name"] == "tiny"
+    code, _, err = tool("score", "--codec", "tiny", *flags, "--mos", "squim")
+    assert code == 2 and "give a non-matching reference clip" in err

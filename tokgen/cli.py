@@ -88,7 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_corpus(verb)
     verb.add_argument("--codec", required=True, help=codec_help)
     verb.add_argument("--asr", default="auto", help="auto (default), wav2vec2, moonshine")
-    verb.add_argument("--mos", default="distillmos", help="predictor of MOS (distillmos)")
+    verb.add_argument("--mos", default="auto", help="auto (default), squim, distillmos")
+    verb.add_argument(
+        "--mos-reference",
+        type=Path,
+        metavar="FILE",
+        help="clean speech for squim, no clip of the corpus; without it auto takes distillmos",
+    )
     verb.add_argument("--out", type=Path, help="a .json file for the numbers")
     _add_device(verb)
     return parser
@@ -234,6 +240,7 @@ def _tokenize(args: argparse.Namespace) -> None:
 
 
 def _score(args: argparse.Namespace) -> None:
+    from tokgen.audio import read_audio
     from tokgen.corpus import open_corpus
     from tokgen.evaluate import score_codec
     from tokgen.runs import write_json
@@ -246,7 +253,10 @@ def _score(args: argparse.Namespace) -> None:
         min_seconds=args.min_seconds,
         max_seconds=args.max_seconds,
     )
-    found = score_codec(codec, corpus, asr=args.asr, mos=args.mos)
+    reference = None
+    if args.mos_reference is not None:
+        reference, _ = read_audio(args.mos_reference, sample_rate=codec.spec.sample_rate)
+    found = score_codec(codec, corpus, asr=args.asr, mos=args.mos, mos_reference=reference)
     print(found.table())
     if args.out is not None:
         write_json(
