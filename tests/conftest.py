@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from tokgen.audio import write_audio
 from tokgen.stft_codec import StftCodec, StftCodecModel
+
+# A shell that starts the tests in the background has children ignore Ctrl-C, which some test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RATE = 16000
 
