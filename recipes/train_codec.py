@@ -85,6 +85,9 @@ class Settings:
         cooldown: share of each phase's end in which the rate falls to 5 %.
         ema: decay of the averaged weights, which are validated and saved; 0 for none.
         max_codebook_loss: above it the run stops: the quantizer has diverged.
+        loudness: LUFS that crops are brought to (DAC: -16); None leaves their level.
+        gain_db: random level changes after that, dB to either side.
+        phase_augmentation: rotate the phase of each crop by a random angle.
         mel_scales_per_step: mel scales drawn per step; None takes all seven.
         adversarial_seconds: part of each crop that the discriminators see; None for all.
         validation: corpus for validation; None takes the first of `corpora`.
@@ -116,6 +119,7 @@ class Settings:
     ema: float = 0.0
     clip: float = 1000.0
     discriminator_clip: float = 10.0
+    loudness: float | None = None
     gain_db: float = 0.0
     phase_augmentation: bool = False
     mel_scales_per_step: int | None = None
@@ -225,7 +229,14 @@ def main(argv: list[str] | None = None) -> int:
         index = step * accelerator.num_processes + accelerator.process_index
         audio = crops.batch(index, seed=s.seed, batch_size=s.batch_size, n_samples=n_samples)
         generator = torch.Generator().manual_seed(s.seed + index)
-        audio = augment(audio, gain_db=s.gain_db, phase=s.phase_augmentation, generator=generator)
+        audio = augment(
+            audio,
+            codec.sample_rate,
+            loudness=s.loudness,
+            gain_db=s.gain_db,
+            phase=s.phase_augmentation,
+            generator=generator,
+        )
         audio = audio.to(accelerator.device)
 
         # Codec: reconstruct.
