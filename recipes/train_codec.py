@@ -12,7 +12,6 @@ again continues an interrupted run.
 from __future__ import annotations
 
 import copy
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +41,7 @@ from tokgen.runs import (
     claim_run,
     parse_settings,
     pick_precision,
+    run_recipe,
     save_settings,
     step_seed,
     write_json,
@@ -149,7 +149,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     say = accelerator.print
     set_seed(s.seed)
-    interrupt = Interrupt()
 
     # Data, models, optimisers.
     codec = make_trainable(s.architecture, s.model)
@@ -200,6 +199,7 @@ def main(argv: list[str] | None = None) -> int:
         accelerator.init_trackers("logs")
     started = time.monotonic()
 
+    interrupt = Interrupt()
     bar = tqdm(total=s.steps, initial=step, unit="step", disable=not accelerator.is_main_process)
     while step < s.steps:
         phase = phases.at(step)
@@ -316,10 +316,11 @@ def main(argv: list[str] | None = None) -> int:
             say(f"interrupted at step {step}: checkpoint written; the same command goes on")
             return 130
     bar.close()
+    interrupt.release()
     accelerator.end_training()
     say(f"codec: {run / 'codec'}; discriminators: {run / 'discriminator'}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_recipe(main)

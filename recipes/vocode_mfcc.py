@@ -11,7 +11,6 @@ same command again continues an interrupted run. Everything lands in runs/<name>
 from __future__ import annotations
 
 import math
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +37,7 @@ from tokgen.runs import (
     parse_settings,
     pick_precision,
     read_history,
+    run_recipe,
     save_settings,
     step_seed,
     write_json,
@@ -116,6 +116,13 @@ class Settings:
     runs: str = "runs"
 
 
+# Settings that act after training, or on nothing but its speed and its notes.
+MAY_CHANGE = (
+    *("n_test", "test_corpus", "min_test_seconds", "asr", "mos", "n_saved", "sampling"),
+    *("generation_batch", "checkpoint_every", "tracker", "workers", "runs"),
+)
+
+
 def main(argv: list[str] | None = None) -> int:
     s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv)
     run = Path(s.runs) / s.name
@@ -127,14 +134,13 @@ def main(argv: list[str] | None = None) -> int:
         step_scheduler_with_optimizer=False,
     )
     say = accelerator.print
-    interrupt = Interrupt()
     set_seed(s.seed)
     started = time.monotonic()
 
     # 1. Tokens: made once per content of corpus and codec, found again afterwards.
     codec = load_codec(s.codec, device=str(accelerator.device))
     with accelerator.main_process_first():
-        claim_run(run, s, free=("n_test", "test_corpus", "asr", "mos", "n_saved", "sampling"))
+        claim_run(run, s, free=MAY_CHANGE)
         tokens = cached_tokens(open_corpus(s.corpus), codec, Path(s.runs) / "tokens")
         test_tokens = tokens
         if s.test_corpus:
@@ -187,6 +193,7 @@ def main(argv: list[str] | None = None) -> int:
     batches = iter(loader)
 
     # 3. Train: hide part of one level, predict it from the levels below and the MFCC.
+    interrupt = Interrupt()
     bar = tqdm(total=s.steps, initial=step, unit="step", disable=not accelerator.is_main_process)
     while step < s.steps:
         for group in optimizer.param_groups:
@@ -237,6 +244,7 @@ def main(argv: list[str] | None = None) -> int:
             say(f"\ninterrupted at step {step}: checkpoint written; the same command goes on")
             return 130
     bar.close()
+    interrupt.release()
     trained = time.monotonic()
     if accelerator.is_main_process:
         model.save_pretrained(run / "model")
@@ -359,4 +367,4 @@ def rows_of_audio(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_recipe(main)

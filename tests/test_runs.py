@@ -1,5 +1,6 @@
 """Run folders: settings from YAML and flags, checkpoints that survive kills, claims."""
 
+import signal
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,10 +9,12 @@ from accelerate import Accelerator
 
 from tokgen.runs import (
     Checkpoints,
+    Interrupt,
     append_history,
     claim_run,
     parse_settings,
     read_history,
+    run_recipe,
     save_settings,
     step_seed,
 )
@@ -86,3 +89,29 @@ def test_checkpoints_keep_the_newest_and_survive_a_half_written_one(tmp_path):
     torch.nn.init.zeros_(model.weight)
     assert checkpoints.resume(accelerator) == (3, {"seen": 3})
     assert model.weight.eq(3).all()
+
+
+def test_ctrl_c_is_a_flag_in_the_loop_and_itself_again_afterwards():
+    accelerator = Accelerator(cpu=True)
+    before = signal.getsignal(signal.SIGINT)
+    interrupt = Interrupt()
+    try:
+        assert not interrupt.agreed(accelerator)
+        signal.raise_signal(signal.SIGINT)
+        assert interrupt.agreed(accelerator)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        interrupt.release()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_outside_the_loop_says_how_to_go_on(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match="130"):
+        run_recipe(interrupted)
+    assert "the same command goes on" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        run_recipe(lambda: 0)

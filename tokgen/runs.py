@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -125,13 +125,18 @@ def pick_precision(wanted: str) -> str:
 class Interrupt:
     """Turns Ctrl-C and SIGTERM into a flag, so that a loop ends after its step with a checkpoint.
 
-    A second Ctrl-C ends at once.
+    Made right before the loop and released after it; a second Ctrl-C ends at once.
     """
 
     def __init__(self) -> None:
         self.raised = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        self._before = {n: signal.signal(n, self._note) for n in numbers}
+
+    def release(self) -> None:
+        """Give signals back to whoever had them."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.raised:
@@ -144,6 +149,15 @@ class Interrupt:
             return self.raised
         flag = torch.tensor(float(self.raised), device=accelerator.device)
         return bool(accelerator.reduce(flag, "sum").item())
+
+
+def run_recipe(main: Callable[[], int]) -> NoReturn:
+    """Exit with what `main` returns; Ctrl-C outside its training loop says how to go on."""
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from what is saved", file=sys.stderr)
+        sys.exit(130)
 
 
 class Checkpoints:
