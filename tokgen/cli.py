@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import tokgen
 
 if TYPE_CHECKING:
-    from tokgen.corpus import Rejection
+    from tokgen.corpus import Corpus, Rejection
 
 SHOWN_REJECTIONS = 10
 
@@ -210,19 +210,24 @@ def _decode(args: argparse.Namespace) -> None:
     print(f"{args.out}: {waveform.shape[-1] / codec.spec.sample_rate:.2f} s")
 
 
-def _tokenize(args: argparse.Namespace) -> None:
+def _corpus(args: argparse.Namespace, *, require_text: bool = False) -> Corpus:
     from tokgen.corpus import open_corpus
+
+    return open_corpus(
+        args.corpus,
+        split=args.split,
+        require_text=require_text,
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
+    )
+
+
+def _tokenize(args: argparse.Namespace) -> None:
     from tokgen.tokenizing import tokenize_corpus
     from tokgen.zoo import load_codec
 
     codec = load_codec(args.codec, device=_device(args.device))
-    corpus = open_corpus(
-        args.corpus,
-        split=args.split,
-        require_text=args.require_text,
-        min_seconds=args.min_seconds,
-        max_seconds=args.max_seconds,
-    )
+    corpus = _corpus(args, require_text=args.require_text)
     report = tokenize_corpus(
         corpus,
         codec,
@@ -241,18 +246,12 @@ def _tokenize(args: argparse.Namespace) -> None:
 
 def _score(args: argparse.Namespace) -> None:
     from tokgen.audio import read_audio
-    from tokgen.corpus import open_corpus
     from tokgen.evaluate import score_codec
     from tokgen.runs import write_json
     from tokgen.zoo import load_codec
 
     codec = load_codec(args.codec, device=_device(args.device))
-    corpus = open_corpus(
-        args.corpus,
-        split=args.split,
-        min_seconds=args.min_seconds,
-        max_seconds=args.max_seconds,
-    )
+    corpus = _corpus(args)
     reference = None
     if args.mos_reference is not None:
         reference, _ = read_audio(args.mos_reference, sample_rate=codec.spec.sample_rate)
