@@ -146,6 +146,9 @@ def main(argv: list[str] | None = None) -> int:
         if s.test_corpus:
             heard = open_corpus(s.test_corpus, split="test")
             test_tokens = cached_tokens(heard, codec, Path(s.runs) / "tokens")
+    chosen = test_rows(test_tokens.splits, s, codec.spec.sample_rate)
+    if "train" not in tokens.splits:
+        raise SystemExit(f"error: {s.corpus} has no train split: {sorted(tokens.splits)}")
     train, validation = tokens.splits["train"], tokens.splits.get("validation")
     hours = sum(train["n_samples"]) / codec.spec.sample_rate / 3600
     say(f"{codec}; {len(train)} training utterances, {hours:.2f} h")
@@ -253,8 +256,6 @@ def main(argv: list[str] | None = None) -> int:
     # 4. Generate the held-out utterances from their MFCCs, and without them as a floor.
     model.eval()
     test = test_tokens.splits["test"]
-    enough = s.min_test_seconds * codec.spec.sample_rate
-    chosen = [i for i, n in enumerate(test["n_samples"]) if n >= enough][: s.n_test]
     with accelerator.split_between_processes(chosen) as mine:
         rows = test.select(mine)
         shared = {
@@ -280,11 +281,8 @@ def main(argv: list[str] | None = None) -> int:
             for kind, clips in audio.items():
                 path = run / "samples" / f"{i:03d}.{kind}.wav"
                 write_audio(path, clips[i], codec.spec.sample_rate)
-        if chosen:
-            shown = {k: v[0] for k, v in audio.items()}
-            plot_spectrograms(shown, codec.spec.sample_rate, run / "spectrograms.png")
-        corpus = open_corpus(s.corpus, split="train", min_seconds=2.0)
-        reference = corpus.load(corpus.entries[0], codec.spec.sample_rate).waveform
+        shown = {k: v[0] for k, v in audio.items()}
+        plot_spectrograms(shown, codec.spec.sample_rate, run / "spectrograms.png")
         scores = score_rows(
             audio,
             "original",
@@ -292,7 +290,7 @@ def main(argv: list[str] | None = None) -> int:
             codec.spec.sample_rate,
             asr=s.asr,
             mos=s.mos,
-            mos_reference=reference,
+            mos_reference=longest_clip(s.corpus, train, codec.spec.sample_rate),
         )
         timing = {
             "train": trained - started,
@@ -308,6 +306,29 @@ def main(argv: list[str] | None = None) -> int:
         say(f"outputs: {run} (samples, curves.png, spectrograms.png, metrics.json)")
     accelerator.end_training()
     return 0
+
+
+def test_rows(splits, s: Settings, sample_rate: int) -> list[int]:
+    """Rows of the test split to generate; said before training if there are none."""
+    where, enough = s.test_corpus or s.corpus, s.min_test_seconds * sample_rate
+    if "test" not in splits:
+        raise SystemExit(f"error: {where} has no test split: {sorted(splits)}; give test_corpus")
+    rows = [i for i, n in enumerate(splits["test"]["n_samples"]) if n >= enough][: s.n_test]
+    if not rows:
+        raise SystemExit(
+            f"error: no test utterance of {where} to generate: n_test = {s.n_test}, "
+            f"min_test_seconds = {s.min_test_seconds}"
+        )
+    return rows
+
+
+def longest_clip(corpus: str, train, sample_rate: int) -> torch.Tensor:
+    """The longest training utterance [1, N]: clean speech that is none of the test clips."""
+    n_samples = train["n_samples"]
+    wanted = train[max(range(len(train)), key=lambda i: n_samples[i])]["id"]
+    opened = open_corpus(corpus, split="train")
+    entry = next(e for e in opened.entries if e.id == wanted)
+    return opened.load(entry, sample_rate).waveform
 
 
 def averages(sums: list[float], n_levels: int) -> dict[str, float]:

@@ -113,6 +113,11 @@ def test_vocode_mfcc_refuses_other_settings_under_one_name(vocode_flags, tmp_pat
     assert "holds a run with" in out and "Traceback" not in out
 
 
+def test_vocode_mfcc_says_before_training_that_nothing_can_be_tested(vocode_flags):
+    out = run("vocode_mfcc.py", *vocode_flags("y", min_test_seconds=99), code=1)
+    assert "no test utterance" in out and "Traceback" not in out and "step/s" not in out
+
+
 def codec_flags(name: str, tmp_path: Path, corpus: Path) -> list[object]:
     config = {
         "name": name, "runs": str(tmp_path), "corpora": [str(corpus)], "model": TINY_CODEC,
