@@ -296,6 +296,20 @@ def test_folder_of_parquet_files(tmp_path):
     assert "not a Parquet file" in reasons(corpus.rejections)["train-bad.parquet"]
 
 
+def test_files_that_share_ids_keep_all_their_rows(tmp_path):
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    for language, hertz in (("en", 300), ("es", 400)):
+        cells = [{"bytes": audio_bytes(tmp_path, hertz), "path": None}] * 2
+        rows = pa.table({"id": ["hello", f"only-{language}"], "audio": cells})
+        pq.write_table(rows, folder / f"{language}.parquet")
+    corpus = open_corpus(folder)
+    assert [e.id for e in corpus.entries] == ["hello", "only-en", "es/hello", "only-es"]
+    assert corpus.rejections == []
+    first, _, second, _ = run(corpus)[0]
+    assert not first.waveform.equal(second.waveform)
+
+
 def test_bad_rows(tmp_path):
     good = audio_bytes(tmp_path, 300)
     outside = save(tmp_path / "outside.wav")

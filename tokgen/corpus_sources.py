@@ -76,6 +76,10 @@ class Catalogue:
     def __contains__(self, id: str) -> bool:
         return id in self._sources
 
+    def source_of(self, id: str) -> str | None:
+        """Where the utterance `id` was found, None if there is none."""
+        return self._sources.get(id)
+
     def reject(self, source: str, reason: str) -> None:
         self.rejections.append(Rejection(source, reason))
 

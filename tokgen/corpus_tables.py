@@ -98,6 +98,7 @@ class _GroupReader:
 def list_parquet(files: Sequence[Path], folder: Path, catalogue: Catalogue) -> ParquetStore:
     """Parquet files with an audio column {bytes, path}; other columns by their usual names.
 
+    An id that an earlier file has too gets its own file's name before it ("es/hello").
     A file without a split column belongs to the split its name starts with
     ("train-00000-of-00003.parquet"), if any.
 
@@ -225,6 +226,9 @@ def _list_rows(
             if id is None:
                 id = stem(path) if path and not os.path.isabs(path) else f"{name}-{row:06d}"
                 id = f"{id}-{row:06d}" if id in catalogue else id
+            elsewhere = catalogue.source_of(id)
+            if elsewhere is not None and not elsewhere.startswith(f"{name} row "):
+                id = f"{stem(name)}/{id}"
             if split is not None:
                 fields["split"] = fields.get("split") or split
             catalogue.add(start + row, id, f"{name} row {row} ({id})", fields)
