@@ -53,8 +53,7 @@ class Spectrum(nn.Module):
     def fit_levels(self, waveform: Tensor) -> None:
         """Set the mean and deviation of log magnitudes per bin from audio [B, 1, T*hop].
 
-        Starting from the data's levels saves thousands of steps: measured in mel loss after
-        250 steps, 2.9 without and 2.1 with the mean alone.
+        Otherwise training begins by learning how loud each bin is.
         """
         levels = self.analyse(waveform)[..., : self.n_fft // 2 + 1].flatten(0, 1)
         levels = levels * self.level_std + self.level_mean
@@ -199,7 +198,7 @@ class StftCodecModel(Pretrained):
     def encode_latents(self, waveform: Tensor, lengths: list[int] | None = None) -> Tensor:
         """waveform [B, 1, N] -> latents [B, D, ceil(N/hop)], each frame of unit RMS.
 
-        The fixed scale keeps codebook and commitment losses bounded in joint training.
+        The fixed scale leaves the encoder no way to grow its latents in joint training.
         """
         n_frames = -(-waveform.shape[-1] // self.hop_length)
         padded = max(n_frames, MIN_FRAMES)

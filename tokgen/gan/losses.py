@@ -104,8 +104,7 @@ def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
 class SpectralDistance(nn.Module):
     """L1 between complex spectra over their reference's mean magnitude, summed over windows.
 
-    Mel losses ignore phase; without an adversary this term is what aligns it. Measured on the
-    STFT codec after 250 steps: PESQ 1.29 with mel alone, 1.63 with this term.
+    Mel losses ignore phase; without an adversary this term is what aligns it.
 
     Args:
         windows: STFT window lengths in samples, hop a quarter of each.
