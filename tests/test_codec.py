@@ -7,36 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from codec_makers import MAKERS, STRIDES, make_dac
 from conftest import make_tone
 from torch import Tensor
-from transformers import DacConfig, DacModel
 
 from tokgen.codec import Codec, CodecSpec, UnsupportedStage
 from tokgen.wrappers.dac import DacCodec, _zero_past_end
 
-STRIDES = {"dac-even": [2, 4, 8], "dac-odd": [2, 5, 4]}
 
-
-def make_dac(name: str) -> DacCodec:
-    config = DacConfig(
-        encoder_hidden_size=8,
-        downsampling_ratios=STRIDES[name],
-        decoder_hidden_size=32,
-        n_codebooks=3,
-        codebook_size=32,
-        codebook_dim=4,
-        sampling_rate=8000,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        return DacCodec.from_model(DacModel(config), name)
-
-
-@pytest.fixture(scope="module", params=["tiny", *STRIDES])
+@pytest.fixture(scope="module", params=["tiny", *MAKERS])
 def codec(request: pytest.FixtureRequest) -> Codec:
     if request.param == "tiny":
         return request.getfixturevalue("tiny_codec")
-    return make_dac(request.param)
+    return MAKERS[request.param]()
 
 
 @pytest.fixture(scope="module", params=STRIDES)
@@ -64,15 +47,20 @@ def test_any_length_is_encoded_and_restored(codec: Codec) -> None:
     spec, hop = codec.spec, codec.spec.hop_length
     edges = [1, 2, hop - 1, hop, hop + 1, 3 * hop, 30 * spec.sample_rate]
     for n in edges + random_lengths(codec, 30, 8, seed=0):
-        codes = codec.encode(tone(codec, n))
-        assert codes.shape == (1, spec.n_codebooks, -(-n // hop))
+        encoded = codec.encode_with_side(tone(codec, n))
+        codes, side = encoded.codes, encoded.side
+        assert codes.shape == (1, spec.n_codebooks, spec.n_frames(n))
         assert codes.dtype == torch.int64
         assert codes.min() >= 0 and codes.max() < spec.codebook_size
-        decoded = codec.decode(codes, n)
+        assert tuple(side) == codec.side_names
+        assert all(values.shape == (1, codec.side_length(n)) for values in side.values())
+        decoded = codec.decode(codes, n, side)
         assert decoded.shape == (1, 1, n)
         assert decoded.dtype == torch.float32
         assert decoded.isfinite().all()
-        assert codec.decode(codes).shape == (1, 1, codes.shape[-1] * hop)
+        full = spec.n_samples(codes.shape[-1])
+        assert codec.decode(codes, side=side).shape == (1, 1, full)
+        assert n <= full
 
 
 def test_codes_carry_information(codec: Codec) -> None:

@@ -1,4 +1,4 @@
-"""What a codec is: `CodecSpec` (its numbers) and `Codec` (its verbs).
+"""What a codec does: the verbs of `Codec`; its numbers are in `tokgen.codec_spec`.
 
 A codec is a chain of stages, named as in the Code Drift paper (eq. 1):
 
@@ -11,65 +11,34 @@ A codec is a chain of stages, named as in the Code Drift paper (eq. 1):
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec_spec import CodecSpec, WaveformSpec
+
+__all__ = ["Codec", "CodecSpec", "Encoded", "Side", "WaveformCodec", "WaveformSpec"]
+
+
+Side = Mapping[str, Tensor]  # name -> float32 [B, S]: what a decoder needs beside the codes
+
 
 @dataclass(frozen=True)
-class CodecSpec:
-    """The numbers of a codec. Two codecs with equal `weight_hash` give equal codes.
+class Encoded:
+    """What encoding gives.
 
     Attributes:
-        name: what `load_codec` was given, or the folder's name.
-        sample_rate: Hz.
-        hop_length: samples per frame, exact.
-        n_codebooks: levels K, coarse first.
-        codebook_size: entries per level; need not be a power of two.
-        weight_hash: SHA-256 over names, dtypes, shapes and bytes of the weights (hex).
-        revision: hub commit or version, None for a local folder.
-        library: who runs it ("tokgen", "transformers", ...).
-        licence: of the weights.
+        codes: int64 [B, K, T].
+        side: side information by name; empty for most codecs.
     """
 
-    name: str
-    sample_rate: int
-    hop_length: int
-    n_codebooks: int
-    codebook_size: int
-    weight_hash: str = ""
-    revision: str | None = None
-    library: str = "tokgen"
-    licence: str = ""
-
-    def __post_init__(self) -> None:
-        for field in ("sample_rate", "hop_length", "n_codebooks", "codebook_size"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"CodecSpec.{field} = {value!r}: must be an integer of at least 1")
-
-    @property
-    def frame_rate(self) -> float:
-        """Frames per second, never rounded."""
-        return self.sample_rate / self.hop_length
-
-    @property
-    def bitrate(self) -> float:
-        """Bits per second with all levels kept, without entropy coding."""
-        return self.frame_rate * self.n_codebooks * math.log2(self.codebook_size)
-
-    def n_frames(self, n_samples: int) -> int:
-        """Frames T that `n_samples` samples give: ceil(N / hop_length)."""
-        return -(-n_samples // self.hop_length)
-
-    def as_dict(self) -> dict:
-        return asdict(self)
+    codes: Tensor
+    side: Side = field(default_factory=dict)
 
 
 class Codec(ABC):
@@ -78,10 +47,14 @@ class Codec(ABC):
     Subclasses give `_encode` and `_decode` and, where the library lets them,
     the stages. Codes of an utterance do not depend on what it is batched with:
     `_encode` gets the true lengths and must honour them.
+
+    Attributes:
+        side_names: of the side information that `decode` needs beside the codes.
     """
 
     spec: CodecSpec
     model: nn.Module
+    side_names: tuple[str, ...] = ()
 
     # -- verbs ---------------------------------------------------------------
 
@@ -95,16 +68,27 @@ class Codec(ABC):
         """Quantize audio, coarse level first.
 
         Args:
-            waveform: [B, 1, N] float in [-1, 1] at `spec.sample_rate` Hz.
+            waveform: [B, 1, N] float in [-1, 1] at `spec.sample_rate` Hz, or
+                [B, spec.channels, N].
             n_codebooks: levels to keep; None keeps all K.
             lengths: true samples of each item where the batch is right-padded;
-                frames past ceil(length / hop_length) carry no meaning.
+                frames past `spec.n_frames(length)` carry no meaning.
         Returns:
             codes int64 [B, K, T], T = ceil(N / hop_length), values < codebook_size.
         Raises:
-            ValueError: not mono, empty, not finite, or n_codebooks outside 1..K.
+            ValueError: wrong channels, empty, not finite, or n_codebooks outside 1..K.
         """
-        waveform = check_waveform(waveform)
+        return self.encode_with_side(waveform, n_codebooks, lengths).codes
+
+    @torch.no_grad()
+    def encode_with_side(
+        self,
+        waveform: Tensor,
+        n_codebooks: int | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> Encoded:
+        """As `encode`, with the side information that `decode` needs."""
+        waveform = check_waveform(waveform, self.spec.channels)
         lengths = check_lengths(lengths, waveform)
         keep = self.spec.n_codebooks if n_codebooks is None else n_codebooks
         if not 1 <= keep <= self.spec.n_codebooks:
@@ -112,34 +96,57 @@ class Codec(ABC):
                 f"n_codebooks = {keep}: {self.spec.name} has levels 1..{self.spec.n_codebooks}; "
                 "pass None to keep all"
             )
-        codes = self._encode(waveform.to(self.device), lengths)
-        return codes[:, :keep]
+        waveform = waveform.expand(-1, self.spec.channels, -1)
+        encoded = self._encode(waveform.to(self.device), lengths)
+        return Encoded(encoded.codes[:, :keep], encoded.side)
 
     @torch.no_grad()
-    def decode(self, codes: Tensor, n_samples: int | None = None) -> Tensor:
+    def decode(
+        self,
+        codes: Tensor,
+        n_samples: int | None = None,
+        side: Side | None = None,
+        *,
+        mono: bool = True,
+    ) -> Tensor:
         """Turn codes back into audio.
 
         Args:
             codes: int64 [B, k, T] with 1 <= k <= K coarse levels.
-            n_samples: length to give back; None gives T * hop_length.
+            n_samples: length to give back; None gives all that T frames hold.
+            side: what `encode_with_side` gave, for a codec that has `side_names`.
+            mono: average the channels of a codec that has several.
         Returns:
-            waveform float32 [B, 1, N], N = n_samples or T * hop_length.
+            waveform float32 [B, 1, N], N = n_samples or T * hop_length; [B, spec.channels, N]
+            with `mono=False`.
         Raises:
-            ValueError: wrong shape, a code outside the codebook (MASK left in, say).
+            ValueError: wrong shape, a code outside the codebook (MASK left in, say), or side
+                information missing.
         """
         codes = self._check_codes(codes)
-        full = codes.shape[-1] * self.spec.hop_length
+        full = self.spec.n_samples(codes.shape[-1])
         if n_samples is not None and not 0 < n_samples <= full:
             raise ValueError(
                 f"n_samples = {n_samples}: {codes.shape[-1]} frames hold 1..{full} samples; "
                 "pass the length that was encoded"
             )
-        waveform = self._decode(codes.to(self.device)).float()
+        missing = sorted(set(self.side_names) - set(side or {}))
+        if missing:
+            raise ValueError(
+                f"{self.spec.name} needs side information {missing} beside the codes: pass the "
+                "`side` that `encode_with_side` gave"
+            )
+        kept = {name: side[name].to(self.device) for name in self.side_names} if side else {}
+        waveform = self._decode(codes.to(self.device), kept).float()
+        if mono:
+            waveform = waveform.mean(1, keepdim=True)
         return fit_length(waveform, n_samples or full)
 
     def roundtrip(self, waveform: Tensor, n_codebooks: int | None = None) -> Tensor:
         """decode(encode(waveform)), same shape as the input."""
-        return self.decode(self.encode(waveform, n_codebooks), waveform.shape[-1])
+        encoded = self.encode_with_side(waveform, n_codebooks)
+        mono = waveform.shape[1] == 1
+        return self.decode(encoded.codes, waveform.shape[-1], encoded.side, mono=mono)
 
     def encode_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """Encode utterances of unequal length in one pass.
@@ -149,18 +156,32 @@ class Codec(ABC):
         Returns:
             codes [K, T_i] of each, the same as from encoding it alone.
         """
+        return [e.codes for e in self.encode_batch_with_side(waveforms)]
+
+    def encode_batch_with_side(self, waveforms: Sequence[Tensor]) -> list[Encoded]:
+        """As `encode_batch`, with side information [S_i] of each."""
         flat = [w.reshape(-1) for w in waveforms]
         lengths = [len(w) for w in flat]
         batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
-        codes = self.encode(batch, lengths=lengths)
-        return [c[:, : self.spec.n_frames(n)] for c, n in zip(codes, lengths, strict=True)]
+        encoded = self.encode_with_side(batch, lengths=lengths)
+        out = []
+        for i, n in enumerate(lengths):
+            side = {name: values[i, : self.side_length(n)] for name, values in encoded.side.items()}
+            out.append(Encoded(encoded.codes[i, :, : self.spec.n_frames(n)], side))
+        return out
 
-    def decode_batch(self, codes: Sequence[Tensor], n_samples: Sequence[int]) -> list[Tensor]:
+    def decode_batch(
+        self,
+        codes: Sequence[Tensor],
+        n_samples: Sequence[int],
+        sides: Sequence[Side] | None = None,
+    ) -> list[Tensor]:
         """Decode utterances of unequal length; those of equal T go through together.
 
         Args:
             codes: each [K, T_i].
             n_samples: length of each in samples.
+            sides: side information [S_i] of each, for a codec that has `side_names`.
         Returns:
             waveforms [1, N_i], in the order given.
         """
@@ -169,7 +190,14 @@ class Codec(ABC):
             groups.setdefault(c.shape[-1], []).append(i)
         out: list[Tensor] = [torch.empty(0)] * len(codes)
         for members in groups.values():
-            decoded = self.decode(torch.stack([codes[i] for i in members])).cpu()
+            side = None
+            if sides is not None:
+                side = {
+                    name: torch.stack([torch.as_tensor(sides[i][name]) for i in members])
+                    for name in self.side_names
+                }
+            batch = torch.stack([codes[i] for i in members])
+            decoded = self.decode(batch, side=side).cpu()
             for i, waveform in zip(members, decoded, strict=True):
                 out[i] = waveform[:, : n_samples[i]]
         return out
@@ -177,12 +205,16 @@ class Codec(ABC):
     # -- what a subclass gives -----------------------------------------------
 
     @abstractmethod
-    def _encode(self, waveform: Tensor, lengths: list[int]) -> Tensor:
-        """codes [B, K, ceil(N / hop_length)]; inputs are checked and on the device."""
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        """codes [B, K, spec.n_frames(N)] of waveform [B, channels, N], checked, on the device."""
 
     @abstractmethod
-    def _decode(self, codes: Tensor) -> Tensor:
-        """waveform [B, 1, about T * hop_length]; inputs are checked and on the device."""
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
+        """waveform [B, channels, about T * hop_length]; inputs are checked and on the device."""
+
+    def side_length(self, n_samples: int) -> int:
+        """Values S of each kind of side information for `n_samples` samples."""
+        return 0
 
     # -- stages (optional; differentiable) -----------------------------------
 
@@ -265,11 +297,30 @@ class UnsupportedStage(ValueError):
         )
 
 
-def check_waveform(waveform: Tensor) -> Tensor:
-    """Return `waveform` [B, 1, N] as float32, or raise ValueError saying what is wrong."""
-    if waveform.ndim != 3 or waveform.shape[1] != 1:
+class WaveformCodec(ABC):
+    """A codec that gives audio for audio and shows no codes: MP3, Opus."""
+
+    spec: WaveformSpec
+
+    @abstractmethod
+    def roundtrip(self, waveform: Tensor) -> Tensor:
+        """waveform [B, 1, N] at `spec.sample_rate` Hz -> the same shape, without delay.
+
+        Raises:
+            ValueError: not mono, empty or not finite.
+        """
+
+
+def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
+    """Return `waveform` [B, C, N] as float32, or raise ValueError saying what is wrong.
+
+    Args:
+        channels: that are taken beside one.
+    """
+    if waveform.ndim != 3 or waveform.shape[1] not in (1, channels):
+        also = f" or [B, {channels}, N]" if channels > 1 else ""
         raise ValueError(
-            f"waveform of shape {tuple(waveform.shape)}: expected mono [B, 1, N]; "
+            f"waveform of shape {tuple(waveform.shape)}: expected mono [B, 1, N]{also}; "
             "mix channels down first (tokgen.audio.read_audio does)"
         )
     if waveform.shape[-1] == 0:

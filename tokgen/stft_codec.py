@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec import Codec, CodecSpec, fit_length, folder_name, hash_weights
+from tokgen.codec import Codec, CodecSpec, Encoded, Side, fit_length, folder_name, hash_weights
 from tokgen.pretrained import Pretrained
 from tokgen.quantizers.residual import Quantized, ResidualQuantizer
 
@@ -260,15 +260,15 @@ class StftCodec(Codec):
         model = StftCodecModel.from_pretrained(folder)
         return cls.from_model(model, name or folder_name(folder), **spec)
 
-    def _encode(self, waveform: Tensor, lengths: list[int]) -> Tensor:
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         hop, pieces = self.spec.hop_length, []
         for low, start, stop, high in self._windows(waveform.shape[-1], self.model.encoder.reach):
             inside = [min(max(0, n - low * hop), (high - low) * hop) for n in lengths]
             latents = self.model.encode_latents(waveform[..., low * hop : high * hop], inside)
             pieces.append(self.quantize(latents[..., start - low : stop - low]))
-        return torch.cat(pieces, -1)
+        return Encoded(torch.cat(pieces, -1))
 
-    def _decode(self, codes: Tensor) -> Tensor:
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
         hop, pieces = self.spec.hop_length, []
         for low, start, stop, high in self._windows(
             codes.shape[-1] * hop, self.model.decoder.reach

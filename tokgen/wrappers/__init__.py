@@ -26,6 +26,7 @@ class Wrapper:
         module: where the `Codec` class lives.
         codec: its name; `from_pretrained(folder, name=, revision=, licence=)` loads it.
         numbers: config.json -> sample_rate, hop_length, n_codebooks, codebook_size.
+        bandwidths: whether `from_pretrained` takes `bandwidth=` in kbps.
     """
 
     library: str
@@ -34,6 +35,7 @@ class Wrapper:
     module: str
     codec: str
     numbers: Callable[[dict[str, Any]], dict[str, Any]]
+    bandwidths: bool = False
 
     def codec_class(self) -> Any:
         return getattr(importlib.import_module(self.module), self.codec)

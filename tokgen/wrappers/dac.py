@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tokgen.codec import Codec, CodecSpec, fit_length, folder_name, hash_weights
-from tokgen.pretrained import resolve_folder
+from tokgen.codec import Codec, CodecSpec, Encoded, Side, fit_length, hash_weights
+from tokgen.wrappers.loading import load_model
 
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
@@ -76,47 +76,25 @@ class DacCodec(Codec):
             FileNotFoundError: neither a folder nor a hub model in reach.
             ValueError: another model's config, or weights that do not fit.
         """
-        from safetensors import SafetensorError
-        from transformers import DacConfig, DacModel
+        from transformers import DacModel
 
-        folder = resolve_folder(source, revision)
-        config = DacConfig.get_config_dict(str(folder), local_files_only=True)[0]
-        if config.get("model_type") != DacConfig.model_type:
-            raise ValueError(
-                f"{folder}: config.json is of a {config.get('model_type')!r}, not a 'dac' model"
-            )
-        try:
-            with _no_bars():
-                loaded: Any = DacModel.from_pretrained(
-                    str(folder),
-                    local_files_only=True,
-                    use_safetensors=True,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-        except (RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
-        model, loading = loaded
-        wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
-        if wrong:
-            raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
-        if name is None:
-            name = folder_name(folder) if Path(source).is_dir() else str(source)
+        model, label = load_model(DacModel, source, revision)
+        name = name or label
         return cls.from_model(model, name, revision=revision, licence=licence)
 
     # -- verbs ---------------------------------------------------------------
 
-    def _encode(self, waveform: Tensor, lengths: list[int]) -> Tensor:
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         n_frames = self.spec.n_frames(waveform.shape[-1])
         together = self.device.type != "cpu" and n_frames <= self.window_frames
         if together and len(lengths) > 1:
-            return self._encode_together(waveform, lengths)
+            return Encoded(self._encode_together(waveform, lengths))
         codes = torch.zeros(
             len(lengths), self.spec.n_codebooks, n_frames, dtype=torch.long, device=waveform.device
         )
         for item, audio, n in zip(codes, waveform, lengths, strict=True):
             item[:, : self.spec.n_frames(n)] = self._encode_alone(audio[None, :, :n])[0]
-        return codes
+        return Encoded(codes)
 
     def _encode_alone(self, waveform: Tensor) -> Tensor:
         """[1, 1, N] -> [1, K, T], window after window."""
@@ -140,7 +118,7 @@ class DacCodec(Codec):
             latents = self.encode_latents(waveform)
         return self.quantize(latents)
 
-    def _decode(self, codes: Tensor) -> Tensor:
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
         """[B, k, T] -> [B, 1, T * hop], window after window."""
         hop, reach, size = self.spec.hop_length, self.decoder_reach, self.window_frames
         pieces = []
@@ -196,20 +174,6 @@ def _zero_past_end(encoder: nn.Module, frames: Tensor, total: int) -> Iterator[N
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Without transformers' bar over weights, which takes a moment."""
-    from transformers.utils import logging
-
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()
 
 
 def _reaches(config: DacConfig) -> tuple[int, int]:
