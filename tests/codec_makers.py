@@ -9,10 +9,16 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from transformers import DacConfig, DacModel
+from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
 from tokgen.codec import Codec
+from tokgen.torchaudio_shim import import_torchaudio
 from tokgen.wrappers.dac import DacCodec
+from tokgen.wrappers.encodec import EncodecCodec
+from tokgen.wrappers.mimi import MimiCodec
+from tokgen.wrappers.speechtokenizer import SpeechTokenizerCodec, make_model
+from tokgen.wrappers.xcodec import XcodecCodec
+from tokgen.wrappers.xcodec2 import NeuCodecCodec, Xcodec2Codec
 
 STRIDES = {"dac-even": [2, 4, 8], "dac-odd": [2, 5, 4]}
 
@@ -32,4 +38,184 @@ def make_dac(name: str) -> DacCodec:
         return DacCodec.from_model(DacModel(config), name)
 
 
+ENCODEC = {
+    "encodec-24k": {"target_bandwidths": [1.0, 2.0, 4.0]},
+    "encodec-48k": {
+        "target_bandwidths": [1.0, 3.0],
+        "audio_channels": 2,
+        "normalize": True,
+        "chunk_length_s": 1.0,
+        "overlap": 0.01,
+        "norm_type": "time_group_norm",
+        "use_causal_conv": False,
+    },
+}
+
+
+def make_encodec(name: str, bandwidth: float | None = None, **settings: object) -> EncodecCodec:
+    """1, 2 or 4 levels (1, 2, 4 kbps; 1 or 3 of the other kind) of 32 entries; 8 kHz, hop 40."""
+    small = {
+        "sampling_rate": 8000,
+        "upsampling_ratios": [5, 4, 2],
+        "num_filters": 4,
+        "hidden_size": 8,
+        "num_lstm_layers": 1,
+        "codebook_size": 32,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = EncodecModel(EncodecConfig(**{**small, **ENCODEC[name], **settings}))
+        for parameter, weight in model.encoder.named_parameters():
+            if parameter.endswith("weight.original0"):
+                weight.data *= 2
+            elif parameter.endswith("bias"):  # beside which the input hardly counts
+                weight.data.zero_()
+        for level in model.quantizer.layers:  # all zeros at first
+            level.codebook.embed.normal_(std=0.1)
+    return EncodecCodec.from_model(model, name, bandwidth=bandwidth)
+
+
+def make_mimi(bandwidth: float | None = None, **settings: object) -> MimiCodec:
+    """6 levels of 32 entries, .125 kbps each; 8 kHz, hop 320."""
+    import_torchaudio()  # which transformers imports beside it
+    from transformers import MimiConfig, MimiModel
+
+    small = {
+        "sampling_rate": 8000,
+        "upsampling_ratios": [8, 5, 4],
+        "num_filters": 4,
+        "hidden_size": 16,
+        "upsample_groups": 16,
+        "num_quantizers": 6,
+        "codebook_size": 32,
+        "codebook_dim": 8,
+        "vector_quantization_hidden_dimension": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 16,
+        "sliding_window": 20,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = MimiModel(MimiConfig(**{**small, **settings}))
+        for parameter, weight in model.encoder.named_parameters():
+            if parameter.endswith("bias"):
+                weight.data.zero_()
+        quantizer = model.quantizer
+        for part in (
+            quantizer.semantic_residual_vector_quantizer,
+            quantizer.acoustic_residual_vector_quantizer,
+        ):
+            for level in part.layers:  # all zeros at first
+                level.codebook.embed_sum.normal_()
+    return MimiCodec.from_model(model, bandwidth=bandwidth)
+
+
+def make_xcodec(bandwidth: float | None = None) -> XcodecCodec:
+    """1, 2 or 4 levels (.125, .25, .5 kbps) of 32 entries; 8 kHz, hop 320."""
+    import_torchaudio()  # which transformers imports beside it
+    from transformers import XcodecConfig, XcodecModel
+
+    strides = [8, 5, 4, 2]
+    config = XcodecConfig(
+        sample_rate=8000,
+        target_bandwidths=[0.125, 0.25, 0.5],
+        codebook_size=32,
+        acoustic_model_config={
+            "model_type": "dac",
+            "encoder_hidden_size": 2,
+            "downsampling_ratios": strides,
+            "upsampling_ratios": strides,
+            "decoder_hidden_size": 32,
+            "hidden_size": 8,
+        },
+        semantic_model_config={
+            "model_type": "hubert",
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "conv_dim": [4] * 7,
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 2,
+        },
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = XcodecModel(config)
+        for level in model.quantizer.quantizers:  # all zeros at first
+            level.codebook.embed.normal_(std=0.5)
+        model.acoustic_decoder.conv2.weight.data.mul_(50)
+    return XcodecCodec.from_model(model, bandwidth=bandwidth)
+
+
+def make_xcodec2(wrapper: type[Xcodec2Codec]) -> Xcodec2Codec:
+    """65536 entries and strides as published; 8 kHz, which NeuCodec hears and makes 12 kHz of."""
+    config = wrapper.transformers_class("Config")(
+        **{rate: 12000 if rate.startswith("output") else 8000 for rate in wrapper.rates},
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        encoder_hidden_size=1,
+        quantization_dim=80,
+        initializer_range=0.2,
+        semantic_model_config={
+            "model_type": "wav2vec2-bert",
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "conv_depthwise_kernel_size": 3,
+            "initializer_range": 0.2,
+        },
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = wrapper.transformers_class("Model")(config)
+    return wrapper.from_model(model)
+
+
+SPEECHTOKENIZER = {
+    "model_type": "speechtokenizer",
+    "sample_rate": 8000,
+    "strides": [8, 5, 4, 2],
+    "n_q": 8,
+    "codebook_size": 32,
+    "dimension": 8,
+    "semantic_dimension": 6,
+    "n_filters": 2,
+    "n_residual_layers": 1,
+    "residual_kernel_size": 3,
+    "dilation_base": 2,
+    "activation": "ELU",
+    "lstm_layers": 1,
+    "bidirectional": True,
+}
+
+
+def make_speechtokenizer() -> SpeechTokenizerCodec:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = make_model(SPEECHTOKENIZER)
+        for name, weight in model.named_parameters():  # else codes would hardly vary
+            weight.data.mul_({"weight_g": 2, "bias": 0}.get(name.rsplit(".")[-1], 1))
+        for level in model.quantizer.vq.layers:  # all zeros before training
+            level.codebook.normal_(std=0.16)
+            level._codebook.inited.fill_(1)
+    return SpeechTokenizerCodec.from_model(model)
+
+
 MAKERS: dict[str, Callable[[], Codec]] = {name: partial(make_dac, name) for name in STRIDES}
+MAKERS |= {name: partial(make_encodec, name) for name in ENCODEC}
+MAKERS |= {
+    "mimi": make_mimi,
+    "xcodec": make_xcodec,
+    "xcodec2": partial(make_xcodec2, Xcodec2Codec),
+    "neucodec": partial(make_xcodec2, NeuCodecCodec),
+    "speechtokenizer": make_speechtokenizer,
+}
+CLOSED = {"encodec-48k", "mimi", "xcodec2", "neucodec"}  # codecs that do not expose their stages

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokgen.audio import write_audio
+from tokgen.codec import Codec, CodecSpec, Encoded, Side, fit_length, hash_weights
+from tokgen.quantizers.residual import Quantized, ResidualQuantizer
 from tokgen.stft_codec import StftCodec, StftCodecModel
 
 # A shell that starts the tests in the background has children ignore Ctrl-C, which some test.
@@ -52,6 +54,66 @@ def save_codec(codec: StftCodec, folder: Path, summary: str = "for tests") -> Pa
         f'licence = "{codec.spec.licence}"\nsummary = "{summary}"\n'
     )
     return folder
+
+
+class BlockModel(nn.Module):
+    """Frames of samples as latents, scaled by one number before the quantizer and one after."""
+
+    def __init__(self, hop_length: int, codebook_size: int, encoder: float, decoder: float) -> None:
+        super().__init__()
+        self.encoder = nn.Parameter(torch.tensor(encoder))
+        self.decoder = nn.Parameter(torch.tensor(decoder))
+        self.quantizer = ResidualQuantizer(
+            latent_dim=hop_length,
+            n_codebooks=1,
+            codebook_size=codebook_size,
+            codebook_dim=hop_length,
+            dropout=0.5,
+        )
+        for projection in (self.quantizer.levels[0].in_proj, self.quantizer.levels[0].out_proj):
+            nn.init.eye_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+
+class BlockCodec(Codec):
+    """f(f(x)) = f(x) exactly where decoder * encoder = 1: the row that is nearest by angle."""
+
+    model: BlockModel
+
+    def __init__(self, encoder: float = 2.0, decoder: float = 0.5, name: str = "block") -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model = BlockModel(4, 64, encoder, decoder).eval()
+        self.spec = CodecSpec(name, RATE, 4, 1, 64, hash_weights(self.model))
+
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        return Encoded(self.quantize(self.encode_latents(waveform)))
+
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
+        return self.decode_latents(self.dequantize(codes))
+
+    def encode_latents(self, waveform: Tensor) -> Tensor:
+        n_frames = self.spec.n_frames(waveform.shape[-1])
+        padded = fit_length(waveform, n_frames * self.spec.hop_length)
+        return self.model.encoder * padded[:, 0].unflatten(-1, (n_frames, -1)).mT
+
+    def project(self, latents: Tensor) -> Tensor:
+        return self.model.quantizer.encode(latents)[1]
+
+    def quantize(self, latents: Tensor) -> Tensor:
+        return self.model.quantizer.encode(latents)[0]
+
+    def codebook_rows(self, codes: Tensor) -> Tensor:
+        return self.model.quantizer.codebook_rows(codes)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        return self.model.quantizer.decode(codes)
+
+    def quantize_through(self, latents: Tensor) -> Quantized:
+        return self.model.quantizer(latents)
+
+    def decode_latents(self, quantized: Tensor) -> Tensor:
+        return self.model.decoder * quantized.mT.flatten(1)[:, None]
 
 
 def make_tone(seconds: float, seed: int, sample_rate: int = RATE) -> Tensor:

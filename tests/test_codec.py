@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from codec_makers import MAKERS, STRIDES, make_dac
+from codec_makers import CLOSED, MAKERS, STRIDES, make_dac
 from conftest import make_tone
 from torch import Tensor
 
@@ -17,6 +17,14 @@ from tokgen.wrappers.dac import DacCodec, _zero_past_end
 
 @pytest.fixture(scope="module", params=["tiny", *MAKERS])
 def codec(request: pytest.FixtureRequest) -> Codec:
+    if request.param == "tiny":
+        return request.getfixturevalue("tiny_codec")
+    return MAKERS[request.param]()
+
+
+@pytest.fixture(scope="module", params=["tiny", *(name for name in MAKERS if name not in CLOSED)])
+def open_codec(request: pytest.FixtureRequest) -> Codec:
+    """One that shows its stages."""
     if request.param == "tiny":
         return request.getfixturevalue("tiny_codec")
     return MAKERS[request.param]()
@@ -92,14 +100,35 @@ def test_silence_and_full_scale(codec: Codec) -> None:
 
 def test_fewer_levels_are_the_first_ones(codec: Codec) -> None:
     waveform = tone(codec, 4000)
-    codes = codec.encode(waveform)
+    encoded = codec.encode_with_side(waveform)
     for k in range(1, codec.spec.n_codebooks + 1):
-        assert torch.equal(codec.encode(waveform, k), codes[:, :k])
-        assert codec.decode(codes[:, :k], 4000).shape == waveform.shape
+        codes = encoded.codes[:, :k]
+        assert torch.equal(codec.encode(waveform, k), codes)
+        assert codec.decode(codes, 4000, encoded.side).shape == waveform.shape
+
+
+def test_rows_of_a_batch_decode_as_one_by_one(codec: Codec) -> None:
+    lengths = [1, 4000, codec.spec.sample_rate, 4000]
+    clips = [tone(codec, n, seed)[0] for seed, n in enumerate(lengths)]
+    rows = codec.encode_batch_with_side(clips)
+    sides = [row.side for row in rows] if codec.side_names else None
+    for n, row in zip(lengths, rows, strict=True):
+        assert all(values.shape == (codec.side_length(n),) for values in row.side.values())
+    decoded = codec.decode_batch([row.codes for row in rows], lengths, sides)
+    for clip, audio in zip(clips, decoded, strict=True):
+        torch.testing.assert_close(audio, codec.roundtrip(clip[None])[0], atol=1e-5, rtol=1e-4)
+
+
+def test_missing_side_information_is_said(codec: Codec) -> None:
+    codes = codec.encode(tone(codec, 1000))
+    for name in codec.side_names:
+        with pytest.raises(ValueError, match=rf"needs side information \['{name}'\]"):
+            codec.decode(codes)
 
 
 @torch.inference_mode()
-def test_stages_make_up_the_verbs(codec: Codec) -> None:
+def test_stages_make_up_the_verbs(open_codec: Codec) -> None:
+    codec = open_codec
     spec, waveform = codec.spec, tone(codec, 4000)
     codes = codec.encode(waveform)
     latents = codec.encode_latents(waveform)
@@ -117,7 +146,8 @@ def test_stages_make_up_the_verbs(codec: Codec) -> None:
     torch.testing.assert_close(audio[..., :4000], codec.decode(codes, 4000))
 
 
-def test_stages_let_gradients_through(codec: Codec) -> None:
+def test_stages_let_gradients_through(open_codec: Codec) -> None:
+    codec = open_codec
     waveform = tone(codec, 2000).requires_grad_()
     codec.decode_latents(codec.encode_latents(waveform)).square().sum().backward()
     assert waveform.grad is not None and waveform.grad.abs().sum() > 0
@@ -126,7 +156,7 @@ def test_stages_let_gradients_through(codec: Codec) -> None:
 @pytest.mark.parametrize(
     ("waveform", "message"),
     [
-        (torch.zeros(1, 2, 100), r"expected mono \[B, 1, N\]"),
+        (torch.zeros(1, 3, 100), r"expected mono \[B, 1, N\]"),
         (torch.zeros(100), r"expected mono \[B, 1, N\]"),
         (torch.zeros(1, 1, 0), "0 samples"),
         (torch.full((1, 1, 100), torch.nan), "NaN"),
@@ -162,6 +192,27 @@ def test_spec_numbers() -> None:
     assert [spec.n_frames(n) for n in (1, 512, 513)] == [1, 1, 2]
     with pytest.raises(ValueError, match=r"hop_length = 0.5"):
         CodecSpec("x", 44100, 0.5, 9, 1000)  # type: ignore[arg-type]
+
+
+def test_spec_numbers_of_chunks() -> None:
+    """EnCodec at 48 kHz: a second each, overlapping by 1 %."""
+    spec = CodecSpec("x", 48000, 320, 16, 1024, chunk_length=48000, chunk_stride=47520)
+    assert spec.frame_rate == 150 * 48000 / 47520
+    assert [spec.n_chunks(n) for n in (1, 47520, 47521, 48000, 95041)] == [1, 1, 2, 2, 3]
+    assert [spec.n_frames(n) for n in (1, 47521)] == [150, 300]
+    assert [spec.n_samples(t) for t in (150, 300)] == [47520, 95040]
+    for t in (0, 149, 151):
+        with pytest.raises(ValueError, match=f"{t} frames: x codes chunks of 150 frames"):
+            spec.n_samples(t)
+    for length, stride in ((48001, 47520), (48000, 48001), (48000, 0)):
+        with pytest.raises(ValueError, match=f"chunks of {length} samples every {stride}"):
+            CodecSpec("x", 48000, 320, 16, 1024, chunk_length=length, chunk_stride=stride)
+
+
+@pytest.mark.parametrize("name", sorted(CLOSED))
+def test_codecs_that_are_closed_say_so(name: str) -> None:
+    with pytest.raises(UnsupportedStage, match="does not expose its stage 'encode_latents'"):
+        MAKERS[name]().encode_latents(torch.zeros(1, 1, 1000))
 
 
 def test_a_closed_stage_says_which_codec_to_use(tiny_codec: Codec) -> None:

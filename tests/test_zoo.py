@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from codec_makers import make_encodec
 from conftest import make_stft_codec, make_tone
 from transformers import DacConfig, DacModel
 
 import tokgen.zoo
-from tokgen.codec import Codec
+from tokgen.codec import Codec, WaveformCodec
 from tokgen.wrappers.dac import DacCodec
-from tokgen.zoo import find_in_zoo, list_codecs, load_codec, read_card
+from tokgen.zoo import find_in_zoo, list_codecs, load_codec, load_roundtrip, read_card
 
 
 @pytest.fixture(autouse=True)
@@ -193,3 +194,52 @@ def test_the_embedded_zoo_is_well_formed() -> None:
         assert card.summary and card.spec.licence
         assert (folder / "README.md").is_file()
         assert load_codec(folder).spec.weight_hash
+
+
+@pytest.fixture
+def encodec_folder(tmp_path: Path) -> Path:
+    """1, 2 and 4 levels at 1, 2 and 4 kbps."""
+    make_encodec("encodec-24k").model.save_pretrained(tmp_path / "little-encodec")
+    return tmp_path / "little-encodec"
+
+
+def test_a_bitrate_is_chosen_by_argument_or_suffix(encodec_folder: Path) -> None:
+    assert load_codec(encodec_folder).spec.n_codebooks == 4
+    by_argument = load_codec(encodec_folder, bandwidth=2.0)
+    by_suffix = load_codec(f"{encodec_folder}:2")
+    for codec in (by_argument, by_suffix):
+        assert codec.spec.n_codebooks == 2
+        assert codec.spec.name == "little-encodec:2"  # so that two of them can stand side by side
+    assert by_argument.spec == by_suffix.spec
+
+
+def test_a_bitrate_that_is_not_there(encodec_folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"bandwidth 3 kbps.*has 1, 2, 4"):
+        load_codec(f"{encodec_folder}:3")
+    with pytest.raises(ValueError, match="leave one of them out"):
+        load_codec(f"{encodec_folder}:2", bandwidth=4.0)
+    with pytest.raises(ValueError, match="tiny: StftCodecModel has one bitrate; leave out 6 kbps"):
+        load_codec("tiny:6")
+
+
+def test_a_folder_with_a_colon_is_a_folder(
+    tmp_path: Path, save_codec_to: Callable[..., Path]
+) -> None:
+    folder = save_codec_to(make_stft_codec(), tmp_path / "take:2")
+    assert load_codec(folder).spec.name == "take:2"
+
+
+def test_waveform_codecs_have_only_a_roundtrip() -> None:
+    codec = load_roundtrip("opus:12")
+    assert isinstance(codec, WaveformCodec)
+    assert (codec.spec.name, codec.spec.bitrate) == ("opus:12", 12000)
+    assert load_roundtrip("mp3:24.5").spec.bitrate == 24500
+    assert isinstance(load_roundtrip("tiny"), Codec)
+    with pytest.raises(ValueError, match="opus:12 has no codes"):
+        load_codec("opus:12")
+    with pytest.raises(ValueError, match="opus: add a bitrate in kbps, opus:24 say"):
+        load_roundtrip("opus")
+    with pytest.raises(ValueError, match="opus:twelve: add a bitrate in kbps"):
+        load_roundtrip("opus:twelve")
+    with pytest.raises(ValueError, match="mp3:4: mono mp3 has 8 to 320 kbps"):
+        load_roundtrip("mp3:4")

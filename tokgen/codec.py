@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec_spec import CodecSpec, WaveformSpec
+from tokgen.quantizers.residual import Quantized
 
 __all__ = ["Codec", "CodecSpec", "Encoded", "Side", "WaveformCodec", "WaveformSpec"]
 
@@ -241,6 +242,18 @@ class Codec(ABC):
         """f_dp . f_dq: codes [B, k, T] -> quantized [B, D, T]."""
         raise UnsupportedStage(self, "dequantize")
 
+    def quantize_through(self, latents: Tensor) -> Quantized:
+        """f_dp . f_dq . f_q . f_p with the straight-through gradient, for training.
+
+        Codecs whose library brings its own straight-through pass override this one, which
+        passes the gradient of `quantized` to `latents` as it is.
+        """
+        codes = self.quantize(latents)
+        projected, rows = self.project(latents), self.codebook_rows(codes)
+        quantized = latents + (self.dequantize(codes) - latents).detach()
+        commitment = (projected - rows.detach()).square().mean()
+        return Quantized(quantized, codes, projected, commitment, latents.new_zeros(()))
+
     def decode_latents(self, quantized: Tensor) -> Tensor:
         """f_d: quantized [B, D, T] -> waveform [B, 1, T * hop_length]."""
         raise UnsupportedStage(self, "decode_latents")
@@ -254,6 +267,10 @@ class Codec(ABC):
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the folder that `load_codec` and the codec's own library load."""
+        self.model.save_pretrained(folder)  # type: ignore[operator]
 
     def to(self, device: torch.device | str) -> Codec:
         self.model.to(device)
@@ -293,7 +310,8 @@ class UnsupportedStage(ValueError):
     def __init__(self, codec: Codec, stage: str) -> None:
         super().__init__(
             f"{codec.spec.name} does not expose its stage {stage!r}: tuning needs a codec whose "
-            "stages are open (tokgen's STFT codec, DAC); use encode and decode with this one"
+            "stages are open (tokgen's STFT codec, DAC, EnCodec at 24 kHz); use encode and decode "
+            "with this one"
         )
 
 
@@ -345,6 +363,13 @@ def check_lengths(lengths: Sequence[int] | None, waveform: Tensor) -> list[int]:
 def fit_length(waveform: Tensor, n_samples: int) -> Tensor:
     """Cut or zero-pad the end of [..., N] to `n_samples`."""
     return F.pad(waveform, (0, n_samples - waveform.shape[-1]))
+
+
+def cut_chunks(waveform: Tensor, chunk_length: int, chunk_stride: int) -> Tensor:
+    """[..., N] -> [..., n, chunk_length]: a chunk each stride, zeros past the end."""
+    n_chunks = -(-waveform.shape[-1] // chunk_stride)
+    padded = fit_length(waveform, (n_chunks - 1) * chunk_stride + chunk_length)
+    return padded.unfold(-1, chunk_length, chunk_stride)
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -65,9 +65,8 @@ class CodecSpec:
         return self.frame_rate * self.n_codebooks * math.log2(self.codebook_size)
 
     def n_chunks(self, n_samples: int) -> int:
-        """Chunks that cover `n_samples` samples, the last one padded to its full length."""
-        overlap = self.chunk_length - self.chunk_stride
-        return max(1, -(-(n_samples - overlap) // self.chunk_stride))
+        """Chunks that begin within `n_samples` samples, the last one padded to its full length."""
+        return -(-n_samples // self.chunk_stride) if self.chunk_length else 1
 
     def n_frames(self, n_samples: int) -> int:
         """Frames T that `n_samples` samples give: ceil(N / hop_length), or whole chunks."""
@@ -76,7 +75,7 @@ class CodecSpec:
         return -(-n_samples // self.hop_length)
 
     def n_samples(self, n_frames: int) -> int:
-        """The most samples that `n_frames` frames hold: T * hop_length, less what overlaps.
+        """The most samples that `n_frames` frames hold: T * hop_length, or a stride per chunk.
 
         Raises:
             ValueError: not whole chunks, where the codec has chunks.
@@ -89,7 +88,7 @@ class CodecSpec:
             raise ValueError(
                 f"{n_frames} frames: {self.name} codes chunks of {size} frames; give whole chunks"
             )
-        return (chunks - 1) * self.chunk_stride + self.chunk_length
+        return chunks * self.chunk_stride
 
     def as_dict(self) -> dict:
         return asdict(self)

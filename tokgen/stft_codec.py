@@ -303,5 +303,11 @@ class StftCodec(Codec):
     def decode_latents(self, quantized: Tensor) -> Tensor:
         return self.model.decode_latents(quantized)
 
+    def quantize_through(self, latents: Tensor) -> Quantized:
+        return self.model.quantizer(latents)
+
     def code_vectors(self) -> Tensor:
         return self.model.quantizer.code_vectors()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        self.model.save_pretrained(folder, dtype=torch.float16)

@@ -1,9 +1,10 @@
-"""From a name to a codec: `list_codecs()` and `load_codec()`.
+"""From a name to a codec: `list_codecs()`, `load_codec()` and `load_roundtrip()`.
 
 A zoo is a folder of codec folders, each one that its library's `from_pretrained` loads as it
 is, with a `codec.toml` beside: library, class, licence, summary. A name is looked up in
 `$TOKGEN_ZOO`, in `codecs/` of a checkout, in the copy inside an installed wheel, then taken as
-a folder, then as a hub id.
+a folder, then as a hub id. A suffix ":6" asks for 6 kbps of a codec that has several bitrates;
+"mp3:24" and "opus:12" are waveform codecs, which `load_roundtrip` knows beside the others.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from typing import Any
 import torch
 
 import tokgen
-from tokgen.codec import Codec, CodecSpec, folder_name
+from tokgen.codec import Codec, CodecSpec, WaveformCodec, folder_name
 from tokgen.pretrained import CONFIG, resolve_folder
 from tokgen.wrappers import WRAPPERS, Wrapper
 
 CARD = "codec.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_WITH_KBPS = re.compile(r"(.+):([0-9]+(?:\.[0-9]+)?)")
+_WAVEFORM = ("mp3", "opus")
 
 
 @dataclass(frozen=True)
@@ -101,24 +104,81 @@ def read_card(folder: Path) -> CodecCard:
 
 
 def load_codec(
-    name: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu"
+    name: str | Path,
+    *,
+    bandwidth: float | None = None,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
 ) -> Codec:
     """Load a codec with its weights.
 
     Args:
-        name: of a zoo codec (see `list_codecs`), a folder, or a hub id ("owner/name").
+        name: of a zoo codec (see `list_codecs`), a folder, or a hub id ("owner/name"); each with
+            ":6" after it for 6 kbps.
+        bandwidth: kbps of a codec that has several bitrates; None takes the name's suffix, or
+            the highest.
         revision: of a hub id: branch, tag or commit.
         device: where it runs.
     Raises:
         FileNotFoundError: nothing of that name; the message lists the names known.
-        ValueError: found, but no codec that tokgen can run, or damaged.
+        ValueError: found, but no codec that tokgen can run, or damaged; a bandwidth that it does
+            not have; or a waveform codec.
     """
-    folder, label, commit = _locate(name, revision)
+    if _waveform_kind(name):
+        raise ValueError(
+            f"{name} has no codes: it gives audio for audio (`tokgen drift` takes it, and "
+            "load_roundtrip); give a codec with codes"
+        )
+    plain, suffix = _split(name)
+    if bandwidth is not None and suffix is not None:
+        raise ValueError(f"{name}: bandwidth = {bandwidth:g} is given too; leave one of them out")
+    bandwidth = suffix if bandwidth is None else bandwidth
+    folder, label, commit = _locate(plain, revision)
     wrapper, card, _ = _identify(folder)
+    options = {}
+    if bandwidth is not None:
+        if not wrapper.bandwidths:
+            raise ValueError(
+                f"{label}: {wrapper.class_name} has one bitrate; leave out {bandwidth:g} kbps"
+            )
+        label, options = f"{label}:{bandwidth:g}", {"bandwidth": bandwidth}
     codec = wrapper.codec_class().from_pretrained(
-        folder, name=label, revision=commit, licence=card.get("licence", "")
+        folder, name=label, revision=commit, licence=card.get("licence", ""), **options
     )
     return codec.to(device)
+
+
+def load_roundtrip(
+    name: str | Path, *, device: str | torch.device = "cpu"
+) -> Codec | WaveformCodec:
+    """Load anything with `roundtrip`: what `load_codec` takes, "mp3:24", "opus:12".
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_codec`; or a bitrate that the format does not have.
+    """
+    kind = _waveform_kind(name)
+    if kind is None:
+        return load_codec(name, device=device)
+    from tokgen.wrappers.ffmpeg import FfmpegCodec
+
+    _, kbps = _split(name)
+    if kbps is None:
+        raise ValueError(f"{name}: add a bitrate in kbps, {kind}:24 say")
+    return FfmpegCodec(kind, kbps)
+
+
+def _waveform_kind(name: str | Path) -> str | None:
+    """ "mp3" or "opus" where the name is theirs and no folder's."""
+    kind = str(name).partition(":")[0]
+    return kind if kind in _WAVEFORM and not Path(name).is_dir() else None
+
+
+def _split(name: str | Path) -> tuple[str | Path, float | None]:
+    """A name without its suffix of kbps, and that; a folder of the name goes before."""
+    found = _WITH_KBPS.fullmatch(str(name))
+    if found is None or Path(name).is_dir():
+        return name, None
+    return found[1], float(found[2])
 
 
 def _locate(name: str | Path, revision: str | None) -> tuple[Path, str, str | None]:

@@ -25,7 +25,8 @@ class Wrapper:
         model_type: in config.json.
         module: where the `Codec` class lives.
         codec: its name; `from_pretrained(folder, name=, revision=, licence=)` loads it.
-        numbers: config.json -> sample_rate, hop_length, n_codebooks, codebook_size.
+        numbers: config.json -> sample_rate, hop_length, n_codebooks, codebook_size, and what
+            else `CodecSpec` needs to know of the network.
         bandwidths: whether `from_pretrained` takes `bandwidth=` in kbps.
     """
 
@@ -54,6 +55,91 @@ def _dac_numbers(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def encodec_numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+    """Numbers of an EnCodec at one of its bandwidths in kbps; None takes the highest.
+
+    Raises:
+        ValueError: a bandwidth that is none of them.
+    """
+    kbps = config["target_bandwidths"]
+    chosen = max(kbps) if bandwidth is None else bandwidth
+    if chosen not in kbps:
+        known = ", ".join(f"{k:g}" for k in kbps)
+        raise ValueError(f"bandwidth {chosen:g} kbps: this EnCodec has {known}; give one of them")
+    rate, hop_length = config["sampling_rate"], math.prod(config["upsampling_ratios"])
+    level = math.ceil(rate / hop_length) * math.log2(config["codebook_size"])  # bits per second
+    numbers = {
+        "sample_rate": rate,
+        "hop_length": hop_length,
+        "n_codebooks": max(1, int(1000 * min(chosen, kbps[-1]) // level)),
+        "codebook_size": config["codebook_size"],
+        "channels": config["audio_channels"],
+    }
+    if config["chunk_length_s"]:
+        numbers["chunk_length"] = length = int(config["chunk_length_s"] * rate)
+        numbers["chunk_stride"] = max(1, int((1.0 - (config["overlap"] or 0.0)) * length))
+    return numbers
+
+
+def mimi_numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+    """Numbers of a Mimi with as many levels as fit into `bandwidth` kbps; None takes all.
+
+    Raises:
+        ValueError: not above 0, or more than all levels take.
+    """
+    rate, product = config["sampling_rate"], math.prod(config["upsampling_ratios"])
+    given = config.get("frame_rate") or config.get("_frame_rate")  # the second: saved by 5.x
+    frame_rate = given or rate / (2 * product)
+    hop_length = product * int(math.ceil(rate / product) / frame_rate)
+    levels, bits = config["num_quantizers"], math.log2(config["codebook_size"])
+    if bandwidth is not None:
+        level = bits * rate / hop_length / 1000
+        if not 0 < bandwidth <= levels * level + 1e-9:
+            raise ValueError(
+                f"bandwidth {bandwidth:g} kbps: this Mimi has {levels} levels of {level:g} kbps; "
+                f"give at most {levels * level:g}"
+            )
+        levels = max(1, int(bandwidth / level + 1e-9))
+    return {
+        "sample_rate": rate,
+        "hop_length": hop_length,
+        "n_codebooks": levels,
+        "codebook_size": config["codebook_size"],
+        "channels": config["audio_channels"],
+    }
+
+
+def _xcodec_numbers(config: dict[str, Any]) -> dict[str, Any]:
+    hop_length = math.prod(config["acoustic_model_config"]["downsampling_ratios"])
+    bits = 1000 * max(config["target_bandwidths"]) / math.ceil(config["sample_rate"] / hop_length)
+    return {
+        "sample_rate": config["sample_rate"],
+        "hop_length": hop_length,
+        "n_codebooks": int(bits // math.log2(config["codebook_size"])),
+        "codebook_size": config["codebook_size"],
+    }
+
+
+def _xcodec2_numbers(config: dict[str, Any]) -> dict[str, Any]:
+    heard_hop = math.prod(config["downsampling_ratios"])
+    spoken = config.get("output_sampling_rate", config.get("sampling_rate"))
+    return {
+        "sample_rate": spoken,
+        "hop_length": heard_hop * spoken // config.get("input_sampling_rate", spoken),
+        "n_codebooks": 1,
+        "codebook_size": math.prod(config["quantization_levels"]),
+    }
+
+
+def _speechtokenizer_numbers(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "sample_rate": config["sample_rate"],
+        "hop_length": math.prod(config["strides"]),
+        "n_codebooks": config["n_q"],
+        "codebook_size": config["codebook_size"],
+    }
+
+
 WRAPPERS = (
     Wrapper(
         "tokgen",
@@ -64,4 +150,55 @@ WRAPPERS = (
         _own_numbers,
     ),
     Wrapper("transformers", "DacModel", "dac", "tokgen.wrappers.dac", "DacCodec", _dac_numbers),
+    Wrapper(
+        "transformers",
+        "EncodecModel",
+        "encodec",
+        "tokgen.wrappers.encodec",
+        "EncodecCodec",
+        encodec_numbers,
+        bandwidths=True,
+    ),
+    Wrapper(
+        "transformers",
+        "MimiModel",
+        "mimi",
+        "tokgen.wrappers.mimi",
+        "MimiCodec",
+        mimi_numbers,
+        bandwidths=True,
+    ),
+    Wrapper(
+        "transformers",
+        "XcodecModel",
+        "xcodec",
+        "tokgen.wrappers.xcodec",
+        "XcodecCodec",
+        _xcodec_numbers,
+        bandwidths=True,
+    ),
+    Wrapper(
+        "transformers",
+        "Xcodec2Model",
+        "xcodec2",
+        "tokgen.wrappers.xcodec2",
+        "Xcodec2Codec",
+        _xcodec2_numbers,
+    ),
+    Wrapper(
+        "transformers",
+        "NeuCodecModel",
+        "neucodec",
+        "tokgen.wrappers.xcodec2",
+        "NeuCodecCodec",
+        _xcodec2_numbers,
+    ),
+    Wrapper(
+        "speechtokenizer",
+        "SpeechTokenizer",
+        "speechtokenizer",
+        "tokgen.wrappers.speechtokenizer",
+        "SpeechTokenizerCodec",
+        _speechtokenizer_numbers,
+    ),
 )

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from tokgen.codec import Codec, CodecSpec, Encoded, Side, fit_length, hash_weights
+from tokgen.quantizers.residual import Quantized
 from tokgen.wrappers.loading import load_model
 
 if TYPE_CHECKING:
@@ -148,6 +149,10 @@ class DacCodec(Codec):
     def decode_latents(self, quantized: Tensor) -> Tensor:
         n_samples = quantized.shape[-1] * self.spec.hop_length
         return fit_length(self.model.decoder(quantized), n_samples)
+
+    def quantize_through(self, latents: Tensor) -> Quantized:
+        quantized, codes, projected, commitment, codebook = self.model.quantizer(latents)
+        return Quantized(quantized, codes, projected, commitment.mean(), codebook.mean())
 
     def code_vectors(self) -> Tensor:
         levels: Any = self.model.quantizer.quantizers
