@@ -43,6 +43,7 @@ from tokgen.runs import (
     write_json,
 )
 from tokgen.sampling import SamplingSettings
+from tokgen.token_dataset import sides_of
 from tokgen.tokenizing import cached_tokens
 from tokgen.zoo import load_codec
 
@@ -261,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
         shared = {
             "conditioning": [torch.tensor(m, dtype=torch.float32) for m in rows["mfcc"]],
             "n_samples": list(rows["n_samples"]),
+            "sides": sides_of(rows, codec.side_names),
             "settings": s.sampling,
             "seed": s.seed,
             "item_ids": list(mine),
@@ -381,7 +383,9 @@ def rows_of_audio(
     codes = [torch.tensor(c).long().T for c in rows["codes"]]
     return {
         "original": originals,
-        "resynthesis": codec.decode_batch(codes, list(rows["n_samples"])),
+        "resynthesis": codec.decode_batch(
+            codes, list(rows["n_samples"]), sides_of(rows, codec.side_names)
+        ),
         "generated": [g.waveform for g in generated],
         "unconditional": [g.waveform for g in floor],
     }

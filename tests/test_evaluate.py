@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from codec_makers import make_encodec
 from conftest import make_tone
 
 from tokgen import evaluate
 from tokgen.corpus import open_corpus
 from tokgen.evaluate import score_codec, score_rows
 from tokgen.metrics.cer import RecognitionError
+from tokgen.metrics.si_sdr import si_sdr
 
 ALLISON = Path(__file__).parents[1] / "recipes/data/allison"
 CLIPS = [make_tone(s, i) for i, s in enumerate((1.2, 0.9, 1.5))]
@@ -110,6 +112,19 @@ def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable clip in .*: 1 rejected"):
         score_codec(tiny_codec, open_corpus(tmp_path), progress=False)
+
+
+def test_a_codec_with_side_information(tiny_corpus):
+    corpus = open_corpus(tiny_corpus, split="test")
+    codec = make_encodec("encodec-48k")
+    found = score_codec(codec, corpus, metrics=("si_sdr",), progress=False)
+    clips = corpus.utterances(8000, rejected=[])
+    expected = [si_sdr(c.waveform, codec.roundtrip(c.waveform[None])[0]) for c in clips]
+    scored = [r["si_sdr"] for r in found.scores.per_clip if r["row"] == "resynthesis"]
+    assert scored == pytest.approx(expected, abs=1e-3)
+    assert found.n_frames == sum(
+        codec.spec.n_frames(round(e.seconds * 8000)) for e in corpus.entries
+    )
 
 
 @pytest.mark.slow

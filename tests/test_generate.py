@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from codec_makers import make_encodec
 from torch import Tensor
 
 from tokgen.generate import mfcc_of, vocode
@@ -124,6 +125,27 @@ def test_saved_model_generates_the_same(
     a = vocode(model, codec, before, N_SAMPLES[:2], SETTINGS)
     b = vocode(loaded, codec, after, N_SAMPLES[:2], SETTINGS)
     assert all(torch.equal(x.waveform, y.waveform) for x, y in zip(a, b, strict=True))
+
+
+def test_side_information_comes_from_elsewhere(waveforms: list[Tensor]) -> None:
+    codec = make_encodec("encodec-48k")  # chunks of 8000 samples, a scale each
+    settings = asdict(MfccSettings.for_codec(codec.spec))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MaskedTransformer.for_codec(
+            codec, dim=32, depth=1, heads=2, dim_head=32, conditioning=settings
+        ).eval()
+    conditioning = mfcc_of(model, waveforms)
+    sides = [e.side for e in codec.encode_batch_with_side(waveforms)]
+    with pytest.raises(ValueError, match=r"needs side information \['scales'\] of 5 utterances"):
+        vocode(model, codec, conditioning, N_SAMPLES, SETTINGS)
+    with pytest.raises(ValueError, match="pass `sides`"):
+        vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, sides=sides[:2])
+    out = vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, sides=sides, batch_size=2)
+    for made, n, side in zip(out, N_SAMPLES, sides, strict=True):
+        assert made.codes.shape == (3, codec.spec.n_frames(n))
+        expected = codec.decode(made.codes[None], n, {"scales": side["scales"][None]})
+        torch.testing.assert_close(made.waveform, expected[0])
 
 
 def test_nothing_to_generate(model: MaskedTransformer, codec: StftCodec) -> None:

@@ -77,6 +77,25 @@ def test_settings_follow_the_codec(rate: int, hop: int, n_fft: int) -> None:
     assert chosen.n_mfcc == 30
 
 
+CHUNKED = CodecSpec("x", 16000, 320, 8, 1024, chunk_length=16000, chunk_stride=15840)
+
+
+@pytest.mark.parametrize("n", [1, 15840, 15841, 16000, 40000])
+def test_chunks_have_coefficients_of_their_own(n: int) -> None:
+    """As many as the codec has frames, and nothing of a chunk's neighbours in them."""
+    mfcc = Mfcc(MfccSettings.for_codec(CHUNKED))
+    clip = noise(n)
+    out = mfcc(clip)
+    assert out.shape == (1, 30, CHUNKED.n_frames(n))
+    for i in range(CHUNKED.n_chunks(n)):
+        chunk = torch.zeros(1, 1, 16000)
+        piece = clip[..., i * 15840 : i * 15840 + 16000]
+        chunk[..., : piece.shape[-1]] = piece
+        assert torch.equal(out[..., i * 50 : (i + 1) * 50], MFCC(chunk))
+    batch = torch.cat([torch.nn.functional.pad(clip, (0, 9000)), noise(n + 9000, 1)])
+    assert torch.equal(mfcc(batch)[:1, :, : out.shape[-1]], out)
+
+
 def test_no_window_skips_audio() -> None:
     """A codec with long hops gets a window at least as long."""
     assert MfccSettings.for_codec(CodecSpec("slow", 16000, 3200, 8, 1024)).n_fft >= 3200

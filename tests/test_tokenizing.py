@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from codec_makers import make_encodec
 from conftest import CLIPS, RATE, make_stft_codec, make_tone
 from filelock import FileLock
 
 import tokgen.tokenizing
 from tokgen.audio import write_audio
+from tokgen.codec import Codec
 from tokgen.corpus import open_corpus
 from tokgen.mfcc import Mfcc, MfccSettings
 from tokgen.stft_codec import StftCodec
-from tokgen.token_dataset import check_codec, load_tokens, provenance_of
+from tokgen.token_dataset import check_codec, load_tokens, provenance_of, sides_of
 from tokgen.tokenizing import TokenizeReport, split_name, tokenize_corpus
 
 N_BAD = 3
@@ -37,7 +39,7 @@ def folder(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, codec: StftCodec, out: Path, **settings) -> TokenizeReport:
+def run(folder: Path, codec: Codec, out: Path, **settings) -> TokenizeReport:
     settings = {"shard_rows": 3, "batch_seconds": 3.0, "progress": False, **settings}
     return tokenize_corpus(open_corpus(folder), codec, out, **settings)
 
@@ -204,6 +206,87 @@ def test_a_hostile_split_stays_inside(tiny_codec: StftCodec, tmp_path: Path) -> 
     assert not list(tmp_path.rglob("evil"))
 
 
+# -- side information ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chunked() -> Codec:
+    """Chunks of a second, a scale each."""
+    return make_encodec("encodec-48k")
+
+
+@pytest.fixture(scope="module")
+def scaled(tiny_corpus: Path, chunked: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scaled") / "tokens"
+    run(tiny_corpus, chunked, out)
+    return out
+
+
+def test_rows_with_side_information_decode_as_the_audio_did(
+    tiny_corpus: Path, scaled: Path, chunked: Codec
+) -> None:
+    found = load_tokens(scaled)
+    assert found.provenance.side_names == ["scales"]
+    assert str(found.splits["train"].features.arrow_schema.field("side_scales").type) == (
+        "list<item: float>"
+    )
+    rejected: list = []
+    corpus = {u.id: u for u in open_corpus(tiny_corpus).utterances(8000, rejected=rejected)}
+    for split in found.splits.values():
+        codes = [torch.tensor(c).long().T for c in split["codes"]]
+        sides = sides_of(split, chunked.side_names)
+        decoded = chunked.decode_batch(codes, list(split["n_samples"]), sides)
+        for row, audio in zip(split, decoded, strict=True):
+            waveform = corpus.pop(row["id"]).waveform[None]
+            n = waveform.shape[-1]
+            torch.testing.assert_close(audio, chunked.roundtrip(waveform)[0], atol=1e-5, rtol=0)
+            assert len(row["side_scales"]) == chunked.spec.n_chunks(n)
+            assert len(row["mfcc"]) == len(row["codes"]) == chunked.spec.n_frames(n)
+    assert not corpus and not rejected
+
+
+def test_batches_change_no_side_information(
+    tiny_corpus: Path, scaled: Path, chunked: Codec, tmp_path: Path
+) -> None:
+    run(tiny_corpus, chunked, tmp_path / "tokens", batch_seconds=100.0, shard_rows=100)
+    assert content(tmp_path / "tokens") == content(scaled)
+
+
+def test_rows_without_the_side_information_that_decoding_needs(
+    tokens: Path, scaled: Path, chunked: Codec
+) -> None:
+    plain = load_tokens(tokens).splits["test"]
+    assert sides_of(plain, ()) is None
+    with pytest.raises(ValueError, match=r"no side information \['scales'\].*tokenize again"):
+        sides_of(plain, chunked.side_names)
+    row = load_tokens(scaled).splits["test"][0]
+    with pytest.raises(ValueError, match=r"needs side information \['scales'\]"):
+        chunked.decode_batch([torch.tensor(row["codes"]).T], [row["n_samples"]])
+
+
+def test_a_dataset_of_before_there_was_side_information_still_counts(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens"
+    shutil.copytree(tokens, out)
+    for info in [*out.glob("*/dataset_info.json"), out / "provenance.json"]:
+        text = json.loads(info.read_text())
+        old = json.loads(text["description"]) if "description" in text else text
+        for kept, names in (
+            (old, ["side_names"]),
+            (old["mfcc"], ["chunk_length", "chunk_stride"]),
+            (old["codec"], ["chunk_length", "chunk_stride", "channels"]),
+        ):
+            for name in names:
+                del kept[name]
+        written = {**text, "description": json.dumps(old)} if "description" in text else old
+        info.write_text(json.dumps(written))
+    found = load_tokens(out)
+    assert found.provenance.side_names == [] and found.provenance.spec == tiny_codec.spec
+    assert "chunk_length" not in found.provenance.mfcc
+    assert run(folder, tiny_codec, out).resumed_rows == len(CLIPS)
+
+
 # -- what is refused -----------------------------------------------------------
 
 
@@ -269,11 +352,11 @@ class Counting(StftCodec):
         super().__init__(codec.model, codec.spec)
         self.n, self.stop_after = 0, stop_after
 
-    def encode_batch(self, waveforms):
+    def encode_batch_with_side(self, waveforms):
         if self.stop_after is not None and self.n >= self.stop_after:
             raise KeyboardInterrupt
         self.n += len(waveforms)
-        return super().encode_batch(waveforms)
+        return super().encode_batch_with_side(waveforms)
 
 
 def test_a_finished_dataset_is_left_alone(

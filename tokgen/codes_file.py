@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -10,20 +11,26 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tokgen.codec import CodecSpec
+from tokgen.codec import CodecSpec, Side
 
 _KIND = "tokgen codes 1"
+_SIDE = "side."  # before the names of tensors of side information
 
 
 @dataclass(frozen=True)
 class CodesFile:
-    """Codes int64 [K, T] and what is needed to decode them."""
+    """Codes int64 [K, T] and what is needed to decode them.
+
+    Attributes:
+        side: side information float32 [S] by name; empty for most codecs.
+    """
 
     codes: Tensor
     n_samples: int
     sample_rate: int
     codec: str
     weight_hash: str
+    side: Mapping[str, Tensor] = field(default_factory=dict)
 
     def check_codec(self, spec: CodecSpec) -> None:
         """Raise ValueError, naming both codecs, where another one made the codes."""
@@ -34,9 +41,13 @@ class CodesFile:
             )
 
 
-def write_codes(path: str | Path, codes: Tensor, n_samples: int, spec: CodecSpec) -> None:
+def write_codes(
+    path: str | Path, codes: Tensor, n_samples: int, spec: CodecSpec, side: Side | None = None
+) -> None:
     """Store codes [K, T] as uint16, or int32 where the codebook is larger; folders are made.
 
+    Args:
+        side: side information [S] by name, for a codec that needs it to decode.
     Raises:
         ValueError: wrong shape, or n_samples that T frames do not hold.
     """
@@ -55,7 +66,10 @@ def write_codes(path: str | Path, codes: Tensor, n_samples: int, spec: CodecSpec
         "sample_rate": str(spec.sample_rate),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(save({"codes": codes.to("cpu", dtype).contiguous()}, metadata))
+    tensors = {"codes": codes.to("cpu", dtype).contiguous()}
+    for name, values in (side or {}).items():
+        tensors[_SIDE + name] = values.to("cpu", torch.float32).contiguous()
+    path.write_bytes(save(tensors, metadata))
 
 
 def read_codes(path: str | Path) -> CodesFile:
@@ -74,12 +88,18 @@ def read_codes(path: str | Path) -> CodesFile:
             if metadata.get("kind") != _KIND:
                 raise ValueError(f"{path} is not a codes file; make one with `tokgen encode`")
             codes = file.get_tensor("codes")
+            side = {
+                key.removeprefix(_SIDE): file.get_tensor(key)
+                for key in file.keys()  # noqa: SIM118 - no mapping
+                if key.startswith(_SIDE)
+            }
             found = CodesFile(
                 codes.long(),
                 n_samples=int(metadata["n_samples"]),
                 sample_rate=int(metadata["sample_rate"]),
                 codec=metadata["codec"],
                 weight_hash=metadata["weight_hash"],
+                side=side,
             )
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} is not a codes file, or damaged: {error}") from error
@@ -88,4 +108,10 @@ def read_codes(path: str | Path) -> CodesFile:
             f"{path} holds codes of shape {tuple(codes.shape)} {codes.dtype}: "
             "expected [K, T] uint16 or int32"
         )
+    for name, values in side.items():
+        if values.ndim != 1 or values.dtype != torch.float32 or not values.isfinite().all():
+            raise ValueError(
+                f"{path} holds side information {name!r} of shape {tuple(values.shape)} "
+                f"{values.dtype}: expected [S] float32 without NaN"
+            )
     return found

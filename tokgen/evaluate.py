@@ -207,11 +207,13 @@ def score_codec(
         raise ValueError(f"no usable clip in {corpus.name}: {len(rejected)} rejected")
     originals = [c.waveform for c in clips]
     began = time.perf_counter()
-    codes = [codec.encode(w[None])[0].cpu() for w in originals]
+    encoded = [codec.encode_with_side(w[None]) for w in originals]
     decoded = [
-        codec.decode(c[None], w.shape[-1])[0].cpu() for c, w in zip(codes, originals, strict=True)
+        codec.decode(e.codes, w.shape[-1], e.side)[0].cpu()
+        for e, w in zip(encoded, originals, strict=True)
     ]
     took = time.perf_counter() - began
+    codes = [e.codes[0].cpu() for e in encoded]
     seconds = sum(w.shape[-1] for w in originals) / rate
     scores = score_rows(
         {"original": originals, "resynthesis": decoded},

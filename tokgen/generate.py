@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from tokgen.codec import Codec
+from tokgen.codec import Codec, Side
 from tokgen.mfcc import Mfcc, MfccSettings
 from tokgen.model import MaskedTransformer
 from tokgen.sampling import SamplingSettings, sample
@@ -40,6 +40,7 @@ def vocode(
     n_samples: Sequence[int],
     settings: SamplingSettings,
     *,
+    sides: Sequence[Side] | None = None,
     seed: int = 0,
     item_ids: Sequence[int] | None = None,
     batch_size: int = 16,
@@ -52,8 +53,10 @@ def vocode(
         model: in eval mode, made for `codec`.
         codec: turns codes into audio.
         conditioning: [T, C] of each utterance (`mfcc_of`).
-        n_samples: length of each in samples; T must be ceil(n_samples / hop_length).
+        n_samples: length of each in samples; T must be `codec.spec.n_frames` of it.
         settings: of the sampler.
+        sides: side information [S] of each, for a codec that has `side_names`: the model makes
+            codes alone, so it is that of real utterances (`tokgen.token_dataset.sides_of`).
         seed, item_ids: an utterance's noise comes from the seed and its id; default its index.
         batch_size: utterances at once.
         unconditional: hide the conditioning: the floor that conditioning must beat.
@@ -61,9 +64,16 @@ def vocode(
     Returns:
         one `Generated` each, in the order given.
     Raises:
-        ValueError: another codec, or conditioning and lengths that do not fit.
+        ValueError: another codec, conditioning and lengths that do not fit, or side information
+            missing.
     """
     model.check_codec(codec.spec)
+    if codec.side_names and (sides is None or len(sides) != len(conditioning)):
+        raise ValueError(
+            f"{codec.spec.name} needs side information {list(codec.side_names)} of "
+            f"{len(conditioning)} utterances, which the model does not generate: pass `sides`, "
+            "those of the utterances that gave the conditioning"
+        )
     ids = list(range(len(conditioning))) if item_ids is None else list(item_ids)
     for c, n in zip(conditioning, n_samples, strict=True):
         if len(c) != codec.spec.n_frames(n):
@@ -94,7 +104,8 @@ def vocode(
                 item_ids=[ids[i] for i in members],
             ).cpu()
             trimmed = [c[:, :n] for c, n in zip(codes, lengths.tolist(), strict=True)]
-            audio = codec.decode_batch(trimmed, [n_samples[i] for i in members])
+            side = None if sides is None else [sides[i] for i in members]
+            audio = codec.decode_batch(trimmed, [n_samples[i] for i in members], side)
             for i, c, w in zip(members, trimmed, audio, strict=True):
                 out[i] = Generated(c, w)
             bar.update(len(members))

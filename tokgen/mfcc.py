@@ -1,7 +1,8 @@
 """Mel-frequency cepstral coefficients at a codec's frame rate: the conditioning of Code Drift.
 
 Frame t is centred on samples [t*hop, (t+1)*hop), like the codec's, so codes and coefficients
-line up: T = ceil(N / hop_length) for both.
+line up: T = ceil(N / hop_length) for both. For a codec of overlapping chunks each chunk has
+coefficients of its own, which like its codes know nothing of the audio around it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec import CodecSpec, check_waveform, fit_length
+from tokgen.codec import CodecSpec, check_waveform, cut_chunks, fit_length
 from tokgen.torchaudio_shim import import_torchaudio
 
 MIN_FRAMES = 64  # shorter inputs are padded: small matrices take another, differently rounding path
@@ -32,6 +33,7 @@ class MfccSettings:
         n_mels: mel bands under the DCT.
         f_min, f_max: band edges in Hz; f_max None is half the sample rate.
         floor: mel powers are clamped to it before the logarithm.
+        chunk_length, chunk_stride: samples, as in `CodecSpec`; 0 where audio is not cut.
     """
 
     sample_rate: int
@@ -42,6 +44,8 @@ class MfccSettings:
     f_min: float = 0.0
     f_max: float | None = None
     floor: float = 1e-8
+    chunk_length: int = 0
+    chunk_stride: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.n_mfcc <= self.n_mels:
@@ -61,6 +65,8 @@ class MfccSettings:
             spec.hop_length,
             n_mfcc=n_mfcc,
             n_fft=max(n_fft, spec.hop_length + spec.hop_length % 2),
+            chunk_length=spec.chunk_length,
+            chunk_stride=spec.chunk_stride,
         )
 
 
@@ -87,9 +93,16 @@ class Mfcc(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
-        """waveform [B, 1, N] -> coefficients [B, C, T], T = ceil(N / hop_length)."""
-        s = self.settings
+        """waveform [B, 1, N] -> coefficients [B, C, T], T = `CodecSpec.n_frames(N)`."""
         waveform = check_waveform(waveform)
+        if not self.settings.chunk_length:
+            return self._coefficients(waveform)
+        chunks = cut_chunks(waveform, self.settings.chunk_length, self.settings.chunk_stride)
+        return torch.cat([self._coefficients(chunk) for chunk in chunks.unbind(-2)], dim=-1)
+
+    def _coefficients(self, waveform: Tensor) -> Tensor:
+        """[B, 1, N] -> [B, C, ceil(N / hop_length)]."""
+        s = self.settings
         n_frames = -(-waveform.shape[-1] // s.hop_length)
         padded = fit_length(waveform, max(n_frames, MIN_FRAMES) * s.hop_length)[:, 0]
         edge = (s.n_fft - s.hop_length) // 2

@@ -1,18 +1,22 @@
 """The token dataset on disk: what made it, what its rows hold, how to open it.
 
 A `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16, n_samples, text,
-speaker and, if wanted, mfcc [T, 30] float16. `Provenance` is stored in every split's
+speaker and, if wanted, mfcc [T, 30] float16. A codec that decodes with side information adds a
+column for each kind, `side_scales` [S] float32 say. `Provenance` is stored in every split's
 description, so that it survives copying and slicing, and in provenance.json beside.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokgen.codec import CodecSpec
+import torch
+
+from tokgen.codec import CodecSpec, Side
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features
@@ -34,6 +38,7 @@ class Provenance:
         tokgen_version: of the package that wrote it.
         corpus: its name.
         corpus_fingerprint: SHA-256 over its content.
+        side_names: of the side information in the rows.
     """
 
     codec: dict[str, Any]
@@ -45,6 +50,7 @@ class Provenance:
     tokgen_version: str
     corpus: str
     corpus_fingerprint: str
+    side_names: list[str] = field(default_factory=list)
 
     @property
     def spec(self) -> CodecSpec:
@@ -70,7 +76,9 @@ class Provenance:
         """Whether both describe the same rows, whatever codec and corpus are called."""
 
         def content(p: Provenance) -> dict[str, Any]:
-            return {**p.as_dict(), "corpus": None, "codec": p.codec["weight_hash"]}
+            mfcc = p.mfcc and {"chunk_length": 0, "chunk_stride": 0, **p.mfcc}  # once not there
+            codec = p.codec["weight_hash"]
+            return {**p.as_dict(), "corpus": None, "codec": codec, "mfcc": mfcc}
 
         return content(self) == content(other)
 
@@ -139,7 +147,38 @@ def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
         )
 
 
-def token_features(n_codebooks: int, n_mfcc: int | None) -> Features:
+def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
+    """Side information of each row, as `Codec.decode_batch` takes it.
+
+    Args:
+        rows: of a token dataset.
+        names: `Codec.side_names`; None comes back where it has none.
+    Raises:
+        ValueError: the rows do not hold it.
+    """
+    missing = [name for name in names if side_column(name) not in rows.column_names]
+    if missing:
+        raise ValueError(
+            f"the token dataset holds no side information {missing}, without which its codes "
+            "cannot be decoded: tokenize again"
+        )
+    if not names:
+        return None
+    columns = {name: rows[side_column(name)] for name in names}
+    return [
+        {name: torch.as_tensor(columns[name][i], dtype=torch.float32) for name in names}
+        for i in range(len(rows))
+    ]
+
+
+def side_column(name: str) -> str:
+    """Where side information of a kind stands in a token dataset."""
+    return f"side_{name}"
+
+
+def token_features(
+    n_codebooks: int, n_mfcc: int | None, side_names: Sequence[str] = ()
+) -> Features:
     """Columns of a token dataset."""
     from datasets import Features, List, Value
 
@@ -152,4 +191,5 @@ def token_features(n_codebooks: int, n_mfcc: int | None) -> Features:
     }
     if n_mfcc is not None:
         columns["mfcc"] = List(List(Value("float16"), length=n_mfcc))
+    columns |= {side_column(name): List(Value("float32")) for name in side_names}
     return Features(columns)

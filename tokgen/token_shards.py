@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,7 +27,13 @@ import numpy as np
 import pyarrow as pa
 
 from tokgen.corpus import Rejection
-from tokgen.token_dataset import PROVENANCE, REJECTIONS, Provenance, token_features
+from tokgen.token_dataset import (
+    PROVENANCE,
+    REJECTIONS,
+    Provenance,
+    side_column,
+    token_features,
+)
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -47,6 +53,7 @@ class Row:
     text: str | None
     speaker: str | None
     mfcc: np.ndarray | None  # float16 [T, n_mfcc]
+    side: Mapping[str, np.ndarray] = field(default_factory=dict)  # float32 [S] each
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,9 @@ class ShardStore:
 
     def __init__(self, folder: Path, provenance: Provenance, n_mfcc: int | None) -> None:
         self.folder, self.provenance = folder, provenance
-        self.features: Features = token_features(provenance.n_codebooks, n_mfcc)
+        self.features: Features = token_features(
+            provenance.n_codebooks, n_mfcc, provenance.side_names
+        )
         self.schema: pa.Schema = self.features.arrow_schema
         self.shards: list[Shard] = []
 
@@ -163,6 +172,9 @@ class ShardStore:
         }
         if "mfcc" in self.schema.names:
             columns["mfcc"] = _matrices([row.mfcc for row in rows if row.mfcc is not None])
+        for name in self.provenance.side_names:
+            values = [row.side[name] for row in rows]
+            columns[side_column(name)] = pa.array(values, pa.list_(pa.float32()))
         return pa.record_batch(columns).cast(self.schema.remove_metadata())
 
     def publish(self, out: Path, rejections: Sequence[Rejection]) -> None:

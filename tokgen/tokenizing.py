@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import tokgen
 from tokgen.audio import AudioError
-from tokgen.codec import Codec
+from tokgen.codec import Codec, Encoded
 from tokgen.corpus import Corpus, Rejection, Utterance
 from tokgen.interrupts import held_interrupts
 from tokgen.mfcc import Mfcc, MfccSettings
@@ -178,6 +178,7 @@ def _provenance(
         tokgen_version=tokgen.__version__,
         corpus=corpus.name,
         corpus_fingerprint=corpus.fingerprint,
+        side_names=list(codec.side_names),
     )
 
 
@@ -217,19 +218,20 @@ class _Encoder:
             longest = utterances[order[0]].waveform.shape[-1] / self.codec.spec.sample_rate
             size = max(1, int(self.batch_seconds / longest))
             batch, order = order[:size], order[size:]
-            codes = self.codec.encode_batch([utterances[i].waveform for i in batch])
-            rows |= {i: self._row(utterances[i], c) for i, c in zip(batch, codes, strict=True)}
+            found = self.codec.encode_batch_with_side([utterances[i].waveform for i in batch])
+            rows |= {i: self._row(utterances[i], e) for i, e in zip(batch, found, strict=True)}
         return [rows[i] for i in range(len(utterances))]
 
-    def _row(self, utterance: Utterance, codes: Tensor) -> Row:
+    def _row(self, utterance: Utterance, encoded: Encoded) -> Row:
         return Row(
             id=utterance.id,
             split=split_name(utterance.split),
-            codes=codes[: self.n_codebooks].T.cpu().numpy().astype(np.uint16),
+            codes=encoded.codes[: self.n_codebooks].T.cpu().numpy().astype(np.uint16),
             n_samples=utterance.waveform.shape[-1],
             text=utterance.text,
             speaker=utterance.speaker,
             mfcc=self._conditioning(utterance.waveform),
+            side={name: values.cpu().numpy() for name, values in encoded.side.items()},
         )
 
     @torch.inference_mode()
