@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from codec_makers import make_encodec
 from conftest import make_stft_codec, make_tone
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -91,6 +93,34 @@ def test_encode_fewer_levels(tool, tmp_path: Path) -> None:
     assert tool("decode", codes, "--out", tmp_path / "y.flac")[0] == 0
     code, _, err = tool(*args, "--n-codebooks", 9)
     assert code == 2 and err.startswith("error: n_codebooks = 9")
+
+
+def test_side_information_travels_in_the_file(tool, tmp_path: Path) -> None:
+    codec = make_encodec("encodec-48k")
+    codec.model.save_pretrained(tmp_path / "stereo")
+    source, codes, out = (tmp_path / name for name in ("a.wav", "x.safetensors", "y.wav"))
+    write_audio(source, make_tone(2.5, 0, 8000), 8000)
+    assert "beside codes scales" in tool("info", tmp_path / "stereo")[1]
+    code, said, err = tool("encode", source, "--codec", tmp_path / "stereo", "--out", codes)
+    assert code == 0 and "3 levels x 600 frames, 2.50 s" in said
+    found = read_codes(codes)
+    assert found.side["scales"].shape == (3,) and found.n_samples == 20000
+    decode = ("decode", codes, "--codec", tmp_path / "stereo", "--out", out)
+    assert tool(*decode)[0] == 0
+    decoded, _ = read_audio(out)
+    waveform, _ = read_audio(source)
+    expected = codec.roundtrip(waveform[None])[0].clamp(-1, 1)
+    torch.testing.assert_close(decoded, expected, atol=1e-4, rtol=0)
+    scales = found.side["scales"]
+    for side, message in (
+        ({}, "needs side information ['scales'] beside the codes"),
+        ({"scales": scales[:2]}, "scales of shape (1, 2): stereo needs one per chunk, (1, 3)"),
+        ({"scales": scales[None]}, "side information 'scales' of shape (1, 3)"),
+        ({"scales": scales * math.nan}, "expected [S] float32 without NaN"),
+    ):
+        write_codes(codes, found.codes, 20000, codec.spec, side)
+        code, _, err = tool(*decode)
+        assert code == 2 and message in err
 
 
 def test_decode_refuses_codes_of_another_codec(

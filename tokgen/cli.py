@@ -97,6 +97,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--out", type=Path, help="a .json file for the numbers")
     _add_device(verb)
+
+    verb = verbs.add_parser("drift", help="codecs x corpus -> how they change under re-encoding")
+    verb.set_defaults(
+        verb=_drift, again="; finished clips are kept: run the same command again to go on"
+    )
+    _add_corpus(verb)
+    verb.add_argument(
+        "--codec",
+        required=True,
+        action="append",
+        help=f"{codec_help}, mp3:KBPS or opus:KBPS; once for each codec",
+    )
+    verb.add_argument("--out", type=Path, required=True, help="folder of the results")
+    verb.add_argument("--passes", type=int, default=25, help="encodings (25)")
+    verb.add_argument(
+        "--clip-seconds", type=float, default=5.0, help="clips are cut to it (5); 0 keeps them"
+    )
+    verb.add_argument("--clips", type=int, metavar="N", help="the first N clips, all if left out")
+    verb.add_argument(
+        "--match-level",
+        action="store_true",
+        help="bring every output to the original's level, as the paper does",
+    )
+    verb.add_argument("--phase", action="store_true", help="match under shifts of up to 2 ms too")
+    verb.add_argument("--samples", type=int, default=2, help="clips written as audio (2)")
+    _add_device(verb)
     return parser
 
 
@@ -173,6 +199,8 @@ def _info(args: argparse.Namespace) -> None:
         "revision": s.revision or "local",
         "weights": s.weight_hash,
     }
+    if codec.side_names:
+        facts["beside codes"] = ", ".join(codec.side_names)
     for key, value in facts.items():
         print(f"{key:12} {value}")
 
@@ -184,8 +212,9 @@ def _encode(args: argparse.Namespace) -> None:
 
     codec = load_codec(args.codec, device=_device(args.device))
     waveform, _ = read_audio(args.file, sample_rate=codec.spec.sample_rate)
-    codes = codec.encode(waveform[None], args.n_codebooks)[0]
-    write_codes(args.out, codes, waveform.shape[-1], codec.spec)
+    encoded = codec.encode_with_side(waveform[None], args.n_codebooks)
+    codes, side = encoded.codes[0], {name: v[0] for name, v in encoded.side.items()}
+    write_codes(args.out, codes, waveform.shape[-1], codec.spec, side)
     seconds = waveform.shape[-1] / codec.spec.sample_rate
     print(f"{args.out}: {codes.shape[0]} levels x {codes.shape[1]} frames, {seconds:.2f} s")
 
@@ -203,7 +232,8 @@ def _decode(args: argparse.Namespace) -> None:
         )
     codec = load_codec(args.codec or file.codec, device=_device(args.device))
     file.check_codec(codec.spec)
-    waveform = codec.decode(file.codes[None], file.n_samples)[0].cpu()
+    side = {name: values[None] for name, values in file.side.items()}
+    waveform = codec.decode(file.codes[None], file.n_samples, side)[0].cpu()
     clipped = write_audio(args.out, waveform, codec.spec.sample_rate)
     if clipped:
         print(f"note: {clipped} samples outside [-1, 1] were clipped", file=sys.stderr)
@@ -261,6 +291,27 @@ def _score(args: argparse.Namespace) -> None:
         write_json(
             args.out, {"codec": codec.spec.as_dict(), "corpus": corpus.name, **found.as_dict()}
         )
+
+
+def _drift(args: argparse.Namespace) -> None:
+    from tokgen.drift import DriftClips
+    from tokgen.drift_compare import compare_drift
+    from tokgen.zoo import load_roundtrip
+
+    device = _device(args.device)
+    clips = DriftClips(_corpus(args), args.clip_seconds or None, args.clips)
+    codecs = [load_roundtrip(name, device=device) for name in args.codec]
+    found = compare_drift(
+        codecs,
+        clips,
+        args.out,
+        passes=args.passes,
+        match_level=args.match_level,
+        phase=args.phase,
+        n_samples=args.samples,
+    )
+    print(found.table())
+    print(f"{args.out}: drift.json, drift.csv, drift.png" + (", phase.*" if args.phase else ""))
 
 
 def _print_rejections(rejections: Sequence[Rejection], out: Path) -> None:

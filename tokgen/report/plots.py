@@ -13,13 +13,14 @@ from torch import Tensor
 SILENCE_DB = -80.0  # bottom of the colour scale, under the loudest bin
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """Inches, drawn without a display."""
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
@@ -32,7 +33,7 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
             "validation/loss" and "validation/accuracy".
         path: of the PNG.
     """
-    figure = _figure(11, 4)
+    figure = new_figure(11, 4)
     losses, accuracies = figure.subplots(1, 2)
     names = sorted({name for row in history for name in row if name != "step"})
     levels = [n for n in names if n.startswith("accuracy/")]
@@ -53,7 +54,7 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _smooth(values: Sequence[float], decay: float = 0.8) -> np.ndarray:
@@ -76,7 +77,7 @@ def plot_spectrograms(
         path: of the PNG.
         n_fft: window in samples; hop is a quarter of it.
     """
-    figure = _figure(3.6 * len(clips), 3.2)
+    figure = new_figure(3.6 * len(clips), 3.2)
     all_axes = figure.subplots(1, len(clips), sharey=True, squeeze=False)[0]
     pictures = {title: _decibels(wave.flatten().numpy(), n_fft) for title, wave in clips.items()}
     top = max(picture.max() for picture in pictures.values())
@@ -94,7 +95,7 @@ def plot_spectrograms(
         axes.set(title=title, xlabel="seconds")
     all_axes[0].set_ylabel("kHz")
     figure.colorbar(image, ax=all_axes[-1], label="dB")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _decibels(waveform: np.ndarray, n_fft: int) -> np.ndarray:

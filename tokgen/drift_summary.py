@@ -1,0 +1,208 @@
+"""From clips through passes to means with intervals: the numbers of Code Drift's Table I and
+Figures 1 and 2, as JSON, CSV and text.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokgen.drift import PER_CLIP, PER_LEVEL, DriftRun
+from tokgen.metrics import pesq, si_sdr
+from tokgen.metrics.codebook import use_with_interval
+from tokgen.metrics.statistics import Estimate, bootstrap_mean
+
+BACKENDS = {
+    "pesq": pesq.BACKEND,
+    "si_sdr": si_sdr.BACKEND,
+    "si_sdr_aligned": f"{si_sdr.BACKEND}, the codec's delay times the pass taken out",
+    "log_mel": "tokgen (multi-scale log10 mel L1 of DAC, summed over 7 scales)",
+    "level": "tokgen (RMS of a pass's output over the original's, dB, before levels are matched)",
+    "match_previous": "tokgen (share of codes equal to the pass before)",
+    "match_first": "tokgen (share of codes equal to the first pass)",
+    "codebook_use": "tokgen (entropy in % of log2(size), pooled over clips)",
+    "codebook_use_corrected": "tokgen (as codebook_use, Miller-Madow corrected for few frames)",
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One number: a codec, a pass, a metric, and the level where there is one.
+
+    `level` None is the mean over levels, or a metric that has none.
+    """
+
+    codec: str
+    passes: int
+    metric: str
+    level: int | None
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class DriftSummary:
+    """One codec's points, and what to know beside them."""
+
+    name: str
+    spec: dict[str, Any]
+    bitrate: float
+    delay: str
+    delay_samples: int
+    n_clips: int
+    n_frames: int
+    points: list[Point]
+    rejections: list[str]
+
+    def at(self, metric: str, passes: int, level: int | None = None) -> Estimate:
+        """The estimate of a metric after some passes.
+
+        Raises:
+            KeyError: not measured.
+        """
+        for p in self.points:
+            if (p.metric, p.passes, p.level) == (metric, passes, level):
+                return p.estimate
+        raise KeyError(f"{self.name}: no {metric} after {passes} passes at level {level}")
+
+    def curve(self, metric: str) -> list[tuple[int, Estimate]]:
+        """(pass, estimate) of a metric over passes, mean over levels where it has levels."""
+        return [
+            (p.passes, p.estimate)
+            for p in self.points
+            if p.metric == metric and p.level is None and p.estimate.n
+        ]
+
+    @property
+    def n_passes(self) -> int:
+        return max(p.passes for p in self.points)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready; NaN becomes None."""
+        rows = [
+            {
+                "pass": p.passes,
+                "metric": p.metric,
+                "level": p.level,
+                **{k: _plain(v) for k, v in asdict(p.estimate).items()},
+            }
+            for p in self.points
+        ]
+        return {**vars(self), "points": rows}
+
+
+def summarise(run: DriftRun) -> DriftSummary:
+    """Means over clips with 95 % bootstrap intervals, for every pass and level."""
+    points: list[Point] = []
+    for metric in PER_CLIP:
+        table = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes]
+        points += [
+            Point(run.name, n, metric, None, bootstrap_mean(column))
+            for n, column in enumerate(table.T, 1)
+        ]
+    n_frames = 0
+    if run.codebook_size is not None:
+        for metric in PER_LEVEL:
+            cube = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes, K]
+            points += _matches(run.name, metric, cube)
+        codes = [clip.codes for clip in run.clips if clip.codes is not None]
+        n_frames = sum(c.shape[-1] for c in codes)
+        for n in range(codes[0].shape[0]):
+            points += _use(run.name, n + 1, [c[n] for c in codes], run.codebook_size)
+    return DriftSummary(
+        run.name,
+        run.spec,
+        run.bitrate,
+        str(run.delay),
+        run.delay.samples,
+        len(run.clips),
+        n_frames,
+        points,
+        [f"{r.source}: {r.reason}" for r in run.rejections],
+    )
+
+
+def _matches(name: str, metric: str, cube: np.ndarray) -> list[Point]:
+    """[clips, passes, K] -> a point per pass and level, and their mean; no match before pass 2."""
+    first = 1 if metric == "match_previous" else 0
+    points = []
+    for n in range(first, cube.shape[1]):
+        columns = [(None, cube[:, n].mean(-1)), *enumerate(cube[:, n].T)]
+        points += [Point(name, n + 1, metric, k, bootstrap_mean(column)) for k, column in columns]
+    return points
+
+
+def _use(name: str, passes: int, codes: Sequence[np.ndarray], size: int) -> list[Point]:
+    """Codes [K, T_i] of the clips after a pass -> a point per level, and their mean."""
+    found = use_with_interval(codes, size)
+    points = []
+    for metric, estimates in found.items():
+        keys = [None, *range(len(estimates) - 1)]
+        points += [Point(name, passes, metric, k, e) for k, e in zip(keys, estimates, strict=True)]
+    return points
+
+
+def write_csv(summaries: Sequence[DriftSummary], path: Path) -> None:
+    """One line a point: codec, pass, metric, level, mean, low, high, n, n_failed."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["codec", "pass", "metric", "level", "mean", "low", "high", "n", "n_failed"])
+        for summary in summaries:
+            for p in summary.points:
+                e = p.estimate
+                level = "" if p.level is None else p.level
+                numbers = ["" if math.isnan(v) else f"{v:.6g}" for v in (e.mean, e.low, e.high)]
+                table.writerow([p.codec, p.passes, p.metric, level, *numbers, e.n, e.n_failed])
+
+
+def table(summaries: Sequence[DriftSummary]) -> str:
+    """Plain text in the form of Table I: first and last pass side by side."""
+    last = summaries[0].n_passes
+    header = (
+        "codec", "kHz", "kbps", "PESQ @ 1", f"PESQ @ {last}", "SI-SDR @ 1", f"SI-SDR @ {last}",
+        f"match {last - 1}-{last}" if last > 1 else "match", f"use @ {last}, %",
+    )  # fmt: skip
+    rows = [header]
+    for s in summaries:
+        rate, bitrate = s.spec["sample_rate"] / 1000, s.bitrate / 1000
+        rows.append(
+            (
+                s.name, f"{rate:g}", f"{bitrate:.3g}",
+                _cell(s, "pesq", 1), _cell(s, "pesq", last),
+                _cell(s, "si_sdr_aligned", 1, 1), _cell(s, "si_sdr_aligned", last, 1),
+                _cell(s, "match_previous", last), _cell(s, "codebook_use", last, 1),
+            )
+        )  # fmt: skip
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    lines.append("means with 95 % bootstrap intervals over clips; SI-SDR in dB, delay taken out")
+    for s in summaries:
+        failed = sorted({(p.metric, p.estimate.n_failed) for p in s.points if p.estimate.n_failed})
+        counts = "; ".join(f"{metric}: {n} failed" for metric, n in failed) or "none failed"
+        frames = f", {s.n_frames} frames a pass" if s.n_frames else ""
+        lines.append(f"{s.name}: {s.n_clips} clips{frames}, {counts}; delay of a pass {s.delay}")
+        lines += [f"  left out {r}" for r in s.rejections]
+    lines += [f"{name}: {BACKENDS[name]}" for name in ("pesq", "si_sdr_aligned")]
+    return "\n".join(lines)
+
+
+def _cell(s: DriftSummary, metric: str, passes: int, digits: int = 2) -> str:
+    try:
+        e = s.at(metric, passes)
+    except KeyError:
+        return "-"
+    if math.isnan(e.mean):
+        return "-"
+    spread = "" if math.isnan(e.low) else f" [{e.low:.{digits}f}, {e.high:.{digits}f}]"
+    return f"{e.mean:.{digits}f}{spread}"
+
+
+def _plain(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
