@@ -23,15 +23,10 @@ from accelerate.utils import set_seed
 from tqdm import tqdm
 
 from tokgen.corpus import open_corpus
+from tokgen.gan.adversary import Adversary, part_of
 from tokgen.gan.crops import AudioCrops, augment
 from tokgen.gan.discriminators import Discriminator
-from tokgen.gan.losses import (
-    MultiScaleMel,
-    SpectralDistance,
-    adversarial_loss,
-    discriminator_loss,
-    feature_loss,
-)
+from tokgen.gan.losses import MultiScaleMel, SpectralDistance
 from tokgen.gan.schedule import Phases, cooled, ema_update
 from tokgen.gan.trainable import load_into, make_trainable
 from tokgen.gan.validation import validate
@@ -186,6 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     network, discriminator, optimizer, critic_optimizer, average = accelerator.prepare(
         network, discriminator, optimizer, critic_optimizer, average
     )
+    adversary = Adversary(accelerator, discriminator, critic_optimizer, s.discriminator_clip)
     encoder = list(codec.encoder_parameters())
     phases = Phases(s.steps, s.continuous_steps, s.decoder_steps, s.adversarial_start)
     checkpoints = Checkpoints(run / "checkpoints")
@@ -259,29 +255,13 @@ def main(argv: list[str] | None = None) -> int:
 
         # Discriminators: tell real from fake, on a part of each crop if asked.
         if phase.adversarial:
-            part = (
-                n_samples
-                if s.adversarial_seconds is None
-                else round(s.adversarial_seconds * codec.sample_rate)
-            )
-            offset = int(torch.randint(0, n_samples - part + 1, (), generator=generator))
-            seen = slice(offset, offset + part)
-            with accelerator.autocast():
-                critic_loss = discriminator_loss(
-                    discriminator(audio[..., seen]), discriminator(fake.detach()[..., seen])
-                )
-            critic_optimizer.zero_grad()
-            accelerator.backward(critic_loss)
-            accelerator.clip_grad_norm_(discriminator.parameters(), s.discriminator_clip)
-            critic_optimizer.step()
-            losses["discriminator"] = critic_loss.detach()
+            part = n_samples
+            if s.adversarial_seconds is not None:
+                part = round(s.adversarial_seconds * codec.sample_rate)
+            seen = part_of(n_samples, part, generator)
+            losses["discriminator"] = adversary.learn(audio[..., seen], fake[..., seen])
             if step >= s.adversarial_start + s.adversarial_warmup:
-                with accelerator.autocast():
-                    with torch.no_grad():
-                        real_features = discriminator(audio[..., seen])
-                    fake_features = discriminator(fake[..., seen])
-                    losses["adversarial"] = adversarial_loss(fake_features)
-                    losses["feature"] = feature_loss(real_features, fake_features)
+                losses |= adversary.judge(audio[..., seen], fake[..., seen])
 
         total = sum(getattr(s.weights, k) * v for k, v in losses.items() if hasattr(s.weights, k))
         optimizer.zero_grad()

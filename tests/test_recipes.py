@@ -157,6 +157,82 @@ def test_train_codec_stops_when_the_quantizer_diverges(tiny_corpus, tmp_path):
     assert "codebook loss" in out and "over the limit of 1e-09" in out and "Traceback" not in out
 
 
+def tune_flags(name: str, runs: Path, codec: Path, corpus: Path, **more: object) -> list[object]:
+    config = {
+        "name": name, "runs": str(runs), "codec": str(codec), "corpora": [str(corpus)],
+        "discriminator": {"periods": [], "windows": [256], "channels": 2},
+        "discriminator_warmup": 3, "steps": 9, "sweep_steps": 4, "sweep": [1, 2, 1e9],
+        "sweep_tolerance": 0.5, "passes": 2, "all_passes": True, "drifted_passes": 1, "warmup": 2,
+        "batch_size": 2, "seconds": 0.5, "learning_rate": 0.02, "validation_passes": 2,
+        "validation_min_seconds": 0.0, "validate_every": 6, "checkpoint_every": 2, "ema": 0.5,
+        "adversarial_seconds": 0.25, "tracker": "none", "mixed_precision": "no", **more,
+    }  # fmt: skip
+    path = runs / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return ["--config", path]
+
+
+def test_tune_idempotence_sweeps_tunes_and_resumes_exactly(
+    tiny_codec_folder, tiny_corpus, tmp_path
+):
+    def flags(name: str) -> list[object]:
+        return tune_flags(name, tmp_path, tiny_codec_folder, tiny_corpus)
+
+    out = run("tune_idempotence.py", *flags("whole"))
+    sweep = json.loads((tmp_path / "whole/sweep.json").read_text())
+    limit = 1.5 * sweep["untuned"]["loss"]
+    holding = [w for w in ("1", "2", "1e+09") if sweep[w]["loss"] <= limit]
+    assert holding, sweep
+    assert f"taking weight {holding[-1]}\n" in out
+    metrics = json.loads((tmp_path / "whole/metrics.json").read_text())
+    assert f"{metrics['weight']:g}" == holding[-1]
+    assert [h["step"] for h in metrics["history"]] == [6, 12]  # 3 of the discriminator alone
+
+    process = launch("tune_idempotence.py", *flags("cut"))
+    kill_when(process, lambda: (tmp_path / "cut/sweep/2/checkpoints/step-2").is_dir())
+    process = launch("tune_idempotence.py", *flags("cut"))
+    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
+    run("tune_idempotence.py", *flags("cut"))
+    a, b = (load_file(tmp_path / n / "codec/model.safetensors") for n in ("whole", "cut"))
+    assert all(a[k].equal(b[k]) for k in a)
+    assert json.loads((tmp_path / "cut/sweep.json").read_text()) == sweep
+
+    base = load_file(tiny_codec_folder / "model.safetensors")
+    moved = {k for k in base if not base[k].half().equal(a[k])}
+    assert {k.split(".")[0] for k in moved} == {"encoder", "decoder"}
+    assert (tmp_path / "whole/discriminator/model.safetensors").is_file()
+
+
+def test_tune_idempotence_takes_up_a_saved_discriminator(tiny_codec_folder, tiny_corpus, tmp_path):
+    from tokgen.gan.discriminators import Discriminator
+
+    saved = tmp_path / "saved"
+    Discriminator(periods=[], windows=[256], channels=2).save_pretrained(saved)
+    more = {"start_discriminator": str(saved), "weight": 1.0, "steps": 2, "loss": "enc"}
+    flags = tune_flags("kept", tmp_path, tiny_codec_folder, tiny_corpus, **more)
+    run("tune_idempotence.py", *flags)
+    history = json.loads((tmp_path / "kept/metrics.json").read_text())["history"]
+    assert [h["step"] for h in history] == [2]  # nothing trained alone
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"loss": "latent"}, "loss 'latent': known are enc, proj, code"),
+        ({"sweep_tolerance": -0.9}, "no weight of [1.0, 2.0, 1000000000.0] holds"),
+        ({"start_discriminator": "nowhere"}, "start_discriminator = 'nowhere'"),
+        ({"codec": "nowhere"}, "no codec 'nowhere'"),
+    ],
+)
+def test_tune_idempotence_says_what_is_wrong(
+    more, message, tiny_codec_folder, tiny_corpus, tmp_path
+):
+    codec = more.pop("codec", tiny_codec_folder)
+    flags = tune_flags("wrong", tmp_path, codec, tiny_corpus, **more)
+    out = run("tune_idempotence.py", *flags, code=1)
+    assert message in out and "Traceback" not in out
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
 def test_configs_parse_and_their_codecs_add_up(path):
     from importlib import import_module

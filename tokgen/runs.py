@@ -7,7 +7,8 @@ import platform
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -158,6 +159,15 @@ def run_recipe(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("\ninterrupted: the same command goes on from what is saved", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Around a recipe's preparations: wrong settings or data end it without a traceback."""
+    try:
+        yield
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 class Checkpoints:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from tokgen.pretrained import Pretrained
+from tokgen.pretrained import CONFIG, Pretrained
+from tokgen.zoo import find_in_zoo
 
 BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 SLOPE = 0.1
@@ -132,3 +134,29 @@ class Discriminator(Pretrained):
         x = waveform - waveform.mean(-1, keepdim=True)
         x = 0.8 * x / (x.abs().amax(-1, keepdim=True) + 1e-9)
         return [part(x) for part in self.parts]
+
+
+def find_discriminator(where: str | None, codec: str) -> Path | None:
+    """The folder of a saved discriminator.
+
+    Args:
+        where: a folder, "auto", or None.
+        codec: name in the zoo or folder: "auto" looks for `discriminator/` in it and beside it.
+    Raises:
+        FileNotFoundError: a folder was named and holds none.
+    """
+    if where is None:
+        return None
+    places = [Path(where)]
+    if where == "auto":
+        folder = find_in_zoo(codec) or Path(codec)
+        places = [folder / "discriminator", folder.parent / "discriminator"]
+    for place in places:
+        if (place / CONFIG).is_file():
+            return place
+    if where == "auto":
+        return None
+    raise FileNotFoundError(
+        f"start_discriminator = {where!r}: holds no {CONFIG}; give a folder that train_codec.py "
+        'saved, "auto", or null for a new one'
+    )
