@@ -75,6 +75,10 @@ class Settings:
         passes: how often the output is encoded again in training. 1 is the paper's.
         all_passes: take mel and spectral losses on the output of every unrolled pass, not on the
             first alone.
+        later_target: what outputs after the first are compared with then: "original", or "first",
+            the first output, which the codec can reach exactly.
+        hold_first: keep the idempotence loss's gradient out of the first encoding, which otherwise
+            learns to choose codes that are easier to find again; costs one decoding more.
         drifted_passes: each step begins with 0 to so many passes without gradient, drawn at random,
             and the codec's own losses still compare with the original.
         corpora: folders, Parquet files, saved datasets or hub ids; their train splits.
@@ -107,6 +111,8 @@ class Settings:
     sweep_tolerance: float = 0.02
     passes: int = 1
     all_passes: bool = False
+    later_target: str = "original"
+    hold_first: bool = False
     drifted_passes: int = 0
     corpora: list[str] = field(default_factory=lambda: ["recipes/data/allison"])
     steps: int = 50000
@@ -145,8 +151,10 @@ class Settings:
 def main(argv: list[str] | None = None) -> int:
     s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv)
     with plain_errors():
+        if s.later_target not in ("original", "first"):
+            raise ValueError(f"later_target {s.later_target!r}: known are 'original' and 'first'")
         base = load_codec(s.codec)
-        Reencoder(base, s.loss, s.passes)
+        Reencoder(base, s.loss, s.passes, hold_first=s.hold_first)
         find_discriminator(s.start_discriminator, s.codec)
     run = Path(s.runs) / (s.name or f"{Path(s.codec).name}-{s.loss}")
     accelerator = Accelerator(
@@ -239,7 +247,7 @@ def tune(
     accelerator.free_memory()
     codec = copy.deepcopy(base)
     rate = codec.spec.sample_rate
-    reencoder = Reencoder(codec, s.loss, s.passes)
+    reencoder = Reencoder(codec, s.loss, s.passes, hold_first=s.hold_first)
     average = copy.deepcopy(codec)
     saved = find_discriminator(s.start_discriminator, s.codec)
     discriminator = (
@@ -302,9 +310,11 @@ def tune(
             out = network(audio, drifted=drifted)
         outputs = [w.float() for w in out.waveforms]
         compared = outputs if s.all_passes else outputs[:1]
+        later = outputs[0].detach() if s.later_target == "first" else audio
+        pairs = list(zip(compared, [audio, *[later] * s.passes], strict=False))
         losses = {
-            "mel": torch.stack([mel(w, audio) for w in compared]).mean(),
-            "spectral": torch.stack([distance(w, audio) for w in compared]).mean(),
+            "mel": torch.stack([mel(w, target) for w, target in pairs]).mean(),
+            "spectral": torch.stack([distance(w, target) for w, target in pairs]).mean(),
             "commitment": out.commitment_loss,
             "idempotence": out.drift,
         }

@@ -298,3 +298,39 @@ def test_score(tool, tmp_path: Path, tiny_corpus: Path) -> None:
     assert content["codec"]["name"] == "tiny"
     code, _, err = tool("score", "--codec", "tiny", *flags, "--mos", "squim")
     assert code == 2 and "give a non-matching reference clip" in err
+
+
+def test_drift(tool, tmp_path: Path, tiny_corpus: Path) -> None:
+    out = tmp_path / "drift"
+    flags = ["--corpus", tiny_corpus, "--passes", 3, "--clips", 2, "--clip-seconds", 1]
+    codecs = ["--codec", "tiny", "--codec", "opus:24"]
+    code, said, err = tool("drift", *codecs, *flags, "--phase", "--out", out)
+    assert code == 0, err
+    lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    assert "PESQ @ 3" in said and "tiny" in lines and "opus:24" in lines
+    names = {"drift.json", "drift.csv", "drift.png", "phase.json", "phase.png"}
+    assert names <= {path.name for path in out.iterdir()}
+    content = json.loads((out / "drift.json").read_text())
+    assert [c["name"] for c in content["codecs"]] == ["tiny", "opus:24"]
+    before = (out / "drift.csv").read_text()
+    shown = {path: path.stat().st_mtime_ns for path in (out / "clips").rglob("*.safetensors")}
+    assert len(shown) == 4
+    assert tool("drift", *codecs, *flags, "--out", out)[0] == 0  # finished clips are kept
+    assert {path: path.stat().st_mtime_ns for path in shown} == shown
+    assert (out / "drift.csv").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--codec", "tiny", "--passes", "1"], "passes = 1: give at least 2"),
+        (["--codec", "tiny", "--codec", "tiny"], "each once"),
+        (["--codec", "opus"], "add a bitrate in kbps"),
+        (["--codec", "mp3:2"], "8 to 320 kbps"),
+        (["--codec", "tiny", "--clip-seconds", "-1"], "seconds = -1.0"),
+        (["--codec", "nowhere"], "no codec 'nowhere'"),
+    ],
+)
+def test_drift_says_what_is_wrong(tool, tmp_path, tiny_corpus, flags, message) -> None:
+    code, _, err = tool("drift", "--corpus", tiny_corpus, "--out", tmp_path / "o", *flags)
+    assert code == 2 and message in err and err.count("\n") == 1

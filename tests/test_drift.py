@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tokgen.codec import WaveformCodec, WaveformSpec, fit_length
 from tokgen.corpus import open_corpus
-from tokgen.drift import DriftClips, drift_of, measure_drift
+from tokgen.drift import PER_CLIP, ClipDrift, DriftClips, DriftRun, drift_of, measure_drift
 from tokgen.drift_compare import compare_drift
-from tokgen.drift_summary import summarise
+from tokgen.drift_summary import difference_lines, differences, summarise
 from tokgen.metrics.codebook import token_match, use_with_interval
-from tokgen.metrics.delay import align, delay_between, measure_delay, pink_noise
+from tokgen.metrics.delay import Delay, align, delay_between, measure_delay, pink_noise
 
 PESQ_CEILING = 4.64
 
@@ -260,6 +260,35 @@ def test_comparison_writes_what_it_prints(clips, tiny_codec, tmp_path):
     assert (tmp_path / "drift.png").stat().st_size > 5000
     heard = sorted(p.name for p in (tmp_path / "audio" / "block").rglob("*.wav"))
     assert heard == ["original.wav", "pass01.wav", "pass03.wav"]
+
+
+def test_codecs_are_compared_clip_by_clip(clips, tmp_path):
+    """Differences over shared clips, and tighter than two means side by side."""
+
+    def made(name: str, ids: list[str], pesq: list[float], match: float | None) -> DriftRun:
+        found = []
+        for value in pesq:
+            passes = {k: np.array([value, value / 2, value / 4]) for k in PER_CLIP}
+            if match is not None:
+                passes["match_previous"] = np.array([[math.nan] * 2, [0, 0], [match, match / 2]])
+            found.append(ClipDrift(passes, None))
+        return DriftRun(name, {}, 1.0, Delay(0, 1.0), ids, found, None, [])
+
+    one = made("one", ["a", "b", "c", "x"], [1.0, 2.0, 4.0, 9.0], 0.8)
+    two = made("two", ["c", "b", "a"], [4.5, 2.5, 1.5], 1.0)
+    found = {(d.metric, d.passes): d for d in differences(one, two)}
+    assert set(found) == {
+        ("pesq", 1), ("pesq", 3), ("si_sdr_aligned", 1), ("si_sdr_aligned", 3),
+        ("match_previous", 3),
+    }  # fmt: skip
+    at_one = found["pesq", 1].estimate
+    assert (at_one.mean, at_one.low, at_one.high, at_one.n) == (0.5, 0.5, 0.5, 3)
+    assert found["pesq", 3].estimate.mean == pytest.approx(0.125)
+    assert found["match_previous", 3].estimate.mean == pytest.approx(0.15)
+    (line,) = difference_lines(list(found.values()))
+    assert line.startswith("two over one, paired: pesq @ 1 +0.500 [+0.500, +0.500], pesq @ 3")
+    assert not [d for d in differences(one, made("w", ["a"], [1.0], None)) if "match" in d.metric]
+    assert differences(one, made("other", ["z"], [1.0], None)) == []
 
 
 def test_unusable_settings_are_refused(clips, tmp_path):

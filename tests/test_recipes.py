@@ -163,6 +163,7 @@ def tune_flags(name: str, runs: Path, codec: Path, corpus: Path, **more: object)
         "discriminator": {"periods": [], "windows": [256], "channels": 2},
         "discriminator_warmup": 3, "steps": 9, "sweep_steps": 4, "sweep": [1, 2, 1e9],
         "sweep_tolerance": 0.5, "passes": 2, "all_passes": True, "drifted_passes": 1, "warmup": 2,
+        "later_target": "first", "hold_first": True,
         "batch_size": 2, "seconds": 0.5, "learning_rate": 0.02, "validation_passes": 2,
         "validation_min_seconds": 0.0, "validate_every": 6, "checkpoint_every": 2, "ema": 0.5,
         "adversarial_seconds": 0.25, "tracker": "none", "mixed_precision": "no", **more,
@@ -219,6 +220,7 @@ def test_tune_idempotence_takes_up_a_saved_discriminator(tiny_codec_folder, tiny
     ("more", "message"),
     [
         ({"loss": "latent"}, "loss 'latent': known are enc, proj, code"),
+        ({"later_target": "last"}, "later_target 'last': known are 'original' and 'first'"),
         ({"sweep_tolerance": -0.9}, "no weight of [1.0, 2.0, 1000000000.0] holds"),
         ({"start_discriminator": "nowhere"}, "start_discriminator = 'nowhere'"),
         ({"codec": "nowhere"}, "no codec 'nowhere'"),

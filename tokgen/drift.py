@@ -65,7 +65,8 @@ class DriftRun:
         spec: `CodecSpec.as_dict()` or `WaveformSpec.as_dict()`.
         bitrate: bits per second.
         delay: of one pass.
-        clips: by clip.
+        ids: of the clips that were measured,
+        clips: and what was found.
         codebook_size: None for a waveform codec.
         rejections: clips that could not be read.
     """
@@ -74,6 +75,7 @@ class DriftRun:
     spec: dict[str, Any]
     bitrate: float
     delay: Delay
+    ids: list[str]
     clips: list[ClipDrift]
     codebook_size: int | None
     rejections: list[Rejection]
@@ -147,7 +149,7 @@ def measure_drift(
     folder = out / "clips" / f"{slug(name)}-{hashlib.sha256(plan.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
     delay = measure_delay(codec.roundtrip, rate)
-    done: list[ClipDrift] = []
+    done: dict[str, ClipDrift] = {}
     rejections: list[Rejection] = []
     bar = tqdm(total=len(clips), desc=f"drift {name}", unit="clip", disable=not progress)
     with bar:
@@ -164,13 +166,14 @@ def measure_drift(
                 audio = out / "audio" / slug(name) / slug(clip_id) if index < n_samples else None
                 clip = drift_of(codec, original, passes, delay.samples, match_level, audio)
                 _write(store, clip)
-            done.append(clip)
+            done[clip_id] = clip
             bar.update()
     if not done:
         reasons = "; ".join(f"{r.source}: {r.reason}" for r in rejections[:3])
         raise ValueError(f"no usable clip in {clips.corpus.name}: {reasons or 'it is empty'}")
     size = codec.spec.codebook_size if isinstance(codec, Codec) else None
-    return DriftRun(name, spec, codec.spec.bitrate, delay, done, size, rejections)
+    ids, found = list(done), list(done.values())
+    return DriftRun(name, spec, codec.spec.bitrate, delay, ids, found, size, rejections)
 
 
 def drift_of(

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tokgen.codec import Codec, WaveformCodec
 from tokgen.drift import DriftClips, measure_drift
-from tokgen.drift_summary import BACKENDS, DriftSummary, summarise, table, write_csv
+from tokgen.drift_summary import (
+    BACKENDS,
+    Difference,
+    DriftSummary,
+    difference_lines,
+    differences,
+    summarise,
+    table,
+    write_csv,
+)
 from tokgen.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
 from tokgen.runs import versions, write_json
 
@@ -20,17 +29,19 @@ class DriftComparison:
 
     Attributes:
         drifts: one a codec.
+        differences: of each codec from the first, paired over clips.
         phases: one a codec with codes; empty unless asked for.
         correlation: of the two over codecs.
     """
 
     drifts: list[DriftSummary]
+    differences: list[Difference]
     phases: list[PhaseSummary]
     correlation: Correlation | None
 
     def table(self) -> str:
         """Plain text."""
-        lines = [table(self.drifts)]
+        lines = [table(self.drifts), *difference_lines(self.differences)]
         if self.correlation is not None:
             lines.append("match under shifts, mean over shifts and levels:")
             lines += [f"  {p.name}: {p.mean_match}" for p in self.phases]
@@ -70,9 +81,9 @@ def compare_drift(
         raise ValueError(f"codecs {names}: give at least one, and each once")
     if passes < 2:
         raise ValueError(f"passes = {passes}: give at least 2, to see any drift")
-    drifts = []
+    runs = []
     for codec in codecs:
-        run = measure_drift(
+        measured = measure_drift(
             codec,
             clips,
             out=out,
@@ -81,7 +92,9 @@ def compare_drift(
             n_samples=n_samples,
             progress=progress,
         )
-        drifts.append(summarise(run))
+        runs.append(measured)
+    drifts = [summarise(run) for run in runs]
+    pairs = [d for run in runs[1:] for d in differences(runs[0], run)]
     settings = {
         "corpus": clips.corpus.name,
         "corpus_fingerprint": clips.corpus.fingerprint,
@@ -90,11 +103,15 @@ def compare_drift(
         "match_level": match_level,
     }
     about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": BACKENDS}
-    write_json(out / "drift.json", {**about, "codecs": [d.as_dict() for d in drifts]})
+    content: dict[str, Any] = {
+        "codecs": [d.as_dict() for d in drifts],
+        "differences": [asdict(d) for d in pairs],
+    }
+    write_json(out / "drift.json", {**about, **content})
     write_csv(drifts, out / "drift.csv")
     plot_drift(drifts, out / "drift.png")
     if not phase:
-        return DriftComparison(drifts, [], None)
+        return DriftComparison(drifts, pairs, [], None)
     phases = [
         phase_sensitivity(codec, clips, progress=progress)
         for codec in codecs
@@ -106,4 +123,4 @@ def compare_drift(
     content = {"codecs": [p.as_dict() for p in phases], "correlation": vars(correlation)}
     write_json(out / "phase.json", {**about, **content})
     plot_phase(phases, correlation, out / "phase.png")
-    return DriftComparison(drifts, phases, correlation)
+    return DriftComparison(drifts, pairs, phases, correlation)

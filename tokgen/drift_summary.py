@@ -16,7 +16,7 @@ import numpy as np
 from tokgen.drift import PER_CLIP, PER_LEVEL, DriftRun
 from tokgen.metrics import pesq, si_sdr
 from tokgen.metrics.codebook import use_with_interval
-from tokgen.metrics.statistics import Estimate, bootstrap_mean
+from tokgen.metrics.statistics import Estimate, bootstrap_mean, paired_difference
 
 BACKENDS = {
     "pesq": pesq.BACKEND,
@@ -125,6 +125,53 @@ def summarise(run: DriftRun) -> DriftSummary:
         points,
         [f"{r.source}: {r.reason}" for r in run.rejections],
     )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much higher a metric is for one codec than for another, over the clips of both."""
+
+    codec: str
+    than: str
+    passes: int
+    metric: str
+    estimate: Estimate
+
+
+def differences(base: DriftRun, other: DriftRun) -> list[Difference]:
+    """Paired over clips, after the first and the last pass, as many as both have.
+
+    Match is compared where both have codes: the mean over levels, with the pass before.
+    """
+    shared = [i for i in other.ids if i in set(base.ids)]
+    pairs = [
+        (base.clips[base.ids.index(i)].values, other.clips[other.ids.index(i)].values)
+        for i in shared
+    ]
+    if not pairs:
+        return []
+    last = min(len(values["pesq"]) for values in pairs[0])
+    found = []
+    for metric in ("pesq", "si_sdr_aligned", "match_previous"):
+        if any(metric not in values for values in pairs[0]):
+            continue
+        for n in (1, last) if metric != "match_previous" else (last,):
+            first, second = (
+                [float(pair[k][metric][n - 1].mean()) for pair in pairs] for k in (0, 1)
+            )
+            estimate = paired_difference(first, second)
+            found.append(Difference(other.name, base.name, n, metric, estimate))
+    return found
+
+
+def difference_lines(found: Sequence[Difference]) -> list[str]:
+    """Plain text, a line a codec."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for d in found:
+        text = f"{d.metric} @ {d.passes} {d.estimate.mean:+.3f}"
+        text += f" [{d.estimate.low:+.3f}, {d.estimate.high:+.3f}]"
+        lines.setdefault((d.codec, d.than), []).append(text)
+    return [f"{codec} over {than}, paired: {', '.join(v)}" for (codec, than), v in lines.items()]
 
 
 def _matches(name: str, metric: str, cube: np.ndarray) -> list[Point]:

@@ -8,7 +8,8 @@ With x' = f(x), the output of one encoding and decoding:
 
 each the Euclidean norm of a frame, averaged over frames. A loss is zero exactly where its stage
 is a fixed point. Its gradient passes the first quantization straight through, so it reaches the
-encoder twice and the decoder once; the quantizer is frozen.
+encoder twice and the decoder once; the quantizer is frozen. With `hold_first` it ends at the codes
+of the first encoding, which then cannot become poorer for being easier to find again.
 """
 
 from __future__ import annotations
@@ -50,17 +51,22 @@ class Reencoder(nn.Module):
         loss: "enc", "proj" or "code".
         passes: how often the output is encoded again. 1 is the paper's; with n the loss is also
             taken on f(f(x)), f(f(f(x))) …, each against the first encoding.
+        hold_first: keep the gradient of the idempotence loss out of the first encoding; costs one
+            decoding more.
     Raises:
         ValueError: unknown loss, passes under 1, or a codec that shows no quantizer or no stages.
     """
 
-    def __init__(self, codec: Codec, loss: str = "code", passes: int = 1) -> None:
+    def __init__(
+        self, codec: Codec, loss: str = "code", passes: int = 1, *, hold_first: bool = False
+    ) -> None:
         super().__init__()
         if loss not in LOSSES:
             raise ValueError(f"loss {loss!r}: known are {', '.join(LOSSES)}")
         if passes < 1:
             raise ValueError(f"passes = {passes}: give at least 1")
         self.codec, self.loss, self.passes = codec, loss, passes
+        self.hold_first = hold_first
         self.model = codec.model.eval()
         freeze_quantizer(codec)
 
@@ -87,10 +93,15 @@ class Reencoder(nn.Module):
         first_latents = codec.encode_latents(waveform)
         first = latest = codec.quantize_through(first_latents)
         target = self._target(first_latents, first)
+        if self.hold_first:
+            target = target.detach()
         outputs, drifts, codes = [], [], []
-        for _ in range(self.passes):
+        for n in range(self.passes):
             outputs.append(fit_length(codec.decode_latents(latest.quantized), n_samples))
-            latents = codec.encode_latents(outputs[-1])
+            heard = outputs[-1]
+            if n == 0 and self.hold_first:  # the same audio by a way without the first encoding
+                heard = fit_length(codec.decode_latents(first.quantized.detach()), n_samples)
+            latents = codec.encode_latents(heard)
             latest = codec.quantize_through(latents)
             codes.append(latest.codes)
             again = latents if self.loss == "enc" else latest.projected_latents

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,9 +41,11 @@ class MultiScaleMel(nn.Module):
         self.scales_per_step = scales_per_step or len(windows)
         melscale_fbanks = import_torchaudio().functional.melscale_fbanks
         for window, n_mels in zip(windows, mels, strict=True):
-            bank = melscale_fbanks(
-                window // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, "slaney", "slaney"
-            )
+            with warnings.catch_warnings():  # at high rates a short window has bands without bins
+                warnings.filterwarnings("ignore", "At least one mel filterbank")
+                bank = melscale_fbanks(
+                    window // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, "slaney", "slaney"
+                )
             self.register_buffer(f"bank_{window}", bank, persistent=False)
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
