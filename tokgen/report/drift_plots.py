@@ -15,7 +15,7 @@ PANELS = (  # metric, title, label of the axis
     ("pesq", "PESQ", "MOS-LQO"),
     ("si_sdr_aligned", "SI-SDR, delay taken out", "dB"),
     ("codebook_use", "codebook use", "% of log2(size)"),
-    ("match_previous", "token match with the pass before", "share of codes"),
+    ("match_previous", "token match", "share equal to the pass before"),
 )
 COLOURS = ("#1f4e9c", "#c8501e", "#2a8c4a", "#8c2a7d", "#b8960c", "#2a8c8c", "#7d4a2a", "#555555")
 
@@ -34,6 +34,7 @@ def plot_drift(summaries: Sequence[DriftSummary], path: Path) -> None:
             _band(axes, [n for n, _ in curve], [e for _, e in curve], i, summary.name)
         axes.set(title=title, xlabel="passes", ylabel=label)
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if metric == "match_previous":
             axes.set_ylim(0, 1.02)
         if not axes.lines:
@@ -66,6 +67,8 @@ def plot_phase(phases: Sequence[PhaseSummary], correlation: Correlation | None, 
                 name, (match, pesq), fontsize=7, xytext=(4, 3), textcoords="offset points"
             )
         right.set(title=str(correlation), ylabel=f"PESQ @ {correlation.passes}")
+    right.locator_params(axis="x", nbins=5)
+    right.margins(0.2)
     for axes in (left, right):
         axes.grid(alpha=0.3)
     save_figure(figure, path)
