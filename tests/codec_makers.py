@@ -15,6 +15,7 @@ from tokgen.codec import Codec
 from tokgen.torchaudio_shim import import_torchaudio
 from tokgen.wrappers.dac import DacCodec
 from tokgen.wrappers.encodec import EncodecCodec
+from tokgen.wrappers.loading import from_transformers
 from tokgen.wrappers.mimi import MimiCodec
 from tokgen.wrappers.speechtokenizer import SpeechTokenizerCodec, make_model
 from tokgen.wrappers.xcodec import XcodecCodec
@@ -152,7 +153,8 @@ def make_xcodec(bandwidth: float | None = None) -> XcodecCodec:
 
 def make_xcodec2(wrapper: type[Xcodec2Codec]) -> Xcodec2Codec:
     """65536 entries and strides as published; 8 kHz, which NeuCodec hears and makes 12 kHz of."""
-    config = wrapper.transformers_class("Config")(
+    model_class = from_transformers(wrapper.model_class)
+    config = model_class.config_class(
         **{rate: 12000 if rate.startswith("output") else 8000 for rate in wrapper.rates},
         hidden_size=64,
         intermediate_size=32,
@@ -175,7 +177,7 @@ def make_xcodec2(wrapper: type[Xcodec2Codec]) -> Xcodec2Codec:
     )
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = wrapper.transformers_class("Model")(config)
+        model = model_class(config)
     return wrapper.from_model(model)
 
 

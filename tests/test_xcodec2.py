@@ -15,6 +15,7 @@ import tokgen.wrappers.xcodec2 as module
 from tokgen.audio import resample
 from tokgen.codec import UnsupportedStage
 from tokgen.wrappers import WRAPPERS
+from tokgen.wrappers.loading import from_transformers
 from tokgen.wrappers.xcodec2 import EXTRACTOR_CONFIG, NeuCodecCodec, Xcodec2Codec
 from tokgen.zoo import load_codec
 
@@ -40,7 +41,7 @@ def tone(n_samples: int, sample_rate: int) -> Tensor:
 
 def features(codec: Xcodec2Codec, heard: Tensor) -> dict[str, Tensor]:
     """What the library's extractor, made anew, gives for audio [N] at the rate it hears."""
-    extractor = codec.transformers_class("FeatureExtractor")(sampling_rate=8000)
+    extractor = from_transformers(codec.extractor_class)(sampling_rate=8000)
     return extractor(heard, sampling_rate=8000, return_tensors="pt")
 
 
@@ -186,7 +187,7 @@ def test_frames_must_be_those_of_the_features() -> None:
 )
 def test_numbers_of_a_published_config(model_type: str, sample_rate: int, hop_length: int) -> None:
     (wrapper,) = (w for w in WRAPPERS if w.model_type == model_type)
-    config = wrapper.codec_class().transformers_class("Config")()
+    config = from_transformers(wrapper.codec_class().model_class).config_class()
     assert wrapper.numbers(config.to_dict()) == {
         "sample_rate": sample_rate,
         "hop_length": hop_length,

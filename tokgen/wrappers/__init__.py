@@ -46,7 +46,9 @@ def _own_numbers(config: dict[str, Any]) -> dict[str, Any]:
     return {key: config[key] for key in _SPEC_NUMBERS}
 
 
-def _dac_numbers(config: dict[str, Any]) -> dict[str, Any]:
+def dac_numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+    """Numbers of a DAC, which has one bitrate."""
+    _refuse(bandwidth)
     return {
         "sample_rate": config["sampling_rate"],
         "hop_length": math.prod(config["downsampling_ratios"]),
@@ -62,10 +64,7 @@ def encodec_numbers(config: dict[str, Any], bandwidth: float | None = None) -> d
         ValueError: a bandwidth that is none of them.
     """
     kbps = config["target_bandwidths"]
-    chosen = max(kbps) if bandwidth is None else bandwidth
-    if chosen not in kbps:
-        known = ", ".join(f"{k:g}" for k in kbps)
-        raise ValueError(f"bandwidth {chosen:g} kbps: this EnCodec has {known}; give one of them")
+    chosen = _one_of(kbps, bandwidth)
     rate, hop_length = config["sampling_rate"], math.prod(config["upsampling_ratios"])
     level = math.ceil(rate / hop_length) * math.log2(config["codebook_size"])  # bits per second
     numbers = {
@@ -109,9 +108,15 @@ def mimi_numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict
     }
 
 
-def _xcodec_numbers(config: dict[str, Any]) -> dict[str, Any]:
+def xcodec_numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+    """Numbers of an X-Codec at one of its bandwidths in kbps; None takes the highest.
+
+    Raises:
+        ValueError: a bandwidth that is none of them.
+    """
+    chosen = _one_of(config["target_bandwidths"], bandwidth)
     hop_length = math.prod(config["acoustic_model_config"]["downsampling_ratios"])
-    bits = 1000 * max(config["target_bandwidths"]) / math.ceil(config["sample_rate"] / hop_length)
+    bits = 1000 * chosen / math.ceil(config["sample_rate"] / hop_length)
     return {
         "sample_rate": config["sample_rate"],
         "hop_length": hop_length,
@@ -120,7 +125,9 @@ def _xcodec_numbers(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _xcodec2_numbers(config: dict[str, Any]) -> dict[str, Any]:
+def xcodec2_numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+    """Numbers of an X-Codec2 or a NeuCodec, which have one bitrate."""
+    _refuse(bandwidth)
     heard_hop = math.prod(config["downsampling_ratios"])
     spoken = config.get("output_sampling_rate", config.get("sampling_rate"))
     return {
@@ -129,6 +136,20 @@ def _xcodec2_numbers(config: dict[str, Any]) -> dict[str, Any]:
         "n_codebooks": 1,
         "codebook_size": math.prod(config["quantization_levels"]),
     }
+
+
+def _one_of(kbps: list[float], bandwidth: float | None) -> float:
+    """`bandwidth` where it is one of `kbps`; None takes the highest."""
+    chosen = max(kbps) if bandwidth is None else bandwidth
+    if chosen not in kbps:
+        known = ", ".join(f"{k:g}" for k in sorted(kbps))
+        raise ValueError(f"bandwidth {chosen:g} kbps: the model has {known}; give one of them")
+    return chosen
+
+
+def _refuse(bandwidth: float | None) -> None:
+    if bandwidth is not None:
+        raise ValueError(f"bandwidth {bandwidth:g} kbps: the model has one bitrate; leave it out")
 
 
 def _speechtokenizer_numbers(config: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +170,7 @@ WRAPPERS = (
         "StftCodec",
         _own_numbers,
     ),
-    Wrapper("transformers", "DacModel", "dac", "tokgen.wrappers.dac", "DacCodec", _dac_numbers),
+    Wrapper("transformers", "DacModel", "dac", "tokgen.wrappers.dac", "DacCodec", dac_numbers),
     Wrapper(
         "transformers",
         "EncodecModel",
@@ -174,7 +195,7 @@ WRAPPERS = (
         "xcodec",
         "tokgen.wrappers.xcodec",
         "XcodecCodec",
-        _xcodec_numbers,
+        xcodec_numbers,
         bandwidths=True,
     ),
     Wrapper(
@@ -183,7 +204,7 @@ WRAPPERS = (
         "xcodec2",
         "tokgen.wrappers.xcodec2",
         "Xcodec2Codec",
-        _xcodec2_numbers,
+        xcodec2_numbers,
     ),
     Wrapper(
         "transformers",
@@ -191,7 +212,7 @@ WRAPPERS = (
         "neucodec",
         "tokgen.wrappers.xcodec2",
         "NeuCodecCodec",
-        _xcodec2_numbers,
+        xcodec2_numbers,
     ),
     Wrapper(
         "speechtokenizer",

@@ -16,15 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from tokgen.codec import Codec, CodecSpec, Encoded, Side, fit_length, hash_weights
+from tokgen.codec import CodecSpec, Encoded, Side, fit_length
 from tokgen.quantizers.residual import Quantized
-from tokgen.wrappers.loading import load_model
+from tokgen.wrappers import dac_numbers
+from tokgen.wrappers.loading import TransformersCodec
 
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
@@ -33,7 +33,7 @@ WINDOW_SECONDS = 20.0
 _UNIT_REACH = 3 * (1 + 3 + 9)  # a residual block: kernels of 7, dilations 1, 3 and 9
 
 
-class DacCodec(Codec):
+class DacCodec(TransformersCodec):
     """`transformers.DacModel` as a `Codec`, with every stage open.
 
     Attributes:
@@ -41,47 +41,13 @@ class DacCodec(Codec):
     """
 
     model: DacModel
+    model_class = "DacModel"
+    numbers = staticmethod(dac_numbers)
 
     def __init__(self, model: DacModel, spec: CodecSpec) -> None:
-        self.model, self.spec = model, spec
+        super().__init__(model, spec)
         self.window_frames = max(1, round(WINDOW_SECONDS * spec.frame_rate))
         self.encoder_reach, self.decoder_reach = _reaches(model.config)
-
-    @classmethod
-    def from_model(cls, model: DacModel, name: str = "dac", **spec: str | None) -> DacCodec:
-        c = model.config
-        full = CodecSpec(
-            name,
-            sample_rate=c.sampling_rate,
-            hop_length=int(c.hop_length),
-            n_codebooks=c.n_codebooks,
-            codebook_size=c.codebook_size,
-            weight_hash=hash_weights(model),
-            library="transformers",
-            **spec,  # type: ignore[arg-type]
-        )
-        return cls(model.eval(), full)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        revision: str | None = None,
-        *,
-        name: str | None = None,
-        licence: str = "",
-    ) -> DacCodec:
-        """From a folder that `DacModel.save_pretrained` wrote, or a hub id, in float32.
-
-        Raises:
-            FileNotFoundError: neither a folder nor a hub model in reach.
-            ValueError: another model's config, or weights that do not fit.
-        """
-        from transformers import DacModel
-
-        model, label = load_model(DacModel, source, revision)
-        name = name or label
-        return cls.from_model(model, name, revision=revision, licence=licence)
 
     # -- verbs ---------------------------------------------------------------
 

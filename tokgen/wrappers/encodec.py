@@ -15,15 +15,14 @@ the frame rate, so memory grows with the audio by about what the audio itself ta
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from tokgen.codec import CodecSpec, Encoded, Side, UnsupportedStage, cut_chunks, hash_weights
+from tokgen.codec import CodecSpec, Encoded, Side, UnsupportedStage, cut_chunks
 from tokgen.wrappers import encodec_numbers
-from tokgen.wrappers.loading import load_model
+from tokgen.wrappers.loading import TransformersCodec
 from tokgen.wrappers.residual import ResidualCodec, let_gradients_through
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 20.0
 
 
-class EncodecCodec(ResidualCodec):
+class EncodecCodec(TransformersCodec, ResidualCodec):
     """`transformers.EncodecModel` as a `Codec`; the 24 kHz kind shows its stages.
 
     Attributes:
@@ -41,62 +40,14 @@ class EncodecCodec(ResidualCodec):
     """
 
     model: EncodecModel
+    model_class = "EncodecModel"
+    numbers = staticmethod(encodec_numbers)
 
     def __init__(self, model: EncodecModel, spec: CodecSpec) -> None:
-        self.model, self.spec = model, spec
+        super().__init__(model, spec)
         self.side_names = ("scales",) if model.config.normalize else ()
         self.window_frames = max(1, round(WINDOW_SECONDS * spec.frame_rate))
         self.encoder_reach, self.decoder_reach = _reaches(model.config)
-
-    @classmethod
-    def from_model(
-        cls,
-        model: EncodecModel,
-        name: str = "encodec",
-        *,
-        bandwidth: float | None = None,
-        **spec: str | None,
-    ) -> EncodecCodec:
-        """A codec at one of the model's bandwidths in kbps; None takes the highest.
-
-        Raises:
-            ValueError: a bandwidth that the model does not have.
-        """
-        numbers = encodec_numbers(model.config.to_dict(), bandwidth)
-        full = CodecSpec(
-            name,
-            **numbers,
-            weight_hash=hash_weights(model),
-            library="transformers",
-            **spec,  # type: ignore[arg-type]
-        )
-        return cls(model.eval(), full)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        revision: str | None = None,
-        *,
-        name: str | None = None,
-        licence: str = "",
-        bandwidth: float | None = None,
-    ) -> EncodecCodec:
-        """From a folder that `EncodecModel.save_pretrained` wrote, or a hub id, in float32.
-
-        Args:
-            bandwidth: kbps, one of the model's; None takes the highest.
-        Raises:
-            FileNotFoundError: neither a folder nor a hub model in reach.
-            ValueError: another model's config, weights that do not fit, or a bandwidth that the
-                model does not have.
-        """
-        from transformers import EncodecModel
-
-        model, label = load_model(EncodecModel, source, revision)
-        return cls.from_model(
-            model, name or label, bandwidth=bandwidth, revision=revision, licence=licence
-        )
 
     # -- verbs ---------------------------------------------------------------
 

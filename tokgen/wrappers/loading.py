@@ -1,16 +1,101 @@
-"""Loading a transformers model strictly: safetensors only, every weight in its place."""
+"""Codecs that transformers runs, loaded strictly: safetensors only, every weight in its place."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 
-from tokgen.codec import folder_name
+from tokgen.codec import Codec, CodecSpec, folder_name, hash_weights
 from tokgen.pretrained import resolve_folder
+from tokgen.torchaudio_shim import import_torchaudio
+
+
+class TransformersCodec(Codec):
+    """What the wrappers of transformers' models share: how they are made.
+
+    Attributes:
+        model_class: the model's name in transformers.
+    """
+
+    model_class: ClassVar[str]
+
+    def __init__(self, model: Any, spec: CodecSpec) -> None:
+        self.model, self.spec = model, spec
+
+    @staticmethod
+    @abstractmethod
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        """What the spec needs of config.json, at one of the model's bandwidths in kbps.
+
+        Raises:
+            ValueError: a bandwidth that the model does not have.
+        """
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Any,
+        name: str | None = None,
+        *,
+        bandwidth: float | None = None,
+        revision: str | None = None,
+        licence: str = "",
+    ) -> Self:
+        """Wrap a model.
+
+        Args:
+            name: to go by; None takes the model's type.
+            bandwidth: kbps; None takes the highest.
+        Raises:
+            ValueError: a bandwidth that the model does not have, or a model whose parts do not
+                go together.
+        """
+        spec = CodecSpec(
+            name or model.config.model_type,
+            **cls.numbers(model.config.to_dict(), bandwidth),
+            weight_hash=hash_weights(model),
+            library="transformers",
+            revision=revision,
+            licence=licence,
+        )
+        return cls(model.eval(), spec)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        name: str | None = None,
+        licence: str = "",
+        bandwidth: float | None = None,
+    ) -> Self:
+        """From a folder that the model's `save_pretrained` wrote, or a hub id, in float32.
+
+        Args:
+            bandwidth: kbps; None takes the highest.
+        Raises:
+            FileNotFoundError: neither a folder nor a hub model in reach.
+            ValueError: another model's config, weights that do not fit, or a bandwidth that the
+                model does not have.
+        """
+        model, label = load_model(from_transformers(cls.model_class), source, revision)
+        return cls.from_model(
+            model, name or label, bandwidth=bandwidth, revision=revision, licence=licence
+        )
+
+
+def from_transformers(name: str) -> Any:
+    """A class of transformers."""
+    import_torchaudio()  # which transformers imports beside some of its models
+    import transformers
+
+    return getattr(transformers, name)
 
 
 def load_model(model_class: Any, source: str | Path, revision: str | None) -> tuple[Any, str]:

@@ -10,79 +10,25 @@ for the attention's mask with the square of it. Cut recordings of more than some
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from tokgen.codec import Codec, CodecSpec, Encoded, Side, hash_weights
-from tokgen.torchaudio_shim import import_torchaudio
+from tokgen.codec import Codec, Encoded, Side
 from tokgen.wrappers import mimi_numbers
-from tokgen.wrappers.loading import load_model
+from tokgen.wrappers.loading import TransformersCodec
 
 if TYPE_CHECKING:
     from transformers import MimiModel
 
 
-class MimiCodec(Codec):
+class MimiCodec(TransformersCodec):
     """`transformers.MimiModel` as a `Codec`; its stages are closed."""
 
     model: MimiModel
-
-    def __init__(self, model: MimiModel, spec: CodecSpec) -> None:
-        self.model, self.spec = model, spec
-
-    @classmethod
-    def from_model(
-        cls,
-        model: MimiModel,
-        name: str = "mimi",
-        *,
-        bandwidth: float | None = None,
-        **spec: str | None,
-    ) -> MimiCodec:
-        """A codec with as many levels as fit into `bandwidth` kbps; None takes all.
-
-        Raises:
-            ValueError: a bandwidth not above 0, or more than all levels take.
-        """
-        numbers = mimi_numbers(model.config.to_dict(), bandwidth)
-        full = CodecSpec(
-            name,
-            **numbers,
-            weight_hash=hash_weights(model),
-            library="transformers",
-            **spec,  # type: ignore[arg-type]
-        )
-        return cls(model.eval(), full)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        revision: str | None = None,
-        *,
-        name: str | None = None,
-        licence: str = "",
-        bandwidth: float | None = None,
-    ) -> MimiCodec:
-        """From a folder that `MimiModel.save_pretrained` wrote, or a hub id, in float32.
-
-        Args:
-            bandwidth: kbps that the levels must fit into; None takes all levels.
-        Raises:
-            FileNotFoundError: neither a folder nor a hub model in reach.
-            ValueError: another model's config, weights that do not fit, or a bandwidth not above
-                0, or more than all levels take.
-        """
-        import_torchaudio()  # which transformers imports beside it
-        from transformers import MimiModel
-
-        model, label = load_model(MimiModel, source, revision)
-        return cls.from_model(
-            model, name or label, bandwidth=bandwidth, revision=revision, licence=licence
-        )
+    model_class = "MimiModel"
+    numbers = staticmethod(mimi_numbers)
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         n_levels, n_frames = self.spec.n_codebooks, self.spec.n_frames(waveform.shape[-1])

@@ -3,8 +3,8 @@
 The published checkpoints are pickles, which can run code when they are opened, so tokgen does
 not load them. To use one, make a folder of two files yourself:
 
-    model.safetensors  from `state = torch.load("SpeechTokenizer.pt", weights_only=True)` and
-                       `safetensors.torch.save_file({k: v.clone() for k, v in state.items()}, …)`
+    model.safetensors  the published tensors, opened with torch's `weights_only=True` and written
+                       by `safetensors.torch.save_file({k: v.clone() for k, v in state.items()}, …)`
     config.json        the published one, with `"model_type": "speechtokenizer"` added
 
 Same audio, same codes: the encoder's LSTM runs over the whole clip in both directions, so every
@@ -84,7 +84,7 @@ class SpeechTokenizerCodec(ResidualCodec):
         if not (folder / WEIGHTS).is_file():
             raise FileNotFoundError(
                 f"{folder} has no {WEIGHTS}; tokgen opens no pickles (.pt, .ckpt): convert one "
-                f"with torch.load and safetensors.torch.save_file, as {__name__} describes"
+                f"with safetensors.torch.save_file, as {__name__} describes"
             )
         try:
             model = make_model(config, device="meta")

@@ -21,83 +21,56 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from tokgen.audio import resample
-from tokgen.codec import Codec, CodecSpec, Encoded, Side, fit_length, hash_weights
+from tokgen.codec import CodecSpec, Encoded, Side, fit_length
 from tokgen.pretrained import resolve_folder
-from tokgen.torchaudio_shim import import_torchaudio
-from tokgen.wrappers.loading import load_model
+from tokgen.wrappers import xcodec2_numbers
+from tokgen.wrappers.loading import TransformersCodec, from_transformers
 
 EXTRACTOR_CONFIG = "preprocessor_config.json"
 
 
-class Xcodec2Codec(Codec):
+class Xcodec2Codec(TransformersCodec):
     """`transformers.Xcodec2Model` as a `Codec`.
 
     Attributes:
         extractor: makes what the network hears from audio at the rate it hears.
     """
 
-    prefix: ClassVar[str] = "Xcodec2"  # of transformers' classes
-    rates: ClassVar = ("sampling_rate", "sampling_rate")  # in config.json: heard, and spoken
     model: Any
+    model_class = "Xcodec2Model"
+    extractor_class: ClassVar[str] = "Xcodec2FeatureExtractor"
+    rates: ClassVar = ("sampling_rate", "sampling_rate")  # in config.json: heard, and spoken
+    numbers = staticmethod(xcodec2_numbers)
 
-    def __init__(self, model: Any, spec: CodecSpec, extractor: Any) -> None:
-        self.model, self.spec, self.extractor = model, spec, extractor
-
-    @classmethod
-    def from_model(cls, model: Any, name: str | None = None, **spec: str | None) -> Xcodec2Codec:
-        """Wrap a model.
-
-        Raises:
-            ValueError: frames of another length than the feature extractor makes.
-        """
-        c = model.config
-        name = name or c.model_type
-        heard, spoken = (getattr(c, rate) for rate in cls.rates)
-        extractor = cls.transformers_class("FeatureExtractor")(
-            sampling_rate=heard, hop_length=math.prod(c.downsampling_ratios)
+    def __init__(self, model: Any, spec: CodecSpec) -> None:
+        super().__init__(model, spec)
+        hop_length = math.prod(model.config.downsampling_ratios)
+        self.extractor = from_transformers(self.extractor_class)(
+            sampling_rate=getattr(model.config, self.rates[0]), hop_length=hop_length
         )
-        heard_hop = extractor.frame_shift * extractor.stride
-        if extractor.hop_length != heard_hop:
+        heard_hop = self.extractor.frame_shift * self.extractor.stride
+        if hop_length != heard_hop:
             raise ValueError(
-                f"{name}: downsampling_ratios make frames of {extractor.hop_length} samples, the "
+                f"{spec.name}: downsampling_ratios make frames of {hop_length} samples, the "
                 f"feature extractor frames of {heard_hop}; config.json must agree with it"
             )
-        full = CodecSpec(
-            name,
-            sample_rate=spoken,
-            hop_length=c.hop_length,
-            n_codebooks=1,
-            codebook_size=math.prod(c.quantization_levels),
-            weight_hash=hash_weights(model),
-            library="transformers",
-            **spec,  # type: ignore[arg-type]
-        )
-        return cls(model.eval(), full, extractor)
 
     @classmethod
     def from_pretrained(
-        cls,
-        source: str | Path,
-        revision: str | None = None,
-        *,
-        name: str | None = None,
-        licence: str = "",
-    ) -> Xcodec2Codec:
-        """From a folder that the model's `save_pretrained` wrote, or a hub id, in float32.
+        cls, source: str | Path, revision: str | None = None, **options: Any
+    ) -> Self:
+        """As every codec of transformers.
 
         Raises:
-            FileNotFoundError: neither a folder nor a hub model in reach.
-            ValueError: another model's config, weights that do not fit, or a feature extractor
-                that does not fit.
+            ValueError: also where a preprocessor_config.json asks for other features.
         """
-        model, label = load_model(cls.transformers_class("Model"), source, revision)
-        codec = cls.from_model(model, name or label, revision=revision, licence=licence)
+        codec = super().from_pretrained(source, revision, **options)
         check_extractor(resolve_folder(source, revision) / EXTRACTOR_CONFIG, codec.extractor)
         return codec
 
@@ -124,14 +97,6 @@ class Xcodec2Codec(Codec):
         """[N] at the spec's rate -> [N'] as the extractor takes it, for n_frames(N) or more."""
         return waveform
 
-    @classmethod
-    def transformers_class(cls, suffix: str) -> Any:
-        """transformers' "Model", "Config" or "FeatureExtractor" of this codec."""
-        import_torchaudio()  # which transformers imports beside it
-        import transformers
-
-        return getattr(transformers, cls.prefix + suffix)
-
 
 class NeuCodecCodec(Xcodec2Codec):
     """`transformers.NeuCodecModel` as a `Codec`, at the rate of its output.
@@ -139,7 +104,8 @@ class NeuCodecCodec(Xcodec2Codec):
     Its extractor makes a frame for whole frames only, so audio is padded with zeros to them.
     """
 
-    prefix = "NeuCodec"
+    model_class = "NeuCodecModel"
+    extractor_class = "NeuCodecFeatureExtractor"
     rates = ("input_sampling_rate", "output_sampling_rate")
 
     def _heard(self, waveform: Tensor) -> Tensor:
