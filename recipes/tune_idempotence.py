@@ -73,10 +73,10 @@ class Settings:
         sweep_tolerance: a weight holds if its validation loss is over that of the untuned codec
             by at most this share.
         passes: how often the output is encoded again in training. 1 is the paper's.
-        all_passes: take mel and spectral losses on the output of every unrolled pass, not on the
-            first alone.
-        later_target: what outputs after the first are compared with then: "original", or "first",
-            the first output, which the codec can reach exactly.
+        later_weight: mel and spectral losses are taken on the outputs of later passes too, with
+            this weight beside 1 for the first. 0 is the paper's.
+        later_target: what those outputs are compared with: "original", or "first", the first
+            output, which the codec can reach exactly.
         hold_first: keep the idempotence loss's gradient out of the first encoding, which otherwise
             learns to choose codes that are easier to find again; costs one decoding more.
         drifted_passes: each step begins with 0 to so many passes without gradient, drawn at random,
@@ -110,7 +110,7 @@ class Settings:
     sweep_steps: int = 5000
     sweep_tolerance: float = 0.02
     passes: int = 1
-    all_passes: bool = False
+    later_weight: float = 0.0
     later_target: str = "original"
     hold_first: bool = False
     drifted_passes: int = 0
@@ -142,7 +142,7 @@ class Settings:
     validation_passes: int = 10
     validate_every: int = 1000
     checkpoint_every: int = 500
-    mixed_precision: str = "auto"
+    mixed_precision: str = "auto"  # bfloat16 moves some codes that float32 would give
     tracker: str = "tensorboard"
     seed: int = 0
     runs: str = "runs"
@@ -169,9 +169,10 @@ def main(argv: list[str] | None = None) -> int:
     # Data.
     rate = base.spec.sample_rate
     with plain_errors(), accelerator.main_process_first():
-        claim_run(run, s)
+        claim_run(run, s, codec=base.spec.as_dict())
         corpora = [open_corpus(c, split="train") for c in s.corpora]
         crops = AudioCrops(corpora, rate, run / "cache")
+        claim_run(run, s, audio=crops.fingerprint)
         heard = open_corpus(
             s.validation or s.corpora[0],
             split=s.validation_split,
@@ -245,6 +246,7 @@ def tune(
 ) -> Tuned | None:
     """Train from `base` and return the last validation; None when interrupted."""
     accelerator.free_memory()
+    set_seed(s.seed)  # a new discriminator is the same for every weight, and after a resume
     codec = copy.deepcopy(base)
     rate = codec.spec.sample_rate
     reencoder = Reencoder(codec, s.loss, s.passes, hold_first=s.hold_first)
@@ -254,6 +256,7 @@ def tune(
         Discriminator(**s.discriminator) if saved is None else Discriminator.from_pretrained(saved)
     ).train()
     alone = s.discriminator_warmup if saved is None else 0  # steps before the codec moves
+    accelerator.print(f"{run.name}: discriminator {saved or f'new, alone for {alone} steps'}")
     adamw = {"betas": (0.8, 0.99), "fused": True}
     optimizer = torch.optim.AdamW(reencoder.trainable_parameters(), lr=s.learning_rate, **adamw)
     critic_optimizer = torch.optim.AdamW(
@@ -309,15 +312,17 @@ def tune(
             drifted = int(torch.randint(0, s.drifted_passes + 1, (), generator=generator))
             out = network(audio, drifted=drifted)
         outputs = [w.float() for w in out.waveforms]
-        compared = outputs if s.all_passes else outputs[:1]
-        later = outputs[0].detach() if s.later_target == "first" else audio
-        pairs = list(zip(compared, [audio, *[later] * s.passes], strict=False))
         losses = {
-            "mel": torch.stack([mel(w, target) for w, target in pairs]).mean(),
-            "spectral": torch.stack([distance(w, target) for w, target in pairs]).mean(),
+            "mel": mel(outputs[0], audio),
+            "spectral": distance(outputs[0], audio),
             "commitment": out.commitment_loss,
             "idempotence": out.drift,
         }
+        if s.later_weight and len(outputs) > 1:
+            target = outputs[0].detach() if s.later_target == "first" else audio
+            for name, loss in (("mel", mel), ("spectral", distance)):
+                later = torch.stack([loss(w, target) for w in outputs[1:]]).mean()
+                losses[name] = losses[name] + s.later_weight * later
         if tuned < 0 or tuned >= steps - round(s.adversarial_share * steps):
             seen = part_of(n_samples, part, generator)
             losses["discriminator"] = adversary.learn(audio[..., seen], outputs[0][..., seen])
@@ -340,14 +345,16 @@ def tune(
         interrupted = interrupt.agreed(accelerator)
         last = step == alone + steps
         if step % s.validate_every == 0 or last:
-            scores = validate(s, average, clips)
+            if accelerator.is_main_process:
+                average.save_pretrained(run / "codec")
+                accelerator.unwrap_model(discriminator).save_pretrained(run / "discriminator")
+            accelerator.wait_for_everyone()
+            scores = validate(s, load_codec(run / "codec").to(accelerator.device), clips)
             wall = seconds_before + time.monotonic() - started
             history.append({"step": step, "minutes": wall / 60, "scores": asdict(scores)})
             if accelerator.is_main_process:
                 bar.write(f"step {step}, {wall / 60:.1f} min: {scores}")
                 write_json(run / "metrics.json", {"weight": weight, "history": history})
-                average.save_pretrained(run / "codec")
-                accelerator.unwrap_model(discriminator).save_pretrained(run / "discriminator")
         if step % s.checkpoint_every == 0 or last or interrupted:
             state = {"history": history, "seconds": seconds_before + time.monotonic() - started}
             checkpoints.save(accelerator, step, state)

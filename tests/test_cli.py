@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,6 +122,17 @@ def test_side_information_travels_in_the_file(tool, tmp_path: Path) -> None:
         write_codes(codes, found.codes, 20000, codec.spec, side)
         code, _, err = tool(*decode)
         assert code == 2 and message in err
+
+
+def test_codes_at_a_bitrate_are_decoded_by_the_codecs_name(tool, zoo, tmp_path: Path) -> None:
+    make_encodec("encodec-24k").model.save_pretrained(zoo / "enc")
+    wav = tmp_path / "a.wav"
+    write_audio(wav, make_tone(1.0, 0), 16000)
+    assert tool("encode", wav, "--codec", "enc:2", "--out", tmp_path / "a.safetensors")[0] == 0
+    code, _, err = tool("decode", tmp_path / "a.safetensors", "--out", tmp_path / "b.wav")
+    shutil.rmtree(zoo / "enc")  # which the session shares
+    assert code == 0, err
+    assert read_codes(tmp_path / "a.safetensors").codes.shape[0] == 2
 
 
 def test_decode_refuses_codes_of_another_codec(
@@ -314,7 +326,7 @@ def test_drift(tool, tmp_path: Path, tiny_corpus: Path) -> None:
     assert [c["name"] for c in content["codecs"]] == ["tiny", "opus:24"]
     before = (out / "drift.csv").read_text()
     shown = {path: path.stat().st_mtime_ns for path in (out / "clips").rglob("*.safetensors")}
-    assert len(shown) == 4
+    assert len(shown) == 6  # two clips each, and two of the shifts
     assert tool("drift", *codecs, *flags, "--out", out)[0] == 0  # finished clips are kept
     assert {path: path.stat().st_mtime_ns for path in shown} == shown
     assert (out / "drift.csv").read_text() == before

@@ -329,3 +329,8 @@ def test_dac_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "encodec"}')
     with pytest.raises(ValueError, match="'encodec', not a 'dac'"):
         DacCodec.from_pretrained(tmp_path)
+
+
+def test_batches_are_of_mono_audio(tiny_codec: Codec) -> None:
+    with pytest.raises(ValueError, match=r"shape \(2, 800\): give \[N\] or \[1, N\], mono"):
+        tiny_codec.encode_batch([torch.zeros(800), torch.zeros(2, 800)])

@@ -14,6 +14,7 @@ from codec_makers import make_dac
 from conftest import RATE, BlockCodec, make_tone
 from torch import Tensor
 
+from tokgen.audio import write_audio
 from tokgen.codec import WaveformCodec, WaveformSpec, fit_length
 from tokgen.corpus import open_corpus
 from tokgen.drift import PER_CLIP, ClipDrift, DriftClips, DriftRun, drift_of, measure_drift
@@ -294,6 +295,39 @@ def test_codecs_are_compared_clip_by_clip(clips, tmp_path):
     assert line.startswith("two over one, paired: pesq @ 1 +0.500 [+0.500, +0.500], pesq @ 3")
     assert not [d for d in differences(one, made("w", ["a"], [1.0], None)) if "match" in d.metric]
     assert differences(one, made("other", ["z"], [1.0], None)) == []
+
+
+def test_what_is_silent_or_missing_is_named(tiny_corpus, tmp_path):
+    """An excerpt may be silent where its file is not, and a manifest may name no file."""
+    folder = tmp_path / "corpus"
+    tone = make_tone(1.0, 0)
+    write_audio(folder / "late.wav", torch.cat([torch.zeros(1, RATE), tone], dim=1), RATE)
+    write_audio(folder / "soon.wav", tone, RATE)
+    rows = "late.wav,a\nsoon.wav,b\nmissing.wav,c\n"
+    (folder / "metadata.csv").write_text("file_name,text\n" + rows)
+    clips = DriftClips(open_corpus(folder), seconds=0.5)
+    run = measure_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
+    assert len(run.clips) == 1
+    reasons = {Path(r.source).name: r.reason for r in run.rejections}
+    assert "first 0.5 s are silent" in reasons["late.wav"]
+    assert any("missing.wav" in r.source + r.reason for r in run.rejections)
+    whole = measure_drift(
+        Effect(lambda w: w), DriftClips(clips.corpus, None), out=tmp_path, passes=1, progress=False
+    )
+    assert len(whole.clips) == 2
+
+
+def test_files_hold_only_what_json_has(clips, tmp_path):
+    def strict(constant: str) -> None:
+        raise AssertionError(constant)
+
+    one_clip = DriftClips(clips.corpus, 1.0, 1)
+    codecs = [BlockCodec(), BlockCodec(1.0, 1.0, name="other")]
+    compare_drift(codecs, one_clip, tmp_path, passes=2, phase=True, progress=False)
+    for name in ("drift.json", "phase.json"):
+        json.loads((tmp_path / name).read_text(), parse_constant=strict)
+    with pytest.raises(ValueError, match="none has codes"):
+        compare_drift([Effect(lambda w: w)], clips, tmp_path, passes=2, phase=True)
 
 
 def test_unusable_settings_are_refused(clips, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from codec_makers import make_dac
+from codec_makers import make_dac, make_encodec
 from conftest import BlockCodec, make_stft_codec, make_tone
 from torch import Tensor
 
@@ -18,9 +18,12 @@ def speech(n_samples: int = 3200, seed: int = 0) -> Tensor:
 
 
 def make(name: str) -> Codec:
-    return {"stft": make_stft_codec, "dac": lambda: make_dac("dac-even"), "block": BlockCodec}[
-        name
-    ]()
+    return {
+        "stft": make_stft_codec,
+        "dac": lambda: make_dac("dac-even"),
+        "encodec": lambda: make_encodec("encodec-24k"),
+        "block": BlockCodec,
+    }[name]()
 
 
 def test_distance_is_the_norm_of_a_frame_averaged_over_frames():
@@ -45,7 +48,7 @@ def test_enc_and_proj_are_zero_only_where_the_audio_itself_is_a_fixed_point(loss
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["stft", "dac"])
+@pytest.mark.parametrize("name", ["stft", "dac", "encodec"])
 def test_losses_are_what_the_stages_say(name):
     codec, audio = make(name), speech()
     first, second = (codec.encode_latents(w) for w in (audio, codec.roundtrip(audio)))
@@ -60,7 +63,7 @@ def test_losses_are_what_the_stages_say(name):
         torch.testing.assert_close(idempotence_loss(codec, audio, loss), value)
 
 
-@pytest.mark.parametrize("name", ["stft", "dac", "block"])
+@pytest.mark.parametrize("name", ["stft", "dac", "encodec", "block"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradient_reaches_encoder_and_decoder_and_never_the_quantizer(name, loss):
     codec = make(name)
@@ -168,8 +171,9 @@ def test_wrong_settings_are_refused(tiny_codec):
         Reencoder(tiny_codec, "latent")
     with pytest.raises(ValueError, match="passes = 0: give at least 1"):
         Reencoder(tiny_codec, "code", passes=0)
-    with pytest.raises(UnsupportedStage, match="'encode_latents'"):
-        idempotence_loss(Closed(), speech())
+    for codec in (Closed(), make_encodec("encodec-48k")):
+        with pytest.raises(UnsupportedStage, match="'encode_latents'"):
+            Reencoder(codec)
     bare = BlockCodec()
     bare.model.quantizer = None
     with pytest.raises(ValueError, match="shows no quantizer to freeze"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,14 @@ def test_grid_reaches_both_ways_and_is_finer_than_a_millisecond():
         shift_grid(8000, 2.0, 3.0)
 
 
-def test_a_codec_that_hears_no_phase_matches_fully(clips):
-    found = phase_sensitivity(Deaf(name="deaf"), clips, progress=False)
+def test_a_codec_that_hears_no_phase_matches_fully(clips, tmp_path):
+    found = phase_sensitivity(Deaf(name="deaf"), clips, out=tmp_path, progress=False)
     assert found.mean_match.mean == 1 and all(e.mean == 1 for e in found.match)
     assert found.mean_match.n == 2 and found.shifts_ms[0] == -2.0
 
 
-def test_match_is_that_of_shifted_excerpts(clips, tiny_codec):
-    found = phase_sensitivity(tiny_codec, clips, progress=False)
+def test_match_is_that_of_shifted_excerpts(clips, tiny_codec, tmp_path):
+    found = phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
     margin, shares = 32, []
     for i in range(2):
         audio = clips.load(i, 16000)
@@ -59,10 +60,25 @@ def test_match_is_that_of_shifted_excerpts(clips, tiny_codec):
     assert 0 < found.match[at].mean < 1 and len(found.level_match) == 4
 
 
-def test_too_short_clips_are_refused(tiny_corpus, tiny_codec):
+def test_clips_that_fail_are_counted_and_the_others_kept(tiny_corpus, tiny_codec, tmp_path):
+    shutil.copytree(tiny_corpus, tmp_path / "corpus")
+    corpus = open_corpus(tmp_path / "corpus", split="test")
+    Path(corpus.entries[1].source).write_bytes(b"RIFF nothing")
+    clips = DriftClips(corpus, seconds=1.0)
+    found = phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
+    assert (found.mean_match.n, found.mean_match.n_failed) == (1, 1)
+    assert all((e.n, e.n_failed) == (1, 1) for e in (*found.match, *found.level_match))
+    stores = {p: p.stat().st_mtime_ns for p in (tmp_path / "clips").rglob("*.safetensors")}
+    assert len(stores) == 1
+    again = phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
+    assert again.mean_match.mean == found.mean_match.mean
+    assert {p: p.stat().st_mtime_ns for p in stores} == stores
+
+
+def test_too_short_clips_are_refused(tiny_corpus, tiny_codec, tmp_path):
     clips = DriftClips(open_corpus(tiny_corpus, split="test"), seconds=0.02)
     with pytest.raises(ValueError, match="longer than a frame and two shifts"):
-        phase_sensitivity(tiny_codec, clips, progress=False)
+        phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
 
 
 def test_correlation_by_hand():
@@ -87,5 +103,6 @@ def test_comparison_with_phase_writes_the_figure(clips, tiny_codec, tmp_path):
     content = json.loads((tmp_path / "phase.json").read_text())
     assert [c["name"] for c in content["codecs"]] == ["tiny", "block", "other"]
     assert content["correlation"]["passes"] == 2
+    assert content["correlation"]["low"] is None  # three codecs have no interval
     assert (tmp_path / "phase.png").stat().st_size > 5000
     assert "n = 3 codecs" in found.table()

@@ -162,7 +162,7 @@ def tune_flags(name: str, runs: Path, codec: Path, corpus: Path, **more: object)
         "name": name, "runs": str(runs), "codec": str(codec), "corpora": [str(corpus)],
         "discriminator": {"periods": [], "windows": [256], "channels": 2},
         "discriminator_warmup": 3, "steps": 9, "sweep_steps": 4, "sweep": [1, 2, 1e9],
-        "sweep_tolerance": 0.5, "passes": 2, "all_passes": True, "drifted_passes": 1, "warmup": 2,
+        "sweep_tolerance": 0.5, "passes": 2, "later_weight": 0.5, "drifted_passes": 1, "warmup": 2,
         "later_target": "first", "hold_first": True,
         "batch_size": 2, "seconds": 0.5, "learning_rate": 0.02, "validation_passes": 2,
         "validation_min_seconds": 0.0, "validate_every": 6, "checkpoint_every": 2, "ema": 0.5,
@@ -189,14 +189,26 @@ def test_tune_idempotence_sweeps_tunes_and_resumes_exactly(
     assert f"{metrics['weight']:g}" == holding[-1]
     assert [h["step"] for h in metrics["history"]] == [6, 12]  # 3 of the discriminator alone
 
-    process = launch("tune_idempotence.py", *flags("cut"))
-    kill_when(process, lambda: (tmp_path / "cut/sweep/2/checkpoints/step-2").is_dir())
-    process = launch("tune_idempotence.py", *flags("cut"))
-    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
-    run("tune_idempotence.py", *flags("cut"))
+    cut = tmp_path / "cut"
+    for ready in (
+        lambda: (
+            '"1"' in ((cut / "sweep.json").read_text() if (cut / "sweep.json").exists() else "")
+        ),
+        lambda: (cut / "sweep/2/checkpoints/step-2").is_dir(),
+        lambda: (cut / "checkpoints/step-4").is_dir(),
+    ):  # between two trials, in one, and in the last
+        process = launch("tune_idempotence.py", *flags("cut"))
+        kill_when(process, ready)
+        assert process.returncode == -signal.SIGKILL
+    assert "continuing at step" in run("tune_idempotence.py", *flags("cut"))
     a, b = (load_file(tmp_path / n / "codec/model.safetensors") for n in ("whole", "cut"))
     assert all(a[k].equal(b[k]) for k in a)
     assert json.loads((tmp_path / "cut/sweep.json").read_text()) == sweep
+
+    settings = json.loads((cut / "settings.json").read_text())
+    settings["codec"]["weight_hash"] = "of another base"
+    (cut / "settings.json").write_text(json.dumps(settings))
+    assert "of another base" in run("tune_idempotence.py", *flags("cut"), code=1)
 
     base = load_file(tiny_codec_folder / "model.safetensors")
     moved = {k for k in base if not base[k].half().equal(a[k])}

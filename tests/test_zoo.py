@@ -13,6 +13,7 @@ from transformers import DacConfig, DacModel
 import tokgen.zoo
 from tokgen.codec import Codec, WaveformCodec
 from tokgen.wrappers.dac import DacCodec
+from tokgen.wrappers.loading import from_transformers
 from tokgen.zoo import find_in_zoo, list_codecs, load_codec, load_roundtrip, read_card
 
 
@@ -239,7 +240,14 @@ def test_waveform_codecs_have_only_a_roundtrip() -> None:
         load_codec("opus:12")
     with pytest.raises(ValueError, match="opus: add a bitrate in kbps, opus:24 say"):
         load_roundtrip("opus")
+    with pytest.raises(ValueError, match="opus:24:12: add a bitrate"):
+        load_roundtrip("opus:24:12")
     with pytest.raises(ValueError, match="opus:twelve: add a bitrate in kbps"):
         load_roundtrip("opus:twelve")
     with pytest.raises(ValueError, match="mp3:4: mono mp3 has 8 to 320 kbps"):
         load_roundtrip("mp3:4")
+
+
+def test_a_class_that_the_installed_transformers_lacks_is_named() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"transformers [\d.]+ has no NopeModel: pip"):
+        from_transformers("NopeModel")

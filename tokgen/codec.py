@@ -161,6 +161,9 @@ class Codec(ABC):
 
     def encode_batch_with_side(self, waveforms: Sequence[Tensor]) -> list[Encoded]:
         """As `encode_batch`, with side information [S_i] of each."""
+        for w in waveforms:
+            if w.ndim > 2 or (w.ndim == 2 and len(w) != 1):
+                raise ValueError(f"waveform of shape {tuple(w.shape)}: give [N] or [1, N], mono")
         flat = [w.reshape(-1) for w in waveforms]
         lengths = [len(w) for w in flat]
         batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]

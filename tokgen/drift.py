@@ -13,26 +13,22 @@ clips. The cost of a pass is flat, and a clip's results are on disk once it is d
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from tokgen.audio import AudioError, write_audio
+from tokgen.clip_store import ClipStore, slug
 from tokgen.codec import Codec, Encoded, WaveformCodec
-from tokgen.corpus import Corpus, Rejection
+from tokgen.corpus import SILENCE_PEAK, Corpus, Rejection
 from tokgen.gan.losses import MultiScaleMel
 from tokgen.metrics.codebook import token_match
 from tokgen.metrics.delay import Delay, align, measure_delay
@@ -55,6 +51,15 @@ class ClipDrift:
     values: dict[str, np.ndarray]
     codes: np.ndarray | None
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All of it in one."""
+        return self.values if self.codes is None else {**self.values, "codes": self.codes}
+
+    @staticmethod
+    def of(arrays: dict[str, np.ndarray]) -> ClipDrift:
+        """From `arrays`."""
+        return ClipDrift({k: v for k, v in arrays.items() if k != "codes"}, arrays.get("codes"))
+
 
 @dataclass(frozen=True)
 class DriftRun:
@@ -68,7 +73,7 @@ class DriftRun:
         ids: of the clips that were measured,
         clips: and what was found.
         codebook_size: None for a waveform codec.
-        rejections: clips that could not be read.
+        rejections: clips that could not be used, those that listing the corpus left out included.
     """
 
     name: str
@@ -79,6 +84,10 @@ class DriftRun:
     clips: list[ClipDrift]
     codebook_size: int | None
     rejections: list[Rejection]
+
+    def without_codes(self) -> DriftRun:
+        """What comparing clip by clip needs."""
+        return replace(self, clips=[ClipDrift(clip.values, None) for clip in self.clips])
 
 
 class DriftClips:
@@ -106,11 +115,16 @@ class DriftClips:
         """waveform [1, N].
 
         Raises:
-            AudioError: it cannot be read, or is silent.
+            AudioError: it cannot be read, or the excerpt is silent.
         """
-        waveform = self.corpus.load(self.corpus.entries[index], sample_rate).waveform
-        n = waveform.shape[-1] if self.seconds is None else round(self.seconds * sample_rate)
-        return waveform[:, :n]
+        entry = self.corpus.entries[index]
+        waveform = self.corpus.load(entry, sample_rate).waveform
+        if self.seconds is None:
+            return waveform
+        excerpt = waveform[:, : round(self.seconds * sample_rate)]
+        if excerpt.abs().max() < SILENCE_PEAK:
+            raise AudioError(entry.source, f"its first {self.seconds:g} s are silent")
+        return excerpt
 
     @property
     def fingerprint(self) -> str:
@@ -133,7 +147,7 @@ def measure_drift(
         codec: what to measure.
         clips: what it hears.
         out: results of clips are kept in `out`/clips, so that the same call goes on after a kill;
-            `out`/audio gets the first clips.
+            `out`/audio gets the first clips as they are measured.
         passes: encodings, at least 1.
         match_level: bring every output to its original's RMS level before the next pass.
         n_samples: clips whose original, first and last pass are written as audio.
@@ -145,18 +159,16 @@ def measure_drift(
         raise ValueError(f"passes = {passes}: give at least 1")
     name, spec = codec.spec.name, codec.spec.as_dict()
     rate = codec.spec.sample_rate
-    plan = json.dumps([spec, clips.fingerprint, passes, match_level], sort_keys=True)
-    folder = out / "clips" / f"{slug(name)}-{hashlib.sha256(plan.encode()).hexdigest()[:12]}"
-    folder.mkdir(parents=True, exist_ok=True)
     delay = measure_delay(codec.roundtrip, rate)
+    plan = [spec, clips.fingerprint, passes, match_level, delay.samples]
+    store = ClipStore(out / "clips", name, plan)
     done: dict[str, ClipDrift] = {}
-    rejections: list[Rejection] = []
+    rejections = list(clips.corpus.rejections)
     bar = tqdm(total=len(clips), desc=f"drift {name}", unit="clip", disable=not progress)
     with bar:
         for index, clip_id in enumerate(clips.ids()):
-            store = folder / f"{index:06d}.safetensors"
-            clip = _read(store)
-            if clip is None:
+            arrays = store.read(index)
+            if arrays is None:
                 try:
                     original = clips.load(index, rate)
                 except AudioError as error:
@@ -165,7 +177,9 @@ def measure_drift(
                     continue
                 audio = out / "audio" / slug(name) / slug(clip_id) if index < n_samples else None
                 clip = drift_of(codec, original, passes, delay.samples, match_level, audio)
-                _write(store, clip)
+                store.write(index, clip.arrays())
+            else:
+                clip = ClipDrift.of(arrays)
             done[clip_id] = clip
             bar.update()
     if not done:
@@ -253,31 +267,3 @@ def _log_mel(original: Tensor, output: Tensor, sample_rate: int) -> float:
 @lru_cache(maxsize=4)
 def _mel(sample_rate: int) -> MultiScaleMel:
     return MultiScaleMel(sample_rate).eval()
-
-
-def slug(name: str) -> str:
-    """A name as a file name: letters, digits, dot, dash; the rest becomes an underscore."""
-    safe = "".join(c if c.isalnum() or c in ".-" else "_" for c in name).strip(".")
-    return safe[:80] or "_"
-
-
-def _write(path: Path, clip: ClipDrift) -> None:
-    """Whole or not at all."""
-    arrays = dict(clip.values)
-    if clip.codes is not None:
-        arrays["codes"] = clip.codes
-    partial = path.with_suffix(".partial")
-    save_file(arrays, str(partial))
-    os.replace(partial, path)
-
-
-def _read(path: Path) -> ClipDrift | None:
-    """What `_write` wrote; None where there is nothing, or nothing readable."""
-    if not path.is_file():
-        return None
-    try:
-        arrays = load_file(str(path))
-    except SafetensorError:
-        return None
-    codes = arrays.pop("codes", None)
-    return ClipDrift(arrays, codes)

@@ -72,7 +72,8 @@ def compare_drift(
         n_samples: clips that are written as audio.
         progress: show bars.
     Raises:
-        ValueError: no codec, equal names, passes under 2, or no usable clip.
+        ValueError: no codec, equal names, passes under 2, no usable clip, or `phase` where none has
+            codes.
     """
     from tokgen.report.drift_plots import plot_drift, plot_phase
 
@@ -81,9 +82,11 @@ def compare_drift(
         raise ValueError(f"codecs {names}: give at least one, and each once")
     if passes < 2:
         raise ValueError(f"passes = {passes}: give at least 2, to see any drift")
-    runs = []
+    if phase and not any(isinstance(codec, Codec) for codec in codecs):
+        raise ValueError(f"codecs {names}: none has codes, whose match under shifts could be told")
+    runs, drifts = [], []
     for codec in codecs:
-        measured = measure_drift(
+        run = measure_drift(
             codec,
             clips,
             out=out,
@@ -92,8 +95,8 @@ def compare_drift(
             n_samples=n_samples,
             progress=progress,
         )
-        runs.append(measured)
-    drifts = [summarise(run) for run in runs]
+        drifts.append(summarise(run))
+        runs.append(run.without_codes())
     pairs = [d for run in runs[1:] for d in differences(runs[0], run)]
     settings = {
         "corpus": clips.corpus.name,
@@ -113,12 +116,10 @@ def compare_drift(
     if not phase:
         return DriftComparison(drifts, pairs, [], None)
     phases = [
-        phase_sensitivity(codec, clips, progress=progress)
+        phase_sensitivity(codec, clips, out=out, progress=progress)
         for codec in codecs
         if isinstance(codec, Codec)
     ]
-    if not phases:
-        raise ValueError(f"codecs {names}: none has codes, whose match under shifts could be told")
     correlation = correlate(phases, drifts)
     content = {"codecs": [p.as_dict() for p in phases], "correlation": vars(correlation)}
     write_json(out / "phase.json", {**about, **content})

@@ -69,6 +69,9 @@ class Reencoder(nn.Module):
         self.hold_first = hold_first
         self.model = codec.model.eval()
         freeze_quantizer(codec)
+        with torch.no_grad():  # raises UnsupportedStage where one is closed
+            frame = torch.zeros(1, 1, codec.spec.hop_length, device=codec.device)
+            codec.decode_latents(codec.quantize_through(codec.encode_latents(frame)).quantized)
 
     def train(self, mode: bool = True) -> Reencoder:
         """Stays in eval mode: dropout of levels is off in tuning."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from tokgen.audio import AudioError
+from tokgen.clip_store import ClipStore
 from tokgen.codec import Codec
 from tokgen.drift import DriftClips
 from tokgen.drift_summary import DriftSummary
@@ -54,6 +56,7 @@ def phase_sensitivity(
     codec: Codec,
     clips: DriftClips,
     *,
+    out: Path,
     reach_ms: float = REACH_MS,
     step_ms: float = STEP_MS,
     progress: bool = True,
@@ -64,7 +67,9 @@ def phase_sensitivity(
 
     Args:
         codec: with codes.
-        clips: what it hears; they lose `reach_ms` at both ends.
+        clips: what it hears; they lose `reach_ms` at both ends. Those that cannot be read, or
+            are shorter than a frame then, are counted as failed.
+        out: results of clips are kept in `out`/clips, so that the same call goes on after a kill.
         reach_ms: largest shift either way.
         step_ms: between shifts; rounded to samples, at least one.
         progress: show a bar.
@@ -74,22 +79,25 @@ def phase_sensitivity(
     rate = codec.spec.sample_rate
     shifts = shift_grid(rate, reach_ms, step_ms)
     margin = max(shifts)
+    store = ClipStore(
+        out / "clips", f"{codec.spec.name}-phase", [codec.spec.as_dict(), clips.fingerprint, shifts]
+    )
+    failed = np.full((len(shifts), codec.spec.n_codebooks), np.nan)
     rows = []  # [shifts, K] a clip
     bar = tqdm(total=len(clips), desc=f"phase {codec.spec.name}", unit="clip", disable=not progress)
     with bar:
         for index in range(len(clips)):
+            arrays = store.read(index)
+            if arrays is None:
+                arrays = {"match": failed}
+                with suppress(AudioError):  # which the drift run over the same clips reports
+                    audio = clips.load(index, rate)
+                    if audio.shape[-1] - 2 * margin >= codec.spec.hop_length:
+                        arrays = {"match": _matches(codec, audio, shifts)}
+                        store.write(index, arrays)
+            rows.append(arrays["match"])
             bar.update()
-            try:
-                audio = clips.load(index, rate)
-            except AudioError:
-                continue  # reported by the drift run over the same clips
-            n = audio.shape[-1] - 2 * margin
-            if n < codec.spec.hop_length:
-                continue
-            still = _codes(codec, audio[:, margin : margin + n])
-            moved = [_codes(codec, audio[:, margin + s : margin + s + n]) for s in shifts]
-            rows.append(torch.stack([token_match(still, m) for m in moved]).numpy())
-    if not rows:
+    if all(np.isnan(row).all() for row in rows):
         raise ValueError(f"no clip of {clips.corpus.name} is longer than a frame and two shifts")
     cube = np.stack(rows)  # [clips, shifts, K]
     return PhaseSummary(
@@ -113,8 +121,16 @@ def shift_grid(sample_rate: int, reach_ms: float, step_ms: float) -> list[int]:
     return sorted(samples)
 
 
-def _codes(codec: Codec, audio: Tensor) -> Tensor:
-    return codec.encode(audio[None])[0].cpu()
+def _matches(codec: Codec, audio: Tensor, shifts: list[int]) -> np.ndarray:
+    """audio [1, N] -> [shifts, K], on what is left of it without the largest shift at both ends."""
+    margin = max(shifts)
+    n = audio.shape[-1] - 2 * margin
+
+    def codes(start: int) -> Tensor:
+        return codec.encode(audio[None, :, start : start + n])[0].cpu()
+
+    still = codes(margin)
+    return np.stack([token_match(still, codes(margin + s)).double().numpy() for s in shifts])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 import signal
@@ -51,11 +52,23 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a kill leaves the old file or the new one, never half."""
+    """Write JSON so that a kill leaves the old file or the new one, never half.
+
+    Numbers that JSON does not have (NaN, infinity) become null.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    text = json.dumps(_finite(content), indent=2, default=str, allow_nan=False)
+    partial.write_text(text + "\n")
     partial.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
@@ -64,20 +77,23 @@ def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
     write_json(folder / "settings.json", content)
 
 
-def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = ()) -> None:
+def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provenance: Any) -> None:
     """Refuse to continue a run under other settings than it was begun with.
 
     Args:
         folder: of the run; nothing is checked while it holds no settings.json.
         settings: the frozen dataclass.
         free: names of settings that may change (those that act after training).
+        provenance: what else must be as `save_settings` was told (a codec's weight hash …).
     Raises:
         SystemExit: naming the setting, both values and the way out.
     """
     path = folder / "settings.json"
     if not path.is_file():
         return
-    before, now = json.loads(path.read_text())["settings"], json.loads(json.dumps(asdict(settings)))
+    saved = json.loads(path.read_text())
+    before = {**saved["settings"], **{k: saved.get(k) for k in provenance}}
+    now = json.loads(json.dumps({**asdict(settings), **provenance}))
     for name in sorted(set(before) | set(now)):
         if name not in free and before.get(name) != now.get(name):
             raise SystemExit(

@@ -59,7 +59,10 @@ def zoo_folders() -> list[Path]:
 
 
 def find_in_zoo(name: str) -> Path | None:
-    """The folder of a zoo codec; None for any other name, paths included."""
+    """The folder of a zoo codec, a bitrate behind its name or not; None for any other name,
+    paths included.
+    """
+    name = str(_split(name)[0])
     if not _NAME.fullmatch(name):
         return None
     for zoo in zoo_folders():
@@ -161,8 +164,8 @@ def load_roundtrip(
         return load_codec(name, device=device)
     from tokgen.wrappers.ffmpeg import FfmpegCodec
 
-    _, kbps = _split(name)
-    if kbps is None:
+    plain, kbps = _split(name)
+    if kbps is None or plain != kind:
         raise ValueError(f"{name}: add a bitrate in kbps, {kind}:24 say")
     return FfmpegCodec(kind, kbps)
 

@@ -61,10 +61,11 @@ CONSTANT = {
     44100: (64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 }
 
-# Opus: samples at 48 kHz by which FFmpeg's decoder comes late after the pre-skip, by the
-# bandwidth of SILK (RFC 6716, table 2): its resampler's delay, measured as phase delay on pink
-# noise between .5 and 6 kHz. With libopus' own decoder it varies by 3 samples over frequency.
-LATE = {"narrow": 6.1, "medium": -0.2, "wide": -0.31, "hybrid": -0.31, "celt": 0.0}
+# Opus: samples at 48 kHz by which FFmpeg's decoder comes late after the pre-skip, by the bandwidth
+# of SILK (RFC 6716, table 2): its resamplers' delay, and what its high-pass filter leads by. A 25th
+# of the lag of speech after 25 passes. With libopus' own decoder it varies by 3 samples over
+# frequency.
+LATE = {"narrow": 5.55, "medium": -0.45, "wide": -0.55, "hybrid": -0.56, "celt": 0.0}
 
 
 class FfmpegCodec(WaveformCodec):

@@ -91,11 +91,20 @@ class TransformersCodec(Codec):
 
 
 def from_transformers(name: str) -> Any:
-    """A class of transformers."""
+    """A class of transformers.
+
+    Raises:
+        ModuleNotFoundError: the installed version does not have it.
+    """
     import_torchaudio()  # which transformers imports beside some of its models
     import transformers
 
-    return getattr(transformers, name)
+    try:
+        return getattr(transformers, name)
+    except AttributeError as error:
+        raise ModuleNotFoundError(
+            f"transformers {transformers.__version__} has no {name}: pip install -U transformers"
+        ) from error
 
 
 def load_model(model_class: Any, source: str | Path, revision: str | None) -> tuple[Any, str]:

@@ -1,0 +1,56 @@
+"""Results of single clips on disk, so that a long measurement goes on after a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from tokgen.runs import versions
+
+
+class ClipStore:
+    """Arrays of clips, found again under the same plan and the same library versions.
+
+    Args:
+        out: folder of all stores.
+        name: of what is measured, for people.
+        plan: all that the results depend on, JSON-ready.
+    """
+
+    def __init__(self, out: Path, name: str, plan: Any) -> None:
+        text = json.dumps([plan, versions()], sort_keys=True)
+        self.folder = out / f"{slug(name)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, index: int, arrays: dict[str, np.ndarray]) -> None:
+        """Whole or not at all."""
+        path = self._path(index)
+        partial = path.with_suffix(".partial")
+        save_file(arrays, str(partial))
+        os.replace(partial, path)
+
+    def read(self, index: int) -> dict[str, np.ndarray] | None:
+        """What `write` wrote; None where there is nothing, or nothing readable."""
+        path = self._path(index)
+        if not path.is_file():
+            return None
+        try:
+            return load_file(str(path))
+        except SafetensorError:
+            return None
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:06d}.safetensors"
+
+
+def slug(name: str) -> str:
+    """A name as a file name: letters, digits, dot, dash; the rest becomes an underscore."""
+    safe = "".join(c if c.isalnum() or c in ".-" else "_" for c in name).strip(".")
+    return safe[:80] or "_"
