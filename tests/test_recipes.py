@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from codec_makers import make_dac, make_encodec
 from safetensors.torch import load_file
+
+from tokgen.zoo import load_codec
 
 ROOT = Path(__file__).parents[1]
 TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "2"]
@@ -146,8 +149,6 @@ def test_train_codec_runs_all_phases_and_resumes_exactly(tiny_corpus, tmp_path):
     assert len(metrics["final"]["codebook_use"]) == 2
     assert (tmp_path / "whole/discriminator/model.safetensors").is_file()
 
-    from tokgen.zoo import load_codec
-
     assert load_codec(tmp_path / "whole/codec").spec.n_codebooks == 2
 
 
@@ -226,6 +227,21 @@ def test_tune_idempotence_takes_up_a_saved_discriminator(tiny_codec_folder, tiny
     run("tune_idempotence.py", *flags)
     history = json.loads((tmp_path / "kept/metrics.json").read_text())["history"]
     assert [h["step"] for h in history] == [2]  # nothing trained alone
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "loss"),
+    [(make_dac, "dac-odd", "proj"), (make_encodec, "encodec-24k", "code")],
+)
+def test_tune_idempotence_takes_any_codec_with_open_stages(make, name, loss, tiny_corpus, tmp_path):
+    base = make(name)
+    base.save_pretrained(tmp_path / "base")
+    more = {"weight": 1.0, "steps": 2, "loss": loss, "discriminator_warmup": 1}
+    run("tune_idempotence.py", *tune_flags("t", tmp_path, tmp_path / "base", tiny_corpus, **more))
+    tuned = load_codec(tmp_path / "t/codec")
+    before, after = base.model.state_dict(), tuned.model.state_dict()
+    moved = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
+    assert moved == {"encoder", "decoder"}
 
 
 @pytest.mark.parametrize(
