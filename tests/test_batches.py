@@ -28,7 +28,7 @@ def token_rows(mfcc: bool = True) -> Dataset:
         if mfcc:
             row["mfcc"] = np.stack([frame, -frame, np.full(n, i)], 1).astype(np.float16)
         rows.append(row)
-    return Dataset.from_list(rows, features=token_features(2, 3 if mfcc else None))
+    return Dataset.from_list(rows, features=token_features(2, {"mfcc": 3} if mfcc else {}))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_without_conditioning() -> None:
     batch = collate(list(CropDataset(token_rows(mfcc=False), 10, n_items=3)))
     assert batch.conditioning is None
     assert batch.to("cpu").conditioning is None
-    with pytest.raises(ValueError, match="no mfcc column"):
+    with pytest.raises(ValueError, match="no conditioning: tokenize it with one of mfcc, log_mel"):
         compute_statistics(token_rows(mfcc=False))
 
 

@@ -218,7 +218,7 @@ def test_tokenize(tool, tmp_path: Path, tiny_corpus: Path) -> None:
     code, _, err = tool(*args)
     assert code == 2 and "delete it or choose another folder" in err
     small = ("tokenize", "--corpus", tiny_corpus, "--codec", "tiny", "--out", tmp_path / "small")
-    assert tool(*small, "--split", "test", "--no-mfcc")[0] == 0
+    assert tool(*small, "--split", "test", "--conditioning", "none")[0] == 0
     assert list(load_tokens(tmp_path / "small").splits) == ["test"]
 
 

@@ -19,8 +19,8 @@ from filelock import FileLock
 import tokgen.tokenizing
 from tokgen.audio import write_audio
 from tokgen.codec import Codec
+from tokgen.conditioning import Conditioning, ConditioningSettings
 from tokgen.corpus import open_corpus
-from tokgen.mfcc import Mfcc, MfccSettings
 from tokgen.stft_codec import StftCodec
 from tokgen.token_dataset import check_codec, load_tokens, provenance_of, sides_of
 from tokgen.tokenizing import TokenizeReport, split_name, tokenize_corpus
@@ -73,7 +73,7 @@ def content(out: Path) -> dict:
 
 def test_rows_hold_what_the_codec_gives(folder: Path, tokens: Path, tiny_codec: StftCodec) -> None:
     corpus = open_corpus(folder)
-    mfcc = Mfcc(MfccSettings.for_codec(tiny_codec.spec))
+    mfcc = Conditioning(ConditioningSettings.for_codec(tiny_codec.spec))
     splits = load_tokens(tokens).splits.with_format("numpy")
     seen = {split: iter(data) for split, data in splits.items()}
     n = 0
@@ -112,7 +112,7 @@ def test_provenance_travels_with_every_split(tokens: Path, tiny_codec: StftCodec
     assert provenance.spec == tiny_codec.spec
     assert (provenance.sample_rate, provenance.hop_length) == (16000, 320)
     assert (provenance.n_codebooks, provenance.codebook_size) == (4, 60)
-    assert provenance.mfcc is not None and provenance.mfcc["n_mfcc"] == 30
+    assert provenance.conditioning is not None and provenance.conditioning["n_mfcc"] == 30
     assert provenance.corpus == "mixed"
     assert len(provenance.corpus_fingerprint) == 64
     assert json.loads((tokens / "provenance.json").read_text()) == provenance.as_dict()
@@ -165,10 +165,10 @@ def test_shards_and_windows_end_by_audio_too(
 def test_fewer_levels_and_no_mfcc(
     folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
-    run(folder, tiny_codec, tmp_path / "t", n_codebooks=2, mfcc=False)
+    run(folder, tiny_codec, tmp_path / "t", n_codebooks=2, conditioning=None)
     found = load_tokens(tmp_path / "t")
     assert "mfcc" not in found.splits["test"].column_names
-    assert found.provenance.mfcc is None and found.provenance.n_codebooks == 2
+    assert found.provenance.conditioning is None and found.provenance.n_codebooks == 2
     whole = load_tokens(tokens).splits["test"][0]["codes"]
     assert found.splits["test"][0]["codes"] == [frame[:2] for frame in whole]
 
@@ -274,16 +274,17 @@ def test_a_dataset_of_before_there_was_side_information_still_counts(
         old = json.loads(text["description"]) if "description" in text else text
         for kept, names in (
             (old, ["side_names"]),
-            (old["mfcc"], ["chunk_length", "chunk_stride"]),
+            (old["conditioning"], ["chunk_length", "chunk_stride", "kind"]),
             (old["codec"], ["chunk_length", "chunk_stride", "channels"]),
         ):
             for name in names:
                 del kept[name]
+        old["mfcc"] = old.pop("conditioning")
         written = {**text, "description": json.dumps(old)} if "description" in text else old
         info.write_text(json.dumps(written))
     found = load_tokens(out)
     assert found.provenance.side_names == [] and found.provenance.spec == tiny_codec.spec
-    assert "chunk_length" not in found.provenance.mfcc
+    assert "chunk_length" not in found.provenance.conditioning
     assert run(folder, tiny_codec, out).resumed_rows == len(CLIPS)
 
 

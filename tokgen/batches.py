@@ -12,6 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from tokgen.conditioning import CONDITIONINGS
+from tokgen.token_dataset import conditioning_column
+
 
 @dataclass
 class TokenBatch:
@@ -69,7 +72,8 @@ class CropDataset(Dataset):
             raise ValueError("the token dataset has no rows: nothing to train on")
         if crop_frames < 1:
             raise ValueError(f"crop_frames = {crop_frames}: must be at least 1")
-        columns = [c for c in ("codes", "mfcc") if c in dataset.column_names]
+        self.conditioning = conditioning_column(dataset)
+        columns = ["codes", *([self.conditioning] if self.conditioning else [])]
         self.dataset = dataset.with_format("numpy", columns=columns)
         self.crop_frames, self.n_items, self.seed = crop_frames, n_items, seed
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
@@ -91,8 +95,8 @@ class CropDataset(Dataset):
         window = slice(start, start + self.crop_frames)
         codes = torch.from_numpy(row["codes"][window].astype(np.int64)).T
         conditioning = None
-        if "mfcc" in row:
-            conditioning = torch.from_numpy(row["mfcc"][window].astype(np.float32)).T
+        if self.conditioning:
+            conditioning = torch.from_numpy(row[self.conditioning][window].astype(np.float32)).T
         return Excerpt(codes, conditioning)
 
 
@@ -114,11 +118,15 @@ def collate(items: Sequence[Excerpt]) -> TokenBatch:
 
 def compute_statistics(dataset: Any) -> tuple[list[float], list[float]]:
     """Mean and standard deviation [C] of each conditioning coefficient over all frames."""
-    if "mfcc" not in dataset.column_names:
-        raise ValueError("the token dataset has no mfcc column: tokenize it with mfcc on")
+    column = conditioning_column(dataset)
+    if column is None:
+        raise ValueError(
+            "the token dataset has no conditioning: tokenize it with one of "
+            f"{', '.join(CONDITIONINGS)}"
+        )
     count, total, squares = 0, np.zeros(()), np.zeros(())
-    for row in dataset.with_format("numpy", columns=["mfcc"]):
-        frames = row["mfcc"].astype(np.float64)
+    for row in dataset.with_format("numpy", columns=[column]):
+        frames = row[column].astype(np.float64)
         count += len(frames)
         total, squares = total + frames.sum(0), squares + (frames**2).sum(0)
     mean = total / count

@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--n-codebooks", type=int, metavar="K", help="levels to keep, all if left out"
     )
-    verb.add_argument("--no-mfcc", action="store_true", help="leave the conditioning out")
+    verb.add_argument(
+        "--conditioning", default="mfcc", help="mfcc (default), log_mel or none, for each frame"
+    )
     verb.add_argument("--batch-seconds", type=float, default=60.0, help="audio per batch (60)")
     _add_device(verb)
 
@@ -263,7 +265,7 @@ def _tokenize(args: argparse.Namespace) -> None:
         codec,
         args.out,
         n_codebooks=args.n_codebooks,
-        mfcc=not args.no_mfcc,
+        conditioning=None if args.conditioning == "none" else args.conditioning,
         batch_seconds=args.batch_seconds,
     )
     _print_rejections(report.rejections, args.out)

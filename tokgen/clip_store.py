@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from tokgen.runs import versions
+from tokgen.runs import append_history, read_history, versions
 
 
 class ClipStore:
@@ -25,15 +25,14 @@ class ClipStore:
     """
 
     def __init__(self, out: Path, name: str, plan: Any) -> None:
-        text = json.dumps([plan, versions()], sort_keys=True)
-        self.folder = out / f"{slug(name)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        self.folder = out / plan_name(name, plan)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, index: int, arrays: dict[str, np.ndarray]) -> None:
         """Whole or not at all."""
         path = self._path(index)
         partial = path.with_suffix(".partial")
-        save_file(arrays, str(partial))
+        save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, str(partial))
         os.replace(partial, path)
 
     def read(self, index: int) -> dict[str, np.ndarray] | None:
@@ -48,6 +47,28 @@ class ClipStore:
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:06d}.safetensors"
+
+
+class RecordStore:
+    """Records of clips in one file, a JSON line each; a line that a kill cut off is dropped.
+
+    Args:
+        out: folder of all stores.
+        name, plan: as for `ClipStore`.
+    Attributes:
+        records: those written before, in order.
+    """
+
+    def __init__(self, out: Path, name: str, plan: Any) -> None:
+        path = out / f"{plan_name(name, plan)}.jsonl"
+        self.records: list[dict[str, Any]] = read_history(path)
+        self.append = append_history(path, self.records)
+
+
+def plan_name(name: str, plan: Any) -> str:
+    """A file name that differs where the plan or the library versions do."""
+    text = json.dumps([plan, versions()], sort_keys=True)
+    return f"{slug(name)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def slug(name: str) -> str:

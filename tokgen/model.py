@@ -7,6 +7,7 @@ attention mixes frames, one head per level predicts that level's codes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -14,14 +15,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from x_transformers import Encoder
 
+from tokgen.batches import compute_statistics
 from tokgen.codec import Codec, CodecSpec
 from tokgen.masking import TrainingMask
 from tokgen.pretrained import Pretrained
+from tokgen.token_dataset import TokenDataset, check_codec
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"dim": 256, "depth": 6, "heads": 4, "dim_head": 64},
     "paper": {"dim": 512, "depth": 12, "heads": 8, "dim_head": 64},
 }
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The transformer of a recipe: a preset of `PRESETS`, and what to change in it."""
+
+    preset: str = "small"
+    dim: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    dropout: float | None = None
+    embedding: str | None = None
+
+    def overrides(self) -> dict[str, Any]:
+        """What is changed, as arguments of `MaskedTransformer`."""
+        return {k: v for k, v in vars(self).items() if k != "preset" and v is not None}
 
 
 class MaskedTransformer(Pretrained):
@@ -37,7 +56,7 @@ class MaskedTransformer(Pretrained):
             has a table per level.
         code_dim: width d of the code vectors, needed for "codes".
         codec: the codec's `CodecSpec.as_dict()`; models refuse other codecs.
-        conditioning: settings of the conditioning (`MfccSettings` as a dict), None if none.
+        conditioning: settings of the conditioning (`ConditioningSettings` as a dict), None if none.
         conditioning_mean, conditioning_std: [C] each; the model standardises with them.
     """
 
@@ -137,6 +156,26 @@ class MaskedTransformer(Pretrained):
             scale = vectors.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-8)
             model.code_vectors.copy_((vectors / scale).detach().to(model.code_vectors))
         return model
+
+    @classmethod
+    def for_tokens(cls, codec: Codec, tokens: TokenDataset, settings: ModelSettings) -> Self:
+        """A new model for a token dataset: its conditioning, or none, standardised over `train`.
+
+        Raises:
+            ValueError: as `for_codec`, or the tokens are another codec's.
+        """
+        sizes = tokens.provenance.conditioning_sizes
+        about: dict[str, Any] = {"conditioning_dim": 0}
+        if sizes:
+            mean, std = compute_statistics(tokens.splits["train"])
+            about = {
+                "conditioning": tokens.provenance.conditioning,
+                "conditioning_dim": next(iter(sizes.values())),
+                "conditioning_mean": mean,
+                "conditioning_std": std,
+            }
+        check_codec(tokens.provenance, codec.spec)
+        return cls.for_codec(codec, preset=settings.preset, **about, **settings.overrides())
 
     def check_codec(self, spec: CodecSpec) -> None:
         """Refuse tokens of another codec than the model was made for.

@@ -107,7 +107,7 @@ def step_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
+def read_history(path: Path) -> list[dict[str, Any]]:
     """The lines of a history file; a line cut off by a kill is dropped."""
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else []:
@@ -118,12 +118,14 @@ def read_history(path: Path) -> list[dict[str, float]]:
     return rows
 
 
-def append_history(path: Path, kept: list[dict[str, float]]) -> Callable[[dict[str, float]], None]:
+def append_history(path: Path, kept: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
     """Rewrite the history with the lines to keep; returns what appends one more."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    partial.replace(path)
 
-    def append(row: dict[str, float]) -> None:
+    def append(row: dict[str, Any]) -> None:
         with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -1,15 +1,16 @@
 """The token dataset on disk: what made it, what its rows hold, how to open it.
 
 A `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16, n_samples, text,
-speaker and, if wanted, mfcc [T, 30] float16. A codec that decodes with side information adds a
-column for each kind, `side_scales` [S] float32 say. `Provenance` is stored in every split's
-description, so that it survives copying and slicing, and in provenance.json beside.
+speaker and, if wanted, a conditioning: mfcc [T, 30] or log_mel [T, 80], float16. A codec that
+decodes with side information adds a column for each kind, `side_scales` [S] float32 say.
+`Provenance` is stored in every split's description, so that it survives copying and slicing, and
+in provenance.json beside.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tokgen.codec import CodecSpec, Side
+from tokgen.conditioning import CONDITIONINGS, ConditioningSettings
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features
@@ -34,7 +36,7 @@ class Provenance:
         hop_length: samples per frame.
         n_codebooks: levels kept, at most the codec's.
         codebook_size: entries per level.
-        mfcc: settings of the conditioning, None where there is none.
+        conditioning: settings of the conditioning, None where there is none.
         tokgen_version: of the package that wrote it.
         corpus: its name.
         corpus_fingerprint: SHA-256 over its content.
@@ -46,7 +48,7 @@ class Provenance:
     hop_length: int
     n_codebooks: int
     codebook_size: int
-    mfcc: dict[str, Any] | None
+    conditioning: dict[str, Any] | None
     tokgen_version: str
     corpus: str
     corpus_fingerprint: str
@@ -56,6 +58,14 @@ class Provenance:
     def spec(self) -> CodecSpec:
         return CodecSpec(**self.codec)
 
+    @property
+    def conditioning_sizes(self) -> dict[str, int]:
+        """Its column and the coefficients there; empty without conditioning."""
+        if self.conditioning is None:
+            return {}
+        settings = ConditioningSettings(**self.conditioning)
+        return {settings.kind: settings.n_features}
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -63,7 +73,10 @@ class Provenance:
     def from_json(cls, text: str, where: str) -> Provenance:
         """Parse; raises ValueError naming `where`."""
         try:
-            provenance = cls(**json.loads(text))
+            content = json.loads(text)
+            if "mfcc" in content:  # its name before there was another conditioning
+                content["conditioning"] = content.pop("mfcc")
+            provenance = cls(**content)
             provenance.spec  # noqa: B018 - checks the numbers
         except (ValueError, TypeError) as error:
             raise ValueError(
@@ -76,9 +89,11 @@ class Provenance:
         """Whether both describe the same rows, whatever codec and corpus are called."""
 
         def content(p: Provenance) -> dict[str, Any]:
-            mfcc = p.mfcc and {"chunk_length": 0, "chunk_stride": 0, **p.mfcc}  # once not there
+            given = p.conditioning
+            if given is not None:  # all that such settings depend on, these once not among them
+                given = {"chunk_length": 0, "chunk_stride": 0, "kind": "mfcc", **given}
             codec = p.codec["weight_hash"]
-            return {**p.as_dict(), "corpus": None, "codec": codec, "mfcc": mfcc}
+            return {**p.as_dict(), "corpus": None, "codec": codec, "conditioning": given}
 
         return content(self) == content(other)
 
@@ -176,10 +191,23 @@ def side_column(name: str) -> str:
     return f"side_{name}"
 
 
+def conditioning_column(dataset: Dataset) -> str | None:
+    """The column that holds the conditioning, one of `CONDITIONINGS`; None without one."""
+    return next((name for name in CONDITIONINGS if name in dataset.column_names), None)
+
+
+def conditioning_of(rows: Dataset) -> list[torch.Tensor] | None:
+    """Conditioning [T, C] float32 of each row; None without one."""
+    name = conditioning_column(rows)
+    if name is None:
+        return None
+    return [torch.tensor(frames, dtype=torch.float32) for frames in rows[name]]
+
+
 def token_features(
-    n_codebooks: int, n_mfcc: int | None, side_names: Sequence[str] = ()
+    n_codebooks: int, conditioning: Mapping[str, int], side_names: Sequence[str] = ()
 ) -> Features:
-    """Columns of a token dataset."""
+    """Columns of a token dataset; `conditioning` is name -> coefficients, or empty."""
     from datasets import Features, List, Value
 
     columns = {
@@ -189,7 +217,7 @@ def token_features(
         "text": Value("string"),
         "speaker": Value("string"),
     }
-    if n_mfcc is not None:
-        columns["mfcc"] = List(List(Value("float16"), length=n_mfcc))
+    for name, size in conditioning.items():
+        columns[name] = List(List(Value("float16"), length=size))
     columns |= {side_column(name): List(Value("float32")) for name in side_names}
     return Features(columns)

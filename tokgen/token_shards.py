@@ -52,7 +52,7 @@ class Row:
     n_samples: int
     text: str | None
     speaker: str | None
-    mfcc: np.ndarray | None  # float16 [T, n_mfcc]
+    conditioning: np.ndarray | None  # float16 [T, C]
     side: Mapping[str, np.ndarray] = field(default_factory=dict)  # float32 [S] each
 
 
@@ -94,10 +94,10 @@ class Shard:
 class ShardStore:
     """The shards of one run; use `open_store`."""
 
-    def __init__(self, folder: Path, provenance: Provenance, n_mfcc: int | None) -> None:
+    def __init__(self, folder: Path, provenance: Provenance) -> None:
         self.folder, self.provenance = folder, provenance
         self.features: Features = token_features(
-            provenance.n_codebooks, n_mfcc, provenance.side_names
+            provenance.n_codebooks, provenance.conditioning_sizes, provenance.side_names
         )
         self.schema: pa.Schema = self.features.arrow_schema
         self.shards: list[Shard] = []
@@ -170,8 +170,8 @@ class ShardStore:
             "text": pa.array([row.text for row in rows], pa.string()),
             "speaker": pa.array([row.speaker for row in rows], pa.string()),
         }
-        if "mfcc" in self.schema.names:
-            columns["mfcc"] = _matrices([row.mfcc for row in rows if row.mfcc is not None])
+        for name in self.provenance.conditioning_sizes:
+            columns[name] = _matrices([r.conditioning for r in rows if r.conditioning is not None])
         for name in self.provenance.side_names:
             values = [row.side[name] for row in rows]
             columns[side_column(name)] = pa.array(values, pa.list_(pa.float32()))
@@ -223,7 +223,7 @@ class ShardStore:
 
 
 @contextmanager
-def open_store(out: Path, provenance: Provenance, n_mfcc: int | None) -> Iterator[ShardStore]:
+def open_store(out: Path, provenance: Provenance) -> Iterator[ShardStore]:
     """The store for a dataset at `out`, held by one process at a time.
 
     Raises:
@@ -236,7 +236,7 @@ def open_store(out: Path, provenance: Provenance, n_mfcc: int | None) -> Iterato
     lock = FileLock(folder / "lock", timeout=0)
     try:
         with lock:
-            yield ShardStore(folder, provenance, n_mfcc)
+            yield ShardStore(folder, provenance)
     except Timeout as error:
         raise ValueError(f"another process is tokenizing into {out}: wait for it") from error
 

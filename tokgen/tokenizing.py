@@ -25,9 +25,9 @@ from tqdm import tqdm
 import tokgen
 from tokgen.audio import AudioError
 from tokgen.codec import Codec, Encoded
+from tokgen.conditioning import Conditioning, ConditioningSettings
 from tokgen.corpus import Corpus, Rejection, Utterance
 from tokgen.interrupts import held_interrupts
-from tokgen.mfcc import Mfcc, MfccSettings
 from tokgen.token_dataset import (
     PROVENANCE,
     REJECTIONS,
@@ -81,7 +81,7 @@ def tokenize_corpus(
     out: Path,
     *,
     n_codebooks: int | None = None,
-    mfcc: bool = True,
+    conditioning: str | None = "mfcc",
     batch_seconds: float = 60.0,
     shard_rows: int = 256,
     progress: bool = True,
@@ -93,7 +93,7 @@ def tokenize_corpus(
         codec: on the device where it shall run.
         out: the dataset's folder. If it holds this very dataset, nothing is done.
         n_codebooks: levels to keep; None keeps all.
-        mfcc: add conditioning at the codec's frame rate.
+        conditioning: "mfcc" or "log_mel" adds that column at the codec's frame rate; None none.
         batch_seconds: padded audio per batch; a longer utterance goes alone.
         shard_rows: entries of the corpus after which work is saved, at the latest.
         progress: show a bar.
@@ -108,13 +108,13 @@ def tokenize_corpus(
             f"batch_seconds = {batch_seconds}, shard_rows = {shard_rows}: "
             "must be above 0 and at least 1"
         )
-    settings = MfccSettings.for_codec(codec.spec) if mfcc else None
+    settings = ConditioningSettings.for_codec(codec.spec, conditioning) if conditioning else None
     provenance = _provenance(corpus, codec, n_codebooks, settings)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         report = _report_existing(out, provenance, started)
         shutil.rmtree(partial_folder(out), ignore_errors=True)
         return report
-    with open_store(out, provenance, None if settings is None else settings.n_mfcc) as store:
+    with open_store(out, provenance) as store:
         if not store.recover():
             warnings.warn(
                 f"the unfinished work in {store.folder} was for other audio, another codec or "
@@ -138,26 +138,33 @@ def tokenize_corpus(
 
 
 def cached_tokens(
-    corpus: Corpus, codec: Codec, cache: Path, *, progress: bool = True
+    corpus: Corpus,
+    codec: Codec,
+    cache: Path,
+    *,
+    conditioning: str | None = "mfcc",
+    progress: bool = True,
 ) -> TokenDataset:
     """The token dataset of a corpus, made once per content of corpus and codec.
 
     Args:
         cache: folder that holds such datasets, each named by codec, weights and corpus content.
+        conditioning: as in `tokenize_corpus`.
     Raises:
         ValueError: as `tokenize_corpus`.
     """
     spec = codec.spec
     safe = re.sub(r"[^\w.-]", "_", spec.name)
-    out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}"
-    report = tokenize_corpus(corpus, codec, out, progress=progress)
+    kind = "" if conditioning == "mfcc" else f"-{conditioning or 'plain'}"
+    out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
+    report = tokenize_corpus(corpus, codec, out, conditioning=conditioning, progress=progress)
     for rejection in report.rejections:
         warnings.warn(f"left out {rejection.source}: {rejection.reason}", stacklevel=2)
     return load_tokens(out)
 
 
 def _provenance(
-    corpus: Corpus, codec: Codec, n_codebooks: int | None, settings: MfccSettings | None
+    corpus: Corpus, codec: Codec, n_codebooks: int | None, settings: ConditioningSettings | None
 ) -> Provenance:
     spec = codec.spec
     keep = spec.n_codebooks if n_codebooks is None else n_codebooks
@@ -174,7 +181,7 @@ def _provenance(
         hop_length=spec.hop_length,
         n_codebooks=keep,
         codebook_size=spec.codebook_size,
-        mfcc=None if settings is None else asdict(settings),
+        conditioning=None if settings is None else asdict(settings),
         tokgen_version=tokgen.__version__,
         corpus=corpus.name,
         corpus_fingerprint=corpus.fingerprint,
@@ -205,10 +212,14 @@ class _Encoder:
     """Utterances -> rows, in batches of like length."""
 
     def __init__(
-        self, codec: Codec, settings: MfccSettings | None, n_codebooks: int, batch_seconds: float
+        self,
+        codec: Codec,
+        settings: ConditioningSettings | None,
+        n_codebooks: int,
+        batch_seconds: float,
     ) -> None:
         self.codec, self.n_codebooks, self.batch_seconds = codec, n_codebooks, batch_seconds
-        self.mfcc = None if settings is None else Mfcc(settings)
+        self.conditioning = None if settings is None else Conditioning(settings)
 
     def rows(self, utterances: Sequence[Utterance]) -> list[Row]:
         """Rows in the order given."""
@@ -230,16 +241,16 @@ class _Encoder:
             n_samples=utterance.waveform.shape[-1],
             text=utterance.text,
             speaker=utterance.speaker,
-            mfcc=self._conditioning(utterance.waveform),
+            conditioning=self._conditioning(utterance.waveform),
             side={name: values.cpu().numpy() for name, values in encoded.side.items()},
         )
 
     @torch.inference_mode()
     def _conditioning(self, waveform: Tensor) -> np.ndarray | None:
         """One by one, so that rounding does not depend on the batch."""
-        if self.mfcc is None:
+        if self.conditioning is None:
             return None
-        return self.mfcc(waveform[None])[0].T.numpy().astype(np.float16)
+        return self.conditioning(waveform[None])[0].T.numpy().astype(np.float16)
 
 
 def split_name(name: str | None) -> str:

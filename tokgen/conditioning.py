@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients at a codec's frame rate: the conditioning of Code Drift.
+"""What a model is told of each frame, by name: "mfcc" (Code Drift's) or "log_mel".
 
 Frame t is centred on samples [t*hop, (t+1)*hop), like the codec's, so codes and coefficients
 line up: T = ceil(N / hop_length) for both. For a codec of overlapping chunks each chunk has
@@ -18,22 +18,24 @@ from torch import Tensor, nn
 from tokgen.codec import CodecSpec, check_waveform, cut_chunks, fit_length
 from tokgen.torchaudio_shim import import_torchaudio
 
+CONDITIONINGS = ("mfcc", "log_mel")  # each is also the column's name in a token dataset
 MIN_FRAMES = 64  # shorter inputs are padded: small matrices take another, differently rounding path
 
 
 @dataclass(frozen=True)
-class MfccSettings:
+class ConditioningSettings:
     """What the coefficients depend on.
 
     Attributes:
         sample_rate: Hz.
         hop_length: samples per frame.
-        n_mfcc: coefficients C (the paper: 30).
+        n_mfcc: coefficients of "mfcc" (the paper: 30).
         n_fft: window in samples, periodic Hann.
-        n_mels: mel bands under the DCT.
+        n_mels: mel bands: the coefficients of "log_mel", and what the DCT of "mfcc" sees.
         f_min, f_max: band edges in Hz; f_max None is half the sample rate.
         floor: mel powers are clamped to it before the logarithm.
         chunk_length, chunk_stride: samples, as in `CodecSpec`; 0 where audio is not cut.
+        kind: of `CONDITIONINGS`.
     """
 
     sample_rate: int
@@ -46,8 +48,10 @@ class MfccSettings:
     floor: float = 1e-8
     chunk_length: int = 0
     chunk_stride: int = 0
+    kind: str = "mfcc"
 
     def __post_init__(self) -> None:
+        check_kind(self.kind)
         if not 1 <= self.n_mfcc <= self.n_mels:
             raise ValueError(f"n_mfcc = {self.n_mfcc}: must be in 1..n_mels = {self.n_mels}")
         if self.n_fft < self.hop_length:
@@ -56,28 +60,39 @@ class MfccSettings:
                 "would be skipped; raise n_fft"
             )
 
+    @property
+    def n_features(self) -> int:
+        """Coefficients C per frame."""
+        return self.n_mfcc if self.kind == "mfcc" else self.n_mels
+
     @classmethod
-    def for_codec(cls, spec: CodecSpec, n_mfcc: int = 30) -> Self:
+    def for_codec(cls, spec: CodecSpec, kind: str = "mfcc") -> Self:
         """Settings at a codec's rate: windows of 64 ms, rounded to a power of two, or the hop."""
         n_fft = 2 ** round(math.log2(0.064 * spec.sample_rate))
         return cls(
             spec.sample_rate,
             spec.hop_length,
-            n_mfcc=n_mfcc,
+            kind=kind,
             n_fft=max(n_fft, spec.hop_length + spec.hop_length % 2),
             chunk_length=spec.chunk_length,
             chunk_stride=spec.chunk_stride,
         )
 
 
-class Mfcc(nn.Module):
+def check_kind(kind: str) -> None:
+    """Refuse a name that is none of `CONDITIONINGS`."""
+    if kind not in CONDITIONINGS:
+        raise ValueError(f"conditioning {kind!r}: known are {', '.join(CONDITIONINGS)}, or none")
+
+
+class Conditioning(nn.Module):
     """waveform -> coefficients; values do not depend on batching."""
 
     bank: Tensor
     dct: Tensor
     window: Tensor
 
-    def __init__(self, settings: MfccSettings) -> None:
+    def __init__(self, settings: ConditioningSettings) -> None:
         super().__init__()
         self.settings = s = settings
         functional = import_torchaudio().functional
@@ -111,4 +126,5 @@ class Mfcc(nn.Module):
         spectrum = torch.fft.rfft(frames)
         power = spectrum.real.square() + spectrum.imag.square()
         mel = (power @ self.bank).clamp(min=s.floor).log()
-        return (mel @ self.dct).mT[..., :n_frames]
+        features = mel @ self.dct if s.kind == "mfcc" else mel
+        return features.mT[..., :n_frames]

@@ -1,4 +1,4 @@
-"""MFCC conditioning and the torchaudio workaround."""
+"""Conditioning by name and the torchaudio workaround."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokgen.codec import CodecSpec
-from tokgen.mfcc import Mfcc, MfccSettings
+from tokgen.conditioning import Conditioning, ConditioningSettings
 from tokgen.torchaudio_shim import import_torchaudio
 
-SETTINGS = MfccSettings(16000, 320)
-MFCC = Mfcc(SETTINGS)
+SETTINGS = ConditioningSettings(16000, 320)
+MFCC = Conditioning(SETTINGS)
 
 
 def noise(n: int, seed: int = 0) -> torch.Tensor:
@@ -72,7 +72,7 @@ def test_values_agree_with_torchaudio() -> None:
 
 @pytest.mark.parametrize(("rate", "hop", "n_fft"), [(16000, 320, 1024), (48000, 640, 4096)])
 def test_settings_follow_the_codec(rate: int, hop: int, n_fft: int) -> None:
-    chosen = MfccSettings.for_codec(CodecSpec("x", rate, hop, 8, 1024))
+    chosen = ConditioningSettings.for_codec(CodecSpec("x", rate, hop, 8, 1024))
     assert (chosen.sample_rate, chosen.hop_length, chosen.n_fft) == (rate, hop, n_fft)
     assert chosen.n_mfcc == 30
 
@@ -83,7 +83,7 @@ CHUNKED = CodecSpec("x", 16000, 320, 8, 1024, chunk_length=16000, chunk_stride=1
 @pytest.mark.parametrize("n", [1, 15840, 15841, 16000, 40000])
 def test_chunks_have_coefficients_of_their_own(n: int) -> None:
     """As many as the codec has frames, and nothing of a chunk's neighbours in them."""
-    mfcc = Mfcc(MfccSettings.for_codec(CHUNKED))
+    mfcc = Conditioning(ConditioningSettings.for_codec(CHUNKED))
     clip = noise(n)
     out = mfcc(clip)
     assert out.shape == (1, 30, CHUNKED.n_frames(n))
@@ -98,11 +98,11 @@ def test_chunks_have_coefficients_of_their_own(n: int) -> None:
 
 def test_no_window_skips_audio() -> None:
     """A codec with long hops gets a window at least as long."""
-    assert MfccSettings.for_codec(CodecSpec("slow", 16000, 3200, 8, 1024)).n_fft >= 3200
+    assert ConditioningSettings.for_codec(CodecSpec("slow", 16000, 3200, 8, 1024)).n_fft >= 3200
     with pytest.raises(ValueError, match="raise n_fft"):
-        MfccSettings(16000, 320, n_fft=256)
+        ConditioningSettings(16000, 320, n_fft=256)
     with pytest.raises(ValueError, match="n_mfcc = 81"):
-        MfccSettings(16000, 320, n_mfcc=81)
+        ConditioningSettings(16000, 320, n_mfcc=81)
 
 
 def test_bad_waveforms_are_refused() -> None:
@@ -130,3 +130,18 @@ def test_stand_in_only_without_cuda(
     assert ("compiled" if hasattr(extension, "COMPILED") else "stand-in") == expected
     for name in [m for m in sys.modules if m.split(".")[0] == "torchaudio"]:
         del sys.modules[name]  # the real ones come back when monkeypatch undoes
+
+
+def test_log_mel_is_what_the_cosine_transform_sees() -> None:
+    settings = ConditioningSettings.for_codec(CodecSpec("x", 16000, 320, 8, 1024), "log_mel")
+    assert (settings.kind, settings.n_features) == ("log_mel", 80)
+    log_mel = Conditioning(settings)
+    clip = noise(20481)
+    out = log_mel(clip)
+    assert out.shape == (1, 80, 65)
+    torch.testing.assert_close((out.mT @ log_mel.dct).mT, MFCC(clip), rtol=1e-4, atol=1e-4)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="conditioning 'mel': known are mfcc, log_mel, or none"):
+        ConditioningSettings(16000, 320, kind="mel")
