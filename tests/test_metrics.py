@@ -4,9 +4,7 @@ import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import scipy.stats
 import torch
 from conftest import make_tone
 
@@ -24,7 +22,6 @@ from tokgen.metrics.extras import require
 from tokgen.metrics.mos import SquimMos, make_mos
 from tokgen.metrics.pesq import MAX_SECONDS, pesq_wb
 from tokgen.metrics.si_sdr import si_sdr
-from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio, paired_difference
 from tokgen.metrics.text import normalise_text
 
 ALLISON = Path(__file__).parents[1] / "recipes/data/allison"
@@ -134,38 +131,6 @@ def test_token_match_counts_per_level():
     assert token_match(a, b).tolist() == [0.5, 1.0]
     with pytest.raises(ValueError, match="trim to match"):
         token_match(a, b[:, :3])
-
-
-def test_bootstrap_agrees_with_scipy_and_counts_failures():
-    values = np.random.default_rng(0).normal(3, 1, 60)
-    ours = bootstrap_mean([*values, math.nan, math.inf])
-    theirs = scipy.stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=5000, rng=np.random.default_rng(1)
-    ).confidence_interval
-    assert (ours.n, ours.n_failed) == (60, 2)
-    assert ours.mean == pytest.approx(values.mean())
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
-
-
-def test_pooled_ratio_is_not_the_mean_of_ratios():
-    pooled = bootstrap_ratio([1, 0], [1, 99])
-    assert pooled.mean == pytest.approx(0.01)
-    assert bootstrap_ratio([math.nan, 2], [math.nan, 4]).n_failed == 1
-
-
-def test_intervals_of_one_or_no_clip_are_unknown():
-    one, none = bootstrap_mean([2.0]), bootstrap_mean([math.nan])
-    assert one.mean == 2.0 and math.isnan(one.low)
-    assert math.isnan(none.mean) and (none.n, none.n_failed) == (0, 1)
-
-
-def test_paired_difference_is_tighter_than_the_parts():
-    rng = np.random.default_rng(0)
-    base = rng.normal(0, 5, 50)
-    pair = paired_difference(base.tolist(), (base + 0.1 + rng.normal(0, 0.01, 50)).tolist())
-    assert pair.low > 0.09 and pair.high < 0.11
-    with pytest.raises(ValueError, match="3 and 2 values"):
-        paired_difference([1, 2, 3], [1, 2])
 
 
 def test_missing_extra_is_named(monkeypatch):

@@ -1,0 +1,353 @@
+"""Bootstrap intervals against scipy, closed forms and simulation; verdicts."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from tokgen.metrics.statistics import (
+    Estimate,
+    bootstrap_crossed,
+    bootstrap_mean,
+    bootstrap_ratio,
+    judge,
+    paired_crossed,
+    paired_difference,
+)
+
+NORMAL_WIDTH = 2 * scipy.stats.norm.ppf(0.975)  # of a 95 % interval, in standard errors
+
+
+def make_rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def standard_error(estimate):
+    return (estimate.high - estimate.low) / NORMAL_WIDTH
+
+
+def direct_interval(numerators, denominators, seed=0):
+    """The percentile bootstrap over clips in three lines, for one seed and no failures."""
+    a, b = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
+    draws = make_rng(seed).integers(0, len(a), (2000, len(a)))
+    return np.quantile(a[draws].sum(-1) / b[draws].sum(-1), [0.025, 0.975])
+
+
+# One number per clip
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("skewed", [False, True])
+def test_bootstrap_agrees_with_scipy_and_counts_failures(skewed, seed):
+    rng = make_rng(seed)
+    values = rng.exponential(1, 60) if skewed else rng.normal(3, 1, 60)
+    ours = bootstrap_mean([*values, math.nan, math.inf], n_resamples=10_000)
+    theirs = scipy.stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=10_000, rng=make_rng(99)
+    ).confidence_interval
+    assert (ours.n, ours.n_failed) == (60, 2)
+    assert ours.mean == pytest.approx(values.mean())
+    # Quantiles of 10 000 resamples have a standard error of 0.027 of that of the mean.
+    tolerance = 4 * math.sqrt(2) * 0.027 * values.std() / math.sqrt(60)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=tolerance)
+
+
+def test_standard_error_against_its_closed_form():
+    values = make_rng().normal(0, 2, 400)
+    wanted = values.std() / math.sqrt(400)
+    ours = bootstrap_mean(values.tolist(), n_resamples=10_000)
+    assert standard_error(ours) == pytest.approx(wanted, rel=0.04)
+    narrow = bootstrap_mean(values.tolist(), n_resamples=10_000, level=0.68)
+    width = 2 * scipy.stats.norm.ppf(0.84)
+    assert (narrow.high - narrow.low) / width == pytest.approx(wanted, rel=0.06)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng, hits, trials = make_rng(), 0, 600
+    for trial in range(trials):
+        values = rng.normal(1, 1, 50)
+        ours = bootstrap_mean(values.tolist(), seed=trial, n_resamples=400)
+        hits += ours.low <= 1 <= ours.high
+    # Percentile intervals of 50 values cover some 94 %; 600 trials add 1 % of standard error.
+    assert 0.91 < hits / trials < 0.97
+
+
+def test_pooled_ratio_is_not_the_mean_of_ratios():
+    pooled = bootstrap_ratio([1, 0], [1, 99])
+    assert pooled.mean == pytest.approx(0.01)
+    assert bootstrap_ratio([math.nan, 2], [math.nan, 4]).n_failed == 1
+    assert bootstrap_ratio([3, 0, 2, 1], [10, 40, 20, 30]).mean == 6 / 100
+
+
+def test_pooled_cer_against_the_delta_method():
+    """A ratio r of sums has the standard error sqrt(sum (a_i - r b_i)^2) / sum b_i."""
+    rng = make_rng()
+    lengths = rng.integers(10, 90, 300)
+    errors = rng.binomial(lengths, rng.beta(1, 15, 300))
+    ours = bootstrap_ratio(errors.tolist(), lengths, n_resamples=10_000)
+    ratio = errors.sum() / lengths.sum()
+    wanted = math.sqrt(((errors - ratio * lengths) ** 2).sum()) / lengths.sum()
+    assert ours.mean == pytest.approx(ratio)
+    assert standard_error(ours) == pytest.approx(wanted, rel=0.05)
+
+
+def test_intervals_of_one_or_no_clip_are_unknown():
+    one, none = bootstrap_mean([2.0]), bootstrap_mean([math.nan])
+    assert one.mean == 2.0 and math.isnan(one.low)
+    assert math.isnan(none.mean) and (none.n, none.n_failed) == (0, 1)
+    assert bootstrap_ratio([1, 2], [0, 0]).n_failed == 2
+    assert bootstrap_mean([]).n == 0
+
+
+def test_the_order_of_clips_moves_the_interval_by_chance_only():
+    values = make_rng().normal(0, 1, 80)
+    forward, backward = (
+        bootstrap_mean(v.tolist(), n_resamples=10_000) for v in (values, values[::-1])
+    )
+    assert backward.mean == pytest.approx(forward.mean, abs=1e-12)
+    tolerance = 4 * math.sqrt(2) * 0.027 * values.std() / math.sqrt(80)
+    assert (backward.low, backward.high) == pytest.approx(
+        (forward.low, forward.high), abs=tolerance
+    )
+
+
+# Pairs over clips
+
+
+def test_paired_difference_is_tighter_than_the_parts():
+    rng = make_rng()
+    base = rng.normal(0, 5, 50)
+    pair = paired_difference(base.tolist(), (base + 0.1 + rng.normal(0, 0.01, 50)).tolist())
+    assert pair.low > 0.09 and pair.high < 0.11
+    assert bootstrap_mean(base.tolist()).high - bootstrap_mean(base.tolist()).low > 2
+    with pytest.raises(ValueError, match="3 and 2 values"):
+        paired_difference([1, 2, 3], [1, 2])
+
+
+def test_paired_difference_against_the_t_interval():
+    rng = make_rng(3)
+    first = rng.normal(5, 2, 300)
+    second = first + rng.normal(0.3, 1, 300)
+    theirs = scipy.stats.ttest_rel(second, first).confidence_interval(0.95)
+    ours = paired_difference(first.tolist(), second.tolist(), n_resamples=10_000)
+    crossed = paired_crossed(first[None], second[None], n_resamples=10_000)
+    for estimate in (ours, crossed):
+        assert (estimate.low, estimate.high) == pytest.approx(theirs, abs=0.012)
+        assert estimate.mean == pytest.approx((second - first).mean())
+
+
+# Seeds x clips
+
+
+@pytest.mark.parametrize("failing", [False, True])
+@pytest.mark.parametrize("n_clips", [2, 7, 301])
+def test_one_seed_equals_the_bootstrap_over_clips(n_clips, failing):
+    rng = make_rng(n_clips)
+    a, b = rng.random(n_clips), rng.integers(1, 40, n_clips).astype(float)
+    low, high = direct_interval(a, b, seed=5)
+    if failing:
+        a, b = np.append(a, [math.nan, 1.0]), np.append(b, [3.0, math.inf])
+    ratio = bootstrap_crossed([a], [b], seed=5)
+    assert ratio == bootstrap_ratio(a.tolist(), b, seed=5)
+    assert (ratio.low, ratio.high) == (low, high)
+    assert (ratio.n, ratio.n_failed) == (n_clips, 2 * failing)
+    mean = bootstrap_crossed([a], seed=5, level=0.8)
+    assert mean == bootstrap_mean(a.tolist(), seed=5, level=0.8)
+
+
+def test_additive_seeds_and_clips_against_their_closed_form():
+    """The resampled mean of a_s + b_c has variance var(a) / S + var(b) / C."""
+    rng = make_rng()
+    for spread in (0.0, 0.05, 1.0):
+        seeds, clips = rng.normal(0, spread, 12), rng.normal(0, 1, 150)
+        ours = bootstrap_crossed(seeds[:, None] + clips, n_resamples=20_000)
+        wanted = math.sqrt(seeds.var() / 12 + clips.var() / 150)
+        assert ours.mean == pytest.approx(seeds.mean() + clips.mean())
+        assert standard_error(ours) == pytest.approx(wanted, rel=0.05)
+        assert (ours.n, ours.n_failed) == (150, 0)
+
+
+def test_copies_of_a_seed_are_no_new_evidence():
+    """Resampling all S x C values as if independent would shrink this interval by two."""
+    clips = make_rng().normal(0, 1, 100)
+    one = bootstrap_crossed(clips[None], n_resamples=10_000)
+    four = bootstrap_crossed(np.tile(clips, (4, 1)), n_resamples=10_000)
+    assert (four.low, four.high) == pytest.approx((one.low, one.high), abs=1e-9)
+    pooled = bootstrap_mean(np.tile(clips, 4).tolist(), n_resamples=10_000)
+    assert standard_error(pooled) == pytest.approx(standard_error(one) / 2, rel=0.05)
+
+
+def test_crossed_intervals_cover_the_truth_where_clips_alone_do_not():
+    rng, trials = make_rng(1), 300
+    crossed = clips_only = 0
+    for trial in range(trials):
+        table = (
+            rng.normal(0, 0.5, (10, 1)) + rng.normal(0, 1, (1, 40)) + rng.normal(0, 0.3, (10, 40))
+        )
+        ours = bootstrap_crossed(table, seed=trial, n_resamples=400)
+        crossed += ours.low <= 0 <= ours.high
+        naive = bootstrap_mean(table[0].tolist(), seed=trial, n_resamples=400)
+        clips_only += naive.low <= 0 <= naive.high
+    assert 0.89 < crossed / trials < 0.98
+    assert clips_only / trials < 0.75
+
+
+def test_crossed_ratio_pools_before_it_divides():
+    errors, lengths = [[1, 0], [3, 2]], [[10, 90], [10, 90]]
+    ours = bootstrap_crossed(errors, lengths)
+    assert ours.mean == 6 / 200
+    # Resamples hold one clip only or both, one seed only or both.
+    assert ours.low == 0 and ours.high == 3 / 10
+
+
+def test_a_clip_keeps_the_values_that_did_not_fail():
+    nan, inf = math.nan, math.inf
+    table = np.array([[1.0, nan, 3.0, nan], [2.0, 5.0, inf, nan]])
+    ours = bootstrap_crossed(table)
+    assert (ours.n, ours.n_failed) == (3, 4)
+    assert ours.mean == (1 + 3 + 2 + 5) / 4
+    assert bootstrap_crossed(table, np.ones((2, 4))) == ours
+    dead_seed = bootstrap_crossed([[1.0, 2.0, 4.0], [nan] * 3])
+    alive = bootstrap_crossed([[1.0, 2.0, 4.0]])
+    assert (dead_seed.mean, dead_seed.low, dead_seed.high) == (alive.mean, alive.low, alive.high)
+    assert (dead_seed.n, dead_seed.n_failed) == (3, 3)
+    nothing = bootstrap_crossed([[nan, nan], [nan, nan]])
+    assert math.isnan(nothing.mean) and (nothing.n, nothing.n_failed) == (0, 4)
+    one_clip = bootstrap_crossed([[1.0], [3.0]])
+    assert one_clip.mean == 2 and math.isnan(one_clip.low) and math.isnan(one_clip.high)
+
+
+def test_resamples_without_a_denominator_are_left_out():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = bootstrap_ratio([0, 1], [0, 4])
+    assert (ours.mean, ours.low, ours.high) == (0.25, 0.25, 0.25)
+
+
+def test_the_order_of_seeds_and_clips_moves_a_crossed_interval_by_chance_only():
+    rng = make_rng()
+    table = rng.normal(0, 1, (6, 1)) + rng.normal(0, 1, (6, 60))
+    one = bootstrap_crossed(table, n_resamples=10_000)
+    other = bootstrap_crossed(table[::-1][:, rng.permutation(60)], n_resamples=10_000)
+    assert other.mean == pytest.approx(one.mean, abs=1e-12)
+    tolerance = 4 * math.sqrt(2) * 0.027 * standard_error(one)
+    assert (other.low, other.high) == pytest.approx((one.low, one.high), abs=tolerance)
+
+
+def test_what_is_no_table_is_refused():
+    with pytest.raises(ValueError, match=r"\(3,\).*\[seeds, clips\]"):
+        bootstrap_crossed([1, 2, 3])
+    with pytest.raises(ValueError, match=r"\(1, 3\) and \(1, 2\)"):
+        bootstrap_crossed([[1, 2, 3]], [[1, 2]])
+    with pytest.raises(ValueError, match="denominators on one side"):
+        paired_crossed([[1, 2]], [[1, 2]], [[1, 2]])
+    with pytest.raises(ValueError, match=r"\(1, 2\) and \(1, 3\) seeds x clips"):
+        paired_crossed([[1, 2]], [[1, 2, 3]])
+
+
+# Pairs over seeds x clips
+
+
+def test_paired_crossed_is_the_crossed_bootstrap_of_differences():
+    rng = make_rng()
+    first, second = rng.normal(0, 1, (4, 30)), rng.normal(0.2, 1, (4, 30))
+    pair, single = paired_crossed(first, second, seed=2), bootstrap_crossed(second - first, seed=2)
+    assert (pair.mean, pair.low, pair.high) == pytest.approx((single.mean, single.low, single.high))
+    swapped = paired_crossed(second, first, seed=2)
+    assert (swapped.mean, swapped.low, swapped.high) == pytest.approx(
+        (-pair.mean, -pair.high, -pair.low)
+    )
+
+
+def test_pairing_cancels_what_both_share():
+    rng = make_rng()
+    shared = rng.normal(0, 1, (5, 1)) + rng.normal(0, 3, (1, 80))
+    first = shared + rng.normal(0, 0.1, (5, 80))
+    second = shared + 0.2 + rng.normal(0, 0.1, (5, 80))
+    pair = paired_crossed(first, second)
+    apart = math.hypot(*(standard_error(bootstrap_crossed(side)) for side in (first, second)))
+    assert standard_error(pair) < apart / 20
+    assert pair.low < 0.2 < pair.high and pair.low > 0.1
+
+
+def test_paired_ratios_share_their_draws():
+    rng = make_rng()
+    lengths = rng.integers(5, 100, (3, 40)).astype(float)
+    errors = np.round(lengths * rng.beta(1, 9, (3, 40)))
+    same = paired_crossed(errors, errors, lengths, lengths)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)  # independent draws would spread
+    more = paired_crossed(errors, errors + 0.1 * lengths, lengths, lengths)
+    assert (more.mean, more.low, more.high) == pytest.approx((0.1, 0.1, 0.1))
+    hand = paired_crossed([[1, 1]], [[1, 0]], [[10, 90]], [[20, 30]])
+    assert hand.mean == pytest.approx(1 / 50 - 2 / 100)
+
+
+def test_paired_ratios_against_the_delta_method():
+    rng = make_rng(4)
+    lengths = rng.integers(20, 90, 400).astype(float)
+    first = rng.binomial(lengths.astype(int), 0.05).astype(float)
+    second = np.minimum(first + rng.binomial(lengths.astype(int), 0.02), lengths)
+    ours = paired_crossed([first], [second], [lengths], [lengths], n_resamples=10_000)
+    difference = second - first
+    ratio = difference.sum() / lengths.sum()
+    wanted = math.sqrt(((difference - ratio * lengths) ** 2).sum()) / lengths.sum()
+    assert ours.mean == pytest.approx(ratio)
+    assert standard_error(ours) == pytest.approx(wanted, rel=0.05)
+
+
+def test_a_failure_on_either_side_fails_the_pair():
+    first = [[1.0, math.nan, 3.0, 100.0], [1.0, 2.0, 3.0, 100.0]]
+    second = [[2.0, 9.0, 4.0, math.inf], [2.0, 3.0, 4.0, math.nan]]
+    pair = paired_crossed(first, second)
+    assert (pair.mean, pair.low, pair.high) == pytest.approx((1, 1, 1))
+    assert (pair.n, pair.n_failed) == (3, 3)
+    lost = paired_crossed([[1.0, 2, 50]], [[1.0, 3, 0]], [[10, 10, 50.0]], [[10, 10, math.nan]])
+    assert lost.mean == pytest.approx(0.05) and (lost.n, lost.n_failed) == (2, 1)
+
+
+# Verdicts
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "margin", "verdict"),
+    [
+        (0.1, 0.3, None, "better"),
+        (0.1, 0.3, 0.5, "better"),
+        (-0.1, 0.3, None, "undecided"),
+        (-0.1, 0.3, 0.2, "no worse"),
+        (-0.1, -0.05, 0.2, "no worse"),  # a little worse, and known to be within the margin
+        (-0.1, 0.3, 0.05, "undecided"),
+        (-0.3, -0.1, None, "worse"),
+        (-0.3, -0.1, 0.2, "undecided"),  # worse, by more than the margin or not
+        (-0.3, -0.25, 0.2, "worse"),
+        (0.0, 0.0, 0.0, "no worse"),
+        (0.0, 0.0, None, "undecided"),
+        (math.nan, math.nan, 0.5, "undecided"),
+        (-0.1, math.nan, 0.5, "undecided"),
+    ],
+)
+def test_verdicts_in_both_directions(low, high, margin, verdict):
+    up = Estimate((low + high) / 2, low, high, 9, 0)
+    down = Estimate(-up.mean, -high, -low, 9, 0)
+    assert judge(up, better="higher", margin=margin) == verdict
+    assert judge(down, better="lower", margin=margin) == verdict
+
+
+def test_verdicts_want_a_direction_and_a_margin_that_is_a_loss():
+    estimate = bootstrap_mean([1.0, 2.0])
+    with pytest.raises(ValueError, match="known are higher, lower"):
+        judge(estimate, better="up")
+    for margin in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"margin {margin}"):
+            judge(estimate, better="lower", margin=margin)
+
+
+def test_non_inferiority_passes_a_loss_at_the_margin_one_time_in_forty():
+    rng, passed, trials = make_rng(7), 0, 800
+    for trial in range(trials):
+        difference = rng.normal(-0.2, 1, 100)  # worse by exactly the margin
+        estimate = bootstrap_mean(difference.tolist(), seed=trial, n_resamples=400)
+        passed += judge(estimate, better="higher", margin=0.2) in ("no worse", "better")
+    assert 0.01 < passed / trials < 0.045
