@@ -261,3 +261,11 @@ def test_mos_auto_falls_back_and_says_so(monkeypatch):
         make_mos("squim", CLEAN, 16000)
     quiet, noisy = (predictor.score(CLEAN + a * NOISE, 16000) for a in (0.0, 0.3))
     assert 1 <= noisy < quiet <= 5
+
+
+def test_moonshine_does_not_remember_the_clips_before() -> None:
+    clips = [make_tone(1.5, seed) for seed in range(5)]
+    recogniser = make_recogniser("moonshine")
+    forwards = [recogniser.transcribe(clip, 16000) for clip in clips]
+    backwards = [recogniser.transcribe(clip, 16000) for clip in reversed(clips)][::-1]
+    assert forwards == backwards and len(set(forwards)) > 1

@@ -79,6 +79,9 @@ def _prepare(waveform: Tensor, sample_rate: int) -> Tensor:
 class MoonshineRecogniser:
     """moonshine-voice 0.1.0's tiny English model (MIT); deterministic, CPU only.
 
+    Its voice activity detector is off: it remembers the clips before, so that what is heard in a
+    clip would depend on the order of scoring.
+
     Raises:
         FileNotFoundError: a later moonshine-voice, which comes without weights.
     """
@@ -92,9 +95,11 @@ class MoonshineRecogniser:
             raise FileNotFoundError(
                 f"moonshine-voice {found} brings no weights, 0.1.0 does: pip install 'tokgen[eval]'"
             )
-        self.backend = f"moonshine (tiny-en, moonshine-voice {found})"
+        self.backend = f"moonshine (tiny-en, moonshine-voice {found}, whole clips)"
         self._transcriber = package.Transcriber(
-            model_path=str(weights), model_arch=package.ModelArch.TINY
+            model_path=str(weights),
+            model_arch=package.ModelArch.TINY,
+            options={"vad_threshold": "0.0"},
         )
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
