@@ -125,6 +125,20 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--phase", action="store_true", help="match under shifts of up to 2 ms too")
     verb.add_argument("--samples", type=int, default=2, help="clips written as audio (2)")
     _add_device(verb)
+
+    verb = verbs.add_parser("report", help="run folders -> one HTML page to look at and listen to")
+    verb.set_defaults(verb=_report, again="; run the same command again")
+    verb.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
+    verb.add_argument("--out", type=Path, required=True, help="the .html file")
+    verb.add_argument(
+        "--clips", type=int, default=12, metavar="N", help="utterances to embed a run (12)"
+    )
+    verb.add_argument(
+        "--audio", default="wav", help="wav (default, 16 bits, nothing lost) or opus (small)"
+    )
+    verb.add_argument(
+        "--opus-kbps", type=int, default=64, metavar="KBPS", help="bitrate of opus (64)"
+    )
     return parser
 
 
@@ -314,6 +328,20 @@ def _drift(args: argparse.Namespace) -> None:
     )
     print(found.table())
     print(f"{args.out}: drift.json, drift.csv, drift.png" + (", phase.*" if args.phase else ""))
+
+
+def _report(args: argparse.Namespace) -> None:
+    from tokgen.report.encoding import AudioFormat
+    from tokgen.report.page import write_report
+
+    audio = AudioFormat(args.audio, args.opus_kbps)
+    written = write_report(args.runs, args.out, n_clips=args.clips, audio=audio)
+    for problem in written.problems[:SHOWN_REJECTIONS]:
+        print(f"missing {problem}", file=sys.stderr)
+    if len(written.problems) > SHOWN_REJECTIONS:
+        rest = len(written.problems) - SHOWN_REJECTIONS
+        print(f"... and {rest} more, listed in the page", file=sys.stderr)
+    print(written)
 
 
 def _print_rejections(rejections: Sequence[Rejection], out: Path) -> None:

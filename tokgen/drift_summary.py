@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,48 @@ class DriftSummary:
         ]
         return {**vars(self), "points": rows}
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> DriftSummary:
+        """What `as_dict` gave, read back; what is absent or None is NaN, 0 or empty.
+
+        Raises:
+            KeyError, TypeError, ValueError: not what `as_dict` gives.
+        """
+        name = str(content["name"])
+        points = [
+            Point(
+                name,
+                int(p["pass"]),
+                str(p["metric"]),
+                None if p.get("level") is None else int(p["level"]),
+                estimate_from_dict(p),
+            )
+            for p in content.get("points") or []
+        ]
+        return cls(
+            name,
+            dict(content.get("spec") or {}),
+            float(content.get("bitrate") or math.nan),
+            str(content.get("delay") or ""),
+            int(content.get("delay_samples") or 0),
+            int(content.get("n_clips") or 0),
+            int(content.get("n_frames") or 0),
+            points,
+            [str(reason) for reason in content.get("rejections") or []],
+        )
+
+
+def estimate_from_dict(content: Mapping[str, Any]) -> Estimate:
+    """`asdict` of an estimate, read back from JSON, where NaN is None.
+
+    Raises:
+        TypeError, ValueError: a number that is none.
+    """
+    mean, low, high = (
+        math.nan if content.get(k) is None else float(content[k]) for k in ("mean", "low", "high")
+    )
+    return Estimate(mean, low, high, int(content.get("n") or 0), int(content.get("n_failed") or 0))
+
 
 def summarise(run: DriftRun) -> DriftSummary:
     """Means over clips with 95 % bootstrap intervals, for every pass and level."""
@@ -136,6 +178,21 @@ class Difference:
     passes: int
     metric: str
     estimate: Estimate
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Difference:
+        """`asdict` of a difference, read back.
+
+        Raises:
+            KeyError, TypeError, ValueError: not what `asdict` gives.
+        """
+        return cls(
+            str(content["codec"]),
+            str(content["than"]),
+            int(content["passes"]),
+            str(content["metric"]),
+            estimate_from_dict(content["estimate"]),
+        )
 
 
 def differences(base: DriftRun, other: DriftRun) -> list[Difference]:

@@ -7,7 +7,7 @@ passes: codecs that hear phase drift less.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from tokgen.audio import AudioError
 from tokgen.clip_store import ClipStore
 from tokgen.codec import Codec
 from tokgen.drift import DriftClips
-from tokgen.drift_summary import DriftSummary
+from tokgen.drift_summary import DriftSummary, estimate_from_dict
 from tokgen.metrics.codebook import token_match
 from tokgen.metrics.statistics import Estimate, bootstrap_mean
 
@@ -50,6 +50,26 @@ class PhaseSummary:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> PhaseSummary:
+        """What `as_dict` gave, read back from JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: not what `as_dict` gives.
+        """
+        shifts_ms = [float(ms) for ms in content["shifts_ms"]]
+        match = [estimate_from_dict(e) for e in content["match"]]
+        if len(match) != len(shifts_ms):
+            raise ValueError(f"{len(match)} matches for {len(shifts_ms)} shifts")
+        return cls(
+            str(content["name"]),
+            [int(shift) for shift in content.get("shifts") or []],
+            shifts_ms,
+            match,
+            estimate_from_dict(content.get("mean_match") or {}),
+            [estimate_from_dict(e) for e in content.get("level_match") or []],
+        )
 
 
 def phase_sensitivity(
@@ -149,6 +169,19 @@ class Correlation:
     r: float
     low: float
     high: float
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Correlation:
+        """`vars` of a correlation, read back from JSON, where NaN is None.
+
+        Raises:
+            KeyError, TypeError, ValueError: not what `vars` gives.
+        """
+        r, low, high = (
+            math.nan if content.get(k) is None else float(content[k]) for k in ("r", "low", "high")
+        )
+        pairs = [(str(name), float(match), float(pesq)) for name, match, pesq in content["pairs"]]
+        return cls(pairs, int(content["passes"]), r, low, high)
 
     @property
     def n(self) -> int:

@@ -1,16 +1,23 @@
-"""Training curves and spectrograms as PNG. Drawn without a display."""
+"""Training curves and spectrograms. Drawn without a display; `plot_...` save a PNG."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from tokgen.metrics.statistics import Estimate
+
 SILENCE_DB = -80.0  # bottom of the colour scale, under the loudest bin
+COLOURS = ("#1f4e9c", "#c8501e", "#2a8c4a", "#8c2a7d", "#b8960c", "#2a8c8c", "#7d4a2a", "#555555")
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -23,6 +30,35 @@ def new_figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
+
+
+def series_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of the i-th of several lines; none of the first 16 look alike."""
+    return {"color": COLOURS[i % len(COLOURS)], "linestyle": "-" if i < len(COLOURS) else "--"}
+
+
+def draw_band(
+    axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], i: int, label: str
+) -> None:
+    """The i-th line of a panel, with its 95 % interval shaded."""
+    x, style = [float(value) for value in x], series_style(i)
+    axes.plot(x, [e.mean for e in estimates], label=label, linewidth=1.4, **style)
+    known = [(a, e) for a, e in zip(x, estimates, strict=True) if not math.isnan(e.low)]
+    if known:
+        low, high = [e.low for _, e in known], [e.high for _, e in known]
+        axes.fill_between(
+            [a for a, _ in known], low, high, color=style["color"], alpha=0.15, linewidth=0
+        )
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Label passes and rounds, which have no halves."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def shortened(name: str, size: int) -> str:
+    """A name that leaves room for the figure; at most `size` characters."""
+    return name if len(name) <= size else name[: size - 1] + "…"
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -38,8 +74,7 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     names = sorted({name for row in history for name in row if name != "step"})
     levels = [n for n in names if n.startswith("accuracy/")]
     for name in names:
-        steps = [row["step"] for row in history if name in row]
-        values = [row[name] for row in history if name in row]
+        steps, values = column(history, name)
         is_validation = name.startswith("validation/")
         style = {"color": "black", "marker": "o", "linewidth": 1} if is_validation else {}
         axes = losses if name.endswith("loss") else accuracies
@@ -48,13 +83,55 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
             values = list(_smooth(values))
             style = {"color": (0.1 + 0.6 * shade, 0.3, 0.8 - 0.5 * shade)}
         axes.plot(steps, values, label=name.removeprefix("accuracy/"), **style)
+    _label_training(losses, accuracies)
+    for axes in (losses, accuracies):
+        if axes.lines:
+            axes.legend(fontsize=7)
+    save_figure(figure, path)
+
+
+def draw_training(
+    losses: Axes, accuracies: Axes, histories: Sequence[Sequence[Mapping[str, float]]]
+) -> None:
+    """Several trainings in the same two panels: smoothed lines, and dots where validated.
+
+    Args:
+        losses, accuracies: the panels.
+        histories: rows of each, as for `plot_curves`; accuracy is the mean over levels.
+    """
+    for i, history in enumerate(histories):
+        levels = sorted({n for row in history for n in row if n.startswith("accuracy/")})
+        means = [
+            {"step": row["step"], "accuracy": sum(row[n] for n in levels) / len(levels)}
+            for row in history
+            if levels and all(n in row for n in levels)
+        ]
+        style = series_style(i)
+        for axes, rows, name in ((losses, history, "loss"), (accuracies, means, "accuracy")):
+            steps, values = column(rows, name)
+            if values:
+                axes.plot(steps, _smooth(values), linewidth=1.2, **style)
+            axes.plot(
+                *column(history, f"validation/{name}"),
+                linestyle="none",
+                marker="o",
+                markersize=4,
+                color=style["color"],
+            )
+    _label_training(losses, accuracies)
+
+
+def column(history: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of the rows that have a value of this name."""
+    known = [(row["step"], row[name]) for row in history if name in row]
+    return [step for step, _ in known], [value for _, value in known]
+
+
+def _label_training(losses: Axes, accuracies: Axes) -> None:
     losses.set(xlabel="step", ylabel="cross-entropy of masked tokens (nats)", title="loss")
     accuracies.set(xlabel="step", ylabel="share of masked tokens right", title="accuracy")
     for axes in (losses, accuracies):
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=7)
-    save_figure(figure, path)
 
 
 def _smooth(values: Sequence[float], decay: float = 0.8) -> np.ndarray:
@@ -79,7 +156,9 @@ def plot_spectrograms(
     """
     figure = new_figure(3.6 * len(clips), 3.2)
     all_axes = figure.subplots(1, len(clips), sharey=True, squeeze=False)[0]
-    pictures = {title: _decibels(wave.flatten().numpy(), n_fft) for title, wave in clips.items()}
+    pictures = {
+        title: decibels(wave.flatten().numpy(), n_fft, n_fft // 4) for title, wave in clips.items()
+    }
     top = max(picture.max() for picture in pictures.values())
     for axes, (title, picture) in zip(all_axes, pictures.items(), strict=True):
         seconds = clips[title].numel() / sample_rate
@@ -98,9 +177,9 @@ def plot_spectrograms(
     save_figure(figure, path)
 
 
-def _decibels(waveform: np.ndarray, n_fft: int) -> np.ndarray:
-    """waveform [N] -> power in dB [n_fft/2 + 1, frames]."""
+def decibels(waveform: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
+    """waveform [N] -> power in dB [n_fft/2 + 1, frames], a frame every `hop` samples."""
     padded = np.pad(waveform, n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[:: n_fft // 4]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     spectrum = np.fft.rfft(frames * np.hanning(n_fft), axis=-1)
     return 10 * np.log10(np.abs(spectrum.T) ** 2 + 1e-12)

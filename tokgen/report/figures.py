@@ -1,0 +1,167 @@
+"""Figures of the page: one inline SVG a panel, in the page's own colours, light and dark.
+
+Every panel is a picture of its own, so that they stand below one another on a narrow screen. Black
+becomes the colour of the text, and the colours of lines become CSS variables `--series-<i>`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup, escape
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from tokgen.metrics.statistics import Estimate
+from tokgen.report.drift_plots import PANELS, draw_correlation, draw_drift, draw_shifts
+from tokgen.report.plots import COLOURS, draw_training, shortened
+from tokgen.report.reader import Drift, Phase, Telephone
+from tokgen.report.telephone_plots import draw_rounds
+
+WIDTH, HEIGHT = 3.5, 2.6  # inches; the page scales them up a little
+MAX_POINTS = 400  # of a training curve: a panel has fewer pixels
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: selectable, and in the page's font
+    "text.parse_math": False,  # "a$b$" is a name
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A panel: its SVG, and the name that a screen reader says."""
+
+    svg: Markup
+    label: str
+
+
+def drift_pictures(drift: Drift, salt: str) -> list[Picture]:
+    """Metrics against passes."""
+    pictures = []
+    for panel in PANELS:
+        ends = [_ends(s.name, s.curve(panel.metric)) for s in drift.summaries]
+        if not any(ends):
+            continue
+        label = f"{panel.title} against passes. {_sentence(ends)}"
+
+        def draw(axes: Axes, panel=panel) -> None:
+            draw_drift(axes, drift.summaries, panel)
+
+        pictures.append(_picture(draw, label, f"{salt}-{panel.metric}"))
+    return pictures
+
+
+def phase_pictures(phase: Phase, salt: str) -> list[Picture]:
+    """Match against shifts, and against PESQ where that is known."""
+    found = [f"{p.name} {p.mean_match.mean:.3f}" for p in phase.summaries]
+    label = f"Share of equal codes against the shift. Mean over shifts: {', '.join(found)}."
+    pictures = [_picture(lambda axes: draw_shifts(axes, phase.summaries), label, f"{salt}-shift")]
+    if phase.correlation is not None and phase.correlation.pairs:
+        label = f"Mean match under shifts against PESQ. {phase.correlation}"
+        pictures.append(
+            _picture(lambda axes: draw_correlation(axes, phase.correlation), label, f"{salt}-r")
+        )
+    return pictures
+
+
+def telephone_pictures(telephone: Telephone, salt: str) -> list[Picture]:
+    """Quality against edit rounds, a panel a metric."""
+    pictures = []
+    codecs = telephone_codecs(telephone)
+    for metric in dict.fromkeys(c.metric for c in telephone.curves):
+        curves = [c for c in telephone.curves if c.metric == metric]
+        title = curves[0].label
+
+        lines = [(c.codec, [n for n, _ in c.points], [e for _, e in c.points]) for c in curves]
+
+        def draw(axes: Axes, lines=lines, title=title) -> None:
+            draw_rounds(axes, lines, codecs, shortened(title, 40))
+
+        ends = [_ends(c.codec, c.points) for c in curves]
+        label = f"{title} against edit rounds. {_sentence(ends)}"
+        pictures.append(_picture(draw, label, f"{salt}-{metric}"))
+    return pictures
+
+
+def telephone_codecs(telephone: Telephone) -> list[str]:
+    """Codecs in the order of their colours."""
+    return list(dict.fromkeys(curve.codec for curve in telephone.curves))
+
+
+def training_pictures(
+    names: Sequence[str], histories: Sequence[list[dict[str, float]]], salt: str
+) -> list[Picture]:
+    """Loss and accuracy of several trainings, in two panels."""
+    thinned = [_thin(history) for history in histories]
+    pictures = []
+    for i, what in enumerate(("loss", "accuracy")):
+
+        def draw(axes: Axes, i=i) -> None:
+            spare = Figure().subplots()
+            panels = (axes, spare) if i == 0 else (spare, axes)
+            draw_training(*panels, thinned)
+
+        steps = [f"{n}: {h[-1]['step']:g} steps" for n, h in zip(names, histories, strict=True)]
+        label = f"Training {what} against steps. {_sentence(steps)}"
+        pictures.append(_picture(draw, label, f"{salt}-{what}"))
+    return pictures
+
+
+def _thin(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Every n-th row, and all that hold a validation."""
+    step = -(-len(history) // MAX_POINTS)
+    return [
+        row
+        for i, row in enumerate(history)
+        if i % step == 0 or any(name.startswith("validation/") for name in row)
+    ]
+
+
+def _ends(name: str, curve: Sequence[tuple[int, Estimate]]) -> str:
+    if not curve:
+        return ""
+    return f"{name}: {curve[0][1].mean:.3g} to {curve[-1][1].mean:.3g}"
+
+
+def _sentence(parts: Iterable[str]) -> str:
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _picture(draw: Callable[[Axes], None], label: str, salt: str) -> Picture:
+    """Draw one panel; `salt` makes the ids of its SVG differ from those of other panels."""
+    with rc_context({**STYLE, "svg.hashsalt": salt}):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        FigureCanvasSVG(figure)
+        draw(figure.subplots())
+        text = io.StringIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    return Picture(Markup(_inline(text.getvalue(), label)), label)
+
+
+def _inline(svg: str, label: str) -> str:
+    """A file of matplotlib as a part of a page."""
+    svg = svg[svg.index("<svg") :]
+    box = re.search(r'viewBox="[-0-9. ]+"', svg)
+    start = (
+        f'<svg {box[0] if box else ""} role="img" aria-label="{escape(label)}" focusable="false">'
+    )
+    svg = start + svg[svg.index(">") + 1 :]
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to them, and panels share them
+    return re.sub(r'(?<= )style="[^"]*"', _themed, svg)
+
+
+def _themed(style: re.Match[str]) -> str:
+    found = re.sub(r"#000000\b", "currentColor", style[0])
+    for i, colour in enumerate(COLOURS):
+        found = found.replace(colour, f"var(--series-{i})")
+    return found

@@ -1,0 +1,270 @@
+"""Run folders -> one HTML file that needs nothing else: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from tqdm import tqdm
+
+import tokgen
+from tokgen.report import figures, views
+from tokgen.report.clips import MAX_GAIN_DB, ClipSounds, make_sounds
+from tokgen.report.encoding import AudioFormat
+from tokgen.report.listening import Listening
+from tokgen.report.reader import Run, read_run
+
+HERE = Path(__file__).parent
+SCRIPTS = ("player.js", "listening.js", "blind.js", "blind_tests.js")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A listening table with its sounds; `number` counts those of the page."""
+
+    number: int
+    listening: Listening
+    clips: list[ClipSounds]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A run with what was made from it."""
+
+    run: Run
+    title: str
+    heard: list[Heard]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_report` wrote.
+
+    Attributes:
+        path: of the page.
+        n_bytes: its size.
+        n_clips: utterances in it.
+        n_sounds: players in it, low anchors not counted.
+        problems: audio that could not be read, and why.
+    """
+
+    path: Path
+    n_bytes: int
+    n_runs: int
+    n_clips: int
+    n_sounds: int
+    audio: AudioFormat
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        sounds = f"{self.n_sounds} sounds of {self.n_clips} utterances as {self.audio}"
+        missing = f", {len(self.problems)} missing" if self.problems else ""
+        runs = "1 run" if self.n_runs == 1 else f"{self.n_runs} runs"
+        return f"{self.path}: {self.n_bytes / 1e6:.1f} MB, {runs}, {sounds}{missing}"
+
+
+def write_report(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    n_clips: int = 12,
+    audio: AudioFormat | None = None,
+    progress: bool = True,
+) -> Written:
+    """Write the page about some runs.
+
+    Args:
+        folders: of runs; a section each.
+        out: the HTML file, written whole or not at all.
+        n_clips: utterances to embed per listening table, the first so many; 0 embeds none.
+        audio: how to hold audio; 16-bit WAV if None.
+        progress: show a bar over utterances.
+    Raises:
+        ValueError: a folder that is no run or holds nothing to show, a damaged file, or no folder.
+        OSError: `out` cannot be written.
+    """
+    if not folders:
+        raise ValueError("no run: give at least one folder")
+    if n_clips < 0:
+        raise ValueError(f"n_clips = {n_clips}: give 0 or more utterances")
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder: give the name of a file, {out}/report.html")
+    audio = audio or AudioFormat()
+    runs = [read_run(folder, n_clips) for folder in folders]
+    total = sum(len(listening.clips) for run in runs for listening in run.listenings)
+    with tqdm(total=total, desc="report", unit="clip", disable=not progress or not total) as bar:
+        sections, n_heard = [], 0
+        for run, title in zip(runs, titles([run.name for run in runs]), strict=True):
+            heard = []
+            for listening in run.listenings:
+                clips = []
+                for clip in listening.clips:
+                    clips.append(make_sounds(clip, listening.columns, audio))
+                    bar.update()
+                heard.append(Heard(n_heard, listening, clips))
+                n_heard += 1
+            sections.append(Section(run, title, heard))
+    content = render(sections, audio).encode("utf-8", "replace")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    clips = [clip for section in sections for heard in section.heard for clip in heard.clips]
+    n_sounds = sum(sound is not None for clip in clips for sound in clip.sounds)
+    problems = [problem for clip in clips for problem in clip.problems]
+    return Written(out, len(content), len(runs), len(clips), n_sounds, audio, problems)
+
+
+def titles(names: Sequence[str]) -> list[str]:
+    """Names of runs, numbered where two are the same."""
+    return [
+        f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name
+        for i, name in enumerate(names)
+    ]
+
+
+def render(sections: Sequence[Section], audio: AudioFormat) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = "".join((HERE / name).read_text("utf-8") for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = environment.get_template("page.html.j2").render(
+        sections=[_view(section, i) for i, section in enumerate(sections)],
+        training=_training(sections),
+        data=_data(sections, audio),
+        audio=audio,
+        max_gain=MAX_GAIN_DB,
+        version=tokgen.__version__,
+        style=Markup((HERE / "page.css").read_text("utf-8")),
+        script=Markup(script),
+        policy=(
+            f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+            "img-src data:; media-src data: blob:; base-uri 'none'; form-action 'none'"
+        ),
+        digits=views.digits,
+    )
+    return page.lstrip()
+
+
+def _view(section: Section, i: int) -> dict[str, Any]:
+    """What the template shows of a run."""
+    run, salt = section.run, f"run-{i}"
+    view: dict[str, Any] = {"id": salt, "title": section.title, "run": run, "heard": section.heard}
+    if run.table:
+        view["rows"] = views.table_rows(run.table)
+        view["differences"] = views.table_differences(run.table)
+    if run.drift:
+        view["drift_pictures"] = figures.drift_pictures(run.drift, f"{salt}-drift")
+        view["drift_legend"] = [s.name for s in run.drift.summaries]
+        view["drift_numbers"] = views.drift_numbers(run.drift)
+        view["drift_differences"] = views.drift_differences(run.drift)
+    if run.phase:
+        view["phase_pictures"] = figures.phase_pictures(run.phase, f"{salt}-phase")
+        view["phase_legend"] = [s.name for s in run.phase.summaries]
+        view["phase_numbers"] = views.phase_numbers(run.phase)
+    if run.telephone:
+        view["telephone_pictures"] = figures.telephone_pictures(run.telephone, f"{salt}-telephone")
+        view["telephone_legend"] = figures.telephone_codecs(run.telephone)
+        view["telephone_numbers"] = views.telephone_numbers(run.telephone)
+    view["hashes"] = views.codec_hashes(run.documents)
+    view["documents"] = [
+        (name, list(views.flatten(content))) for name, content in run.documents.items()
+    ]
+    return view
+
+
+def _training(sections: Sequence[Section]) -> dict[str, Any] | None:
+    """One figure for all trainings of the page."""
+    found = [
+        (_training_name(section.title, cell, len(sections) > 1), history)
+        for section in sections
+        for cell, history in section.run.histories.items()
+    ]
+    if not found:
+        return None
+    names = [name for name, _ in found]
+    pictures = figures.training_pictures(names, [history for _, history in found], "training")
+    return {"pictures": pictures, "legend": names}
+
+
+def _training_name(run: str, cell: str, several: bool) -> str:
+    return f"{run} / {cell}" if cell and several else cell or run
+
+
+def _data(sections: Sequence[Section], audio: AudioFormat) -> dict[str, Any]:
+    """What the scripts need: which sound is where, and what "download settings" gives."""
+    heard = [(section, h) for section in sections for h in section.heard]
+    return {
+        "listenings": [
+            {
+                "run": section.title,
+                "columns": [
+                    {"name": c.name, "reference": c.kind == "original"} for c in h.listening.columns
+                ],
+                "clips": [_clip_data(h, row) for row in range(len(h.clips))],
+            }
+            for section, h in heard
+        ],
+        "settings": {
+            "tokgen": tokgen.__version__,
+            "runs": {section.title: section.run.documents for section in sections},
+            "audio": {
+                "format": str(audio),
+                "loudness": "ITU-R BS.1770 with gates, each utterance's columns at its original's",
+                "sounds": [s for section, h in heard for s in _sound_facts(section, h)],
+            },
+        },
+    }
+
+
+def _clip_data(heard: Heard, row: int) -> dict[str, Any]:
+    clip = heard.clips[row]
+    known = [sound for sound in (*clip.sounds, clip.anchor) if sound is not None]
+    return {
+        "id": clip.clip.id,
+        "text": clip.clip.text,
+        "seconds": max((sound.seconds for sound in known), default=0.0),
+        "sounds": [
+            None if sound is None else f"audio-{heard.number}-{row}-{column}"
+            for column, sound in enumerate(clip.sounds)
+        ],
+        "anchor": None if clip.anchor is None else f"audio-{heard.number}-{row}-anchor",
+    }
+
+
+def _sound_facts(section: Section, heard: Heard) -> list[dict[str, Any]]:
+    facts = []
+    for clip in heard.clips:
+        names = [column.name for column in heard.listening.columns]
+        for name, sound in zip([*names, "low anchor"], [*clip.sounds, clip.anchor], strict=True):
+            if sound is not None:
+                measured = round(sound.loudness, 2) if math.isfinite(sound.loudness) else None
+                facts.append(
+                    {
+                        "run": section.title,
+                        "utterance": clip.clip.id,
+                        "column": name,
+                        "sample_rate": sound.sample_rate,
+                        "loudness_lufs": measured,
+                        "gain_db": round(sound.gain_db, 2),
+                    }
+                )
+    return facts
