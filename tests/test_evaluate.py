@@ -9,7 +9,7 @@ import torch
 from codec_makers import make_encodec
 from conftest import make_tone
 
-from tokgen import evaluate
+from tokgen import scoring
 from tokgen.corpus import open_corpus
 from tokgen.evaluate import score_codec, score_rows
 from tokgen.metrics.cer import RecognitionError
@@ -32,7 +32,7 @@ class Parrot:
 
 @pytest.fixture
 def scores(monkeypatch):
-    monkeypatch.setattr(evaluate, "make_recogniser", lambda name: Parrot())
+    monkeypatch.setattr(scoring, "make_recogniser", lambda name: Parrot())
     rows = {"original": CLIPS, "noisy": NOISY}
     metrics = ("cer", "pesq", "si_sdr")
     return score_rows(rows, "original", TEXTS, 16000, metrics=metrics, progress=False)
@@ -75,7 +75,7 @@ def test_a_recogniser_that_fails_is_counted_and_never_stops_the_run(monkeypatch)
                 raise RecognitionError("not finite")
             return super().transcribe(waveform, sample_rate)
 
-    monkeypatch.setattr(evaluate, "make_recogniser", lambda name: Deaf())
+    monkeypatch.setattr(scoring, "make_recogniser", lambda name: Deaf())
     broken = [CLIPS[0] * math.nan, *CLIPS[1:]]
     rows = {"original": CLIPS, "broken": broken}
     texts = ["one two"] * 3
@@ -88,7 +88,7 @@ def test_a_recogniser_that_fails_is_counted_and_never_stops_the_run(monkeypatch)
 
 
 def test_bad_calls_name_the_value():
-    with pytest.raises(ValueError, match=r"\['visqol'\]: known are cer, mos, pesq, si_sdr"):
+    with pytest.raises(ValueError, match=r"\['visqol'\]: known are cer, f0, mos, pesq"):
         score_rows({"a": []}, "a", [], 16000, metrics=["visqol"])
     with pytest.raises(ValueError, match="reference row 'b': rows are a"):
         score_rows({"a": CLIPS}, "b", TEXTS, 16000)

@@ -3,58 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 from codec_makers import make_dac, make_encodec
+from recipe_runs import ROOT, TINY_MODEL, kill_when, launch, run
 from safetensors.torch import load_file
 
 from tokgen.zoo import load_codec
 
-ROOT = Path(__file__).parents[1]
-TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "2"]
 TINY_CODEC = {
     "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
     "latent_dim": 16, "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,
 }  # fmt: skip
-
-
-def launch(recipe: str, *flags: object) -> subprocess.Popen:
-    """Start a recipe on the CPU, one thread, without a hub."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
-    command = [sys.executable, str(ROOT / "recipes" / recipe), *map(str, flags)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def run(recipe: str, *flags: object, code: int = 0) -> str:
-    process = launch(recipe, *flags)
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == code, out
-    return out
-
-
-def kill_when(process: subprocess.Popen, ready, number: int = signal.SIGKILL) -> str:
-    """Send a signal as soon as `ready()`; what the process printed."""
-    deadline = time.monotonic() + 200
-    while not ready() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=200)
-    return out
 
 
 @pytest.fixture

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from tokgen.runs import append_history, read_history, versions
 
@@ -69,6 +71,15 @@ def plan_name(name: str, plan: Any) -> str:
     """A file name that differs where the plan or the library versions do."""
     text = json.dumps([plan, versions()], sort_keys=True)
     return f"{slug(name)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def hash_audio(waveforms: Iterable[Tensor]) -> str:
+    """SHA-256 (hex) over shapes and samples, or over any other float tensors."""
+    digest = hashlib.sha256()
+    for waveform in waveforms:
+        digest.update(f"{tuple(waveform.shape)}".encode())
+        digest.update(waveform.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def slug(name: str) -> str:

@@ -129,6 +129,7 @@ class Corpus:
         min_seconds: float | None = None,
         max_seconds: float | None = None,
         n: int | None = None,
+        ids: Sequence[str] | None = None,
     ) -> Corpus:
         """Part of the corpus, in the same order.
 
@@ -140,8 +141,9 @@ class Corpus:
             min_seconds: keep entries at least as long.
             max_seconds: keep entries at most as long.
             n: keep the first n of what is left.
+            ids: keep entries of these ids.
         Raises:
-            ValueError: no such split, or n under 1.
+            ValueError: no such split, n under 1, or an id that is not there.
         """
         if n is not None and n < 1:
             raise ValueError(f"n = {n}: keep at least 1 entry, or None for all")
@@ -151,6 +153,11 @@ class Corpus:
                 known = ", ".join(repr(name) for name in self.splits)
                 raise ValueError(f"{self.name} has no split {split!r}; it has {known}")
             entries = [entry for entry in entries if entry.split == split]
+        if ids is not None:
+            absent = sorted(set(ids) - {entry.id for entry in entries})
+            if absent:
+                raise ValueError(f"{self.name} has no {absent[:3]}, {len(absent)} ids in all")
+            entries = [entry for entry in entries if entry.id in set(ids)]
         if min_seconds is not None or max_seconds is not None:
             low, high = min_seconds or 0.0, float("inf") if max_seconds is None else max_seconds
             entries = [self._measured(entry) for entry in entries]

@@ -13,14 +13,9 @@ from tqdm import tqdm
 
 from tokgen.codec import Codec
 from tokgen.corpus import Corpus, Rejection
-from tokgen.metrics import pesq, si_sdr
-from tokgen.metrics.cer import Recogniser, RecognitionError, edits, make_recogniser
 from tokgen.metrics.codebook import codebook_use
-from tokgen.metrics.mos import make_mos
-from tokgen.metrics.statistics import Estimate, bootstrap_mean, bootstrap_ratio
-from tokgen.metrics.text import normalise_text
-
-METRICS = ("cer", "mos", "pesq", "si_sdr")
+from tokgen.metrics.statistics import Estimate, bootstrap_ratio
+from tokgen.scoring import DEFAULT_METRICS, METRICS, Scorer, score_clips
 
 
 @dataclass
@@ -81,7 +76,7 @@ def score_rows(
     texts: Sequence[str | None],
     sample_rate: int,
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     mos: str = "auto",
     mos_reference: Tensor | None = None,
@@ -96,7 +91,7 @@ def score_rows(
         texts: transcript of each utterance; those without letters have no CER and are counted
             as failed there.
         sample_rate: of all audio, Hz.
-        metrics: of "cer", "mos", "pesq", "si_sdr".
+        metrics: names of `tokgen.scoring.METRICS`.
         asr: backend of CER (`tokgen.metrics.cer.make_recogniser`).
         mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
         mos_reference: clean speech [1, N] for SQUIM, none of the scored clips.
@@ -104,43 +99,27 @@ def score_rows(
     Raises:
         ValueError: unknown metric or row, or rows of unequal length.
     """
-    unknown = sorted(set(metrics) - set(METRICS))
-    if unknown:
-        raise ValueError(f"metrics {unknown}: known are {', '.join(METRICS)}")
     if reference_row not in rows:
         raise ValueError(f"reference row {reference_row!r}: rows are {', '.join(rows)}")
     lengths = {name: len(clips) for name, clips in rows.items()} | {"texts": len(texts)}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
-    recogniser = make_recogniser(asr) if "cer" in metrics else None
-    predictor = make_mos(mos, mos_reference, sample_rate) if "mos" in metrics else None
-    backends = {
-        "cer": recogniser.backend if recogniser else "",
-        "mos": predictor.backend if predictor else "",
-        "pesq": pesq.BACKEND,
-        "si_sdr": si_sdr.BACKEND,
-    }
-    records = []
-    total = len(rows) * len(texts)
-    with tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar:
+    scorer = Scorer(metrics, asr=asr, mos=mos, mos_reference=mos_reference, sample_rate=sample_rate)
+    records = {}
+    with tqdm(
+        total=len(rows) * len(texts), unit="clip", desc="scoring", disable=not progress
+    ) as bar:
         for name, clips in rows.items():
-            for i, (clip, text) in enumerate(zip(clips, texts, strict=True)):
-                reference = rows[reference_row][i]
-                record: dict[str, Any] = {"row": name, "clip": i, "text": text}
-                if recogniser:
-                    record |= _cer_of(recogniser, clip, sample_rate, text)
-                if predictor:
-                    record["mos"] = predictor.score(clip, sample_rate)
-                if "pesq" in metrics:
-                    record["pesq"] = pesq.pesq_wb(reference, clip, sample_rate)
-                if "si_sdr" in metrics:
-                    record["si_sdr"] = si_sdr.si_sdr(reference, clip)
-                records.append(record)
-                bar.update()
+            records[name] = score_clips(
+                scorer, name, clips, rows[reference_row], texts, sample_rate, bar=bar
+            )
     return Scores(
-        {name: _summarise([r for r in records if r["row"] == name], metrics) for name in rows},
-        {m: backends[m] for m in metrics},
-        records,
+        {
+            name: {m: bootstrap_ratio(*METRICS[m].columns(row)) for m in metrics}
+            for name, row in records.items()
+        },
+        scorer.backends,
+        [record for row in records.values() for record in row],
     )
 
 
@@ -184,7 +163,7 @@ def score_codec(
     codec: Codec,
     corpus: Corpus,
     *,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     mos: str = "auto",
     mos_reference: Tensor | None = None,
@@ -229,28 +208,3 @@ def score_codec(
     use = codebook_use(codes, codec.spec.codebook_size)
     n_frames = sum(c.shape[-1] for c in codes)
     return CodecScores(scores, use.tolist(), n_frames, seconds, seconds / took, rejected)
-
-
-def _cer_of(
-    recogniser: Recogniser, clip: Tensor, sample_rate: int, text: str | None
-) -> dict[str, Any]:
-    """Transcript, edits and reference characters; NaN where the clip or the text is unusable."""
-    try:
-        heard = recogniser.transcribe(clip, sample_rate)
-    except RecognitionError:
-        return {"transcript": None, "edits": math.nan, "chars": math.nan}
-    if text is None or not normalise_text(text):
-        return {"transcript": heard, "edits": math.nan, "chars": math.nan}
-    found = edits(text, heard)
-    return {"transcript": heard, "edits": found.n_edits, "chars": found.n_chars}
-
-
-def _summarise(records: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> dict[str, Estimate]:
-    out = {}
-    for metric in metrics:
-        if metric == "cer":
-            counts = [(r["edits"], r["chars"]) for r in records]
-            out[metric] = bootstrap_ratio([e for e, _ in counts], [c for _, c in counts])
-        else:
-            out[metric] = bootstrap_mean([r[metric] for r in records])
-    return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokgen.clip_store import ClipStore
+from tokgen.clip_store import ClipStore, hash_audio
 from tokgen.codec import Codec, Side
 from tokgen.corpus import open_corpus
 from tokgen.generate import Generated, regenerate, vocode
@@ -54,6 +56,13 @@ class HeldOut:
     def seconds(self) -> float:
         """Of audio."""
         return sum(self.n_samples) / self.codec.spec.sample_rate
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over what generation and scores depend on, the codec's weights included."""
+        text = json.dumps([self.codec.spec.weight_hash, self.ids, self.items, self.texts])
+        audio = hash_audio([*self.originals, *(self.conditioning or [])])
+        return hashlib.sha256(f"{text} {audio}".encode()).hexdigest()
 
     def part(self, members: Sequence[int]) -> HeldOut:
         """Some of them, by position."""

@@ -27,17 +27,44 @@ LIBRARIES = ("torch", "torchaudio", "transformers", "accelerate", "datasets", "x
 
 
 def parse_settings(
-    cls: Callable[..., Settings], default_config: Path, argv: list[str] | None = None
+    cls: Callable[..., Settings],
+    default_config: Path,
+    argv: list[str] | None = None,
+    *,
+    repeated: str | None = None,
 ) -> Settings:
     """Build the frozen dataclass `cls` from YAML and flags.
 
     `--config FILE` replaces `default_config`, so that a file says all it wants; single flags such
-    as `--model.depth 6` change what was read.
+    as `--model.depth 6` change what was read. A list named `repeated` may be given as its flag
+    several times.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if repeated:
+        argv = _gather(argv, f"--{repeated}")
     named = any(a == "--config" or a.startswith("--config=") for a in argv)
     files = [] if named else [str(default_config)]
-    return auto_cli(cls, args=argv, as_positional=False, default_config_files=files)
+    with plain_errors():
+        return auto_cli(cls, args=argv, as_positional=False, default_config_files=files)
+
+
+def _gather(argv: list[str], flag: str) -> list[str]:
+    """`--codec a --codec=b` as `--codec ["a", "b"]`; a JSON list stays as it is."""
+    rest, found = [], []
+    waiting = False
+    for word in argv:
+        if waiting:
+            found.append(word)
+        elif word.startswith(f"{flag}="):
+            found.append(word.partition("=")[2])
+        elif word != flag:
+            rest.append(word)
+        waiting = not waiting and word == flag
+    if waiting:
+        rest.append(flag)  # without a value: the parser says so
+    if len(found) == 1 and found[0].startswith("["):
+        return [*rest, flag, found[0]]
+    return [*rest, flag, json.dumps(found)] if found else rest
 
 
 def versions() -> dict[str, str]:

@@ -24,7 +24,7 @@ class Column:
         kind: "original", "resynthesis" or "generated".
         codec: that decoded it; None for originals.
         sample_rate: Hz.
-        clips: waveforms [1, N], an utterance each.
+        clips: waveforms [1, N] of the first utterances, or of all.
     """
 
     name: str
@@ -58,6 +58,8 @@ def write_samples(
     for i in range(min(n, len(ids))):
         files = {}
         for column, short in zip(columns, slugs, strict=True):
+            if i >= len(column.clips):
+                continue
             files[column.name] = f"{i:03d}.{short}.wav"
             write_audio(folder / files[column.name], column.clips[i], column.sample_rate)
         clips.append({"id": ids[i], "text": texts[i], "files": files})

@@ -1,0 +1,408 @@
+"""Which codec gives the better generator, and is the difference real? Code Drift's Table II.
+
+    accelerate launch recipes/compare_codecs.py --codec speech-16k --codec speech-16k-code
+    accelerate launch recipes/compare_codecs.py --seeds 3 --name three_seeds
+
+For each codec: tokenize, train the same model with the same seeds and data order, generate the
+same held-out utterances from the same conditioning and noise, score. The first codec is what the
+others are compared with, paired over clips and seeds. All of it is one plan: after a kill the same
+command does what is missing. `tokgen report runs/<name>` makes a page of it to read and listen to.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import gather_object, set_seed
+from torch import Tensor
+
+from tokgen.accuracy import token_accuracy
+from tokgen.clip_store import ClipStore, slug
+from tokgen.codec import Codec, hash_weights
+from tokgen.comparison import accuracy_records, check_margins, compare
+from tokgen.comparison_rows import Line, score_lines
+from tokgen.comparison_tables import to_text, write_comparison
+from tokgen.conditioning import check_kind
+from tokgen.corpus import open_corpus
+from tokgen.drift import DriftClips
+from tokgen.drift_compare import compare_drift
+from tokgen.held_out import HeldOut, choose_held_out, longest_clip, training_and_test_tokens
+from tokgen.metrics.statistics import Estimate, bootstrap_mean
+from tokgen.model import MaskedTransformer, ModelSettings, masked_cross_entropy
+from tokgen.prompts import TaskSettings
+from tokgen.report.plots import plot_curves
+from tokgen.runs import (
+    claim_run,
+    parse_settings,
+    pick_precision,
+    plain_errors,
+    run_recipe,
+    save_settings,
+)
+from tokgen.samples import write_samples
+from tokgen.sampling import SamplingSettings
+from tokgen.scoring import Scorer, check_metrics
+from tokgen.telephone import Call, TelephoneSettings, play_telephone, write_telephone
+from tokgen.token_dataset import TokenDataset
+from tokgen.training import Training, TrainingSettings, learning_rate
+from tokgen.zoo import load_codec
+
+
+@dataclass(frozen=True)
+class Settings(TrainingSettings):
+    """Settings of a comparison; those of the training loop are `TrainingSettings`'.
+
+    Attributes:
+        name: the run's folder is runs/<name>.
+        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
+        codec: names of the zoo, folders or hub ids; give the flag once for each.
+        conditioning: "mfcc" (the paper), "log_mel" or "none".
+        task: what is generated; "continue" and "infill" need no conditioning.
+        seeds: trainings of each codec, with seed, seed + 1 ...
+        metrics: names of `tokgen.scoring.METRICS`.
+        margins: metric -> the largest loss that does not matter, for the verdict "no worse".
+        drift_passes: encodings of the drift measurement; 0 leaves it out.
+        phase: measure sensitivity to shifts with it.
+        telephone: repeated editing; 0 rounds leave it out.
+        n_test: held-out utterances to generate, the first so many of the test split.
+        test_corpus: where the test split is, if not in `corpus`.
+        min_test_seconds: shorter test utterances are left out.
+        n_saved: utterances to keep as audio.
+    """
+
+    name: str = "compare_codecs"
+    corpus: str = "recipes/data/allison"
+    codec: list[str] = field(default_factory=lambda: ["speech-16k", "speech-16k-code"])
+    conditioning: str = "mfcc"
+    task: TaskSettings = field(default_factory=TaskSettings)
+    seeds: int = 1
+    metrics: list[str] = field(
+        default_factory=lambda: ["mos", "pesq", "cer", "speaker", "f0", "voicing"]
+    )
+    margins: dict[str, float] = field(default_factory=dict)
+    drift_passes: int = 25
+    phase: bool = False
+    telephone: TelephoneSettings = field(default_factory=TelephoneSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    mixed_precision: str = "auto"
+    tracker: str = "none"
+    n_test: int = 100
+    test_corpus: str | None = None
+    min_test_seconds: float = 0.0
+    generation_batch: int = 16
+    asr: str = "auto"
+    mos: str = "auto"
+    speaker: str = "auto"
+    n_saved: int = 24
+    runs: str = "runs"
+
+
+# What is found again by its content, so that more of it can be asked for later.
+MAY_CHANGE = (
+    *("codec", "seeds", "metrics", "margins", "drift_passes", "phase", "telephone", "sampling"),
+    *("n_test", "test_corpus", "min_test_seconds", "asr", "mos", "speaker", "n_saved", "task"),
+    *("generation_batch", "checkpoint_every", "tracker", "workers", "runs"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A codec with the tokens that its models are trained and tested on."""
+
+    name: str
+    codec: Codec
+    tokens: TokenDataset
+    held_out: HeldOut
+
+
+@dataclass(frozen=True)
+class Made:
+    """What one training gave: clips, token accuracy as fields of records, and speeds."""
+
+    clips: list[Tensor]
+    accuracy: list[dict[str, float]]
+    steps_per_second: float
+    times_real_time: float
+
+
+class Interrupted(Exception):
+    """A training was told to stop; its checkpoint is written."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv, repeated="codec")
+    with plain_errors():
+        check(s)
+    run = Path(s.runs) / s.name
+    accelerator = make_accelerator(s, run)
+
+    # 1. Tokens of every codec, and the same utterances to generate for all.
+    with accelerator.main_process_first(), plain_errors():
+        claim_run(run, s, free=MAY_CHANGE)
+        entries = [prepare(s, name, str(accelerator.device)) for name in s.codec]
+        check_entries(entries)
+    scorer = None
+    if accelerator.is_main_process:
+        save_settings(run, s, codecs=[e.codec.spec.as_dict() for e in entries])
+        with plain_errors():
+            scorer = make_scorer(s, entries[0])
+
+    # 2. Train a model a codec and seed, and generate with it. What is done is found again.
+    made: dict[str, list[Made]] = {entry.name: [] for entry in entries}
+    calls: list[Call] = []
+    for seed in range(s.seed, s.seed + s.seeds):
+        for entry in entries:
+            accelerator.print(f"\n{entry.name}, seed {seed}: {entry.codec}")
+            cell = run / "cells" / f"{slug(entry.name)}-seed{seed}"
+            try:
+                model = train(s, entry, seed, cell)
+            except Interrupted:
+                return 130
+            made[entry.name].append(generate(s, entry, model, seed, cell, accelerator))
+            if scorer and s.telephone.rounds and seed == s.seed:
+                where = run / "telephone" / "clips"
+                more = {"out": where, "seed": seed}
+                calls.append(
+                    play_telephone(model, entry.held_out, s.telephone, s.sampling, scorer, **more)
+                )
+    if scorer is None:
+        return 0
+
+    # 3. How the codecs themselves drift on the same utterances.
+    drift: dict[str, Estimate] = {}
+    if s.drift_passes:
+        heard = open_corpus(s.test_corpus or s.corpus, split="test")
+        measured = compare_drift(
+            [entry.codec for entry in entries],
+            DriftClips(heard.select(ids=entries[0].held_out.ids)),
+            run / "drift",
+            passes=s.drift_passes,
+            phase=s.phase,
+        )
+        drift = {d.name: d.at("pesq", s.drift_passes) for d in measured.drifts}
+
+    # 4. Score every line against the original, clip by clip.
+    held_out = entries[0].held_out
+    lines = [Line("original", "original", held_out, [held_out.originals])]
+    for entry in entries:
+        extra = bitrate_of(entry.codec)
+        if entry.codec.spec.name in drift:
+            extra["drift_pesq"] = drift[entry.codec.spec.name]
+        clips = [entry.held_out.resynthesis()]
+        name = f"{entry.name} resynthesis"
+        lines.append(Line(name, "resynthesis", entry.held_out, clips, extra=extra))
+    for entry in entries:
+        found = made[entry.name]
+        extra = bitrate_of(entry.codec) | {
+            "training_speed": bootstrap_mean([m.steps_per_second for m in found]),
+            "sampling_speed": bootstrap_mean([m.times_real_time for m in found]),
+        }
+        clips, accuracy = [m.clips for m in found], [m.accuracy for m in found]
+        name = f"{entry.name} generated"
+        lines.append(Line(name, "generated", entry.held_out, clips, accuracy, extra))
+    rows = score_lines(scorer, lines, run / "scores")
+
+    # 5. The table: every codec against the first, paired over clips and seeds.
+    with plain_errors():
+        table = compare(
+            rows,
+            scorer.backends,
+            margins=s.margins,
+            drift_passes=s.drift_passes,
+            notes=notes(s, entries),
+        )
+    write_comparison(table, run)
+    columns = [line.column() for line in lines]
+    if calls:
+        write_telephone(calls, s.telephone, scorer, run / "telephone")
+        for call, entry in zip(calls, entries, strict=True):
+            name = f"{entry.name} after {s.telephone.rounds} edits"
+            columns.append(Line(name, "generated", entry.held_out, [call.last]).column())
+    write_samples(run / "samples", columns, held_out.ids, held_out.texts, s.n_saved)
+    print("\n" + to_text(table))
+    print(f"outputs: {run} (table.json, .csv, .md, .tex; samples)\nnext: tokgen report {run}")
+    return 0
+
+
+def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer:
+    """The model of a codec and seed: trained, trained further after a kill, or found.
+
+    Raises:
+        Interrupted: a checkpoint is written.
+    """
+    accelerator = make_accelerator(s, cell)
+    settings = replace(s, seed=seed)
+    set_seed(seed)
+    spec = entry.codec.spec.as_dict()
+    with accelerator.main_process_first():
+        claim_run(cell, settings, free=(*MAY_CHANGE, "name"), codec=spec)
+    model = MaskedTransformer.for_tokens(entry.codec, entry.tokens, s.model)
+    training = Training(accelerator, model, entry.tokens, settings, cell)
+    if accelerator.is_main_process:
+        save_settings(cell, settings, codec=spec, data=entry.tokens.provenance.as_dict())
+        accelerator.init_trackers("logs")
+    for batch in training.batches():
+        mask, hidden = training.hide(batch)
+        with training.one_pass():
+            logits = training.network(
+                mask.tokens,
+                batch.conditioning,
+                drop_conditioning=hidden,
+                lengths=batch.lengths,
+                level=mask.level,
+            )
+            training.descend(masked_cross_entropy(logits, batch.codes, mask))
+        training.note(logits, batch, mask)
+    accelerator.end_training()
+    if training.interrupted:
+        raise Interrupted
+    if accelerator.is_main_process:
+        model.save_pretrained(cell / "model")
+        plot_curves(training.history, cell / "curves.png")
+    accelerator.free_memory()
+    return model.eval()
+
+
+def generate(
+    s: Settings,
+    entry: Entry,
+    model: MaskedTransformer,
+    seed: int,
+    cell: Path,
+    accelerator: Accelerator,
+) -> Made:
+    """The held-out utterances by a trained model, and how well it guesses their tokens."""
+    held_out = entry.held_out
+    found_again = [seed, held_out.fingerprint, hash_weights(model)]
+    plan = [asdict(s.task), asdict(s.sampling), s.generation_batch, accelerator.num_processes]
+    store = ClipStore(cell / "generated", "clips", plan + found_again)
+    with accelerator.split_between_processes(list(range(len(held_out)))) as mine:
+        clips = held_out.part(mine).generate(
+            model,
+            s.task,
+            s.sampling,
+            seed=seed,
+            batch_size=s.generation_batch,
+            store=store,
+            progress=accelerator.is_main_process,
+        )
+    clips = gather_object(clips)
+    counts = ClipStore(cell / "accuracy", "tokens", found_again)
+    found = counts.read(0)
+    if found is None and accelerator.is_main_process:
+        hits, hidden = token_accuracy(model, held_out, seed=seed, progress=True)
+        found = {"hits": hits, "hidden": hidden}
+        counts.write(0, found)
+    speed = json.loads((cell / "training.json").read_text())["steps_per_second"]
+    return Made(
+        [clip.waveform for clip in clips],
+        accuracy_records(found["hits"], found["hidden"]) if found else [],
+        math.nan if speed is None else speed,
+        held_out.seconds / sum(clip.seconds for clip in clips),
+    )
+
+
+def prepare(s: Settings, name: str, device: str) -> Entry:
+    """Load and tokenize, or find the tokens again."""
+    codec = load_codec(name, device=device)
+    conditioning = None if s.conditioning == "none" else s.conditioning
+    tokens, test_tokens = training_and_test_tokens(
+        s.corpus, s.test_corpus, codec, Path(s.runs) / "tokens", conditioning
+    )
+    where = s.test_corpus or s.corpus
+    enough = s.min_test_seconds
+    held_out = choose_held_out(test_tokens, codec, where, n=s.n_test, min_seconds=enough)
+    return Entry(codec.spec.name, codec, tokens, held_out)
+
+
+def check(s: Settings) -> None:
+    """Refuse what would only fail after training."""
+    if s.seeds < 1:
+        raise ValueError(f"seeds = {s.seeds}: train at least once")
+    if not s.codec or len(set(s.codec)) < len(s.codec):
+        raise ValueError(f"codecs {s.codec}: give at least one, and each once")
+    if s.drift_passes == 1 or s.drift_passes < 0:
+        raise ValueError(f"drift_passes = {s.drift_passes}: give 2 or more, or 0 for none")
+    learning_rate(s, 0)
+    if s.conditioning != "none":
+        check_kind(s.conditioning)
+    check_metrics(s.metrics)
+    check_margins(s.margins, [*s.metrics, "accuracy"])
+    if s.conditioning == "none" and s.task.name == "vocode":
+        raise ValueError(
+            "conditioning 'none' with task 'vocode': it generates from a conditioning; take mfcc "
+            "or log_mel, or --task.name continue or infill"
+        )
+
+
+def check_entries(entries: list[Entry]) -> None:
+    """The codecs must differ in name and have the same utterances."""
+    names = [entry.name for entry in entries]
+    if len({slug(name) for name in names}) < len(names):
+        raise ValueError(f"codecs are named {names}: rename a folder, so that they differ")
+    for entry in entries[1:]:
+        if entry.held_out.ids != entries[0].held_out.ids:
+            raise ValueError(
+                f"{names[0]} and {entry.name} do not have the same test utterances: "
+                "one of them could not encode some; leave those out of the corpus"
+            )
+
+
+def make_scorer(s: Settings, entry: Entry) -> Scorer:
+    return Scorer(
+        s.metrics,
+        asr=s.asr,
+        mos=s.mos,
+        speaker_encoder=s.speaker,
+        mos_reference=longest_clip(s.corpus, entry.tokens) if "mos" in s.metrics else None,
+        sample_rate=entry.codec.spec.sample_rate,
+    )
+
+
+def bitrate_of(codec: Codec) -> dict[str, Estimate]:
+    return {"bitrate": bootstrap_mean([codec.spec.bitrate / 1000])}
+
+
+def notes(s: Settings, entries: list[Entry]) -> list[str]:
+    """What to know beside the numbers."""
+    held_out = entries[0].held_out
+    lines = [
+        f"{len(held_out)} held-out utterances of {s.test_corpus or s.corpus}, "
+        f"{held_out.seconds:.0f} s; task {s.task.name}, conditioning {s.conditioning}; "
+        f"{s.model.preset} model, {s.steps} steps of {s.batch_size} x {s.crop_seconds:g} s",
+        "means with 95 % bootstrap intervals; differences are paired over clips and seeds",
+    ]
+    if s.seeds == 1:
+        lines.append(
+            "one training a codec: intervals tell of clips, not of what another seed would give"
+        )
+    else:
+        lines.append(
+            f"{s.seeds} trainings a codec, clips and seeds resampled; with so few seeds intervals "
+            "are somewhat too narrow where trainings differ more than clips"
+        )
+    if s.task.name != "vocode":
+        lines.append("scores are of whole utterances, what was kept included")
+    if s.drift_passes:
+        lines.append(f"PESQ @ {s.drift_passes}: after so many encodings of the first 5 s")
+    lines.append("speeds are of this machine beside all else that it did")
+    return lines
+
+
+def make_accelerator(s: Settings, folder: Path) -> Accelerator:
+    return Accelerator(
+        mixed_precision=pick_precision(s.mixed_precision),
+        gradient_accumulation_steps=s.gradient_accumulation,
+        log_with=None if s.tracker == "none" else s.tracker,
+        project_dir=folder,
+        step_scheduler_with_optimizer=False,
+    )
+
+
+if __name__ == "__main__":
+    run_recipe(main)

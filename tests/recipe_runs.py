@@ -1,0 +1,44 @@
+"""Starting, killing and reading recipes as subprocesses."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "2"]
+
+
+def launch(recipe: str, *flags: object) -> subprocess.Popen:
+    """Start a recipe on the CPU, one thread, without a hub."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    command = [sys.executable, str(ROOT / "recipes" / recipe), *map(str, flags)]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def run(recipe: str, *flags: object, code: int = 0) -> str:
+    process = launch(recipe, *flags)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == code, out
+    return out
+
+
+def kill_when(process: subprocess.Popen, ready, number: int = signal.SIGKILL) -> str:
+    """Send a signal as soon as `ready()`; what the process printed."""
+    deadline = time.monotonic() + 200
+    while not ready() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=200)
+    return out

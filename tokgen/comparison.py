@@ -1,0 +1,238 @@
+"""Codecs by what a generator makes of their tokens: rows, paired differences, verdicts.
+
+The numbers of Code Drift's Table II, with what is needed to say whether a difference is real:
+every mean with its interval over clips and training seeds, and each codec against the first one
+by the same seeds and clips.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tokgen.metrics.statistics import (
+    Estimate,
+    bootstrap_crossed,
+    judge,
+    paired_crossed,
+)
+from tokgen.scoring import METRICS, Metric
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def row_metrics(drift_passes: int = 25) -> tuple[Metric, ...]:
+    """What belongs to a row as a whole."""
+    return (
+        Metric("drift_pesq", f"PESQ @ {drift_passes}", "higher"),
+        Metric("bitrate", "bitrate", None, "kbps"),
+        Metric("training_speed", "training", None, "steps/s"),
+        Metric("sampling_speed", "sampling", None, "x real time", 1),
+    )
+
+
+@dataclass(frozen=True)
+class RowData:
+    """What was measured of one row.
+
+    Attributes:
+        name: of the row.
+        kind: "original", "resynthesis" or "generated".
+        codec: None for the original.
+        records: one list a training seed, each with a record a clip; all rows have the same clips
+            in the same order.
+        extra: estimates of the row as a whole, by the names of `row_metrics`.
+    """
+
+    name: str
+    kind: str
+    codec: str | None
+    records: Sequence[Records]
+    extra: Mapping[str, Estimate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: metric -> estimate, only those that it has."""
+
+    name: str
+    kind: str
+    codec: str | None
+    values: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class RowDifference:
+    """`row` minus `than` in a metric, paired; what it says about `row`."""
+
+    row: str
+    than: str
+    metric: str
+    estimate: Estimate
+    margin: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table.
+
+    Attributes:
+        metrics: columns.
+        backends: metric -> who computed it.
+        rows: lines.
+        differences: of each codec's rows from the first codec's.
+        notes: what to know beside the numbers.
+    """
+
+    metrics: list[Metric]
+    backends: dict[str, str]
+    rows: list[Row]
+    differences: list[RowDifference]
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+
+        def flat(item: Row | RowDifference) -> dict[str, Any]:
+            content = asdict(item)
+            estimate = content.pop("estimate", {})
+            return content | estimate
+
+        metrics = [
+            {**asdict(m), "backend": self.backends.get(m.name, "tokgen")} for m in self.metrics
+        ]
+        return {
+            "metrics": metrics,
+            "rows": [flat(row) for row in self.rows],
+            "differences": [flat(d) for d in self.differences],
+            "notes": self.notes,
+        }
+
+
+def accuracy_metrics(n_levels: int) -> list[Metric]:
+    """Token accuracy over all levels, and of each."""
+    shares = [Metric("accuracy", "token accuracy", "higher", digits=3, ratio=("hits", "hidden"))]
+    for k in range(n_levels):
+        fields = (f"hits{k}", f"hidden{k}")
+        shares.append(Metric(f"accuracy_level{k}", f"level {k}", "higher", digits=3, ratio=fields))
+    return shares
+
+
+def accuracy_records(hits: np.ndarray, hidden: np.ndarray) -> list[dict[str, float]]:
+    """[C, K] of `tokgen.accuracy.token_accuracy` as fields of records."""
+    out = []
+    for right, total in zip(hits, hidden, strict=True):
+        record = {"hits": float(right.sum()), "hidden": float(total.sum())}
+        for k in range(len(right)):
+            record |= {f"hits{k}": float(right[k]), f"hidden{k}": float(total[k])}
+        out.append(record)
+    return out
+
+
+def check_margins(margins: Mapping[str, float], measured: Sequence[str]) -> None:
+    """Refuse margins of what is not measured, and such as `judge` would refuse."""
+    unknown = sorted(set(margins) - set(measured))
+    if unknown:
+        raise ValueError(f"margins of {unknown}: measured are {', '.join(measured)}")
+    for name, margin in margins.items():
+        if not 0 <= margin < math.inf:
+            raise ValueError(f"margin of {name} = {margin}: must be at least 0 and finite")
+
+
+def compare(
+    data: Sequence[RowData],
+    backends: Mapping[str, str],
+    *,
+    margins: Mapping[str, float] | None = None,
+    drift_passes: int = 25,
+    notes: Sequence[str] = (),
+) -> Comparison:
+    """Means with intervals of every row, and differences of each codec from the first.
+
+    Differences are taken between rows of one kind: generated from generated, resynthesis from
+    resynthesis.
+
+    Args:
+        data: rows in the table's order; the first codec among them is the one compared with.
+        backends: metric -> who computed it, `Scorer.backends`.
+        margins: metric -> the largest loss that does not matter, for "no worse"; metrics
+            without one are never called so.
+        drift_passes: encodings behind "drift_pesq".
+        notes: lines to stand under the table.
+    Raises:
+        ValueError: a margin for a metric that is not measured, rows of unequal clips, or
+            different numbers of seeds within a kind.
+    """
+    margins = dict(margins or {})
+    levels = max(
+        (sum(f.startswith("hidden") for f in r.records[0][0]) - 1 for r in data if r.records[0]),
+        default=0,
+    )
+    per_clip = [METRICS[name] for name in backends] + accuracy_metrics(max(0, levels))
+    check_margins(margins, [m.name for m in per_clip])
+    counts = {row.name: {len(records) for records in row.records} for row in data}
+    if len(set().union(*counts.values())) > 1:
+        raise ValueError(f"rows of unequal clips {counts}: each needs the same utterances")
+    rows = [_summarise(row, per_clip) for row in data]
+    shown = {name for row in rows for name in row.values}
+    metrics = [m for m in (*per_clip, *row_metrics(drift_passes)) if m.name in shown]
+    differences = []
+    first: dict[str, RowData] = {}
+    for row in data:
+        if row.kind == "original":
+            continue
+        base = first.setdefault(row.kind, row)
+        if base is not row:
+            differences += _differences(base, row, per_clip, margins)
+    return Comparison(metrics, dict(backends), rows, differences, list(notes))
+
+
+def _summarise(row: RowData, metrics: Sequence[Metric]) -> Row:
+    values = {}
+    for metric in metrics:
+        tables = _tables(row, metric)
+        if tables is not None:
+            values[metric.name] = bootstrap_crossed(*tables)
+    return Row(row.name, row.kind, row.codec, values | dict(row.extra))
+
+
+def _differences(
+    base: RowData, row: RowData, metrics: Sequence[Metric], margins: Mapping[str, float]
+) -> list[RowDifference]:
+    if len(base.records) != len(row.records):
+        raise ValueError(
+            f"{base.name} has {len(base.records)} seeds and {row.name} {len(row.records)}: "
+            "pairs need the same"
+        )
+    found = []
+    for metric in metrics:
+        ours, theirs = _tables(row, metric), _tables(base, metric)
+        if ours is None or theirs is None or metric.better is None:
+            continue
+        estimate = paired_crossed(theirs[0], ours[0], theirs[1], ours[1])
+        if estimate.n == 0:
+            continue
+        margin = margins.get(metric.name)
+        verdict = judge(estimate, better=metric.better, margin=margin)
+        found.append(RowDifference(row.name, base.name, metric.name, estimate, margin, verdict))
+    return found
+
+
+def _tables(row: RowData, metric: Metric) -> tuple[np.ndarray, np.ndarray] | None:
+    """Numerators and denominators [S, C]; None where the row does not have the metric."""
+    name = metric.ratio[0] if metric.ratio else metric.name
+    if not row.records[0] or name not in row.records[0][0]:
+        return None
+    pairs = [metric.columns(records) for records in row.records]
+    tables = [np.array([p[i] for p in pairs], dtype=float) for i in (0, 1)]
+    return (tables[0], tables[1]) if np.isfinite(tables[0]).any() else None
+
+
+def is_known(estimate: Estimate | None) -> bool:
+    """Whether there is a number to show."""
+    return estimate is not None and not math.isnan(estimate.mean)
