@@ -85,7 +85,7 @@ def test_a_run_is_read_whole(run: Path):
     assert [row.kind for row in found.table.rows] == ["original", "resynthesis", "generated"]
     assert found.table.rows[2].values["pesq"] == Estimate(1.25, 1.15, 1.35, 16, 2)
     assert math.isnan(found.table.rows[2].values["si_sdr"].mean)
-    assert list(found.histories) == ["log mel", "mfcc"]
+    assert set(found.histories) == {"log mel", "mfcc"}
     assert len(found.listenings[0].clips) == 2 and found.listenings[0].n_clips_found == 3
     assert found.telephone.curves[0].points[7][0] == 8
     assert found.documents["settings.json"]["codec"]["weight_hash"] == "8dcc74f1"
@@ -127,6 +127,37 @@ def test_tables_say_means_intervals_counts_verdicts_and_notes(run: Path):
         "versions.torch 2.13.0",
     ):
         assert part in said, part
+
+
+def test_details_are_folded_away_and_cells_that_were_not_made_are_no_problem(
+    run: Path, tmp_path: Path, capsys
+):
+    table = json.loads((run / "table.json").read_text())
+    level = {"name": "accuracy_level0", "label": "level 0", "better": "higher", "detail": True}
+    table["metrics"].append({**level, "unit": "", "backend": "", "digits": 3})
+    table["rows"][2]["values"]["accuracy_level0"] = estimate(0.25)
+    pair = {**table["differences"][0], **estimate(0.05, 0.01), "metric": "accuracy_level0"}
+    table["differences"].append(pair)
+    put(run / "table.json", table)
+    index = json.loads((run / "samples/index.json").read_text())
+    last = index["columns"][-1]["name"]
+    del index["clips"][1]["files"][last]
+    put(run / "samples/index.json", index)
+    page = page_of(run)
+    folded = text_of(page[page.index("In detail") :].partition("</details>")[0])
+    assert "0.250 [0.150, 0.350]" in folded and "0.050 [0.040, 0.060]" in folded
+    assert "PESQ" not in folded
+    assert text_of(page).count("level 0") == 3  # all of them folded: summary, column, difference
+    assert "not made" in page and "that could not be read" not in page
+    assert cli.main(["report", str(run), "--out", str(tmp_path / "p.html")]) == 0
+    assert "missing" not in "".join(capsys.readouterr())
+
+
+def test_trainings_stand_in_the_order_they_were_made(run: Path):
+    for i, name in enumerate(("mfcc", "log mel")):
+        path = run / "cells" / name / "history.jsonl"
+        os.utime(path, (1000 + i, 1000 + i))
+    assert list(read_run(run).histories) == ["mfcc", "log mel"]
 
 
 def test_bars_are_scaled_over_their_column(run: Path):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tokgen.metrics import pesq
 from tokgen.metrics.statistics import (
     Estimate,
     bootstrap_crossed,
@@ -23,6 +24,9 @@ from tokgen.metrics.statistics import (
 from tokgen.scoring import METRICS, Metric
 
 Records = Sequence[Mapping[str, Any]]
+
+
+ACCURACY_BACKEND = "tokgen (share of hidden codes whose likeliest guess is right, four mask shares)"
 
 
 def row_metrics(drift_passes: int = 25) -> tuple[Metric, ...]:
@@ -103,9 +107,7 @@ class Comparison:
             estimate = content.pop("estimate", {})
             return content | estimate
 
-        metrics = [
-            {**asdict(m), "backend": self.backends.get(m.name, "tokgen")} for m in self.metrics
-        ]
+        metrics = [{**asdict(m), "backend": self.backends.get(m.name, "")} for m in self.metrics]
         return {
             "metrics": metrics,
             "rows": [flat(row) for row in self.rows],
@@ -119,7 +121,8 @@ def accuracy_metrics(n_levels: int) -> list[Metric]:
     shares = [Metric("accuracy", "token accuracy", "higher", digits=3, ratio=("hits", "hidden"))]
     for k in range(n_levels):
         fields = (f"hits{k}", f"hidden{k}")
-        shares.append(Metric(f"accuracy_level{k}", f"level {k}", "higher", digits=3, ratio=fields))
+        name, label = f"accuracy_level{k}", f"level {k}"
+        shares.append(Metric(name, label, "higher", digits=3, ratio=fields, detail=True))
     return shares
 
 
@@ -189,7 +192,9 @@ def compare(
         base = first.setdefault(row.kind, row)
         if base is not row:
             differences += _differences(base, row, per_clip, margins)
-    return Comparison(metrics, dict(backends), rows, differences, list(notes))
+    known = {"drift_pesq": pesq.BACKEND, "accuracy": ACCURACY_BACKEND}
+    backends = dict(backends) | {k: v for k, v in known.items() if k in shown}
+    return Comparison(metrics, backends, rows, differences, list(notes))
 
 
 def _summarise(row: RowData, metrics: Sequence[Metric]) -> Row:

@@ -123,7 +123,7 @@ def to_latex(comparison: Comparison) -> str:
 
 def _split(metrics: Sequence[Metric]) -> tuple[list[Metric], list[Metric]]:
     """The columns of the table, and the accuracy of each level, which has one of its own."""
-    levels = [m for m in metrics if m.name.startswith("accuracy_level")]
+    levels = [m for m in metrics if m.detail]
     return [m for m in metrics if m not in levels], levels
 
 

@@ -35,6 +35,7 @@ class Metric:
         unit: of the value, "" for a pure number.
         digits: behind the point.
         ratio: where it is pooled over clips: the record's fields for numerator and denominator.
+        detail: it goes into a table of its own.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Metric:
     unit: str = ""
     digits: int = 2
     ratio: tuple[str, str] | None = None
+    detail: bool = False
 
     def columns(self, records: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
         """Numerators and denominators over clips; the denominators of a mean are 1."""

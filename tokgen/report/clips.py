@@ -118,7 +118,7 @@ def make_sounds(clip: Clip, columns: Sequence[Column], audio: AudioFormat) -> Cl
 
 
 def _read(clip: Clip, column: str) -> tuple[_Wave | None, str]:
-    """The audio, or why there is none; a file that was never listed is no problem."""
+    """The audio, or why there is none; a column that the clip was never made in is no problem."""
     path = clip.files.get(column)
     if path is None:
         return None, "no plain file name of a file in the folder" if column in clip.files else ""

@@ -27,7 +27,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Clip:
-    """An utterance: its files by column, None with a reason where a file may not be opened."""
+    """An utterance: its files by column, None where one may not be opened."""
 
     id: str
     text: str
@@ -55,7 +55,9 @@ def read_samples(content: dict[str, Any], folder: Path, n_clips: int) -> Listeni
     clips = []
     for i, clip in enumerate(mapping(c, "clips") for c in listed[:n_clips]):
         files = mapping(clip.get("files"), "files")
-        found = {name: plain_file(folder / "samples", files.get(name)) for name in columns}
+        found = {
+            name: plain_file(folder / "samples", files[name]) for name in columns if name in files
+        }
         clips.append(Clip(text(clip.get("id"), str(i)), text(clip.get("text")), found))
     return Listening("Samples", list(columns.values()), clips if columns else [], len(listed))
 

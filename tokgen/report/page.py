@@ -169,8 +169,16 @@ def _view(section: Section, i: int) -> dict[str, Any]:
     run, salt = section.run, f"run-{i}"
     view: dict[str, Any] = {"id": salt, "title": section.title, "run": run, "heard": section.heard}
     if run.table:
-        view["rows"] = views.table_rows(run.table)
-        view["differences"] = views.table_differences(run.table)
+        shown = [m for m in run.table.metrics if not m.detail]
+        details = [m for m in run.table.metrics if m.detail]
+        view["tables"] = [
+            (
+                metrics,
+                views.table_rows(run.table, metrics),
+                views.table_differences(run.table, fold),
+            )
+            for metrics, fold in ((shown, False), (details, True))
+        ]
     if run.drift:
         view["drift_pictures"] = figures.drift_pictures(run.drift, f"{salt}-drift")
         view["drift_legend"] = [s.name for s in run.drift.summaries]

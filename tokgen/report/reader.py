@@ -42,7 +42,10 @@ SIMPLE_METRICS = {  # of metrics.json: label, better, unit, digits
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the summary table; `better` is "higher", "lower" or ""."""
+    """A column of the summary table; `better` is "higher", "lower" or "".
+
+    `detail` puts it into a table of its own, folded away.
+    """
 
     name: str
     label: str
@@ -50,6 +53,7 @@ class Metric:
     unit: str
     backend: str
     digits: int
+    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,7 @@ def _table(content: dict[str, Any]) -> Table | None:
             text(m.get("unit")),
             text(m.get("backend")),
             _digits(m.get("digits")),
+            m.get("detail") is True,
         )
         for m in (mapping(m, "metrics") for m in items(content.get("metrics"), "metrics"))
     ]
@@ -301,8 +306,14 @@ def _strings(content: Any) -> dict[str, str]:
 
 def _cells(folder: Path) -> list[Path]:
     cells = folder / "cells"
-    found = sorted(cells.iterdir()) if cells.is_dir() else []
+    found = sorted(cells.iterdir(), key=_when) if cells.is_dir() else []
     return [cell for cell in found if cell.is_dir() and not cell.is_symlink()]
+
+
+def _when(cell: Path) -> tuple[float, str]:
+    """Cells stand in the order of their trainings."""
+    history = cell / "history.jsonl"
+    return history.stat().st_mtime if history.is_file() else 0.0, cell.name
 
 
 def _histories(folder: Path) -> dict[str, list[dict[str, float]]]:

@@ -91,16 +91,19 @@ def _percent(value: float, span: tuple[float, float]) -> float:
     return round(2 + 96 * min(1.0, max(0.0, (value - low) / (high - low))), 2)
 
 
-def table_rows(table: Table) -> list[tuple[str, list[tuple[Any, list[Cell]]]]]:
-    """(kind, [(row, cells in the order of the metrics)]) with bars scaled over each column."""
+def table_rows(
+    table: Table, metrics: Sequence[Metric]
+) -> list[tuple[str, list[tuple[Any, list[Cell]]]]]:
+    """(kind, [(row, cells of the metrics)]) of rows that have any; bars span a column."""
     spans = {
         m.name: span_of(row.values[m.name] for row in table.rows if m.name in row.values)
-        for m in table.metrics
+        for m in metrics
     }
     groups: dict[str, list[tuple[Any, list[Cell]]]] = {}
     for row in table.rows:
-        cells = [cell(row.values.get(m.name), m.digits, spans[m.name]) for m in table.metrics]
-        groups.setdefault(row.kind, []).append((row, cells))
+        if any(m.name in row.values for m in metrics):
+            cells = [cell(row.values.get(m.name), m.digits, spans[m.name]) for m in metrics]
+            groups.setdefault(row.kind, []).append((row, cells))
     return list(groups.items())
 
 
@@ -108,21 +111,26 @@ def table_rows(table: Table) -> list[tuple[str, list[tuple[Any, list[Cell]]]]]:
 class DifferenceRow:
     """A line of a table of differences."""
 
-    row: str
-    than: str
     metric: str
     difference: Cell
     margin: str
     verdict: str
 
 
-def table_differences(table: Table) -> list[DifferenceRow]:
-    """Paired differences, bars scaled over all of one metric, with 0 and the margin marked."""
+Pairs = list[tuple[str, str, list[DifferenceRow]]]  # row, what it is compared with, differences
+
+
+def table_differences(table: Table, detail: bool) -> Pairs:
+    """Paired differences in the metrics that are details, or in those that are not.
+
+    Bars are scaled over all of one metric, with 0 and the margin marked.
+    """
     metrics = {m.name: m for m in table.metrics}
-    return _differences(table.differences, metrics)
+    folded = {m.name for m in table.metrics if m.detail}
+    return _pairs([d for d in table.differences if (d.metric in folded) == detail], metrics)
 
 
-def drift_differences(drift: Drift) -> list[DifferenceRow]:
+def drift_differences(drift: Drift) -> Pairs:
     """Paired differences between codecs after the first and the last pass."""
     found = [
         Comparison(d.codec, d.than, f"{d.metric}@{d.passes}", d.estimate, math.nan, "")
@@ -134,28 +142,23 @@ def drift_differences(drift: Drift) -> list[DifferenceRow]:
         )
         for d in drift.differences
     }
-    return _differences(found, metrics)
+    return _pairs(found, metrics)
 
 
-def _differences(found: Sequence[Comparison], metrics: Mapping[str, Metric]) -> list[DifferenceRow]:
-    rows = []
+def _pairs(found: Sequence[Comparison], metrics: Mapping[str, Metric]) -> Pairs:
+    pairs: dict[tuple[str, str], list[DifferenceRow]] = {}
     for d in found:
         same = [other for other in found if other.metric == d.metric]
         span = span_of((o.estimate for o in same), [0.0, *(m for o in same for m in _margins(o))])
         metric = metrics.get(d.metric)
         places = metric.digits if metric else 2
-        marks = [0.0, *_margins(d)]
-        rows.append(
-            DifferenceRow(
-                d.row,
-                d.than,
-                metric.label if metric else d.metric,
-                cell(d.estimate, places, span, marks),
-                digits(d.margin, places),
-                d.verdict,
-            )
-        )
-    return rows
+        label = metric.label if metric else d.metric
+        if metric and metric.unit:
+            label = f"{label} ({metric.unit})"
+        difference = cell(d.estimate, places, span, [0.0, *_margins(d)])
+        line = DifferenceRow(label, difference, digits(d.margin, places), d.verdict)
+        pairs.setdefault((d.row, d.than), []).append(line)
+    return [(row, than, lines) for (row, than), lines in pairs.items()]
 
 
 def _margins(d: Comparison) -> list[float]:
