@@ -14,7 +14,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 
 from tokgen.evaluate import score_rows
@@ -25,7 +24,6 @@ from tokgen.report.plots import plot_curves, plot_spectrograms
 from tokgen.runs import (
     claim_run,
     parse_settings,
-    pick_precision,
     plain_errors,
     run_recipe,
     save_settings,
@@ -33,7 +31,7 @@ from tokgen.runs import (
 )
 from tokgen.samples import Column, write_samples
 from tokgen.sampling import SamplingSettings
-from tokgen.training import Training, TrainingSettings
+from tokgen.training import Training, TrainingSettings, conditions_of, make_accelerator
 from tokgen.zoo import load_codec
 
 
@@ -80,13 +78,8 @@ MAY_CHANGE = (
 def main(argv: list[str] | None = None) -> int:
     s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv)
     run = Path(s.runs) / s.name
-    accelerator = Accelerator(
-        mixed_precision=pick_precision(s.mixed_precision),
-        gradient_accumulation_steps=s.gradient_accumulation,
-        log_with=None if s.tracker == "none" else s.tracker,
-        project_dir=run,
-        step_scheduler_with_optimizer=False,
-    )
+    with plain_errors():
+        accelerator = make_accelerator(s, run, s.mixed_precision, s.tracker)
     say = accelerator.print
     set_seed(s.seed)
     started = time.monotonic()
@@ -94,7 +87,6 @@ def main(argv: list[str] | None = None) -> int:
     # 1. Tokens: made once per content of corpus and codec, found again afterwards.
     with accelerator.main_process_first(), plain_errors():
         codec = load_codec(s.codec, device=str(accelerator.device))
-        claim_run(run, s, free=MAY_CHANGE)
         tokens, test_tokens = training_and_test_tokens(
             s.corpus, s.test_corpus, codec, Path(s.runs) / "tokens", s.conditioning
         )
@@ -105,6 +97,9 @@ def main(argv: list[str] | None = None) -> int:
             n=s.n_test,
             min_seconds=s.min_test_seconds,
         )
+        about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
+        about |= conditions_of(accelerator)
+        claim_run(run, s, free=MAY_CHANGE, **about)
     train = tokens.splits["train"]
     hours = sum(train["n_samples"]) / codec.spec.sample_rate / 3600
     say(f"{codec}; {len(train)} training utterances, {hours:.2f} h")
@@ -118,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     training = Training(accelerator, model, tokens, s, run)
     if accelerator.is_main_process:
-        save_settings(run, s, codec=codec.spec.as_dict(), data=tokens.provenance.as_dict())
+        save_settings(run, s, **about)
         accelerator.init_trackers("logs")
 
     # 3. Train: hide part of one level, predict it from the levels below and the MFCC.

@@ -13,22 +13,24 @@ ROOT = Path(__file__).parents[1]
 TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "2"]
 
 
-def launch(recipe: str, *flags: object) -> subprocess.Popen:
-    """Start a recipe on the CPU, one thread, without a hub."""
+def launch(recipe: str, *flags: object, processes: int = 1) -> subprocess.Popen:
+    """Start a recipe on the CPU, one thread a process, without a hub."""
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
         "ACCELERATE_USE_CPU": "true",
     }
-    command = [sys.executable, str(ROOT / "recipes" / recipe), *map(str, flags)]
+    many = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    python = [sys.executable, *(many if processes > 1 else [])]
+    command = [*python, str(ROOT / "recipes" / recipe), *map(str, flags)]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
-def run(recipe: str, *flags: object, code: int = 0) -> str:
-    process = launch(recipe, *flags)
+def run(recipe: str, *flags: object, code: int = 0, processes: int = 1) -> str:
+    process = launch(recipe, *flags, processes=processes)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == code, out
     return out

@@ -308,6 +308,10 @@ def test_score(tool, tmp_path: Path, tiny_corpus: Path) -> None:
     content = json.loads(out.read_text())
     assert content["scores"]["resynthesis"]["pesq"]["n"] == 2
     assert content["codec"]["name"] == "tiny"
+    code, said, _ = tool("score", "--codec", "tiny", *flags, "--metrics", "pesq, f0,voicing")
+    assert code == 0 and "F0: pyworld" in said and "CER" not in said
+    code, _, err = tool("score", "--codec", "tiny", *flags, "--metrics", "pesq,polqa")
+    assert code == 2 and "metrics ['polqa']: known are" in err
     code, _, err = tool("score", "--codec", "tiny", *flags, "--mos", "squim")
     assert code == 2 and "give a non-matching reference clip" in err
 

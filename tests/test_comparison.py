@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 
-from tokgen.comparison import RowData, accuracy_records, compare, row_metrics
+from tokgen.comparison import RowData, accuracy_records, compare
 from tokgen.comparison_tables import to_csv, to_latex, to_markdown, to_text, write_comparison
 from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio, paired_difference
 
@@ -92,22 +92,46 @@ def test_seeds_widen_the_interval() -> None:
     assert several.n == 20
 
 
-def test_a_metric_that_fails_everywhere_is_left_out_and_some_failures_are_counted() -> None:
+def test_failures_are_counted_even_where_all_fail() -> None:
     values = BASE.copy()
     values[3] = math.nan
     data = [RowData("a generated", "generated", "a", [records(values)]),
             RowData("b generated", "generated", "b", [records(BASE + math.nan)])]  # fmt: skip
-    found = compare(data, BACKENDS)
+    found = compare(data, BACKENDS, margins={"pesq": 0.1})
     assert (found.rows[0].values["pesq"].n, found.rows[0].values["pesq"].n_failed) == (19, 1)
-    assert "pesq" not in found.rows[1].values
-    assert not any(d.metric == "pesq" for d in found.differences)
-    assert "failed in a generated: pesq 1" in to_text(found)
+    assert (found.rows[1].values["pesq"].n, found.rows[1].values["pesq"].n_failed) == (0, 20)
+    lost = next(d for d in found.differences if d.metric == "pesq")
+    assert (lost.estimate.n_failed, lost.verdict) == (20, "undecided")
+    for text in (to_text(found), to_markdown(found).replace("\\", ""), to_latex(found)):
+        assert "failed in a generated: pesq 1" in text
+        assert "failed in b generated: pesq 20" in text
+        assert "n = 19 to 20" in text and "no worse: its bad end" in text
+
+
+def test_token_accuracy_is_compared_without_a_verdict(found) -> None:
+    accuracy = [d for d in found.differences if d.metric.startswith("accuracy")]
+    assert len(accuracy) == 3 and {d.verdict for d in accuracy} == {""}
+    with pytest.raises(ValueError, match=r"margins of \['accuracy'\]: compared are pesq, cer"):
+        compare([FIRST], BACKENDS, margins={"accuracy": 0.1})
+
+
+def test_drift_is_paired_like_any_metric() -> None:
+    def row(name, worth):
+        more = [{**r, "drift_pesq": float(worth)} for r in plain(records(BASE))]
+        return RowData(f"{name} resynthesis", "resynthesis", name, [more])
+
+    found = compare([row("a", 1.1), row("b", 2.5)], BACKENDS, margins={"drift_pesq": 0.2},
+                    drift_passes=7)  # fmt: skip
+    assert next(m for m in found.metrics if m.name == "drift_pesq").label == "PESQ @ 7"
+    drift = next(d for d in found.differences if d.metric == "drift_pesq")
+    assert drift.estimate.mean == pytest.approx(1.4) and drift.verdict == "better"
+    assert "pesq" in found.backends["drift_pesq"]
 
 
 @pytest.mark.parametrize(
     ("rows", "margins", "message"),
     [
-        ([FIRST], {"mos": 0.1}, r"margins of \['mos'\]: measured are pesq, cer, accuracy"),
+        ([FIRST], {"mos": 0.1}, r"margins of \['mos'\]: compared are pesq, cer$"),
         ([FIRST, RowData("b generated", "generated", "b", [records(BASE)[:5]])], {},
          "unequal clips"),
         ([FIRST, RowData("b generated", "generated", "b", [records(BASE)] * 2)], {},
@@ -126,6 +150,7 @@ def test_files_hold_the_same_numbers(found, tmp_path) -> None:
     assert content["rows"][3]["values"]["pesq"]["mean"] == pytest.approx(BASE.mean())
     assert content["rows"][0]["codec"] is None and content["notes"] == ["n_1: 20 clips & more"]
     assert content["metrics"][0]["backend"] == "pesq (wideband)"
+    assert content["metrics"][3]["detail"] and not content["metrics"][2]["detail"]
     assert {"row", "than", "metric", "mean", "low", "high", "n", "n_failed", "margin",
             "verdict"} == set(content["differences"][0])  # fmt: skip
     lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
@@ -155,7 +180,3 @@ def test_names_are_escaped_in_every_format() -> None:
     assert r"\textbackslash{}line\{\}" in row_line and row_line.endswith(r"\\")
     assert latex.count("\n%") >= 3  # a note with a line break stays one comment
     assert next(csv.DictReader(io.StringIO(to_csv(found))))["row"] == name
-
-
-def test_the_drift_column_says_after_how_many_encodings() -> None:
-    assert row_metrics(7)[0].label == "PESQ @ 7"

@@ -10,6 +10,7 @@ import torch
 
 from tokgen.accuracy import TIMES, token_accuracy
 from tokgen.audio import read_audio
+from tokgen.clip_store import ClipStore
 from tokgen.corpus import open_corpus
 from tokgen.held_out import choose_held_out, longest_clip, training_and_test_tokens
 from tokgen.model import MaskedTransformer, ModelSettings
@@ -148,6 +149,16 @@ def test_accuracy_of_a_model_does_not_depend_on_company(held_out, model) -> None
     both = token_accuracy(model, held_out)
     one = token_accuracy(model, held_out.part([1]))
     np.testing.assert_array_equal(both[0][1:], one[0])
+
+
+def test_accuracy_goes_on_after_a_kill(held_out, model, tmp_path) -> None:
+    whole = token_accuracy(model, held_out)
+    store = ClipStore(tmp_path, "tokens", "plan")
+    token_accuracy(model, held_out, store=store)
+    sorted(store.folder.iterdir())[1].unlink()
+    again = token_accuracy(model, held_out, store=store)
+    np.testing.assert_array_equal(whole, again)
+    np.testing.assert_array_equal(token_accuracy(None, held_out, store=store), again)
 
 
 # -- samples -------------------------------------------------------------------

@@ -7,11 +7,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from tokgen import runs
 from tokgen.runs import (
     Checkpoints,
     Interrupt,
     append_history,
     claim_run,
+    clear_results,
     parse_settings,
     read_history,
     run_recipe,
@@ -115,3 +117,39 @@ def test_ctrl_c_outside_the_loop_says_how_to_go_on(capsys):
     assert "the same command goes on" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):
         run_recipe(lambda: 0)
+
+
+def test_clearing_results_keeps_what_is_named_at_any_depth(tmp_path):
+    for name in ("table.json", "cells/a/model", "drift/clips/0", "drift/audio/x.wav", "old/b"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    clear_results(tmp_path, keep=("cells", "clips"))
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"cells/a/model", "drift/clips/0"} and not (tmp_path / "old").exists()
+    clear_results(tmp_path / "absent", keep=())
+
+
+def test_a_claim_names_the_nested_value_and_a_damaged_file(tmp_path):
+    save_settings(tmp_path, Outer(), codec={"weight_hash": "abc"})
+    claim_run(tmp_path, Outer(), codec={"weight_hash": "abc"})
+    with pytest.raises(SystemExit, match=r"codec.weight_hash = 'abc', not 'xyz'"):
+        claim_run(tmp_path, Outer(), codec={"weight_hash": "xyz"})
+    with pytest.raises(SystemExit, match="processes = None, not 2"):
+        claim_run(tmp_path, Outer(), processes=2)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"settings.json cannot be read .*: delete"):
+        claim_run(tmp_path, Outer())
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (["--codec", "a", "--x", "1", "--codec=b"], ["--x", "1", "--codec", '["a", "b"]']),
+        (["--codec", '["a"]'], ["--codec", '["a"]']),
+        (["--x"], ["--x"]),
+        (["--codec"], ["--codec"]),
+    ],
+)
+def test_a_flag_that_is_given_several_times(given, read):
+    assert runs._gather(given, "--codec") == read

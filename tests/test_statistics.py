@@ -320,7 +320,7 @@ def test_a_failure_on_either_side_fails_the_pair():
         (-0.1, -0.05, 0.2, "no worse"),  # a little worse, and known to be within the margin
         (-0.1, 0.3, 0.05, "undecided"),
         (-0.3, -0.1, None, "worse"),
-        (-0.3, -0.1, 0.2, "undecided"),  # worse, by more than the margin or not
+        (-0.3, -0.1, 0.2, "worse, margin undecided"),
         (-0.3, -0.25, 0.2, "worse"),
         (0.0, 0.0, 0.0, "no worse"),
         (0.0, 0.0, None, "undecided"),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tokgen.clip_store import ClipStore
 from tokgen.held_out import HeldOut
 from tokgen.masking import TrainingMask, cosine_schedule
 from tokgen.model import MaskedTransformer, level_accuracy
@@ -16,7 +17,12 @@ TIMES = (0.125, 0.375, 0.625, 0.875)  # of the masking schedule: the middles of 
 
 @torch.inference_mode()
 def token_accuracy(
-    model: MaskedTransformer, held_out: HeldOut, *, seed: int = 0, progress: bool = False
+    model: MaskedTransformer,
+    held_out: HeldOut,
+    *,
+    seed: int = 0,
+    store: ClipStore | None = None,
+    progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hidden codes that are guessed right, as in training, over all levels and four mask shares.
 
@@ -28,26 +34,36 @@ def token_accuracy(
         model: in eval mode.
         held_out: utterances; conditioning is shown where there is one.
         seed: of the masks.
+        store: keeps the counts of finished utterances, so that the same call goes on after a kill.
         progress: show a bar.
     Returns:
         hits and counts of hidden codes, float64 [C, K] each for C utterances.
     """
-    device = next(model.parameters()).device
-    hits, seen = [], []
+    found = []
     bar = tqdm(total=len(held_out), unit="clip", desc="token accuracy", disable=not progress)
     with bar:
-        for i, (codes, item) in enumerate(zip(held_out.codes, held_out.items, strict=True)):
-            mask = _masks(codes, model.mask_id, (seed, item))
-            n = len(mask.level)
-            conditioning = None
-            if held_out.conditioning is not None:
-                conditioning = held_out.conditioning[i].T.expand(n, -1, -1).to(device)
-            logits = model(mask.tokens.to(device), conditioning, level=mask.level.to(device)).cpu()
-            found = level_accuracy(logits, codes.expand(n, -1, -1), mask, len(codes))
-            hits.append(found[0].double().numpy())
-            seen.append(found[1].double().numpy())
+        for i in range(len(held_out)):
+            counts = store.read(i) if store else None
+            if counts is None:
+                counts = _count(model, held_out, i, seed)
+                if store:
+                    store.write(i, counts)
+            found.append(counts)
             bar.update()
-    return np.stack(hits), np.stack(seen)
+    return np.stack([c["hits"] for c in found]), np.stack([c["hidden"] for c in found])
+
+
+def _count(model: MaskedTransformer, held_out: HeldOut, i: int, seed: int) -> dict[str, np.ndarray]:
+    """Hits and hidden codes [K] of one utterance."""
+    codes = held_out.codes[i]
+    mask = _masks(codes, model.mask_id, (seed, held_out.items[i]))
+    n, device = len(mask.level), next(model.parameters()).device
+    conditioning = None
+    if held_out.conditioning is not None:
+        conditioning = held_out.conditioning[i].T.expand(n, -1, -1).to(device)
+    logits = model(mask.tokens.to(device), conditioning, level=mask.level.to(device)).cpu()
+    hits, hidden = level_accuracy(logits, codes.expand(n, -1, -1), mask, len(codes))
+    return {"hits": hits.double().numpy(), "hidden": hidden.double().numpy()}
 
 
 def _masks(codes: Tensor, mask_id: int, seeds: tuple[int, int]) -> TrainingMask:

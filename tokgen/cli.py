@@ -89,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(verb=_score, again="; run the same command again")
     _add_corpus(verb)
     verb.add_argument("--codec", required=True, help=codec_help)
+    verb.add_argument(
+        "--metrics",
+        default="cer,mos,pesq,si_sdr",
+        help="cer,mos,pesq,si_sdr (default); speaker, f0 and voicing too",
+    )
     verb.add_argument("--asr", default="auto", help="auto (default), wav2vec2, moonshine")
     verb.add_argument("--mos", default="auto", help="auto (default), squim, distillmos")
     verb.add_argument(
@@ -294,6 +299,7 @@ def _score(args: argparse.Namespace) -> None:
     from tokgen.audio import read_audio
     from tokgen.evaluate import score_codec
     from tokgen.runs import write_json
+    from tokgen.scoring import check_metrics
     from tokgen.zoo import load_codec
 
     codec = load_codec(args.codec, device=_device(args.device))
@@ -301,7 +307,11 @@ def _score(args: argparse.Namespace) -> None:
     reference = None
     if args.mos_reference is not None:
         reference, _ = read_audio(args.mos_reference, sample_rate=codec.spec.sample_rate)
-    found = score_codec(codec, corpus, asr=args.asr, mos=args.mos, mos_reference=reference)
+    metrics = [name.strip() for name in args.metrics.split(",")]
+    check_metrics(metrics)
+    found = score_codec(
+        codec, corpus, metrics=metrics, asr=args.asr, mos=args.mos, mos_reference=reference
+    )
     print(found.table())
     if args.out is not None:
         write_json(

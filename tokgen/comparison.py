@@ -29,14 +29,16 @@ Records = Sequence[Mapping[str, Any]]
 ACCURACY_BACKEND = "tokgen (share of hidden codes whose likeliest guess is right, four mask shares)"
 
 
-def row_metrics(drift_passes: int = 25) -> tuple[Metric, ...]:
-    """What belongs to a row as a whole."""
-    return (
-        Metric("drift_pesq", f"PESQ @ {drift_passes}", "higher"),
-        Metric("bitrate", "bitrate", None, "kbps"),
-        Metric("training_speed", "training", None, "steps/s"),
-        Metric("sampling_speed", "sampling", None, "x real time", 1),
-    )
+ROW_METRICS = (  # what belongs to a row as a whole
+    Metric("bitrate", "bitrate", None, "kbps"),
+    Metric("training_speed", "training", None, "steps/s"),
+    Metric("sampling_speed", "sampling", None, "x real time", 1),
+)
+
+
+def drift_metric(passes: int) -> Metric:
+    """PESQ after so many encodings, in records as "drift_pesq"."""
+    return Metric("drift_pesq", f"PESQ @ {passes}", "higher")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class RowData:
         codec: None for the original.
         records: one list a training seed, each with a record a clip; all rows have the same clips
             in the same order.
-        extra: estimates of the row as a whole, by the names of `row_metrics`.
+        extra: estimates of the row as a whole, by the names of `ROW_METRICS`.
     """
 
     name: str
@@ -71,7 +73,10 @@ class Row:
 
 @dataclass(frozen=True)
 class RowDifference:
-    """`row` minus `than` in a metric, paired; what it says about `row`."""
+    """`row` minus `than` in a metric, paired; what it says about `row`.
+
+    The verdict is "" where neither way is better.
+    """
 
     row: str
     than: str
@@ -117,12 +122,15 @@ class Comparison:
 
 
 def accuracy_metrics(n_levels: int) -> list[Metric]:
-    """Token accuracy over all levels, and of each."""
-    shares = [Metric("accuracy", "token accuracy", "higher", digits=3, ratio=("hits", "hidden"))]
+    """Token accuracy over all levels, and of each.
+
+    Neither way is better: what is easy to guess depends on the codec's codes too.
+    """
+    shares = [Metric("accuracy", "token accuracy", None, digits=3, ratio=("hits", "hidden"))]
     for k in range(n_levels):
         fields = (f"hits{k}", f"hidden{k}")
         name, label = f"accuracy_level{k}", f"level {k}"
-        shares.append(Metric(name, label, "higher", digits=3, ratio=fields, detail=True))
+        shares.append(Metric(name, label, None, digits=3, ratio=fields, detail=True))
     return shares
 
 
@@ -141,7 +149,7 @@ def check_margins(margins: Mapping[str, float], measured: Sequence[str]) -> None
     """Refuse margins of what is not measured, and such as `judge` would refuse."""
     unknown = sorted(set(margins) - set(measured))
     if unknown:
-        raise ValueError(f"margins of {unknown}: measured are {', '.join(measured)}")
+        raise ValueError(f"margins of {unknown}: compared are {', '.join(measured)}")
     for name, margin in margins.items():
         if not 0 <= margin < math.inf:
             raise ValueError(f"margin of {name} = {margin}: must be at least 0 and finite")
@@ -165,25 +173,25 @@ def compare(
         backends: metric -> who computed it, `Scorer.backends`.
         margins: metric -> the largest loss that does not matter, for "no worse"; metrics
             without one are never called so.
-        drift_passes: encodings behind "drift_pesq".
+        drift_passes: encodings behind the records' "drift_pesq", where they have it.
         notes: lines to stand under the table.
     Raises:
         ValueError: a margin for a metric that is not measured, rows of unequal clips, or
             different numbers of seeds within a kind.
     """
     margins = dict(margins or {})
-    levels = max(
-        (sum(f.startswith("hidden") for f in r.records[0][0]) - 1 for r in data if r.records[0]),
-        default=0,
-    )
-    per_clip = [METRICS[name] for name in backends] + accuracy_metrics(max(0, levels))
-    check_margins(margins, [m.name for m in per_clip])
+    fields = {f for row in data for records in row.records for r in records[:1] for f in r}
+    levels = sum(f.startswith("hidden") for f in fields) - 1  # "hidden" and "hidden<k>"
+    per_clip = [METRICS[name] for name in backends]
+    per_clip += [drift_metric(drift_passes)] if "drift_pesq" in fields else []
+    per_clip += accuracy_metrics(levels) if levels > 0 else []
+    check_margins(margins, [m.name for m in per_clip if m.better])
     counts = {row.name: {len(records) for records in row.records} for row in data}
     if len(set().union(*counts.values())) > 1:
         raise ValueError(f"rows of unequal clips {counts}: each needs the same utterances")
     rows = [_summarise(row, per_clip) for row in data]
     shown = {name for row in rows for name in row.values}
-    metrics = [m for m in (*per_clip, *row_metrics(drift_passes)) if m.name in shown]
+    metrics = [m for m in (*per_clip, *ROW_METRICS) if m.name in shown]
     differences = []
     first: dict[str, RowData] = {}
     for row in data:
@@ -217,13 +225,11 @@ def _differences(
     found = []
     for metric in metrics:
         ours, theirs = _tables(row, metric), _tables(base, metric)
-        if ours is None or theirs is None or metric.better is None:
+        if ours is None or theirs is None:
             continue
         estimate = paired_crossed(theirs[0], ours[0], theirs[1], ours[1])
-        if estimate.n == 0:
-            continue
         margin = margins.get(metric.name)
-        verdict = judge(estimate, better=metric.better, margin=margin)
+        verdict = judge(estimate, better=metric.better, margin=margin) if metric.better else ""
         found.append(RowDifference(row.name, base.name, metric.name, estimate, margin, verdict))
     return found
 
@@ -235,7 +241,7 @@ def _tables(row: RowData, metric: Metric) -> tuple[np.ndarray, np.ndarray] | Non
         return None
     pairs = [metric.columns(records) for records in row.records]
     tables = [np.array([p[i] for p in pairs], dtype=float) for i in (0, 1)]
-    return (tables[0], tables[1]) if np.isfinite(tables[0]).any() else None
+    return tables[0], tables[1]
 
 
 def is_known(estimate: Estimate | None) -> bool:

@@ -25,7 +25,7 @@ class Line:
         kind: "original", "resynthesis" or "generated".
         held_out: the utterances, with the originals that are compared with.
         clips: waveforms [1, N] of the utterances, one list a training seed.
-        accuracy: fields for the records (`tokgen.comparison.accuracy_records`), a list a seed.
+        more: further fields for the records, a list a seed: `accuracy_records`, "drift_pesq".
         extra: numbers of the line as a whole.
     """
 
@@ -33,7 +33,7 @@ class Line:
     kind: str
     held_out: HeldOut
     clips: Sequence[Sequence[Tensor]]
-    accuracy: Sequence[Sequence[Mapping[str, float]]] | None = None
+    more: Sequence[Sequence[Mapping[str, float]]] | None = None
     extra: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
@@ -74,9 +74,9 @@ def score_lines(
                     out=out,
                     bar=bar,
                 )
-                if line.accuracy:
-                    pairs = zip(records, line.accuracy[i], strict=True)
-                    records = [record | dict(counts) for record, counts in pairs]
+                if line.more:
+                    pairs = zip(records, line.more[i], strict=True)
+                    records = [record | dict(fields) for record, fields in pairs]
                 by_seed.append(records)
             rows.append(RowData(line.name, line.kind, line.codec, by_seed, line.extra))
     return rows

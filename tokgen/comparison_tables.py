@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tokgen.comparison import Comparison, is_known
+from tokgen.comparison import ROW_METRICS, Comparison, is_known
 from tokgen.metrics.statistics import Estimate
 from tokgen.runs import write_json
 from tokgen.scoring import Metric
@@ -19,6 +19,13 @@ LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
 }  # fmt: skip
+VERDICTS = (
+    "better: the interval lies wholly on the good side of 0; no worse: its bad end lies within the "
+    "margin; worse: all of it lies beyond the margin, or on the bad side of 0 where there is none; "
+    "worse, margin undecided: all of it on the bad side of 0, the margin inside; undecided: "
+    "anything else"
+)
+WHOLE_ROWS = {metric.name for metric in ROW_METRICS}
 NUMBERS = re.compile(r"[-+0-9.,\[\] ]*")  # of a cell; not for a link or anything else
 MARKDOWN_SPECIAL = "\\`*_[]<>|"
 
@@ -45,13 +52,7 @@ def to_text(comparison: Comparison) -> str:
         blocks.append("token accuracy by level\n" + _aligned(grid))
     if comparison.differences:
         blocks.append("paired differences\n" + _aligned(_difference_grid(comparison)))
-    lines = [*comparison.notes]
-    for row in comparison.rows:
-        failed = [f"{name} {e.n_failed}" for name, e in row.values.items() if e.n_failed]
-        if failed:
-            lines.append(f"failed in {row.name}: {', '.join(failed)}")
-    lines += [f"{name}: {backend}" for name, backend in comparison.backends.items()]
-    return "\n\n".join([*blocks, "\n".join(lines)])
+    return "\n\n".join([*blocks, "\n".join(_notes(comparison))])
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -91,8 +92,7 @@ def to_markdown(comparison: Comparison) -> str:
         parts.append(table(_with_values(_grid(comparison, levels, _cell))))
     if comparison.differences:
         parts.append(table(_difference_grid(comparison)))
-    notes = [*comparison.notes, *(f"{n}: {b}" for n, b in comparison.backends.items())]
-    parts.append("\n".join(f"- {escape(note)}" for note in notes))
+    parts.append("\n".join(f"- {escape(note)}" for note in _notes(comparison)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -116,9 +116,26 @@ def to_latex(comparison: Comparison) -> str:
         parts.append(tabular(_with_values(_grid(comparison, levels, _cell))))
     if comparison.differences:
         parts.append(tabular(_difference_grid(comparison)))
-    notes = [*comparison.notes, *(f"{n}: {b}" for n, b in comparison.backends.items())]
-    parts.append("\n".join("% " + " ".join(note.split()) for note in notes))
+    parts.append("\n".join("% " + " ".join(note.split()) for note in _notes(comparison)))
     return "\n\n".join(parts) + "\n"
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """Under the table: notes, verdicts, how many clips, failures, backends."""
+    lines = list(comparison.notes)
+    if comparison.differences:
+        lines.append(VERDICTS)
+    estimates = [
+        e for row in comparison.rows for name, e in row.values.items() if name not in WHOLE_ROWS
+    ]
+    counts = sorted({e.n for e in estimates if e.n})
+    if counts:
+        lines.append("n = " + " to ".join(dict.fromkeys(str(n) for n in (counts[0], counts[-1]))))
+    for row in comparison.rows:
+        failed = [f"{name} {e.n_failed}" for name, e in row.values.items() if e.n_failed]
+        if failed:
+            lines.append(f"failed in {row.name}: {', '.join(failed)}")
+    return lines + [f"{name}: {backend}" for name, backend in comparison.backends.items()]
 
 
 def _split(metrics: Sequence[Metric]) -> tuple[list[Metric], list[Metric]]:
@@ -148,7 +165,9 @@ def _difference_grid(comparison: Comparison) -> list[list[str]]:
         if metric not in levels:
             margin = "-" if d.margin is None else f"{d.margin:g}"
             cell = _cell(d.estimate, metric, sign=True)
-            grid.append([d.row, d.than, _label(metric), cell, str(d.estimate.n), margin, d.verdict])
+            failed = f" ({d.estimate.n_failed} failed)" if d.estimate.n_failed else ""
+            n = f"{d.estimate.n}{failed}"
+            grid.append([d.row, d.than, _label(metric), cell, n, margin, d.verdict or "-"])
     return grid
 
 

@@ -154,10 +154,11 @@ class Corpus:
                 raise ValueError(f"{self.name} has no split {split!r}; it has {known}")
             entries = [entry for entry in entries if entry.split == split]
         if ids is not None:
-            absent = sorted(set(ids) - {entry.id for entry in entries})
+            wanted = set(ids)
+            absent = sorted(wanted - {entry.id for entry in entries})
             if absent:
                 raise ValueError(f"{self.name} has no {absent[:3]}, {len(absent)} ids in all")
-            entries = [entry for entry in entries if entry.id in set(ids)]
+            entries = [entry for entry in entries if entry.id in wanted]
         if min_seconds is not None or max_seconds is not None:
             low, high = min_seconds or 0.0, float("inf") if max_seconds is None else max_seconds
             entries = [self._measured(entry) for entry in entries]

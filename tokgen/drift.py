@@ -168,14 +168,15 @@ def measure_drift(
     with bar:
         for index, clip_id in enumerate(clips.ids()):
             arrays = store.read(index)
-            if arrays is None:
+            audio = out / "audio" / slug(name) / slug(clip_id) if index < n_samples else None
+            heard = audio is None or (audio / _pass_file(passes)).is_file()
+            if arrays is None or not heard:
                 try:
                     original = clips.load(index, rate)
                 except AudioError as error:
                     rejections.append(Rejection(error.source, error.reason))
                     bar.update()
                     continue
-                audio = out / "audio" / slug(name) / slug(clip_id) if index < n_samples else None
                 clip = drift_of(codec, original, passes, delay.samples, match_level, audio)
                 store.write(index, clip.arrays())
             else:
@@ -225,12 +226,16 @@ def drift_of(
             values["match_first"].append(token_match(codes[0], code))
         if audio is not None and n in (1, passes):
             write_audio(audio / "original.wav", original, rate)
-            write_audio(audio / f"pass{n:02d}.wav", output, rate)
+            write_audio(audio / _pass_file(n), output, rate)
     kept = {k: np.array(v, dtype=np.float64) for k, v in values.items() if k in PER_CLIP}
     if not codes:
         return ClipDrift(kept, None)
     kept |= {k: torch.stack(values[k]).double().numpy() for k in PER_LEVEL}
     return ClipDrift(kept, torch.stack(codes).to(torch.int32).numpy())
+
+
+def _pass_file(n: int) -> str:
+    return f"pass{n:02d}.wav"
 
 
 def _passes(

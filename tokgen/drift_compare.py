@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokgen.codec import Codec, WaveformCodec
-from tokgen.drift import DriftClips, measure_drift
+from tokgen.drift import DriftClips, DriftRun, measure_drift
 from tokgen.drift_summary import (
     BACKENDS,
     Difference,
@@ -29,12 +29,14 @@ class DriftComparison:
 
     Attributes:
         drifts: one a codec.
+        runs: the same clip by clip, without codes.
         differences: of each codec from the first, paired over clips.
         phases: one a codec with codes; empty unless asked for.
         correlation: of the two over codecs.
     """
 
     drifts: list[DriftSummary]
+    runs: list[DriftRun]
     differences: list[Difference]
     phases: list[PhaseSummary]
     correlation: Correlation | None
@@ -114,7 +116,7 @@ def compare_drift(
     write_csv(drifts, out / "drift.csv")
     plot_drift(drifts, out / "drift.png")
     if not phase:
-        return DriftComparison(drifts, pairs, [], None)
+        return DriftComparison(drifts, runs, pairs, [], None)
     phases = [
         phase_sensitivity(codec, clips, out=out, progress=progress)
         for codec in codecs
@@ -124,4 +126,4 @@ def compare_drift(
     content = {"codecs": [p.as_dict() for p in phases], "correlation": vars(correlation)}
     write_json(out / "phase.json", {**about, **content})
     plot_phase(phases, correlation, out / "phase.png")
-    return DriftComparison(drifts, pairs, phases, correlation)
+    return DriftComparison(drifts, runs, pairs, phases, correlation)

@@ -64,6 +64,14 @@ class HeldOut:
         audio = hash_audio([*self.originals, *(self.conditioning or [])])
         return hashlib.sha256(f"{text} {audio}".encode()).hexdigest()
 
+    def generated_seconds(self, task: TaskSettings, *, seed: int) -> float:
+        """Seconds of audio in frames that `task` does not keep whole."""
+        total = 0.0
+        for n, item in zip(self.n_samples, self.items, strict=True):
+            keep = task.keep(self.codec.spec, n, seed=seed, item=item)
+            total += n * float((~keep).any(0).double().mean())
+        return total / self.codec.spec.sample_rate
+
     def part(self, members: Sequence[int]) -> HeldOut:
         """Some of them, by position."""
 
@@ -148,6 +156,8 @@ def choose_held_out(
     """
     if "test" not in tokens.splits:
         raise ValueError(f"{corpus} has no test split: {sorted(tokens.splits)}; give test_corpus")
+    if n < 1:
+        raise ValueError(f"n_test = {n}: must be at least 1")
     split = tokens.splits["test"]
     enough = min_seconds * codec.spec.sample_rate
     items = [i for i, length in enumerate(split["n_samples"]) if length >= enough][:n]
@@ -158,7 +168,8 @@ def choose_held_out(
         )
     rows = split.select(items)
     opened = open_corpus(corpus, split="test")
-    entries = {e.id: e for e in opened.entries if e.id in set(rows["id"])}
+    wanted = set(rows["id"])
+    entries = {e.id: e for e in opened.entries if e.id in wanted}
     rate = codec.spec.sample_rate
     return HeldOut(
         codec=codec,

@@ -38,9 +38,16 @@ class ModelSettings:
     dropout: float | None = None
     embedding: str | None = None
 
-    def overrides(self) -> dict[str, Any]:
-        """What is changed, as arguments of `MaskedTransformer`."""
-        return {k: v for k, v in vars(self).items() if k != "preset" and v is not None}
+    def arguments(self) -> dict[str, Any]:
+        """Of `MaskedTransformer`: the preset with what is changed.
+
+        Raises:
+            ValueError: unknown preset.
+        """
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r}: known are {', '.join(PRESETS)}")
+        changed = {k: v for k, v in vars(self).items() if k != "preset" and v is not None}
+        return {**PRESETS[self.preset], **changed}
 
 
 class MaskedTransformer(Pretrained):
@@ -175,7 +182,7 @@ class MaskedTransformer(Pretrained):
                 "conditioning_std": std,
             }
         check_codec(tokens.provenance, codec.spec)
-        return cls.for_codec(codec, preset=settings.preset, **about, **settings.overrides())
+        return cls.for_codec(codec, **{**settings.arguments(), **about})
 
     def check_codec(self, spec: CodecSpec) -> None:
         """Refuse tokens of another codec than the model was made for.

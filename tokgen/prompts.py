@@ -16,6 +16,7 @@ from torch import Tensor
 from tokgen.codec_spec import CodecSpec
 
 TASKS = ("vocode", "continue", "infill")
+MARGIN_SECONDS = 0.25  # that an utterance is longer than its prompt or gap
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class TaskSettings:
         for name in ("period", "levels"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+
+    @property
+    def shortest_seconds(self) -> float:
+        """Shorter utterances would have nothing to generate, or nothing kept."""
+        of_task = {"continue": self.prompt_seconds, "infill": self.gap_seconds}
+        return of_task[self.name] + MARGIN_SECONDS if self.name in of_task else 0.0
 
     def keep(self, spec: CodecSpec, n_samples: int, *, seed: int, item: int) -> Tensor:
         """The mask [K, T] of an utterance of `n_samples` samples.

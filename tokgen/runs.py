@@ -98,6 +98,22 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def clear_results(folder: Path, keep: tuple[str, ...]) -> None:
+    """Remove what an earlier plan under this name made, so that nothing of it stands beside this.
+
+    Args:
+        folder: of the run.
+        keep: names of files and folders that stay.
+    """
+    for path in folder.glob("*"):
+        if path.name not in keep and path.is_dir():
+            clear_results(path, keep)
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.name not in keep:
+            path.unlink()
+
+
 def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
     """Write `settings.json`: resolved settings, provenance (codec hash …), library versions."""
     content = {"settings": asdict(settings), **provenance, "versions": versions()}
@@ -118,15 +134,33 @@ def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provena
     path = folder / "settings.json"
     if not path.is_file():
         return
-    saved = json.loads(path.read_text())
-    before = {**saved["settings"], **{k: saved.get(k) for k in provenance}}
-    now = json.loads(json.dumps({**asdict(settings), **provenance}))
+    try:
+        saved = json.loads(path.read_text())
+        before = _flat({**saved["settings"], **{k: saved.get(k) for k in provenance}}, free)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SystemExit(
+            f"error: {path} cannot be read ({error}): delete {folder} to start over"
+        ) from error
+    now = _flat(json.loads(json.dumps({**asdict(settings), **provenance})), free)
     for name in sorted(set(before) | set(now)):
-        if name not in free and before.get(name) != now.get(name):
+        if before.get(name) != now.get(name):
             raise SystemExit(
                 f"error: {folder} holds a run with {name} = {before.get(name)!r}, not "
                 f"{now.get(name)!r}: give another --name, or delete the folder to start over"
             )
+
+
+def _flat(content: dict[str, Any], free: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as {"model.depth": 6}, without the names in `free`."""
+    flat: dict[str, Any] = {}
+    for name, value in content.items():
+        if name in free:
+            continue
+        if isinstance(value, dict):
+            flat |= _flat(value, (), f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def step_seed(*parts: int) -> int:

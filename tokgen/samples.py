@@ -67,5 +67,4 @@ def write_samples(
         {"name": c.name, "kind": c.kind, "codec": None if c.kind == "original" else c.codec}
         for c in columns
     ]
-    content = {"sample_rate": columns[0].sample_rate, "columns": about, "clips": clips}
-    write_json(folder / INDEX, content)
+    write_json(folder / INDEX, {"columns": about, "clips": clips})

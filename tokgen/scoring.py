@@ -69,7 +69,9 @@ DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuse names that are not in `METRICS`."""
+    """Refuse names that are not in `METRICS`, and such as come twice."""
+    if len(set(metrics)) < len(metrics):
+        raise ValueError(f"metrics {list(metrics)}: give each once")
     unknown = sorted(set(metrics) - set(METRICS))
     if unknown:
         raise ValueError(f"metrics {unknown}: known are {', '.join(sorted(METRICS))}")

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
@@ -37,11 +38,14 @@ from tokgen.runs import (
     Checkpoints,
     Interrupt,
     append_history,
+    pick_precision,
     read_history,
     step_seed,
     write_json,
 )
 from tokgen.token_dataset import TokenDataset
+
+SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
@@ -77,20 +81,57 @@ class TrainingSettings:
     checkpoint_every: int = 200
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch_size", "gradient_accumulation")
+        for name in (*counts, "log_every", "validate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        for name in ("crop_seconds", "learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0 and finite")
+        for name in ("warmup", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+        if not 0 <= self.conditioning_dropout <= 1:
+            raise ValueError(f"conditioning_dropout = {self.conditioning_dropout}: a share, 0 to 1")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule {self.schedule!r}: known are {', '.join(SCHEDULES)}")
+
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
-    """That of a step, counted from 0.
-
-    Raises:
-        ValueError: unknown schedule.
-    """
+    """That of a step, counted from 0."""
     rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "constant":
         return settings.learning_rate * rise
-    if settings.schedule != "cosine":
-        raise ValueError(f"schedule {settings.schedule!r}: known are 'constant' and 'cosine'")
     fall = 0.05 + 0.95 * (1 + math.cos(math.pi * step / settings.steps)) / 2
     return settings.learning_rate * (rise * fall)
+
+
+def make_accelerator(
+    settings: TrainingSettings, folder: Path, mixed_precision: str, tracker: str
+) -> Accelerator:
+    """An Accelerator for a training.
+
+    Args:
+        settings: its gradient accumulation.
+        folder: of the run; trackers write there.
+        mixed_precision: "auto", "no", "bf16" or "fp16".
+        tracker: "none", "tensorboard", "wandb" ...
+    Raises:
+        ValueError: unknown precision or tracker.
+    """
+    return Accelerator(
+        mixed_precision=pick_precision(mixed_precision),
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        log_with=None if tracker == "none" else tracker,
+        project_dir=folder,
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def conditions_of(accelerator: Any) -> dict[str, Any]:
+    """What shapes weights beside settings and data: for `claim_run` and `save_settings`."""
+    return {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
 
 
 class Training:
@@ -120,7 +161,6 @@ class Training:
     ) -> None:
         self.accelerator, self.model, self.settings = accelerator, model, settings
         self.folder, self.interrupted = folder, False
-        learning_rate(settings, 0)  # an unknown schedule is refused here
         optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=settings.learning_rate,
@@ -199,7 +239,7 @@ class Training:
             accelerator.print(
                 f"\ninterrupted at step {self.step}: checkpoint written; the same command goes on"
             )
-        elif accelerator.is_main_process:
+        elif accelerator.is_main_process and not (self.folder / "training.json").is_file():
             write_json(self.folder / "training.json", self._speed())
 
     def hide(self, batch: TokenBatch) -> tuple[TrainingMask, Tensor]:
@@ -279,7 +319,6 @@ class Training:
             "steps": self.step,
             "seconds": self.seconds,
             "steps_per_second": self.step / self.seconds if self.seconds else None,
-            "processes": accelerator.num_processes,
             "device": accelerator.device.type,
-            "precision": accelerator.mixed_precision,
+            **conditions_of(accelerator),
         }

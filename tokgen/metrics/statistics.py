@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 Direction = Literal["higher", "lower"]
-Verdict = Literal["better", "no worse", "worse", "undecided"]
+Verdict = Literal["better", "no worse", "worse", "worse, margin undecided", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -153,9 +153,13 @@ def judge(difference: Estimate, *, better: Direction, margin: float | None = Non
 
     - "better": the whole interval lies on the good side of 0.
     - "no worse": its bad end lies within the margin. With 95 % intervals this is a
-      non-inferiority test at one-sided 2.5 %: a second that is worse by more than the margin
-      passes at most that often. It may still be a little worse.
+      non-inferiority test at a nominal one-sided 2.5 %. Percentile intervals of few clips are
+      too narrow: with a true loss of just the margin, simulated normal values pass in 8 % of
+      cases with 5 clips, 4.5 % with 10, 3.6 % with 18 and 3.5 % with 100. It may still be a
+      little worse.
     - "worse": the whole interval lies on the bad side, beyond the margin if there is one.
+    - "worse, margin undecided": the whole interval lies on the bad side of 0 and the margin
+      within it.
     - "undecided": anything else, and intervals that are not known. More clips or seeds decide.
 
     Args:
@@ -180,7 +184,7 @@ def judge(difference: Estimate, *, better: Direction, margin: float | None = Non
         return "no worse"
     if high < -(margin or 0.0):
         return "worse"
-    return "undecided"
+    return "worse, margin undecided" if high < 0 else "undecided"
 
 
 def _tables(numerators: ArrayLike, denominators: ArrayLike | None) -> np.ndarray:

@@ -109,9 +109,10 @@ def table_rows(
 
 @dataclass(frozen=True)
 class DifferenceRow:
-    """A line of a table of differences."""
+    """A line of a table of differences; `better` is "higher", "lower" or ""."""
 
     metric: str
+    better: str
     difference: Cell
     margin: str
     verdict: str
@@ -156,7 +157,9 @@ def _pairs(found: Sequence[Comparison], metrics: Mapping[str, Metric]) -> Pairs:
         if metric and metric.unit:
             label = f"{label} ({metric.unit})"
         difference = cell(d.estimate, places, span, [0.0, *_margins(d)])
-        line = DifferenceRow(label, difference, digits(d.margin, places), d.verdict)
+        line = DifferenceRow(
+            label, metric.better if metric else "", difference, digits(d.margin, places), d.verdict
+        )
         pairs.setdefault((d.row, d.than), []).append(line)
     return [(row, than, lines) for (row, than), lines in pairs.items()]
 
