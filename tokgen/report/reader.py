@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokgen import scoring
 from tokgen.audio import display_name
 from tokgen.drift_summary import Difference, DriftSummary, estimate_from_dict
 from tokgen.metrics.statistics import Estimate
@@ -32,12 +33,6 @@ KNOWN = (
     "telephone/telephone.json",
 )
 KINDS = ("original", "resynthesis", "generated")
-SIMPLE_METRICS = {  # of metrics.json: label, better, unit, digits
-    "cer": ("CER", "lower", "", 3),
-    "mos": ("MOS", "higher", "", 2),
-    "pesq": ("PESQ", "higher", "", 2),
-    "si_sdr": ("SI-SDR", "higher", "dB", 1),
-}
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class TableDifference:
     """A paired difference row - than; `margin` NaN where none was set."""
 
     row: str
@@ -84,7 +79,7 @@ class Table:
 
     metrics: list[Metric]
     rows: list[Row]
-    differences: list[Comparison]
+    differences: list[TableDifference]
     notes: list[str]
 
 
@@ -207,7 +202,7 @@ def _table(content: dict[str, Any]) -> Table | None:
         for r in (mapping(r, "rows") for r in items(content.get("rows"), "rows"))
     ]
     differences = [
-        Comparison(
+        TableDifference(
             text(d["row"]),
             text(d["than"]),
             text(d["metric"]),
@@ -236,8 +231,10 @@ def _simple_table(content: dict[str, Any]) -> Table | None:
             backends.setdefault(name, text(value.get("backend")))
     metrics = []
     for name, backend in backends.items():
-        label, better, unit, digits = SIMPLE_METRICS.get(name, (name, "", "", 3))
-        metrics.append(Metric(name, label, better, unit, backend, digits))
+        known = scoring.METRICS.get(name, scoring.Metric(name, name, None, digits=3))
+        metrics.append(
+            Metric(name, known.label, known.better or "", known.unit, backend, known.digits)
+        )
     return Table(metrics, _by_kind(rows), [], [])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokgen.metrics.statistics import Estimate
-from tokgen.report.reader import Comparison, Drift, Metric, Phase, Table, Telephone
+from tokgen.report.reader import Drift, Metric, Phase, Table, TableDifference, Telephone
 
 DRIFT_LABELS = {
     "pesq": "PESQ",
@@ -134,7 +134,7 @@ def table_differences(table: Table, detail: bool) -> Pairs:
 def drift_differences(drift: Drift) -> Pairs:
     """Paired differences between codecs after the first and the last pass."""
     found = [
-        Comparison(d.codec, d.than, f"{d.metric}@{d.passes}", d.estimate, math.nan, "")
+        TableDifference(d.codec, d.than, f"{d.metric}@{d.passes}", d.estimate, math.nan, "")
         for d in drift.differences
     ]
     metrics = {
@@ -146,7 +146,7 @@ def drift_differences(drift: Drift) -> Pairs:
     return _pairs(found, metrics)
 
 
-def _pairs(found: Sequence[Comparison], metrics: Mapping[str, Metric]) -> Pairs:
+def _pairs(found: Sequence[TableDifference], metrics: Mapping[str, Metric]) -> Pairs:
     pairs: dict[tuple[str, str], list[DifferenceRow]] = {}
     for d in found:
         same = [other for other in found if other.metric == d.metric]
@@ -164,7 +164,7 @@ def _pairs(found: Sequence[Comparison], metrics: Mapping[str, Metric]) -> Pairs:
     return [(row, than, lines) for (row, than), lines in pairs.items()]
 
 
-def _margins(d: Comparison) -> list[float]:
+def _margins(d: TableDifference) -> list[float]:
     return [-d.margin, d.margin] if math.isfinite(d.margin) else []
 
 
