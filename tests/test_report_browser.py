@@ -174,6 +174,7 @@ def test_a_click_plays_from_there_and_the_marker_moves(visit):
     assert cell.get_attribute("aria-pressed") == "true"
     assert re.search(r"0:01\.\d / 0:03\.0", page.locator("#transport-time").inner_text())
     page.locator("#transport-play").click()
+    page.wait_for_timeout(300)  # a frame that was under way is drawn first
     stopped = page.locator("#transport-time").inner_text()
     page.wait_for_timeout(150)
     assert page.locator("#transport-time").inner_text() == stopped
