@@ -402,6 +402,15 @@ def test_damaged_audio_is_reported_and_its_cell_says_missing(run: Path, tmp_path
     assert data_of(page)["listenings"][0]["clips"][0]["sounds"][2] is None
 
 
+def test_a_page_lies_in_its_run_or_here_for_several(run: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["report", str(run)]) == 0
+    assert (run / "report.html").stat().st_size > 10_000
+    assert str(run / "report.html") in capsys.readouterr().out
+    assert cli.main(["report", str(run), str(run)]) == 0
+    assert (tmp_path / "report.html").is_file()
+
+
 def test_clips_bound_the_page(run: Path):
     page = page_of(run, n_clips=1)
     assert len(sounds_of(page)) == 4 and "The first 1 of 3 utterances." in page

@@ -134,7 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("report", help="run folders -> one HTML page to look at and listen to")
     verb.set_defaults(verb=_report, again="; run the same command again")
     verb.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of a run")
-    verb.add_argument("--out", type=Path, required=True, help="the .html file")
+    verb.add_argument(
+        "--out", type=Path, help="the .html file; RUN/report.html, or ./report.html of several runs"
+    )
     verb.add_argument(
         "--clips", type=int, default=12, metavar="N", help="utterances to embed a run (12)"
     )
@@ -345,7 +347,9 @@ def _report(args: argparse.Namespace) -> None:
     from tokgen.report.page import write_report
 
     audio = AudioFormat(args.audio, args.opus_kbps)
-    written = write_report(args.runs, args.out, n_clips=args.clips, audio=audio)
+    folder = args.runs[0] if len(args.runs) == 1 else Path()
+    out = args.out or folder / "report.html"
+    written = write_report(args.runs, out, n_clips=args.clips, audio=audio)
     for problem in written.problems[:SHOWN_REJECTIONS]:
         print(f"missing {problem}", file=sys.stderr)
     if len(written.problems) > SHOWN_REJECTIONS:
