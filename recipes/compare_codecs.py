@@ -155,8 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     # 3. How the codecs drift on the same utterances: encoded again, and edited again.
     calls = []
     for entry in entries if s.telephone.rounds else []:
-        model = MaskedTransformer.from_pretrained(cell_of(run, entry, s.seed) / "model")
-        model = model.to(accelerator.device).eval()
+        model = load_cell(cell_of(run, entry, s.seed), accelerator)
         more = {"out": run / "telephone" / "clips", "seed": s.seed}
         calls.append(play_telephone(model, entry.held_out, s.telephone, s.sampling, scorer, **more))
     drift: dict[str, dict[str, float]] = {}
@@ -220,6 +219,10 @@ def cell_of(run: Path, entry: Entry, seed: int) -> Path:
     return run / "cells" / f"{slug(entry.name)}-seed{seed}"
 
 
+def load_cell(cell: Path, accelerator: Accelerator) -> MaskedTransformer:
+    return MaskedTransformer.from_pretrained(cell / "model").to(accelerator.device).eval()
+
+
 def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer | None:
     """The model of a codec and seed: trained, trained further after a kill, or found.
 
@@ -257,8 +260,10 @@ def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer
     if accelerator.is_main_process:
         model.save_pretrained(cell / "model")
         plot_curves(training.history, cell / "curves.png")
+    accelerator.wait_for_everyone()
     accelerator.free_memory()
-    return model.eval()
+    # as anyone will load it: Accelerate left the trained one in mixed precision
+    return load_cell(cell, accelerator)
 
 
 def prepare(s: Settings, name: str, device: str) -> Entry:

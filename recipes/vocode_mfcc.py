@@ -136,8 +136,10 @@ def main(argv: list[str] | None = None) -> int:
         model.save_pretrained(run / "model")
         plot_curves(training.history, run / "curves.png")
 
-    # 4. Generate the held-out utterances from their MFCCs, and without them as a floor.
-    model.eval()
+    # 4. Generate the held-out utterances from their MFCCs, and without them as a floor. The model
+    # is loaded as anyone will load it: Accelerate left the trained one in mixed precision.
+    accelerator.wait_for_everyone()
+    model = MaskedTransformer.from_pretrained(run / "model").to(accelerator.device).eval()
     more = {"seed": s.seed, "batch_size": s.generation_batch}
     more["progress"] = accelerator.is_main_process
     with accelerator.split_between_processes(list(range(len(held_out)))) as mine:

@@ -9,11 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from codec_makers import make_dac, make_encodec
 from recipe_runs import ROOT, TINY_MODEL, kill_when, launch, run
 from safetensors.torch import load_file
 
+from tokgen.audio import read_audio
+from tokgen.corpus import open_corpus
+from tokgen.held_out import choose_held_out
+from tokgen.model import MaskedTransformer
+from tokgen.prompts import TaskSettings
+from tokgen.sampling import SamplingSettings
+from tokgen.tokenizing import cached_tokens
 from tokgen.zoo import load_codec
 
 TINY_CODEC = {
@@ -28,7 +36,7 @@ def vocode_flags(tiny_codec_folder, tiny_corpus, tmp_path):
         settings = {
             "name": name, "runs": tmp_path, "codec": tiny_codec_folder, "corpus": tiny_corpus,
             "steps": 12, "batch_size": 2, "crop_seconds": 0.5, "checkpoint_every": 3,
-            "log_every": 1, "validate_every": 6, "tracker": "none", "mixed_precision": "no",
+            "log_every": 1, "validate_every": 6, "tracker": "none", "mixed_precision": "bf16",
             "sampling.steps": "[2,1]", "asr": "moonshine", "mos": "distillmos", **more,
         }  # fmt: skip
         return [*(x for k, v in settings.items() for x in (f"--{k}", v)), *TINY_MODEL]
@@ -36,7 +44,9 @@ def vocode_flags(tiny_codec_folder, tiny_corpus, tmp_path):
     return flags
 
 
-def test_vocode_mfcc_survives_kills_with_the_same_result(vocode_flags, tmp_path):
+def test_vocode_mfcc_survives_kills_with_the_same_result(
+    vocode_flags, tiny_codec_folder, tiny_corpus, tmp_path
+):
     run("vocode_mfcc.py", *vocode_flags("whole"))
     whole = tmp_path / "whole"
     checkpoints = tmp_path / "cut" / "checkpoints"
@@ -70,6 +80,14 @@ def test_vocode_mfcc_survives_kills_with_the_same_result(vocode_flags, tmp_path)
     for name in ("curves.png", "spectrograms.png", "settings.json", "clips.json"):
         assert (whole / name).stat().st_size > 100
     assert len(list((whole / "samples").glob("000.*.wav"))) == 4
+    codec = load_codec(tiny_codec_folder)
+    model = MaskedTransformer.from_pretrained(whole / "model").eval()
+    tokens = cached_tokens(open_corpus(tiny_corpus), codec, tmp_path / "tokens")
+    held_out = choose_held_out(tokens, codec, str(tiny_corpus), n=9)
+    again = held_out.generate(model, TaskSettings(), SamplingSettings(steps=(2, 1)), seed=0)
+    for i, made in enumerate(again):  # whoever loads the model generates the same
+        heard, _ = read_audio(whole / "samples" / f"{i:03d}.generated.wav")
+        torch.testing.assert_close(made.waveform, heard, atol=1e-4, rtol=0)
     settings = json.loads((whole / "settings.json").read_text())
     assert settings["codec"]["weight_hash"] and settings["versions"]["torch"]
 
