@@ -345,7 +345,7 @@ def notes(s: Settings, entries: list[Entry], accelerator: Accelerator) -> list[s
         f"{len(held_out)} held-out utterances of {s.test_corpus or s.corpus}, "
         f"{held_out.seconds:.0f} s; task {s.task.name}, conditioning {s.conditioning}; "
         f"{s.model.preset} model, {s.steps} steps of {batch} x {s.crop_seconds:g} s, "
-        f"precision {accelerator.mixed_precision}",
+        f"trained in {accelerator.mixed_precision}, sampled in float32",
         "means with 95 % bootstrap intervals; differences are paired over clips and seeds",
     ]
     if s.seeds == 1:
