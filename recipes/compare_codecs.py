@@ -301,7 +301,7 @@ def check(s: Settings) -> None:
     if s.conditioning != "none":
         check_kind(s.conditioning)
     check_metrics(s.metrics)
-    check_margins(s.margins, [*s.metrics, *(["drift_pesq"] if s.drift_passes else [])])
+    check_margins(s.margins)
     if s.conditioning == "none" and s.task.name == "vocode":
         raise ValueError(
             "conditioning 'none' with task 'vocode': it generates from a conditioning; take mfcc "

@@ -107,7 +107,8 @@ def test_a_plan_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) -
 def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
     more = {
         "conditioning": "none", "task.name": "continue", "task.prompt_seconds": 0.5, "seeds": 1,
-        "drift_passes": 0, "telephone.rounds": 0, "metrics": '["pesq"]', "margins": "{}",
+        "drift_passes": 0, "telephone.rounds": 0, "metrics": '["pesq"]',
+        "margins": '{"mos": 0.1, "drift_pesq": 0.1}',
     }  # fmt: skip
     out = run("compare_codecs.py", *flags("go_on", **more))
     assert "what was kept included" in out
@@ -126,8 +127,8 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
         ({"drift_passes": 1}, "drift_passes = 1: give 2 or more"),
         ({"metrics": '["visqol"]'}, r"metrics \['visqol'\]: known are"),
         ({"metrics": '["pesq", "pesq"]'}, "give each once"),
-        ({"margins": '{"mos": 0.1}'}, r"margins of \['mos'\]: compared are pesq, cer"),
-        ({"margins": '{"accuracy": 0.1}'}, r"margins of \['accuracy'\]: compared are"),
+        ({"margins": '{"polqa": 0.1}'}, r"margins of \['polqa'\]: judged are mos, pesq, cer"),
+        ({"margins": '{"accuracy": 0.1}'}, r"margins of \['accuracy'\]: judged are"),
         ({"margins": '{"pesq": -1}'}, "margin of pesq = -1"),
         ({"task.name": "edit"}, "task 'edit': known are vocode, continue, infill"),
         ({"telephone.n_clips": 0}, "n_clips = 0"),

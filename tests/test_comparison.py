@@ -111,7 +111,7 @@ def test_failures_are_counted_even_where_all_fail() -> None:
 def test_token_accuracy_is_compared_without_a_verdict(found) -> None:
     accuracy = [d for d in found.differences if d.metric.startswith("accuracy")]
     assert len(accuracy) == 3 and {d.verdict for d in accuracy} == {""}
-    with pytest.raises(ValueError, match=r"margins of \['accuracy'\]: compared are pesq, cer"):
+    with pytest.raises(ValueError, match=r"margins of \['accuracy'\]: judged are mos, pesq, cer"):
         compare([FIRST], BACKENDS, margins={"accuracy": 0.1})
 
 
@@ -131,7 +131,8 @@ def test_drift_is_paired_like_any_metric() -> None:
 @pytest.mark.parametrize(
     ("rows", "margins", "message"),
     [
-        ([FIRST], {"mos": 0.1}, r"margins of \['mos'\]: compared are pesq, cer$"),
+        ([FIRST], {"polqa": 0.1}, r"margins of \['polqa'\]: judged are mos, pesq, cer"),
+        ([FIRST], {"pesq": -0.1}, "margin of pesq = -0.1: must be at least 0"),
         ([FIRST, RowData("b generated", "generated", "b", [records(BASE)[:5]])], {},
          "unequal clips"),
         ([FIRST, RowData("b generated", "generated", "b", [records(BASE)] * 2)], {},

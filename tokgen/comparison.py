@@ -145,11 +145,12 @@ def accuracy_records(hits: np.ndarray, hidden: np.ndarray) -> list[dict[str, flo
     return out
 
 
-def check_margins(margins: Mapping[str, float], measured: Sequence[str]) -> None:
-    """Refuse margins of what is not measured, and such as `judge` would refuse."""
-    unknown = sorted(set(margins) - set(measured))
+def check_margins(margins: Mapping[str, float]) -> None:
+    """Refuse margins of what is never judged, and such as `judge` would refuse."""
+    known = [*(name for name, metric in METRICS.items() if metric.better), "drift_pesq"]
+    unknown = sorted(set(margins) - set(known))
     if unknown:
-        raise ValueError(f"margins of {unknown}: compared are {', '.join(measured)}")
+        raise ValueError(f"margins of {unknown}: judged are {', '.join(known)}")
     for name, margin in margins.items():
         if not 0 <= margin < math.inf:
             raise ValueError(f"margin of {name} = {margin}: must be at least 0 and finite")
@@ -172,11 +173,11 @@ def compare(
         data: rows in the table's order; the first codec among them is the one compared with.
         backends: metric -> who computed it, `Scorer.backends`.
         margins: metric -> the largest loss that does not matter, for "no worse"; metrics
-            without one are never called so.
+            without one are never called so. What is not measured needs none.
         drift_passes: encodings behind the records' "drift_pesq", where they have it.
         notes: lines to stand under the table.
     Raises:
-        ValueError: a margin for a metric that is not measured, rows of unequal clips, or
+        ValueError: a margin for what is never judged, rows of unequal clips, or
             different numbers of seeds within a kind.
     """
     margins = dict(margins or {})
@@ -185,7 +186,7 @@ def compare(
     per_clip = [METRICS[name] for name in backends]
     per_clip += [drift_metric(drift_passes)] if "drift_pesq" in fields else []
     per_clip += accuracy_metrics(levels) if levels > 0 else []
-    check_margins(margins, [m.name for m in per_clip if m.better])
+    check_margins(margins)
     counts = {row.name: {len(records) for records in row.records} for row in data}
     if len(set().union(*counts.values())) > 1:
         raise ValueError(f"rows of unequal clips {counts}: each needs the same utterances")
