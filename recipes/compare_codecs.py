@@ -145,10 +145,12 @@ def main(argv: list[str] | None = None) -> int:
             cell = cell_of(run, entry, seed)
             model = train(s, entry, seed, cell)
             if model is None:
+                accelerator.end_training()
                 return 130
             more = {"task": s.task, "sampling": s.sampling, "batch_size": s.generation_batch}
             found = fill_cell(model, entry.held_out, cell, accelerator, seed=seed, **more)
             made[entry.name].append(found)
+    accelerator.end_training()  # the rest is for one process
     if scorer is None:
         return 0
 
@@ -209,7 +211,6 @@ def main(argv: list[str] | None = None) -> int:
             name = f"{entry.name} after {s.telephone.rounds} edits"
             columns.append(Line(name, "generated", entry.held_out, [call.last]).column())
     write_samples(run / "samples", columns, held_out.ids, held_out.texts, s.n_saved)
-    accelerator.end_training()
     print("\n" + to_text(table))
     print(f"outputs: {run} (table.json, .csv, .md, .tex; samples)\nnext: tokgen report {run}")
     return 0

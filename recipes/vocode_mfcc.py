@@ -130,6 +130,7 @@ def main(argv: list[str] | None = None) -> int:
             training.descend(masked_cross_entropy(logits, batch.codes, mask))
         training.note(logits, batch, mask)
     if training.interrupted:
+        accelerator.end_training()
         return 130
     trained = time.monotonic()
     if accelerator.is_main_process:
