@@ -108,6 +108,15 @@ MAY_CHANGE = (
 )
 
 
+# What a finished plan leaves beside what is found again: taken away while another is under way.
+RESULTS = (
+    *("table.json", "table.csv", "table.md", "table.tex", "samples", "drift/audio"),
+    *("drift/drift.json", "drift/drift.csv", "drift/drift.png", "drift/phase.json"),
+    *("drift/phase.png", "telephone/telephone.json", "telephone/telephone.csv"),
+    "telephone/telephone.png",
+)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A codec with the tokens that its models are trained and tested on."""
@@ -132,8 +141,8 @@ def main(argv: list[str] | None = None) -> int:
         check_entries(entries)
     scorer = None
     if accelerator.is_main_process:
+        clear_results(run, RESULTS)
         save_settings(run, s, codecs=[e.codec.spec.as_dict() for e in entries])
-        clear_results(run, keep=("settings.json", "cells", "scores", "clips"))
         with plain_errors():
             scorer = make_scorer(s, entries[0])
 

@@ -119,15 +119,18 @@ def test_ctrl_c_outside_the_loop_says_how_to_go_on(capsys):
         run_recipe(lambda: 0)
 
 
-def test_clearing_results_keeps_what_is_named_at_any_depth(tmp_path):
-    for name in ("table.json", "cells/a/model", "drift/clips/0", "drift/audio/x.wav", "old/b"):
+def test_clearing_results_takes_what_is_named_from_a_run_alone(tmp_path):
+    for name in ("table.json", "cells/a/model", "drift/clips/0", "drift/audio/x.wav", "own.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
-    clear_results(tmp_path, keep=("cells", "clips"))
+    names = ("table.json", "drift/audio", "absent", "absent/too")
+    clear_results(tmp_path, names)
+    assert (tmp_path / "table.json").is_file()  # without settings.json this is no run
+    (tmp_path / "settings.json").write_text("{}")
+    clear_results(tmp_path, names)
     left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    assert left == {"cells/a/model", "drift/clips/0"} and not (tmp_path / "old").exists()
-    clear_results(tmp_path / "absent", keep=())
+    assert left == {"settings.json", "cells/a/model", "drift/clips/0", "own.txt"}
 
 
 def test_a_claim_names_the_nested_value_and_a_damaged_file(tmp_path):

@@ -63,7 +63,7 @@ def fill_cell(
         all of it on the main process, without `accuracy` on the others.
     """
     plan = [asdict(task), asdict(sampling), batch_size, accelerator.num_processes]
-    about = [seed, held_out.fingerprint, hash_weights(model), "float32"]
+    about = [seed, held_out.fingerprint, hash_weights(model)]
     with accelerator.split_between_processes(list(range(len(held_out)))) as mine:
         made = held_out.part(mine).generate(
             model,

@@ -98,20 +98,20 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def clear_results(folder: Path, keep: tuple[str, ...]) -> None:
+def clear_results(folder: Path, names: tuple[str, ...]) -> None:
     """Remove what an earlier plan under this name made, so that nothing of it stands beside this.
 
     Args:
-        folder: of the run.
-        keep: names of files and folders that stay.
+        folder: of the run; one that holds no settings.json is no run and stays as it is.
+        names: files and folders below it; what is not named is never touched.
     """
-    for path in folder.glob("*"):
-        if path.name not in keep and path.is_dir():
-            clear_results(path, keep)
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif path.name not in keep:
-            path.unlink()
+    if not (folder / "settings.json").is_file():
+        return
+    for path in (folder / name for name in names):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
