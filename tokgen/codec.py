@@ -15,15 +15,38 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec_checks import (
+    UnsupportedStage,
+    WholeOnly,
+    check_codes,
+    check_lengths,
+    check_levels,
+    check_n_samples,
+    check_waveform,
+)
 from tokgen.codec_spec import CodecSpec, WaveformSpec
 from tokgen.quantizers.residual import Quantized
 
-__all__ = ["Codec", "CodecSpec", "Encoded", "Side", "WaveformCodec", "WaveformSpec"]
+if TYPE_CHECKING:
+    from tokgen.block_coders import BlockDecoder, BlockEncoder
+    from tokgen.streaming import CodecStream
+
+__all__ = [
+    "Codec",
+    "CodecSpec",
+    "Encoded",
+    "Side",
+    "UnsupportedStage",
+    "WaveformCodec",
+    "WaveformSpec",
+    "WholeOnly",
+]
 
 
 Side = Mapping[str, Tensor]  # name -> float32 [B, S]: what a decoder needs beside the codes
@@ -51,11 +74,16 @@ class Codec(ABC):
 
     Attributes:
         side_names: of the side information that `decode` needs beside the codes.
+        whole_because: why an utterance cannot be coded in pieces, where it cannot.
+        loaded_from: name and revision that `load_codec` gives the same codec for; None where the
+            codec was made otherwise.
     """
 
     spec: CodecSpec
     model: nn.Module
     side_names: tuple[str, ...] = ()
+    whole_because: str = "does not say how far its network sees"
+    loaded_from: tuple[str, str | None] | None = None
 
     # -- verbs ---------------------------------------------------------------
 
@@ -91,12 +119,7 @@ class Codec(ABC):
         """As `encode`, with the side information that `decode` needs."""
         waveform = check_waveform(waveform, self.spec.channels)
         lengths = check_lengths(lengths, waveform)
-        keep = self.spec.n_codebooks if n_codebooks is None else n_codebooks
-        if not 1 <= keep <= self.spec.n_codebooks:
-            raise ValueError(
-                f"n_codebooks = {keep}: {self.spec.name} has levels 1..{self.spec.n_codebooks}; "
-                "pass None to keep all"
-            )
+        keep = check_levels(n_codebooks, self.spec)
         waveform = waveform.expand(-1, self.spec.channels, -1)
         encoded = self._encode(waveform.to(self.device), lengths)
         return Encoded(encoded.codes[:, :keep], encoded.side)
@@ -124,24 +147,12 @@ class Codec(ABC):
             ValueError: wrong shape, a code outside the codebook (MASK left in, say), or side
                 information missing.
         """
-        codes = self._check_codes(codes)
-        full = self.spec.n_samples(codes.shape[-1])
-        if n_samples is not None and not 0 < n_samples <= full:
-            raise ValueError(
-                f"n_samples = {n_samples}: {codes.shape[-1]} frames hold 1..{full} samples; "
-                "pass the length that was encoded"
-            )
-        missing = sorted(set(self.side_names) - set(side or {}))
-        if missing:
-            raise ValueError(
-                f"{self.spec.name} needs side information {missing} beside the codes: pass the "
-                "`side` that `encode_with_side` gave"
-            )
-        kept = {name: side[name].to(self.device) for name in self.side_names} if side else {}
-        waveform = self._decode(codes.to(self.device), kept).float()
+        codes = check_codes(codes, self.spec)
+        n_samples = check_n_samples(n_samples, codes.shape[-1], self.spec)
+        waveform = self._decode(codes.to(self.device), self.needed_side(side)).float()
         if mono:
             waveform = waveform.mean(1, keepdim=True)
-        return fit_length(waveform, n_samples or full)
+        return fit_length(waveform, n_samples)
 
     def roundtrip(self, waveform: Tensor, n_codebooks: int | None = None) -> Tensor:
         """decode(encode(waveform)), same shape as the input."""
@@ -220,6 +231,50 @@ class Codec(ABC):
         """Values S of each kind of side information for `n_samples` samples."""
         return 0
 
+    def needed_side(self, side: Side | None) -> Side:
+        """Of `side` what `_decode` needs, on the device.
+
+        Raises:
+            ValueError: some of it is missing.
+        """
+        missing = sorted(set(self.side_names) - set(side or {}))
+        if missing:
+            raise ValueError(
+                f"{self.spec.name} needs side information {missing} beside the codes: pass the "
+                "`side` that `encode_with_side` gave"
+            )
+        return {name: side[name].to(self.device) for name in self.side_names} if side else {}
+
+    # -- audio in pieces (optional) --------------------------------------------
+
+    def stream(self, n_codebooks: int | None = None, *, step: int = 1) -> CodecStream:
+        """Audio through the codec block by block, as it comes: see `tokgen.streaming`.
+
+        Args:
+            n_codebooks: levels to keep; None keeps all K.
+            step: frames coded at once: more of them cost less work and more latency.
+        Raises:
+            WholeOnly: the codec needs all of an utterance before it can code any of it.
+        """
+        from tokgen.streaming import CodecStream
+
+        return CodecStream(self, n_codebooks, step=step)
+
+    def block_encoder(self, step: int | None = None) -> BlockEncoder:
+        """What takes audio and gives codes piece by piece.
+
+        Args:
+            step: frames that come together, as soon as they can be known; None takes the
+                windows of `_encode`, so that the bits are the same too.
+        Raises:
+            WholeOnly: as for `stream`.
+        """
+        raise WholeOnly(self)
+
+    def block_decoder(self, step: int | None = None) -> BlockDecoder:
+        """What takes codes and gives audio piece by piece; as `block_encoder`."""
+        raise WholeOnly(self)
+
     # -- stages (optional; differentiable) -----------------------------------
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
@@ -279,42 +334,11 @@ class Codec(ABC):
         self.model.to(device)
         return self
 
-    def _check_codes(self, codes: Tensor) -> Tensor:
-        spec = self.spec
-        if codes.ndim != 3 or codes.is_floating_point():
-            raise ValueError(
-                f"codes of shape {tuple(codes.shape)} {codes.dtype}: expected integers [B, K, T]"
-            )
-        if not 1 <= codes.shape[1] <= spec.n_codebooks or codes.shape[2] < 1:
-            raise ValueError(
-                f"codes of shape {tuple(codes.shape)}: {spec.name} takes "
-                f"1..{spec.n_codebooks} levels and at least 1 frame"
-            )
-        codes = codes.long()
-        low, high = int(codes.min()), int(codes.max())
-        if low < 0 or high >= spec.codebook_size:
-            raise ValueError(
-                f"codes span {low}..{high}: {spec.name} has entries 0..{spec.codebook_size - 1}; "
-                "a MASK token left in, or codes of another codec?"
-            )
-        return codes
-
     def __repr__(self) -> str:
         s = self.spec
         return (
             f"{type(self).__name__}({s.name}: {s.sample_rate} Hz, hop {s.hop_length}, "
             f"{s.n_codebooks} x {s.codebook_size}, {s.bitrate / 1000:.2f} kbps)"
-        )
-
-
-class UnsupportedStage(ValueError):
-    """A codec does not expose the stage that was asked for."""
-
-    def __init__(self, codec: Codec, stage: str) -> None:
-        super().__init__(
-            f"{codec.spec.name} does not expose its stage {stage!r}: tuning needs a codec whose "
-            "stages are open (tokgen's STFT codec, DAC, EnCodec at 24 kHz); use encode and decode "
-            "with this one"
         )
 
 
@@ -332,47 +356,9 @@ class WaveformCodec(ABC):
         """
 
 
-def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
-    """Return `waveform` [B, C, N] as float32, or raise ValueError saying what is wrong.
-
-    Args:
-        channels: that are taken beside one.
-    """
-    if waveform.ndim != 3 or waveform.shape[1] not in (1, channels):
-        also = f" or [B, {channels}, N]" if channels > 1 else ""
-        raise ValueError(
-            f"waveform of shape {tuple(waveform.shape)}: expected mono [B, 1, N]{also}; "
-            "mix channels down first (tokgen.audio.read_audio does)"
-        )
-    if waveform.shape[-1] == 0:
-        raise ValueError("waveform of 0 samples: nothing to encode")
-    waveform = waveform.float()
-    if not torch.isfinite(waveform).all():
-        raise ValueError("waveform holds NaN or infinity: repair or drop the clip")
-    return waveform
-
-
-def check_lengths(lengths: Sequence[int] | None, waveform: Tensor) -> list[int]:
-    """True lengths of a right-padded batch, one in 1..N per item."""
-    n = waveform.shape[-1]
-    if lengths is None:
-        return [n] * waveform.shape[0]
-    lengths = [int(x) for x in lengths]
-    if len(lengths) != waveform.shape[0] or not all(1 <= x <= n for x in lengths):
-        raise ValueError(f"lengths {lengths}: expected {waveform.shape[0]} values in 1..{n}")
-    return lengths
-
-
 def fit_length(waveform: Tensor, n_samples: int) -> Tensor:
     """Cut or zero-pad the end of [..., N] to `n_samples`."""
     return F.pad(waveform, (0, n_samples - waveform.shape[-1]))
-
-
-def cut_chunks(waveform: Tensor, chunk_length: int, chunk_stride: int) -> Tensor:
-    """[..., N] -> [..., n, chunk_length]: a chunk each stride, zeros past the end."""
-    n_chunks = -(-waveform.shape[-1] // chunk_stride)
-    padded = fit_length(waveform, (n_chunks - 1) * chunk_stride + chunk_length)
-    return padded.unfold(-1, chunk_length, chunk_stride)
 
 
 def hash_weights(model: nn.Module) -> str:

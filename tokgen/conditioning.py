@@ -8,6 +8,7 @@ coefficients of its own, which like its codes know nothing of the audio around i
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,11 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec import CodecSpec, check_waveform, cut_chunks, fit_length
+from tokgen.codec import CodecSpec, fit_length
+from tokgen.codec_checks import check_waveform
 from tokgen.torchaudio_shim import import_torchaudio
+from tokgen.windows import MIN_FRAMES, Chunks, Reach, Stage, Windows, run_whole
 
 CONDITIONINGS = ("mfcc", "log_mel")  # each is also the column's name in a token dataset
-MIN_FRAMES = 64  # shorter inputs are padded: small matrices take another, differently rounding path
+WINDOW_FRAMES = 1000  # long audio goes through in windows of so many frames
 
 
 @dataclass(frozen=True)
@@ -109,20 +112,45 @@ class Conditioning(nn.Module):
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
         """waveform [B, 1, N] -> coefficients [B, C, T], T = `CodecSpec.n_frames(N)`."""
-        waveform = check_waveform(waveform)
-        if not self.settings.chunk_length:
-            return self._coefficients(waveform)
-        chunks = cut_chunks(waveform, self.settings.chunk_length, self.settings.chunk_stride)
-        return torch.cat([self._coefficients(chunk) for chunk in chunks.unbind(-2)], dim=-1)
+        return run_whole([self._stage()], check_waveform(waveform))
+
+    @torch.no_grad()
+    def blocks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Of audio that comes in blocks [1, n] or [B, 1, n]: coefficients [B, C, t], which
+        together equal those of the whole."""
+        stage = self._stage()
+        for block in blocks:
+            block = block[None] if block.ndim == 2 else block
+            if block.shape[-1]:
+                yield from stage.push(check_waveform(block))
+        yield from stage.finish()
+
+    def _stage(self) -> Stage:
+        s = self.settings
+        if s.chunk_length:
+            n_frames = s.chunk_length // s.hop_length
+            return Chunks(self._coefficients, s.chunk_length, s.chunk_stride, n_frames)
+        before, after = self._edges
+        reach = Reach(-(-before // s.hop_length), -(-after // s.hop_length))
+        return Windows(
+            lambda window, _: self._coefficients(window),
+            reach,
+            size=WINDOW_FRAMES,
+            hop_in=s.hop_length,
+        )
+
+    @property
+    def _edges(self) -> tuple[int, int]:
+        """Samples that a frame's window takes from before and after the frame."""
+        both = self.settings.n_fft - self.settings.hop_length
+        return both // 2, both - both // 2
 
     def _coefficients(self, waveform: Tensor) -> Tensor:
         """[B, 1, N] -> [B, C, ceil(N / hop_length)]."""
         s = self.settings
         n_frames = -(-waveform.shape[-1] // s.hop_length)
         padded = fit_length(waveform, max(n_frames, MIN_FRAMES) * s.hop_length)[:, 0]
-        edge = (s.n_fft - s.hop_length) // 2
-        padded = F.pad(padded, (edge, s.n_fft - s.hop_length - edge))
-        frames = padded.unfold(-1, s.n_fft, s.hop_length) * self.window
+        frames = F.pad(padded, self._edges).unfold(-1, s.n_fft, s.hop_length) * self.window
         spectrum = torch.fft.rfft(frames)
         power = spectrum.real.square() + spectrum.imag.square()
         mel = (power @ self.bank).clamp(min=s.floor).log()

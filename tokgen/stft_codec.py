@@ -13,19 +13,21 @@ that does not grow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.block_coders import BlockDecoder, BlockEncoder
 from tokgen.codec import Codec, CodecSpec, Encoded, Side, fit_length, folder_name, hash_weights
+from tokgen.dense import use_onednn
 from tokgen.pretrained import Pretrained
 from tokgen.quantizers.residual import Quantized, ResidualQuantizer
+from tokgen.windows import MIN_FRAMES, Reach, Windows, run_whole
 
 WINDOW_FRAMES = 1000  # long audio is coded in windows of so many frames
-MIN_FRAMES = 64  # shorter inputs are padded: small matrices take another, differently rounding path
 FLOOR = 1e-4  # magnitudes under it count as silence: their phase is noise
 
 
@@ -192,6 +194,8 @@ class StftCodecModel(Pretrained):
             dropout=quantizer_dropout,
         )
         self.decoder = Stack(latent_dim, 3 * n_bins, depth=decoder_depth, **shape)
+        use_onednn(self.encoder)
+        use_onednn(self.decoder)
         nn.init.zeros_(self.decoder.head.bias)
         nn.init.trunc_normal_(self.decoder.head.weight, std=0.02)
 
@@ -261,29 +265,40 @@ class StftCodec(Codec):
         return cls.from_model(model, name or folder_name(folder), **spec)
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        hop, pieces = self.spec.hop_length, []
-        for low, start, stop, high in self._windows(waveform.shape[-1], self.model.encoder.reach):
-            inside = [min(max(0, n - low * hop), (high - low) * hop) for n in lengths]
-            latents = self.model.encode_latents(waveform[..., low * hop : high * hop], inside)
-            pieces.append(self.quantize(latents[..., start - low : stop - low]))
-        return Encoded(torch.cat(pieces, -1))
+        return Encoded(run_whole([self._encoder_windows(None, lengths)], waveform))
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
-        hop, pieces = self.spec.hop_length, []
-        for low, start, stop, high in self._windows(
-            codes.shape[-1] * hop, self.model.decoder.reach
-        ):
-            waveform = self.decode_latents(self.dequantize(codes[..., low:high]))
-            pieces.append(waveform[..., (start - low) * hop : (stop - low) * hop])
-        return torch.cat(pieces, -1)
+        return run_whole([self._decoder_windows(None)], codes)
 
-    def _windows(self, n_samples: int, reach: int) -> Iterator[tuple[int, int, int, int]]:
-        """Frames low <= start < stop <= high: code low..high to get start..stop right."""
-        n_frames = self.spec.n_frames(n_samples)
+    def block_encoder(self, step: int | None = None) -> BlockEncoder:
+        return BlockEncoder(self._encoder_windows(step))
+
+    def block_decoder(self, step: int | None = None) -> BlockDecoder:
+        return BlockDecoder(self._decoder_windows(step))
+
+    def _encoder_windows(self, step: int | None, lengths: list[int] | None = None) -> Windows:
+        hop = self.spec.hop_length
+
+        def run(waveform: Tensor, first: int) -> Tensor:
+            inside = None
+            if lengths is not None:
+                size = waveform.shape[-1]
+                inside = [min(max(0, n - first * hop), size) for n in lengths]
+            return self.quantize(self.model.encode_latents(waveform, inside))
+
+        return self._windows(run, self.model.encoder.reach, step, hop_in=hop)
+
+    def _decoder_windows(self, step: int | None) -> Windows:
+        def run(codes: Tensor, first: int) -> Tensor:
+            return self.decode_latents(self.dequantize(codes))
+
+        return self._windows(run, self.model.decoder.reach, step, hop_out=self.spec.hop_length)
+
+    def _windows(
+        self, run: Callable[[Tensor, int], Tensor], reach: int, step: int | None, **hops: int
+    ) -> Windows:
         context = reach + self.model.spectrum.reach
-        for start in range(0, n_frames, self.window_frames):
-            stop = min(n_frames, start + self.window_frames)
-            yield max(0, start - context), start, stop, min(n_frames, stop + context)
+        return Windows(run, Reach(context, context), size=self.window_frames, step=step, **hops)
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         return self.model.encode_latents(waveform)

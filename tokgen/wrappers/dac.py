@@ -21,16 +21,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tokgen.block_coders import BlockDecoder, BlockEncoder
 from tokgen.codec import CodecSpec, Encoded, Side, fit_length
 from tokgen.quantizers.residual import Quantized
+from tokgen.windows import Conv, Reach, Windows, decoder_reach, encoder_reach, run_whole
 from tokgen.wrappers import dac_numbers
+from tokgen.wrappers.dac_cpu import adapt
 from tokgen.wrappers.loading import TransformersCodec
 
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
 
-WINDOW_SECONDS = 20.0
-_UNIT_REACH = 3 * (1 + 3 + 9)  # a residual block: kernels of 7, dilations 1, 3 and 9
+WINDOW_SAMPLES = 160_000  # of a window; the widest layers take some 3 kB for each
+TOGETHER_SECONDS = 20.0  # longer items go one by one on a GPU too
 
 
 class DacCodec(TransformersCodec):
@@ -38,6 +41,7 @@ class DacCodec(TransformersCodec):
 
     Attributes:
         window_frames: longer audio is coded in windows of so many frames.
+        encoder_reach, decoder_reach: what a frame of codes, and one of audio, depends on.
     """
 
     model: DacModel
@@ -46,14 +50,18 @@ class DacCodec(TransformersCodec):
 
     def __init__(self, model: DacModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)
-        self.window_frames = max(1, round(WINDOW_SECONDS * spec.frame_rate))
+        if torch.backends.mkldnn.is_available():
+            adapt(model)
+        self.window_frames = max(1, WINDOW_SAMPLES // spec.hop_length)
         self.encoder_reach, self.decoder_reach = _reaches(model.config)
 
     # -- verbs ---------------------------------------------------------------
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        n_frames = self.spec.n_frames(waveform.shape[-1])
-        together = self.device.type != "cpu" and n_frames <= self.window_frames
+        n_samples = waveform.shape[-1]
+        n_frames = self.spec.n_frames(n_samples)
+        short = n_samples <= TOGETHER_SECONDS * self.spec.sample_rate
+        together = self.device.type != "cpu" and short
         if together and len(lengths) > 1:
             return Encoded(self._encode_together(waveform, lengths))
         codes = torch.zeros(
@@ -65,15 +73,7 @@ class DacCodec(TransformersCodec):
 
     def _encode_alone(self, waveform: Tensor) -> Tensor:
         """[1, 1, N] -> [1, K, T], window after window."""
-        hop, reach, size = self.spec.hop_length, self.encoder_reach, self.window_frames
-        waveform = self._whole_frames(waveform)
-        codes = []
-        for start in range(0, waveform.shape[-1] // hop, size):
-            first = max(0, start - reach)
-            window = waveform[..., first * hop : (start + size + reach) * hop]
-            latents = self.model.encoder(window)[..., start - first :][..., :size]
-            codes.append(self.quantize(latents))
-        return torch.cat(codes, dim=-1)
+        return run_whole([self._encoder_windows(None)], waveform)
 
     def _encode_together(self, waveform: Tensor, lengths: list[int]) -> Tensor:
         """[B, 1, N] of unequal lengths -> [B, K, T] in one pass."""
@@ -86,14 +86,27 @@ class DacCodec(TransformersCodec):
         return self.quantize(latents)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
-        """[B, k, T] -> [B, 1, T * hop], window after window."""
-        hop, reach, size = self.spec.hop_length, self.decoder_reach, self.window_frames
-        pieces = []
-        for start in range(0, codes.shape[-1], size):
-            first, stop = max(0, start - reach), min(start + size, codes.shape[-1])
-            audio = self.decode_latents(self.dequantize(codes[..., first : stop + reach]))
-            pieces.append(audio[..., (start - first) * hop : (stop - first) * hop])
-        return torch.cat(pieces, dim=-1)
+        return run_whole([self._decoder_windows(None)], codes)
+
+    def block_encoder(self, step: int | None = None) -> BlockEncoder:
+        return BlockEncoder(self._encoder_windows(step))
+
+    def block_decoder(self, step: int | None = None) -> BlockDecoder:
+        return BlockDecoder(self._decoder_windows(step))
+
+    def _encoder_windows(self, step: int | None) -> Windows:
+        def run(waveform: Tensor, first: int) -> Tensor:
+            return self.quantize(self.encode_latents(waveform))
+
+        hop, size = self.spec.hop_length, self.window_frames
+        return Windows(run, self.encoder_reach, size=size, step=step, hop_in=hop)
+
+    def _decoder_windows(self, step: int | None) -> Windows:
+        def run(codes: Tensor, first: int) -> Tensor:
+            return self.decode_latents(self.dequantize(codes))
+
+        hop, size = self.spec.hop_length, self.window_frames
+        return Windows(run, self.decoder_reach, size=size, step=step, hop_out=hop)
 
     # -- stages --------------------------------------------------------------
 
@@ -147,16 +160,13 @@ def _zero_past_end(encoder: nn.Module, frames: Tensor, total: int) -> Iterator[N
             hook.remove()
 
 
-def _reaches(config: DacConfig) -> tuple[int, int]:
-    """How many frames to either side a frame's latents, and a frame's samples, depend on."""
-    hop = int(config.hop_length)
-    encoder, step = 3 + hop, 1  # first convolution; last one, at the frame rate
+def _reaches(config: DacConfig) -> tuple[Reach, Reach]:
+    """What a frame's latents, and a frame's samples, depend on."""
+    residual = [Conv(7, dilation=d, left=3 * d) for d in (1, 3, 9)]
+    encoder = [Conv(7, left=3)]
     for stride in config.downsampling_ratios:
-        encoder += step * (_UNIT_REACH + stride)
-        step *= stride
-    decoder, step = 3 + 3 * hop, hop
+        encoder += [*residual, Conv(2 * stride, stride, left=-(-stride // 2))]
+    decoder = [Conv(7, left=3)]
     for stride in config.upsampling_ratios:
-        decoder += 2 * step
-        step //= stride
-        decoder += step * _UNIT_REACH
-    return -(-encoder // hop), -(-decoder // hop)
+        decoder += [Conv(2 * stride, stride, left=-(-stride // 2), transposed=True), *residual]
+    return encoder_reach([*encoder, Conv(3, left=1)]), decoder_reach([*decoder, Conv(7, left=3)])

@@ -7,26 +7,31 @@ divides each chunk by its loudness, and these scales are side information: a dec
 transformers takes the lowest bandwidth where none is asked for; this wrapper takes the highest.
 
 Same audio, same codes: every item is encoded alone, at its true length. Audio of the first kind
-that is longer than a window goes through the convolutions in windows that overlap by their whole
-field of view; the LSTM between them sees everything that came before, and runs over the whole at
-the frame rate, so memory grows with the audio by about what the audio itself takes.
+goes through the convolutions in windows that overlap by their whole field of view, and through
+the LSTM between them with its state carried along; audio of the second kind chunk by chunk. So
+memory does not grow with the length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec import CodecSpec, Encoded, Side, UnsupportedStage, cut_chunks
+from tokgen.block_coders import BlockDecoder, BlockEncoder
+from tokgen.codec import CodecSpec, Encoded, Side, UnsupportedStage, WholeOnly
+from tokgen.windows import Chunks, Conv, Reach, Windows, decoder_reach, encoder_reach
 from tokgen.wrappers import encodec_numbers
 from tokgen.wrappers.loading import TransformersCodec
 from tokgen.wrappers.residual import ResidualCodec, let_gradients_through
 
 if TYPE_CHECKING:
-    from transformers import EncodecConfig, EncodecModel
+    from transformers import EncodecModel
 
 WINDOW_SECONDS = 20.0
 
@@ -36,6 +41,7 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
 
     Attributes:
         window_frames: longer audio goes through the convolutions in windows of so many frames.
+        in_pieces: whether audio can be coded before all of it is there.
         side_names: "scales", one value per chunk, where the model normalises.
     """
 
@@ -47,7 +53,11 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
         super().__init__(model, spec)
         self.side_names = ("scales",) if model.config.normalize else ()
         self.window_frames = max(1, round(WINDOW_SECONDS * spec.frame_rate))
-        self.encoder_reach, self.decoder_reach = _reaches(model.config)
+        layers_apart = model.config.norm_type == "weight_norm"
+        self.in_pieces = bool(spec.chunk_length) or (layers_apart and not self.side_names)
+        if not self.in_pieces:
+            what = "its layers" if self.side_names == () else "the audio"
+            self.whole_because = f"normalises {what} over all of an utterance"
 
     # -- verbs ---------------------------------------------------------------
 
@@ -67,36 +77,20 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
 
     def _encode_alone(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """[1, C, N] -> codes [1, K, T], and scales [1, S]."""
-        chunks, codes, scales = [waveform], [], []
-        if self.spec.chunk_length:
-            cut = cut_chunks(waveform, self.spec.chunk_length, self.spec.chunk_stride)
-            chunks = list(cut.unbind(-2))
-        for chunk in chunks:
-            scale = chunk.new_empty(1, 0)
-            if self.side_names:
-                scale = chunk.mean(1).square().mean(-1, keepdim=True).sqrt() + 1e-8
-                chunk = chunk / scale[..., None]
-            latents = self._latents(chunk).split(self.window_frames, dim=-1)
-            codes += [self.quantize(part) for part in latents]
-            scales.append(scale)
-        return torch.cat(codes, dim=-1), torch.cat(scales, dim=-1)
-
-    def _latents(self, waveform: Tensor) -> Tensor:
-        """`model.encoder`, its convolutions before the LSTM window after window."""
-        n_frames = self.spec.n_frames(waveform.shape[-1])
-        if n_frames <= self.window_frames or not self._has_windows:
-            return self.model.encoder(waveform)
-        before, lstm, after = _parts(self.model.encoder)
-        hop, reach, size = self.spec.hop_length, self.encoder_reach, self.window_frames
-        hidden = []
-        for start in range(0, n_frames, size):
-            first = max(0, start - reach)
-            window = waveform[..., first * hop : (start + size + reach) * hop]
-            hidden.append(_run(before, window)[..., start - first :][..., :size])
-        return _run([lstm, *after], torch.cat(hidden, dim=-1))
+        if self.in_pieces:
+            coder = self.block_encoder()
+            found = [*coder.push(waveform), *coder.finish()]
+            scales = [piece.side["scales"] for piece in found if self.side_names]
+            codes = torch.cat([piece.codes for piece in found], dim=-1)
+            return codes, torch.cat([waveform.new_empty(1, 0), *scales], dim=-1)
+        scale = waveform.new_empty(1, 0)
+        if self.side_names:
+            waveform, scale = _normalised(waveform)
+        return self.quantize(self.model.encoder(waveform)), scale
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
-        n_chunks, scales = 1, side.get("scales")
+        scales = side.get("scales")
+        n_chunks = 1
         if self.spec.chunk_length:
             n_chunks = codes.shape[-1] * self.spec.hop_length // self.spec.chunk_length
         if scales is not None and scales.shape != (len(codes), n_chunks):
@@ -104,31 +98,89 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
                 f"scales of shape {tuple(scales.shape)}: {self.spec.name} needs one per chunk, "
                 f"{(len(codes), n_chunks)}, for codes of shape {tuple(codes.shape)}"
             )
-        chunks = []
-        for i, part in enumerate(codes.chunk(n_chunks, dim=-1)):
-            audio = self._synthesise(self.dequantize(part))
-            chunks.append(audio if scales is None else audio * scales[:, i, None, None])
-        return chunks[0] if n_chunks == 1 else _overlap_add(chunks, self.spec.chunk_stride)
+        if self.in_pieces:
+            coder = self.block_decoder()
+            return torch.cat([*coder.push(Encoded(codes, side)), *coder.finish()], dim=-1)
+        audio = self.model.decoder(self.dequantize(codes))
+        return audio if scales is None else audio * scales[..., None]
 
-    def _synthesise(self, quantized: Tensor) -> Tensor:
-        """`model.decoder`, its convolutions after the LSTM window after window."""
-        n_frames = quantized.shape[-1]
-        if n_frames <= self.window_frames or not self._has_windows:
-            return self.model.decoder(quantized)
+    # -- audio in pieces -----------------------------------------------------
+
+    def block_encoder(self, step: int | None = None) -> BlockEncoder:
+        if not self.in_pieces:
+            raise WholeOnly(self)
+        if self.spec.chunk_length:
+            return self._chunk_encoder()
+        before, lstm, after = _parts(self.model.encoder)
+        hop = self.spec.hop_length
+        return BlockEncoder(
+            self._windows(_runner(before), encoder_reach(*_shape(before)), step, hop_in=hop),
+            _Recurrent(lstm),
+            self._windows(
+                lambda hidden, _: self.quantize(_run(after, hidden)),
+                encoder_reach(*_shape(after)),
+                None if step is None else 1,
+            ),
+        )
+
+    def block_decoder(self, step: int | None = None) -> BlockDecoder:
+        if not self.in_pieces:
+            raise WholeOnly(self)
+        if self.spec.chunk_length:
+            return self._chunk_decoder()
         before, lstm, after = _parts(self.model.decoder)
-        hop, reach, size = self.spec.hop_length, self.decoder_reach, self.window_frames
-        hidden = _run([*before, lstm], quantized)
-        pieces = []
-        for start in range(0, n_frames, size):
-            first, stop = max(0, start - reach), min(start + size, n_frames)
-            audio = _run(after, hidden[..., first : stop + reach])
-            pieces.append(audio[..., (start - first) * hop : (stop - first) * hop])
-        return torch.cat(pieces, dim=-1)
+        hop = self.spec.hop_length
+        return BlockDecoder(
+            self._windows(
+                lambda codes, _: _run(before, self.dequantize(codes)),
+                decoder_reach(*_shape(before)),
+                step,
+            ),
+            _Recurrent(lstm),
+            self._windows(
+                _runner(after),
+                decoder_reach(*_shape(after)),
+                None if step is None else 1,
+                hop_out=hop,
+            ),
+        )
 
-    @property
-    def _has_windows(self) -> bool:
-        """Not where a chunk is one already, nor where a normalisation sees all of the audio."""
-        return not self.spec.chunk_length and self.model.config.norm_type == "weight_norm"
+    def _windows(
+        self, run: Callable[[Tensor, int], Tensor], reach: Reach, step: int | None, **hops: int
+    ) -> Windows:
+        return Windows(run, reach, size=self.window_frames, step=step, **hops)
+
+    def _chunk_encoder(self) -> BlockEncoder:
+        s = self.spec
+        side: dict[str, list[Tensor]] = {name: [] for name in self.side_names}
+
+        def run(chunk: Tensor) -> Tensor:
+            if side:
+                chunk, scale = _normalised(chunk)
+                side["scales"].append(scale)
+            return self.quantize(self.model.encoder(chunk))
+
+        frames = s.chunk_length // s.hop_length
+        return BlockEncoder(Chunks(run, s.chunk_length, s.chunk_stride, frames), side=side)
+
+    def _chunk_decoder(self) -> BlockDecoder:
+        s = self.spec
+        scales: deque[Tensor] = deque()
+
+        def take_side(side: Side) -> None:
+            if self.side_names:
+                scales.extend(side["scales"].unbind(-1))
+
+        def run(codes: Tensor) -> Tensor:
+            audio = self.model.decoder(self.dequantize(codes))
+            return audio * scales.popleft()[:, None, None] if scales else audio
+
+        frames = s.chunk_length // s.hop_length
+        return BlockDecoder(
+            Chunks(run, frames, frames, s.chunk_length),
+            _OverlapAdd(s.chunk_length, s.chunk_stride),
+            take_side=take_side,
+        )
 
     @property
     def levels(self) -> list[Any]:
@@ -166,33 +218,80 @@ def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
     return x
 
 
-def _overlap_add(chunks: list[Tensor], stride: int) -> Tensor:
-    """Chunks [B, C, L] each, `stride` apart -> [B, C, N], faded into each other linearly."""
-    length = chunks[0].shape[-1]
-    rise = torch.arange(1, length + 1, device=chunks[0].device) / (length + 1)
-    weight = torch.minimum(rise, rise.flip(0))
-    n_samples = (len(chunks) - 1) * stride + length
-    total = chunks[0].new_zeros(*chunks[0].shape[:-1], n_samples)
-    weights = total.new_zeros(n_samples)
-    for i, chunk in enumerate(chunks):
-        here = slice(i * stride, i * stride + length)
-        total[..., here] += weight * chunk
-        weights[here] += weight
-    return total / weights
+def _runner(layers: list[nn.Module]) -> Callable[[Tensor, int], Tensor]:
+    return lambda x, _: _run(layers, x)
 
 
-def _reaches(config: EncodecConfig) -> tuple[int, int]:
-    """How many frames to either side the convolutions before an encoder's LSTM, and those after
-    a decoder's, can reach."""
-    units = range(config.num_residual_layers)
-    unit = (config.residual_kernel_size - 1) * sum(config.dilation_growth_rate**j for j in units)
-    encoder, step = config.kernel_size - 1, 1
-    for ratio in reversed(config.upsampling_ratios):
-        encoder += step * (unit + 2 * ratio)
-        step *= ratio
-    hop, decoder = step, config.last_kernel_size - 1
-    for ratio in config.upsampling_ratios:
-        decoder += 2 * step
-        step //= ratio
-        decoder += step * unit
-    return -(-encoder // hop), -(-decoder // hop)
+def _normalised(waveform: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, C, N] divided by its loudness, and that [B, 1]."""
+    scale = waveform.mean(1).square().mean(-1, keepdim=True).sqrt() + 1e-8
+    return waveform / scale[..., None], scale
+
+
+class _Recurrent:
+    """The stage of `EncodecLSTM`: all that came before is in its state."""
+
+    def __init__(self, layer: Any) -> None:
+        self.lstm, self._state = layer.lstm, None  # zeros at first
+
+    def push(self, x: Tensor) -> Iterator[Tensor]:
+        x = x.permute(2, 0, 1)
+        out, self._state = self.lstm(x, self._state)
+        yield (out + x).permute(1, 2, 0)
+
+    def finish(self) -> Iterator[Tensor]:
+        yield from ()
+
+    def ready(self, n: int) -> int:
+        return n
+
+
+class _OverlapAdd:
+    """The stage that fades chunks [B, C, length], `stride` apart, into each other linearly."""
+
+    def __init__(self, length: int, stride: int) -> None:
+        self.length, self.stride = length, stride
+        rise = torch.arange(1, length + 1) / (length + 1)
+        self._weight = torch.minimum(rise, rise.flip(0))
+        self._total, self._weights = torch.zeros(0), torch.zeros(0)
+
+    def push(self, x: Tensor) -> Iterator[Tensor]:
+        for chunk in x.split(self.length, dim=-1):
+            weight = self._weight.to(chunk.device)
+            new = self.length - self._weights.shape[-1]
+            if new == self.length:
+                self._total, self._weights = torch.zeros_like(chunk), torch.zeros_like(weight)
+            else:
+                self._total = F.pad(self._total, (0, new))
+                self._weights = F.pad(self._weights, (0, new))
+            self._total = self._total + weight * chunk
+            self._weights = self._weights + weight
+            yield self._total[..., : self.stride] / self._weights[: self.stride]
+            self._total = self._total[..., self.stride :]
+            self._weights = self._weights[self.stride :]
+
+    def finish(self) -> Iterator[Tensor]:
+        if len(self._weights):
+            yield self._total / self._weights
+
+    def ready(self, n: int) -> int:
+        return n // self.length * self.stride
+
+
+def _shape(layers: Iterable[nn.Module]) -> tuple[list[Conv], bool]:
+    """A chain's convolutions, and whether padding mirrors the beginning of what they get."""
+    found, mirrored = [], False
+    for layer in layers:
+        parts: Iterable[Any] = layer.modules()
+        for part in parts:
+            if not hasattr(part, "causal"):
+                continue
+            kernel, stride = part.conv.kernel_size[0], part.conv.stride[0]
+            dilation, transposed = part.conv.dilation[0], hasattr(part, "trim_right_ratio")
+            total = dilation * (kernel - 1) + 1 - stride
+            right = 0 if part.causal else total // 2
+            if transposed and part.causal:
+                right = math.ceil(total * part.trim_right_ratio)
+            found.append(Conv(kernel, stride, dilation, total - right, transposed))
+            mirrored = mirrored or (not transposed and part.pad_mode == "reflect")
+    return found, mirrored

@@ -21,7 +21,8 @@ import torch
 from av.audio.codeccontext import AudioCodecContext
 from torch import Tensor
 
-from tokgen.codec import WaveformCodec, check_waveform
+from tokgen.codec import WaveformCodec
+from tokgen.codec_checks import check_waveform
 from tokgen.codec_spec import WaveformSpec
 
 PADDING = 4096  # samples of silence after the clip, over any encoder's delay

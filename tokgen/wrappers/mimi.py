@@ -29,6 +29,7 @@ class MimiCodec(TransformersCodec):
     model: MimiModel
     model_class = "MimiModel"
     numbers = staticmethod(mimi_numbers)
+    whole_because = "attends over minutes of what came before"
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         n_levels, n_frames = self.spec.n_codebooks, self.spec.n_frames(waveform.shape[-1])

@@ -40,6 +40,7 @@ class SpeechTokenizerCodec(ResidualCodec):
     """`speechtokenizer.SpeechTokenizer` as a `Codec`, with every stage open."""
 
     model: Any
+    whole_because = "hears an utterance in both directions"
 
     def __init__(self, model: Any, spec: CodecSpec) -> None:
         self.model, self.spec = model, spec

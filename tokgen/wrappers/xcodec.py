@@ -38,6 +38,7 @@ class XcodecCodec(TransformersCodec, ResidualCodec):
     model: XcodecModel
     model_class = "XcodecModel"
     numbers = staticmethod(xcodec_numbers)
+    whole_because = "normalises and attends over all of an utterance"
 
     def __init__(self, model: XcodecModel, spec: CodecSpec) -> None:
         config: Any = model.config

@@ -47,6 +47,7 @@ class Xcodec2Codec(TransformersCodec):
     extractor_class: ClassVar[str] = "Xcodec2FeatureExtractor"
     rates: ClassVar = ("sampling_rate", "sampling_rate")  # in config.json: heard, and spoken
     numbers = staticmethod(xcodec2_numbers)
+    whole_because = "normalises and attends over all of an utterance"
 
     def __init__(self, model: Any, spec: CodecSpec) -> None:
         super().__init__(model, spec)
