@@ -10,36 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import soundfile as sf
+from corpus_makers import audio_bytes, reasons, run, save, table, tone
 
 from tokgen import corpus_tables
 from tokgen.audio import AudioError
-from tokgen.corpus import Corpus, Rejection, assign_split, open_corpus
+from tokgen.corpus import assign_split, open_corpus
 
 ALLISON = Path(__file__).parents[1] / "recipes" / "data" / "allison"
-
-
-def tone(seconds: float = 0.5, rate: int = 16000, hertz: float = 440.0) -> np.ndarray:
-    return (0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype("f4")
-
-
-def save(path: Path, samples: np.ndarray | None = None, rate: int = 16000, **how) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sf.write(path, tone() if samples is None else samples, rate, **how)
-    return path
-
-
-def audio_bytes(tmp_path: Path, hertz: float) -> bytes:
-    return save(tmp_path / "scratch.flac", tone(hertz=hertz)).read_bytes()
-
-
-def reasons(rejections: list[Rejection]) -> dict[str, str]:
-    return {Path(r.source).name: r.reason for r in rejections}
-
-
-def run(corpus: Corpus, rate: int = 16000):
-    rejected: list[Rejection] = []
-    return list(corpus.utterances(rate, rejected=rejected)), rejected
 
 
 # -- folders -------------------------------------------------------------------
@@ -230,12 +207,6 @@ def test_unreadable_metadata_is_reported(tmp_path, data, reason):
 
 
 # -- tables --------------------------------------------------------------------
-
-
-def table(tmp_path: Path, n: int = 6, **columns) -> pa.Table:
-    audio = [{"bytes": audio_bytes(tmp_path, 200 + 50 * i), "path": f"c{i}.flac"} for i in range(n)]
-    (tmp_path / "scratch.flac").unlink()
-    return pa.table({"audio": audio, **columns})
 
 
 def test_parquet_rows(tmp_path, monkeypatch):
@@ -504,6 +475,8 @@ def test_the_embedded_corpus():
     corpus = open_corpus(ALLISON, require_text=True)
     assert corpus.splits == {"test": 18, "train": 163, "validation": 9}
     assert corpus.rejections == []
+    # runs of earlier versions go on only where it stays
+    assert corpus.fingerprint[:16] == "fa838ddf2627ae16"
     assert sum(e.seconds or 0 for e in corpus.entries) / 60 == pytest.approx(12.53, abs=0.01)
     assert all(2 <= (e.seconds or 0) <= 15 for e in corpus.entries)
     assert pq.ParquetFile(ALLISON / "allison.parquet").num_row_groups == 6

@@ -13,17 +13,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, overload
 
 import pyarrow as pa
-from torch import Tensor
+from tqdm import tqdm
 
-from tokgen.audio import AudioError, display_name, read_audio, read_duration
+from tokgen.audio import AudioError, display_name, read_duration
+from tokgen.corpus_hub import list_hub, stream_hub
+from tokgen.corpus_reading import (
+    LONGEST_SECONDS,
+    SILENCE_PEAK,
+    Readable,
+    Unit,
+    Utterance,
+    check_loud,
+    cut_units,
+    within,
+)
 from tokgen.corpus_sources import (
     AudioStore,
     Catalogue,
@@ -33,29 +45,31 @@ from tokgen.corpus_sources import (
     holds_audio,
     list_folder,
 )
-from tokgen.corpus_tables import list_dataset, list_parquet
+from tokgen.corpus_streams import StreamCorpus, stream_corpus, stream_parquet
+from tokgen.corpus_tables import by_split, list_dataset, list_parquet
+from tokgen.corpus_urls import find_tables, open_url
+from tokgen.remote_files import RemoteFile
+from tokgen.storage import is_url, local_path
 
-__all__ = ["Corpus", "Entry", "Rejection", "Utterance", "assign_split", "open_corpus"]
+__all__ = [
+    "SILENCE_PEAK",
+    "Corpus",
+    "Entry",
+    "Readable",
+    "Rejection",
+    "StreamCorpus",
+    "Unit",
+    "Utterance",
+    "assign_split",
+    "check_loud",
+    "open_corpus",
+    "stream_corpus",
+]
 
-LONGEST_SECONDS = 3600.0  # a longer recording is refused: split it first
-SILENCE_PEAK = 10 ** (-60 / 20)
 _EDGE = 64 << 10  # bytes of a file's start and end that enter the fingerprint
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
-@dataclass
-class Utterance:
-    """One utterance with its audio, waveform [1, N] float32 in [-1, 1]."""
-
-    id: str
-    waveform: Tensor
-    sample_rate: int
-    text: str | None
-    speaker: str | None
-    split: str | None
-
-
-class Corpus:
+class Corpus(Readable):
     """Utterances in a stable order; `open_corpus` makes one.
 
     Attributes:
@@ -80,6 +94,14 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.entries)
 
+    @property
+    def n_entries(self) -> int:
+        return len(self.entries)
+
+    @property
+    def is_local(self) -> bool:
+        return self._store.is_local
+
     def __repr__(self) -> str:
         splits = ", ".join(f"{n} {split}" for split, n in self.splits.items())
         return f"Corpus({self.name!r}: {splits or 'empty'}; {len(self.rejections)} rejected)"
@@ -89,39 +111,20 @@ class Corpus:
         """Entries per split."""
         return dict(Counter(entry.split for entry in self.entries))
 
-    def load(self, entry: Entry, sample_rate: int) -> Utterance:
-        """Decode one utterance.
-
-        Raises:
-            AudioError: cannot be read (see `read_audio`), longer than `longest_seconds`, or
-                silent (peak under -60 dBFS).
-        """
-        try:
-            data, name = self._store.fetch(entry.key)
-            waveform, rate = read_audio(
-                data, sample_rate=sample_rate, name=name, max_seconds=self.longest_seconds
-            )
-        except AudioError as error:
-            raise AudioError(entry.source, error.reason) from error
-        peak = waveform.abs().max().item()
-        if peak < SILENCE_PEAK:
-            raise AudioError(entry.source, f"silence: its peak {peak:.2g} is under -60 dBFS")
-        return Utterance(entry.id, waveform, rate, entry.text, entry.speaker, entry.split)
-
-    def utterances(self, sample_rate: int, *, rejected: list[Rejection]) -> Iterator[Utterance]:
-        """Every utterance that loads, in order.
+    def units(self, rows: int = 64, seconds: float = 600.0) -> list[Unit]:
+        """Units of consecutive entries.
 
         Args:
-            sample_rate: Hz.
-            rejected: gets those that do not; `rejections` from listing are not repeated.
+            rows: in a unit at most.
+            seconds: a unit ends with the entry that brings its known duration here.
         """
-        for entry in self.entries:
-            try:
-                utterance = self.load(entry, sample_rate)
-            except AudioError as error:
-                rejected.append(Rejection(error.source, error.reason))
-            else:
-                yield utterance
+        return cut_units(self.entries, rows, seconds)
+
+    def read_unit(self, unit: Unit) -> Iterator[Entry]:
+        yield from self.entries[unit.start : unit.stop]
+
+    def _borrow(self, entry: Entry) -> AbstractContextManager[tuple[Path | bytes, str]]:
+        return self._store.borrow(entry.key)
 
     def select(
         self,
@@ -133,8 +136,9 @@ class Corpus:
     ) -> Corpus:
         """Part of the corpus, in the same order.
 
-        Entries whose duration nobody tells are measured by their header; those that cannot
-        be measured stay, so that loading reports them.
+        Entries whose duration nobody tells are measured by their header, which behind a URL
+        takes a pass over all files: better have a duration column there. Those that cannot be
+        measured stay, so that loading reports them.
 
         Args:
             split: keep one split.
@@ -160,26 +164,33 @@ class Corpus:
                 raise ValueError(f"{self.name} has no {absent[:3]}, {len(absent)} ids in all")
             entries = [entry for entry in entries if entry.id in wanted]
         if min_seconds is not None or max_seconds is not None:
-            low, high = min_seconds or 0.0, float("inf") if max_seconds is None else max_seconds
-            entries = [self._measured(entry) for entry in entries]
-            entries = [e for e in entries if e.seconds is None or low <= e.seconds <= high]
+            bar = tqdm(entries, desc=f"durations of {self.name}", unit="file", delay=2)
+            entries = [self._measured(entry) for entry in bar]
+            entries = [
+                entry
+                for entry in entries
+                if entry.seconds is None or within(entry.seconds, min_seconds, max_seconds)
+            ]
         return Corpus(self.name, entries[:n], self.rejections, self._store, self.longest_seconds)
 
     def _measured(self, entry: Entry) -> Entry:
         if entry.seconds is not None:
             return entry
         try:
-            data, name = self._store.fetch(entry.key)
+            with self._borrow(entry) as (data, name):
+                return replace(entry, seconds=read_duration(data, name=name))
         except AudioError:
             return entry
-        return replace(entry, seconds=read_duration(data, name=name))
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the ids, texts, speakers, splits and audio, in order.
 
         Audio in tables counts byte for byte; a file counts by its size and its first and
-        last 64 kB, so that a large folder is quick to check.
+        last 64 kB, so that a large folder is quick to check. Behind a URL, a file counts by its
+        size and the checksum that the store keeps of it (an ETag, an MD5 ...), or else the time
+        of its last change, and a row of a table by its file and number: nothing is downloaded.
+        Where a store tells none of these, bytes count.
         """
         total = hashlib.sha256()
         for entry in self.entries:
@@ -189,6 +200,8 @@ class Corpus:
 
     def _digest(self, entry: Entry) -> str:
         try:
+            if (stamp := self._store.stamp(entry.key)) is not None:
+                return stamp
             data, _ = self._store.fetch(entry.key)
             if isinstance(data, bytes):
                 return hashlib.sha256(data).hexdigest()
@@ -202,46 +215,105 @@ class Corpus:
             return "unreadable"
 
 
+@overload
 def open_corpus(
     where: str | Path,
     *,
+    streaming: Literal[False] = False,
     split: str | None = None,
     require_text: bool = False,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
-) -> Corpus:
-    """List a corpus.
+) -> Corpus: ...
+@overload
+def open_corpus(
+    where: str | Path,
+    *,
+    streaming: bool,
+    split: str | None = None,
+    require_text: bool = False,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
+) -> Corpus | StreamCorpus: ...
+def open_corpus(
+    where: str | Path,
+    *,
+    streaming: bool = False,
+    split: str | None = None,
+    require_text: bool = False,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
+) -> Corpus | StreamCorpus:
+    """List a corpus, or open it to be read as it comes.
 
     Args:
         where: a folder of audio (with `metadata.csv` or `metadata.jsonl`, or LJSpeech's
             `id|text|normalized`, if there is one), a `.parquet` file or a folder of them with
             a column `audio {bytes, path}`, a dataset that `save_to_disk` wrote, or the name of
-            a hub dataset ("owner/name" or "owner/name:config").
+            a hub dataset ("owner/name" or "owner/name:config"). All but the last may be a URL
+            that fsspec knows (s3://, gs://, hf://, memory:// ...; over https:// a `.parquet`).
+        streaming: read a hub dataset or Parquet without download and without listing.
         split: keep one split. Utterances without a split get one from `assign_split`.
         require_text: reject utterances without a transcript.
         min_seconds: leave out shorter ones.
         max_seconds: leave out longer ones.
     Raises:
         FileNotFoundError: neither here nor a hub dataset in reach.
-        ValueError: holds no audio at all, no audio column, or no such split.
+        ValueError: holds no audio at all, no audio column, or no such split; no such protocol.
+        ModuleNotFoundError: the protocol's driver is not installed.
+        StoreError: an OSError, for a store that does not answer.
     """
+    where = local_path(where) or where
+    if streaming:
+        stream = _open_stream(where, require_text)
+        return stream.select(split, min_seconds, max_seconds)
     path = Path(where)
     catalogue = Catalogue(require_text=require_text)
-    if path.is_dir():
+    if is_url(where):
+        name, store = open_url(str(where), catalogue)
+    elif path.is_dir():
         name = display_name(path.resolve().name)
         store = _open_folder(path, name, catalogue)
     elif path.is_file():
-        if path.suffix.lower() != ".parquet":
-            raise ValueError(f"{path} is a file but not .parquet; give a folder of audio instead")
-        name = display_name(path.stem)
-        store = list_parquet([path], path.parent, catalogue)
+        name, store = (
+            display_name(path.stem),
+            list_parquet([_parquet(path)], path.parent, catalogue),
+        )
     else:
         name = str(where)
-        store = _open_hub(name, catalogue)
+        store = list_hub(name, catalogue)
     if not catalogue.entries and not catalogue.rejections:
         raise ValueError(f"{where} holds no utterances")
     corpus = Corpus(name, catalogue.entries, catalogue.rejections, store)
     return corpus.select(split, min_seconds, max_seconds)
+
+
+def _open_stream(where: str | Path, require_text: bool) -> StreamCorpus:
+    path = Path(where)
+    files: list[Path] | list[RemoteFile]
+    if is_url(where):
+        name, files = find_tables(str(where))
+    elif path.is_dir():
+        name, files = display_name(path.resolve().name), _tables(path)
+    elif path.is_file():
+        name, files = display_name(path.stem), [_parquet(path)]
+    else:
+        return stream_hub(str(where), require_text=require_text)
+    if not files:
+        raise ValueError(f"{where} holds no .parquet files: open it without streaming")
+    return stream_parquet(files, name, require_text=require_text)
+
+
+def _parquet(path: Path) -> Path:
+    if path.suffix.lower() != ".parquet":
+        raise ValueError(f"{path} is a file but not .parquet; give a folder of audio instead")
+    return path
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Parquet files at any depth; hidden ones are left out."""
+    found = folder.rglob("*.parquet")
+    return sorted(p for p in found if not set(".") & {q[0] for q in p.relative_to(folder).parts})
 
 
 def _open_folder(path: Path, name: str, catalogue: Catalogue) -> AudioStore:
@@ -252,38 +324,10 @@ def _open_folder(path: Path, name: str, catalogue: Catalogue) -> AudioStore:
             saved = datasets.load_from_disk(str(path))
         except (OSError, ValueError, pa.ArrowException) as error:
             raise ValueError(f"{path} is a saved dataset that cannot be opened: {error}") from error
-        return list_dataset(_by_split(saved), name, [path], catalogue)
+        return list_dataset(by_split(saved), name, [path], catalogue)
     if not holds_audio(path):
-        found = path.rglob("*.parquet")
-        tables = sorted(
-            p for p in found if not set(".") & {q[0] for q in p.relative_to(path).parts}
-        )
+        tables = _tables(path)
         if tables:
             return list_parquet(tables, path, catalogue)
         raise ValueError(f"{path} holds no audio files, no .parquet files and no saved dataset")
     return list_folder(path, catalogue)
-
-
-def _open_hub(where: str, catalogue: Catalogue) -> AudioStore:
-    if "/" not in where or not _HUB_ID.fullmatch(where) or where.startswith("."):
-        raise FileNotFoundError(f"no folder or file {where} (a hub dataset is named owner/name)")
-    import datasets
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    repository, _, config = where.partition(":")
-    try:
-        found = datasets.load_dataset(repository, config or None)
-    except OSError as error:  # not found, and no connection
-        raise FileNotFoundError(
-            f"{where}: no such folder or file, and no hub dataset of that name in reach ({error})"
-        ) from error
-    roots = [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
-    return list_dataset(_by_split(found), where, roots, catalogue)
-
-
-def _by_split(found) -> dict:
-    import datasets
-
-    if isinstance(found, datasets.DatasetDict):
-        return {str(split): data for split, data in found.items()}
-    return {"" if found.split is None else str(found.split): found}

@@ -12,8 +12,8 @@ import posixpath
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 # What a field is called in the corpora of the world, best first.
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -33,31 +33,31 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 _FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "audio_filepath", "audio_path")
 
 
-def is_metadata(path: Path) -> bool:
-    return path.name.lower() in ("metadata.csv", "metadata.jsonl")
+def is_metadata(name: str) -> bool:
+    return posixpath.basename(name).lower() in ("metadata.csv", "metadata.jsonl")
 
 
 def read_metadata(
-    metadata: Mapping[str, Path],
+    metadata: Mapping[str, Callable[[], TextIO]],
     names: Sequence[str],
-    folder: Path,
+    root: str,
     reject: Callable[[str, str], None],
 ) -> dict[int, dict[str, Any]]:
     """What metadata says about files.
 
     Args:
-        metadata: metadata files, by their path inside the corpus.
+        metadata: opens each metadata file, by its path inside the corpus.
         names: paths of the audio files inside the corpus.
-        folder: the corpus.
+        root: absolute path or URL of the corpus.
         reject: gets the source and reason of each line that cannot be used.
     Returns:
-        fields (id, text, speaker, split where given) by position in `names`.
+        fields (id, text, speaker, split, seconds where given) by position in `names`.
     """
     index = _index(names)
     described: dict[int, dict[str, Any]] = {}
-    for inside, path in metadata.items():
+    for inside, open_text in metadata.items():
         try:
-            for line, record in _records(path):
+            for line, record in _records(inside, open_text):
                 source = f"{inside} line {line}"
                 if isinstance(record, str):
                     reject(source, record)
@@ -66,7 +66,7 @@ def read_metadata(
                 if not isinstance(file, str):
                     reject(source, f"names no file: needs a column {_FILE_COLUMNS[0]!r} or 'id'")
                     continue
-                full = _resolve(file, posixpath.dirname(inside), folder)
+                full = _resolve(file, posixpath.dirname(inside), root)
                 if full is None:
                     reject(
                         f"{source}: {file}", "path leaves the corpus' folder; it is not followed"
@@ -104,11 +104,16 @@ def _index(names: Sequence[str]) -> dict[str, int]:
     return index
 
 
-def _resolve(file: str, folder_inside: str, folder: Path) -> str | None:
+def _resolve(file: str, folder_inside: str, root: str) -> str | None:
     """Path inside the corpus; None where it leaves it."""
     file = file.strip().replace("\\", "/")
-    if posixpath.isabs(file):
-        file, folder_inside = os.path.relpath(file, folder.resolve()), ""
+    if "://" in file or "://" in root:
+        if file.startswith(root + "/"):
+            file, folder_inside = file[len(root) + 1 :], ""
+        elif "://" in file or posixpath.isabs(file):
+            return None
+    elif posixpath.isabs(file):
+        file, folder_inside = os.path.relpath(file, root), ""
     full = posixpath.normpath(posixpath.join(folder_inside, file))
     if full.split("/")[0] == "..":
         return None
@@ -121,13 +126,17 @@ def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
         value = next((record[c] for c in COLUMNS[key] if record.get(c) not in (None, "")), None)
         if value is not None:
             fields[key] = str(value)
+    with suppress(StopIteration, TypeError, ValueError):
+        fields["seconds"] = float(next(record[c] for c in COLUMNS["seconds"] if record.get(c)))
     return fields
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _records(
+    name: str, open_text: Callable[[], TextIO]
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Line number and its record, or what is wrong with it."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() == ".jsonl":
+    with open_text() as file:
+        if name.lower().endswith(".jsonl"):
             for line, text in enumerate(file, 1):
                 if text.strip():
                     yield line, _json_record(text)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import posixpath
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -116,7 +119,13 @@ def string(value: Any) -> str | None:
 
 
 class AudioStore(ABC):
-    """Fetches encoded audio by an entry's key. One thread at a time."""
+    """Fetches encoded audio by an entry's key. One thread at a time; picklable.
+
+    Attributes:
+        is_local: whether all of it is on this machine.
+    """
+
+    is_local: bool = True
 
     @abstractmethod
     def fetch(self, key: int) -> tuple[Path | bytes, str]:
@@ -125,6 +134,15 @@ class AudioStore(ABC):
         Raises:
             AudioError: it is not there.
         """
+
+    @contextmanager
+    def borrow(self, key: int) -> Iterator[tuple[Path | bytes, str]]:
+        """What `fetch` gives, as long as it is in use: large audio may be a temporary file."""
+        yield self.fetch(key)
+
+    def stamp(self, key: int) -> str | None:
+        """What changes when the audio does, without reading it; None where its bytes must do."""
+        return None
 
 
 class FolderStore(AudioStore):
@@ -138,36 +156,84 @@ class FolderStore(AudioStore):
 
 
 def list_folder(folder: Path, catalogue: Catalogue) -> FolderStore:
-    """A folder of audio, searched deep; metadata.csv or metadata.jsonl add text and more.
+    """A folder of audio, searched deep; see `list_files`."""
+    files, others = _walk(folder)
+    list_files(
+        catalogue,
+        [FoundFile(_inside(p, folder), display_name(p), partial(_open_text, p)) for p in files],
+        [
+            FoundFile(_inside(p, folder), display_name(p), partial(_open_text, p), p.is_file())
+            for p in others
+        ],
+        root=str(folder.resolve()),
+        seconds=lambda key: read_duration(files[key]),
+    )
+    return FolderStore(files)
+
+
+def _open_text(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file of a folder.
+
+    Attributes:
+        inside: path in the folder, with slashes, composed Unicode.
+        source: what people are shown.
+        open: opens it as text (UTF-8, line ends as they are).
+        is_file: rather than a pipe, a link to nowhere ...
+    """
+
+    inside: str
+    source: str
+    open: Callable[[], TextIO]
+    is_file: bool = True
+
+
+def list_files(
+    catalogue: Catalogue,
+    files: Sequence[FoundFile],
+    others: Sequence[FoundFile],
+    *,
+    root: str,
+    seconds: Callable[[int], float | None] | None = None,
+) -> None:
+    """List audio files; metadata.csv or metadata.jsonl add text and more. Keys are positions.
 
     Ids are paths inside the folder without suffix, unless metadata gives them. The top
     folder's name is the split where it is one ("train/", "dev/" ...). Files that are neither
     audio, metadata, paperwork (README, LICENSE ...) nor companions of an audio file by name
     are reported.
+
+    Args:
+        catalogue: gets them.
+        files: audio by their names.
+        others: not.
+        root: absolute path or URL of the folder, as absolute paths in metadata begin.
+        seconds: measures the duration of an audio file; without it, metadata may tell.
     """
-    files, others = _walk(folder)
-    names = [_inside(path, folder) for path in files]
+    names = [file.inside for file in files]
     described = read_metadata(
-        {_inside(path, folder): path for path in others if is_metadata(path)},
+        {other.inside: other.open for other in others if is_metadata(other.inside)},
         names,
-        folder,
+        root,
         catalogue.reject,
     )
     stems = {stem(name) for name in names}
-    for path in others:
-        companion = path.is_file() and stem(_inside(path, folder)) in stems
-        if not (companion or is_metadata(path) or path.stem.lower().startswith(_PAPERS)):
-            catalogue.reject(
-                display_name(path), f"not audio by its name ({path.suffix or 'no suffix'})"
-            )
-    bar = tqdm(files, desc=f"listing {display_name(folder.name)}", unit="file", delay=2)
-    for key, path in enumerate(bar):
-        source = display_name(path)
-        top = names[key].split("/")[0] if "/" in names[key] else ""
+    for other in others:
+        bare, suffix = os.path.splitext(posixpath.basename(other.inside))
+        companion = other.is_file and stem(other.inside) in stems
+        if not (companion or is_metadata(other.inside) or bare.lower().startswith(_PAPERS)):
+            catalogue.reject(other.source, f"not audio by its name ({suffix or 'no suffix'})")
+    bar = tqdm(names, desc=f"listing {posixpath.basename(root)}", unit="file", delay=2)
+    for key, name in enumerate(bar):
+        top = name.split("/")[0] if "/" in name else ""
         fields = {"split": SPLIT_NAMES.get(top.lower())} | described.get(key, {})
-        fields["seconds"] = read_duration(path)
-        catalogue.add(key, fields.get("id") or stem(names[key]), source, fields)
-    return FolderStore(files)
+        if seconds is not None:
+            fields["seconds"] = seconds(key)
+        catalogue.add(key, fields.get("id") or stem(name), files[key].source, fields)
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
