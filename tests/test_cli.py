@@ -288,7 +288,7 @@ def test_ctrl_c_says_how_to_go_on(zoo: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     partial, deadline = tmp_path / ".tokens.partial", time.monotonic() + 60
-    while not list(partial.glob("shard-*")):
+    while not list(partial.glob("done/*.json")):
         assert child.poll() is None and time.monotonic() < deadline
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
@@ -296,7 +296,7 @@ def test_ctrl_c_says_how_to_go_on(zoo: Path, tmp_path: Path) -> None:
     assert child.returncode == 130, err
     assert "Traceback" not in err
     assert "interrupted; finished shards are kept: run the same command again to go on" in err
-    assert list(partial.glob("shard-*")) and not (tmp_path / "tokens").exists()
+    assert list(partial.glob("done/*.json")) and not (tmp_path / "tokens").exists()
 
 
 def test_score(tool, tmp_path: Path, tiny_corpus: Path) -> None:

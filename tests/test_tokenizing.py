@@ -10,13 +10,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from codec_makers import make_encodec
 from conftest import CLIPS, RATE, make_stft_codec, make_tone
+from corpus_makers import table
 from filelock import FileLock
+from token_rows import rows_of
 
-import tokgen.tokenizing
+import tokgen.engines.job
 from tokgen.audio import write_audio
 from tokgen.codec import Codec
 from tokgen.conditioning import Conditioning, ConditioningSettings
@@ -40,7 +43,7 @@ def folder(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, codec: Codec, out: Path, **settings) -> TokenizeReport:
-    settings = {"shard_rows": 3, "batch_seconds": 3.0, "progress": False, **settings}
+    settings = {"shard_rows": 3, "batch_seconds": 3.0, "workers": 1, "progress": False, **settings}
     return tokenize_corpus(open_corpus(folder), codec, out, **settings)
 
 
@@ -54,12 +57,8 @@ def tokens(folder: Path, tiny_codec: StftCodec, tmp_path_factory: pytest.TempPat
 def content(out: Path) -> dict:
     """All that must not differ between two runs."""
     found = load_tokens(out)
-    rows = {
-        split: [{k: np.asarray(v).tolist() for k, v in row.items()} for row in data]
-        for split, data in found.splits.items()
-    }
     return {
-        "rows": rows,
+        "rows": rows_of(out),
         "provenance": found.provenance,
         "features": {split: str(data.features) for split, data in found.splits.items()},
         "rejections": (out / "rejections.jsonl").read_text(),
@@ -153,13 +152,70 @@ def test_batches_and_shards_change_nothing(
     assert content(tmp_path / "tokens") == content(tokens)
 
 
-def test_shards_and_windows_end_by_audio_too(
+def test_shards_end_by_audio_too(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    long = {"shard_rows": 1000, "format": "parquet"}
+    run(folder, tiny_codec, tmp_path / "one", shard_seconds=1e4, **long)
+    run(folder, tiny_codec, tmp_path / "many", shard_seconds=4.0, **long)
+    one, many = ({p.name for p in (tmp_path / x / "data").iterdir()} for x in ("one", "many"))
+    assert one == {"train-000000.parquet", "test-000000.parquet", "validation-000000.parquet"}
+    assert len(many) > len(one)
+    assert rows_of(tmp_path / "many") == rows_of(tmp_path / "one") == rows_of(tokens)
+
+
+def test_long_audio_is_encoded_block_by_block(
     folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(tokgen.tokenizing, "SHARD_SECONDS", 4.0)
-    monkeypatch.setattr(tokgen.tokenizing, "WINDOW_BATCHES", 1)
-    run(folder, tiny_codec, tmp_path / "tokens", shard_rows=1000, batch_seconds=1.5)
-    assert content(tmp_path / "tokens") == content(tokens)
+    monkeypatch.setattr(tokgen.engines.job, "LONG_SECONDS", 0.5)
+    monkeypatch.setattr(Codec, "encode_batch_with_side", lambda *args: pytest.fail("held whole"))
+    monkeypatch.setattr(tiny_codec, "window_frames", 40)
+    rows = rows_of(tokens)
+    long = {row["id"] for split in rows.values() for row in split if row["n_samples"] > RATE / 2}
+    for path in folder.rglob("*.wav"):
+        if path.stem in long or path.stem in ("aa empty", "cc", "zz silent"):
+            (tmp_path / "c").mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / "c" / path.name)
+    report = run(tmp_path / "c", tiny_codec, tmp_path / "tokens")
+    found = {row["id"]: row for split in rows_of(tmp_path / "tokens").values() for row in split}
+    for split in rows.values():
+        for row in split:
+            if row["id"] in found:
+                assert found[row["id"]]["codes"] == row["codes"]
+                assert found[row["id"]]["mfcc"] == row["mfcc"]
+    assert len(found) >= 3 and report.n_rejected == N_BAD
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    """A folder of two tables of six clips."""
+    for name, ids in (("train-0", "abcdef"), ("train-1", "ghijkl")):
+        columns = {"id": list(ids), "text": [f"say {id}" for id in ids]}
+        (tmp_path / "speech").mkdir(exist_ok=True)
+        pq.write_table(table(tmp_path, **columns), tmp_path / "speech" / f"{name}.parquet")
+    return tmp_path / "speech"
+
+
+def test_a_stream_gives_the_rows_of_a_listed_corpus(
+    parquet: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    settings = {"workers": 2, "progress": False, "shard_rows": 4}
+    tokenize_corpus(open_corpus(parquet), tiny_codec, tmp_path / "listed", **settings)
+    stream = open_corpus(parquet, streaming=True)
+    assert stream.n_entries is None
+    report = tokenize_corpus(stream, tiny_codec, tmp_path / "streamed", **settings)
+    assert report.n_rows == 12
+    assert rows_of(tmp_path / "streamed") == rows_of(tmp_path / "listed")
+
+
+def test_ids_that_repeat_between_shards_of_a_stream_are_told(
+    parquet: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    shutil.copy(parquet / "train-0.parquet", parquet / "train-1.parquet")
+    stream = open_corpus(parquet, streaming=True)
+    with pytest.warns(UserWarning, match="6 ids stand for several utterances of the stream, 'a'"):
+        report = tokenize_corpus(stream, tiny_codec, tmp_path / "t", progress=False, workers=1)
+    assert report.n_rows == 12
 
 
 def test_fewer_levels_and_no_mfcc(
@@ -294,8 +350,16 @@ def test_a_dataset_of_before_there_was_side_information_still_counts(
 def test_settings_out_of_range(folder: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"n_codebooks = 5: tiny has levels 1..4"):
         run(folder, tiny_codec, tmp_path / "t", n_codebooks=5)
-    with pytest.raises(ValueError, match=r"batch_seconds = 0"):
-        run(folder, tiny_codec, tmp_path / "t", batch_seconds=0)
+    for name, value in {
+        "batch_seconds": 0,
+        "shard_rows": 0,
+        "shard_seconds": 0.0,
+        "engine": "spark",
+        "format": "csv",
+        "precision": "float8",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name.removeprefix('shard_')}.*{value}"):
+            run(folder, tiny_codec, tmp_path / "t", **{name: value})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -394,7 +458,7 @@ def test_a_damaged_shard_is_made_again(
     out = tmp_path / "tokens"
     with pytest.raises(KeyboardInterrupt):
         run(folder, Counting(tiny_codec, stop_after=8), out)
-    shards = sorted((tmp_path / ".tokens.partial").glob("shard-*"))
+    shards = sorted((tmp_path / ".tokens.partial").glob("data/*"))
     assert len(shards) > 1
     shards[1].write_bytes(shards[1].read_bytes()[:100])
     run(folder, tiny_codec, out)
@@ -449,7 +513,7 @@ def process():
 def test_killed_again_and_again(folder: Path, tokens: Path, tmp_path: Path, process) -> None:
     out = tmp_path / "tokens"
     kills = 0
-    for kill_at in itertools.count(8, 4):
+    for kill_at in itertools.count(10, 14):
         code, _ = process(folder, out, kill_at)
         if code == 0:
             break
@@ -465,7 +529,7 @@ def test_killed_at_any_instant(
     expected = content(tokens)
     code, n_events = process(folder, tmp_path / "whole" / "tokens", 0)
     assert code == 0
-    for kill_at in range(1, n_events + 1, 1 + n_events // 12):
+    for kill_at in range(1, n_events + 1, 1 + n_events // 9):
         out = tmp_path / str(kill_at) / "tokens"
         assert process(folder, out, kill_at)[0] == -signal.SIGKILL
         run(folder, tiny_codec, out)

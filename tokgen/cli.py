@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_corpus(verb)
     verb.add_argument("--codec", required=True, help=codec_help)
-    verb.add_argument("--out", type=Path, required=True, help="folder of the dataset")
+    verb.add_argument("--out", required=True, help="folder of the dataset, or an fsspec URL")
     verb.add_argument("--require-text", action="store_true", help="reject clips without transcript")
     verb.add_argument(
         "--n-codebooks", type=int, metavar="K", help="levels to keep, all if left out"
@@ -82,7 +82,35 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--conditioning", default="mfcc", help="mfcc (default), log_mel or none, for each frame"
     )
-    verb.add_argument("--batch-seconds", type=float, default=60.0, help="audio per batch (60)")
+    verb.add_argument(
+        "--batch-seconds", type=float, metavar="S", help="audio per batch (CPU 10, GPU 240)"
+    )
+    verb.add_argument(
+        "--engine",
+        default="local",
+        help="local (default), accelerate (under `accelerate launch`), ray (a cluster)",
+    )
+    verb.add_argument(
+        "--workers", type=int, metavar="N", help="processes or actors; one a core if left out"
+    )
+    verb.add_argument(
+        "--shard-rows", type=int, default=64, metavar="N", help="utterances of a shard (64)"
+    )
+    verb.add_argument(
+        "--shard-seconds", type=float, default=120.0, metavar="S", help="audio of a shard (120)"
+    )
+    verb.add_argument(
+        "--format", help="arrow (a folder's default) or parquet (of URLs and ray, any size)"
+    )
+    verb.add_argument(
+        "--precision",
+        default="auto",
+        help="auto (default: float32 on a CPU, on a GPU what gives the same codes), float32, "
+        "tf32, bfloat16",
+    )
+    verb.add_argument(
+        "--streaming", action="store_true", help="read a hub dataset without downloading it"
+    )
     _add_device(verb)
 
     verb = verbs.add_parser("score", help="codec x corpus -> table of metrics")
@@ -153,7 +181,8 @@ def _add_corpus(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--corpus",
         required=True,
-        help="folder of audio, .parquet file or folder of them, saved or hub dataset",
+        help="folder of audio, .parquet file or folder of them, saved dataset, a URL of one of "
+        "them (s3://, gs://, hf:// ...), or a hub dataset",
     )
     verb.add_argument("--split", help="one split of the corpus, all if left out")
     verb.add_argument("--min-seconds", type=float, metavar="S", help="leave out shorter clips")
@@ -263,24 +292,33 @@ def _decode(args: argparse.Namespace) -> None:
     print(f"{args.out}: {waveform.shape[-1] / codec.spec.sample_rate:.2f} s")
 
 
-def _corpus(args: argparse.Namespace, *, require_text: bool = False) -> Corpus:
+def _corpus(args: argparse.Namespace) -> Corpus:
     from tokgen.corpus import open_corpus
 
     return open_corpus(
         args.corpus,
         split=args.split,
-        require_text=require_text,
         min_seconds=args.min_seconds,
         max_seconds=args.max_seconds,
     )
 
 
 def _tokenize(args: argparse.Namespace) -> None:
+    from tokgen.corpus import open_corpus
+    from tokgen.engines import Place
     from tokgen.tokenizing import tokenize_corpus
     from tokgen.zoo import load_codec
 
-    codec = load_codec(args.codec, device=_device(args.device))
-    corpus = _corpus(args, require_text=args.require_text)
+    place = Place.of(args.engine)
+    codec = load_codec(args.codec, device=place.device or _device(args.device))
+    corpus = open_corpus(
+        args.corpus,
+        streaming=args.streaming,
+        split=args.split,
+        require_text=args.require_text,
+        min_seconds=args.min_seconds,
+        max_seconds=args.max_seconds,
+    )
     report = tokenize_corpus(
         corpus,
         codec,
@@ -288,7 +326,17 @@ def _tokenize(args: argparse.Namespace) -> None:
         n_codebooks=args.n_codebooks,
         conditioning=None if args.conditioning == "none" else args.conditioning,
         batch_seconds=args.batch_seconds,
+        shard_rows=args.shard_rows,
+        shard_seconds=args.shard_seconds,
+        engine=args.engine,
+        workers=args.workers,
+        precision=args.precision,
+        format=args.format,
     )
+    if not place.is_first:
+        return
+    if report.precision.measured:
+        print(report.precision)
     _print_rejections(report.rejections, args.out)
     resumed = f" ({report.resumed_rows} of them from before)" if report.resumed_rows else ""
     print(
@@ -358,12 +406,12 @@ def _report(args: argparse.Namespace) -> None:
     print(written)
 
 
-def _print_rejections(rejections: Sequence[Rejection], out: Path) -> None:
+def _print_rejections(rejections: Sequence[Rejection], out: str) -> None:
     for rejection in rejections[:SHOWN_REJECTIONS]:
         print(f"rejected {rejection.source}: {rejection.reason}", file=sys.stderr)
     if len(rejections) > SHOWN_REJECTIONS:
         rest = len(rejections) - SHOWN_REJECTIONS
-        print(f"... and {rest} more, all in {out / 'rejections.jsonl'}", file=sys.stderr)
+        print(f"... and {rest} more, all in {out}/rejections.jsonl", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ in provenance.json beside.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ import torch
 
 from tokgen.codec import CodecSpec, Side
 from tokgen.conditioning import CONDITIONINGS, ConditioningSettings
+from tokgen.storage import Storage
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features
@@ -41,6 +43,7 @@ class Provenance:
         corpus: its name.
         corpus_fingerprint: SHA-256 over its content.
         side_names: of the side information in the rows.
+        precision: that the codec ran in (`tokgen.precision`).
     """
 
     codec: dict[str, Any]
@@ -53,6 +56,7 @@ class Provenance:
     corpus: str
     corpus_fingerprint: str
     side_names: list[str] = field(default_factory=list)
+    precision: str = "float32"
 
     @property
     def spec(self) -> CodecSpec:
@@ -106,24 +110,62 @@ class TokenDataset:
     provenance: Provenance
 
 
-def load_tokens(path: str | Path) -> TokenDataset:
-    """Open what `tokenize_corpus` wrote.
+def load_tokens(where: str | Path) -> TokenDataset:
+    """Open what `tokenize_corpus` wrote, as Arrow or as Parquet.
 
+    Args:
+        where: its folder, or an fsspec URL. Parquet is copied into the cache of `datasets`, whence
+            it is mapped into memory.
     Raises:
         FileNotFoundError: no such folder.
-        ValueError: not a token dataset.
+        ValueError: not a token dataset, or one that is not finished.
     """
     from datasets import DatasetDict, load_from_disk
 
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"no token dataset {path}: make one with `tokgen tokenize`")
-    if not (path / "dataset_dict.json").is_file():
-        raise ValueError(f"{path} is not a token dataset: it has no dataset_dict.json")
-    splits = load_from_disk(str(path))
+    storage = Storage(where)
+    if storage.path is not None and not storage.path.is_dir():
+        raise FileNotFoundError(f"no token dataset {where}: make one with `tokgen tokenize`")
+    shards = storage.names("data/") if storage.exists(PROVENANCE) else []
+    if shards and not storage.exists("dataset_dict.json"):
+        splits = _load_parquet(storage, shards)
+        return TokenDataset(splits, provenance_of(splits))
+    if storage.path is None:
+        raise ValueError(f"{where} is not a token dataset, or not a finished one: no {PROVENANCE}")
+    if not storage.exists("dataset_dict.json"):
+        raise ValueError(f"{where} is not a token dataset: it has no dataset_dict.json")
+    splits = load_from_disk(str(storage.path))
     if not isinstance(splits, DatasetDict):
-        raise ValueError(f"{path} is a dataset without splits: give the folder that holds them")
+        raise ValueError(f"{where} is a dataset without splits: give the folder that holds them")
     return TokenDataset(splits, provenance_of(splits))
+
+
+def _load_parquet(storage: Storage, shards: Sequence[str]) -> DatasetDict:
+    from datasets import load_dataset
+
+    files: dict[str, list[str]] = {}
+    for name in shards:  # data/<split>-<unit>.parquet
+        split = name.removeprefix("data/").rpartition("-")[0]
+        files.setdefault(split, []).append(f"{storage.url}/{name}")
+    with quiet_datasets():
+        splits = load_dataset("parquet", data_files=files)
+    text = json.dumps(json.loads(storage.read(PROVENANCE)))
+    for part in splits.values():
+        part.info.description = text
+    return splits
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Without the progress bars of `datasets`, which say nothing of the run."""
+    import datasets
+
+    was_off = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not was_off:
+            datasets.enable_progress_bars()
 
 
 def provenance_of(dataset: Dataset | DatasetDict) -> Provenance:

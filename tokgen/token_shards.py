@@ -1,45 +1,35 @@
-"""Resumable storage of a tokenizing run: shards that appear whole or not at all.
+"""The shards of a tokenizing run: Parquet files that any worker writes, in any order.
 
-`ShardStore` lives in a hidden folder beside the dataset to be:
+`ShardStore` keeps them in a folder, which may be on object storage:
 
-    plan.json                            what the rows are made of; other shards are not used
-    shard-000000000-000000256.arrow      entries [0, 256) of the corpus, what was rejected too
-    dataset/                             the dataset as it is put together, renamed when done
+    plan.json                   what the rows are made of, and how the corpus is cut into units
+    data/train-000012.parquet   rows of unit 12, those of one split
+    done/000012.json            unit 12 is whole: its rows, and what was left out of it
 
-A shard is written under another name, flushed to the disk and renamed. So a run that is killed
-leaves a prefix of the corpus behind, and the next one goes on after it.
+A unit's marker is written after its files, each file whole or not at all. So whoever dies leaves
+whole units behind and nothing else that counts, and a unit that is made twice is made equal.
 """
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
-import os
-import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from tokgen.corpus import Rejection
-from tokgen.token_dataset import (
-    PROVENANCE,
-    REJECTIONS,
-    Provenance,
-    side_column,
-    token_features,
-)
+from tokgen.corpus_sources import Rejection
+from tokgen.storage import Storage
+from tokgen.token_dataset import Provenance, side_column, token_features
 
 if TYPE_CHECKING:
     from datasets import Features
 
-_SHARD = re.compile(r"shard-(\d{9})-(\d{9})\.arrow")
-_ABOUT = b"tokgen"
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -58,27 +48,32 @@ class Row:
 
 @dataclass(frozen=True)
 class Shard:
-    """Entries [start, stop) of the corpus, done.
+    """A unit of the corpus, done.
 
     Attributes:
-        splits: split and number of rows of each record batch of the file.
-        rejections: entries that gave no row.
+        index: of the unit.
+        splits: split -> rows, one file each.
+        n_entries: of the corpus, rejected ones too.
         audio_seconds: of the rows.
+        rejections: entries that gave no row.
     """
 
-    start: int
-    stop: int
-    splits: list[tuple[str, int]]
+    index: int
+    splits: dict[str, int]
+    n_entries: int
     audio_seconds: float
     rejections: list[Rejection] = field(default_factory=list)
 
     @property
     def n_rows(self) -> int:
-        return sum(n for _, n in self.splits)
+        return sum(self.splits.values())
 
     @property
-    def file_name(self) -> str:
-        return f"shard-{self.start:09d}-{self.stop:09d}.arrow"
+    def marker(self) -> str:
+        return f"done/{self.index:06d}.json"
+
+    def file_name(self, split: str) -> str:
+        return f"data/{split}-{self.index:06d}.parquet"
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -87,82 +82,99 @@ class Shard:
     def from_json(cls, text: bytes) -> Shard:
         fields = json.loads(text)
         fields["rejections"] = [Rejection(**r) for r in fields["rejections"]]
-        fields["splits"] = [(split, n) for split, n in fields["splits"]]
         return cls(**fields)
 
 
 class ShardStore:
-    """The shards of one run; use `open_store`."""
+    """The shards of one run.
 
-    def __init__(self, folder: Path, provenance: Provenance) -> None:
-        self.folder, self.provenance = folder, provenance
+    Args:
+        storage: the folder; workers elsewhere get the store by pickling.
+        provenance: of the rows.
+        layout: what cuts the corpus into units; shards of another layout are not used.
+    """
+
+    def __init__(self, storage: Storage, provenance: Provenance, layout: Mapping[str, Any]) -> None:
+        self.storage, self.provenance, self.layout = storage, provenance, dict(layout)
         self.features: Features = token_features(
             provenance.n_codebooks, provenance.conditioning_sizes, provenance.side_names
         )
         self.schema: pa.Schema = self.features.arrow_schema
-        self.shards: list[Shard] = []
-
-    @property
-    def n_done(self) -> int:
-        """Entries of the corpus that are done."""
-        return self.shards[-1].stop if self.shards else 0
 
     def recover(self) -> bool:
-        """Take over the shards of an earlier run; False if they were made otherwise."""
-        plan = self.folder / "plan.json"
-        same = plan.is_file() and self._is_ours(plan)
-        found = {p for p in self.folder.iterdir() if _SHARD.fullmatch(p.name)}
+        """Keep the shards of an earlier run; delete them and say False if they were made
+        otherwise."""
+        names = self.storage.names()
+        same = PLAN in names and self._is_ours(self.storage.read(PLAN))
+        kept = {PLAN, "lock"}
         if same:
-            self.shards = self._chain(found)
-        keep = {shard.file_name for shard in self.shards} | {"plan.json", "lock"}
-        for path in self.folder.iterdir():
-            if path.name not in keep:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for shard in self.done().values():
+                if self._is_whole(shard):
+                    kept |= {shard.marker, *(shard.file_name(split) for split in shard.splits)}
+        for name in set(names) - kept:
+            self.storage.delete(name)
         if not same:
-            with _replacing(plan) as temporary:
-                temporary.write_text(json.dumps(self.provenance.as_dict(), indent=2) + "\n")
-        return same or not found
+            plan = {"layout": self.layout, "provenance": self.provenance.as_dict()}
+            self.storage.write(PLAN, json.dumps(plan, indent=2).encode() + b"\n")
+        return same or not [name for name in names if name.startswith("done/")]
 
-    def _is_ours(self, plan: Path) -> bool:
+    def _is_ours(self, text: bytes) -> bool:
         try:
-            other = Provenance.from_json(plan.read_text(), str(plan))
-        except ValueError:  # of another version of tokgen
+            plan = json.loads(text)
+            other = Provenance.from_json(json.dumps(plan["provenance"]), PLAN)
+            return plan["layout"] == self.layout and self.provenance.makes_equal_rows(other)
+        except (ValueError, KeyError, TypeError):  # of another version of tokgen, or damaged
             return False
-        return self.provenance.makes_equal_rows(other)
 
-    def _chain(self, found: set[Path]) -> list[Shard]:
-        """Readable shards that follow each other from entry 0 on."""
-        by_start = {int(path.name.split("-")[1]): path for path in sorted(found)}
-        shards: list[Shard] = []
-        while path := by_start.get(shards[-1].stop if shards else 0):
+    def _is_whole(self, shard: Shard) -> bool:
+        """Whether its files can be read; a damaged one is made again."""
+        try:
+            for split, n_rows in shard.splits.items():
+                with self.storage.open(shard.file_name(split)) as file:
+                    if pq.read_metadata(file).num_rows != n_rows:
+                        return False
+        except (pa.ArrowException, OSError):
+            return False
+        return True
+
+    def done(self) -> dict[int, Shard]:
+        """The shards that are whole, by unit, in order."""
+        found = {}
+        names = set(self.storage.names())
+        for name in sorted(n for n in names if n.startswith("done/")):
             try:
-                with pa.OSFile(str(path)) as file:
-                    metadata = pa.ipc.open_file(file).schema.metadata
-            except pa.ArrowInvalid:  # damaged on the disk: made again
-                break
-            shards.append(Shard.from_json(metadata[_ABOUT]))
-        return shards
+                shard = Shard.from_json(self.storage.read(name))
+            except (ValueError, TypeError, KeyError):  # damaged: made again
+                continue
+            if all(shard.file_name(split) in names for split in shard.splits):
+                found[shard.index] = shard
+        return dict(sorted(found.items()))
 
-    def append(
-        self, stop: int, rows: Sequence[Row], rejections: Sequence[Rejection], seconds: float
-    ) -> None:
-        """Store entries [n_done, stop): their rows in corpus order, and what gave none."""
+    def n_done(self) -> int:
+        """How many units have their marker."""
+        return len(self.storage.names("done/"))
+
+    def write(
+        self,
+        index: int,
+        rows: Sequence[Row],
+        rejections: Sequence[Rejection],
+        *,
+        n_entries: int,
+        audio_seconds: float,
+    ) -> Shard:
+        """Store a unit: its rows in corpus order, and what gave none."""
         by_split: dict[str, list[Row]] = {}
         for row in rows:
             by_split.setdefault(row.split, []).append(row)
-        counts = [(split, len(part)) for split, part in by_split.items()]
-        shard = Shard(self.n_done, stop, counts, seconds, list(rejections))
-        schema = self.schema.with_metadata({_ABOUT: shard.to_json()})
-        with (
-            _replacing(self.folder / shard.file_name) as temporary,
-            pa.OSFile(str(temporary), "wb") as file,
-            pa.ipc.new_file(file, schema) as writer,
-        ):
-            for part in by_split.values():
-                writer.write_batch(self._record_batch(part))
-        self.shards.append(shard)
+        counts = {split: len(part) for split, part in by_split.items()}
+        shard = Shard(index, counts, n_entries, audio_seconds, list(rejections))
+        for split, part in by_split.items():
+            self.storage.write(shard.file_name(split), self._parquet(part))
+        self.storage.write(shard.marker, shard.to_json())
+        return shard
 
-    def _record_batch(self, rows: Sequence[Row]) -> pa.RecordBatch:
+    def _parquet(self, rows: Sequence[Row]) -> bytes:
         columns = {
             "id": pa.array([row.id for row in rows], pa.string()),
             "codes": _matrices([row.codes for row in rows]),
@@ -175,80 +187,30 @@ class ShardStore:
         for name in self.provenance.side_names:
             values = [row.side[name] for row in rows]
             columns[side_column(name)] = pa.array(values, pa.list_(pa.float32()))
-        return pa.record_batch(columns).cast(self.schema.remove_metadata())
+        table = pa.table(columns).cast(self.schema.remove_metadata())
+        file = io.BytesIO()
+        pq.write_table(
+            table.replace_schema_metadata(self.schema.metadata),
+            file,
+            compression="zstd",
+            use_dictionary=False,  # codes and coefficients hardly repeat
+            write_statistics=False,
+        )
+        return file.getvalue()
 
-    def publish(self, out: Path, rejections: Sequence[Rejection]) -> None:
-        """Put the dataset together and rename it to `out`, then clear up."""
-        from datasets import Dataset, DatasetDict, DatasetInfo, NamedSplit
-        from datasets.table import MemoryMappedTable
+    def batches(self, split: str, shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
+        """The rows of a split, shard after shard."""
+        for shard in shards:
+            if split in shard.splits:
+                with self.storage.open(shard.file_name(split)) as file:
+                    table = pq.read_table(file).cast(self.schema)
+                yield from table.combine_chunks().to_batches()
 
-        building = self.folder / "dataset"
-        text = json.dumps(self.provenance.as_dict())
-        parts = {}
-        for split in dict.fromkeys(split for shard in self.shards for split, _ in shard.splits):
-            path = self.folder / f"split-{split}.arrow"
-            with (
-                pa.OSFile(str(path), "wb") as file,
-                pa.ipc.new_stream(file, self.schema) as writer,
-            ):
-                for batch in self._batches(split):
-                    writer.write_batch(batch)
-            parts[split] = Dataset(
-                MemoryMappedTable.from_file(str(path)),
-                info=DatasetInfo(description=text, features=self.features),
-                split=NamedSplit(split),
-                fingerprint=hashlib.sha256(f"{split} {text}".encode()).hexdigest()[:16],
-            )
-        with _quiet_datasets():
-            DatasetDict(parts).save_to_disk(str(building))
-        pretty = json.dumps(self.provenance.as_dict(), indent=2) + "\n"
-        (building / PROVENANCE).write_text(pretty)
-        with (building / REJECTIONS).open("w") as lines:
-            for rejection in rejections:
-                lines.write(json.dumps(asdict(rejection)) + "\n")
-        for path in building.rglob("*"):
-            _flush(path)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(building, out)
-        _flush(out.parent)
-        shutil.rmtree(self.folder)
-
-    def _batches(self, split: str) -> Iterator[pa.RecordBatch]:
-        for shard in self.shards:
-            wanted = [i for i, (name, _) in enumerate(shard.splits) if name == split]
-            if wanted:
-                with pa.memory_map(str(self.folder / shard.file_name)) as file:
-                    reader = pa.ipc.open_file(file)
-                    yield from (reader.get_batch(i) for i in wanted)
-
-
-@contextmanager
-def open_store(out: Path, provenance: Provenance) -> Iterator[ShardStore]:
-    """The store for a dataset at `out`, held by one process at a time.
-
-    Raises:
-        ValueError: another process works on the same dataset.
-    """
-    from filelock import FileLock, Timeout
-
-    folder = partial_folder(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0)
-    try:
-        with lock:
-            yield ShardStore(folder, provenance)
-    except Timeout as error:
-        raise ValueError(f"another process is tokenizing into {out}: wait for it") from error
-
-
-def partial_folder(out: Path) -> Path:
-    """Where work on the dataset `out` is kept until it is done."""
-    return out.parent / f".{out.name}.partial"
-
-
-def read_rejections(path: Path) -> list[Rejection]:
-    """What `publish` wrote into rejections.jsonl."""
-    return [Rejection(**json.loads(line)) for line in path.read_text().splitlines()]
+    def ids(self, shard: Shard) -> Iterator[str]:
+        """Of its rows."""
+        for split in shard.splits:
+            with self.storage.open(shard.file_name(split)) as file:
+                yield from pq.read_table(file, columns=["id"])["id"].to_pylist()
 
 
 def _matrices(arrays: Sequence[np.ndarray]) -> pa.ListArray:
@@ -257,36 +219,3 @@ def _matrices(arrays: Sequence[np.ndarray]) -> pa.ListArray:
     offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
     values = pa.array(np.concatenate([a.reshape(-1) for a in arrays]))
     return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name; what is written there becomes `path` at once, or never."""
-    temporary = path.with_name(f"tmp-{path.name}")
-    yield temporary
-    _flush(temporary)
-    os.replace(temporary, path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """Without the progress bars of `datasets`, which say nothing of the run."""
-    import datasets
-
-    was_off = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not was_off:
-            datasets.enable_progress_bars()

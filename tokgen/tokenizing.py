@@ -1,43 +1,54 @@
-"""Utterances -> token dataset: buckets of like length, shards, resume.
+"""Utterances -> token dataset: units of the corpus, workers, shards, resume.
 
     report = tokenize_corpus(open_corpus("speech/"), load_codec("speech-16k"), Path("tokens"))
     load_tokens("tokens").splits["train"][0]["codes"]  # [T, K]
 
-Rows stand in the corpus' order whatever the batches were. A run that was killed goes on where
-its last shard ended: same command, same dataset.
+Rows stand in the corpus' order whatever the batches and workers were. A run that was killed goes
+on with the units it lacks: same command, same dataset.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-import shutil
 import time
 import warnings
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
-from tqdm import tqdm
 
 import tokgen
 from tokgen.audio import AudioError
-from tokgen.codec import Codec, Encoded
-from tokgen.conditioning import Conditioning, ConditioningSettings
-from tokgen.corpus import Corpus, Rejection, Utterance
-from tokgen.interrupts import held_interrupts
+from tokgen.codec import Codec
+from tokgen.conditioning import ConditioningSettings
+from tokgen.corpus import Corpus, Readable, Rejection, Unit
+from tokgen.engines import ENGINES, Place, run_units
+from tokgen.engines.job import Job, split_name
+from tokgen.engines.progress import Progress
+from tokgen.precision import PrecisionChoice, choose_precision
+from tokgen.storage import Storage
 from tokgen.token_dataset import (
     PROVENANCE,
-    REJECTIONS,
     Provenance,
     TokenDataset,
     check_codec,
     load_tokens,
     provenance_of,
 )
-from tokgen.token_shards import Row, ShardStore, open_store, partial_folder, read_rejections
+from tokgen.token_output import (
+    FORMATS,
+    clear_work,
+    hold_work,
+    publish,
+    read_rejections,
+    work_storage,
+)
+from tokgen.token_shards import Shard, ShardStore
 
 __all__ = [
     "Provenance",
@@ -47,11 +58,13 @@ __all__ = [
     "check_codec",
     "load_tokens",
     "provenance_of",
+    "split_name",
     "tokenize_corpus",
 ]
 
-SHARD_SECONDS = 300.0  # a shard ends after so much audio too: little is lost to a kill
-WINDOW_BATCHES = 8  # utterances are sorted by length within so many batches' audio
+BATCH_SECONDS = (10.0, 240.0)  # on a CPU, on anything else
+MEASURED_CLIPS = 16  # that a faster precision is tried on
+POLL_SECONDS = 1.0  # between looks at what other processes have done
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class TokenizeReport:
         audio_seconds: in the dataset.
         wall_seconds: of this run.
         resumed_rows: rows that an earlier run had made.
+        precision: what was encoded in, and what was measured to choose it.
     """
 
     n_rows: int
@@ -73,17 +87,23 @@ class TokenizeReport:
     audio_seconds: float
     wall_seconds: float
     resumed_rows: int
+    precision: PrecisionChoice = field(default_factory=PrecisionChoice)
 
 
 def tokenize_corpus(
-    corpus: Corpus,
+    corpus: Readable,
     codec: Codec,
-    out: Path,
+    out: str | Path,
     *,
     n_codebooks: int | None = None,
     conditioning: str | None = "mfcc",
-    batch_seconds: float = 60.0,
-    shard_rows: int = 256,
+    batch_seconds: float | None = None,
+    shard_rows: int = 64,
+    shard_seconds: float = 120.0,
+    engine: str = "local",
+    workers: int | None = None,
+    precision: str = "auto",
+    format: str | None = None,
     progress: bool = True,
 ) -> TokenizeReport:
     """Write the token dataset of a corpus.
@@ -91,50 +111,88 @@ def tokenize_corpus(
     Args:
         corpus: what to encode.
         codec: on the device where it shall run.
-        out: the dataset's folder. If it holds this very dataset, nothing is done.
+        out: the dataset's folder, or any fsspec URL. If it holds this very dataset, nothing is
+            done.
         n_codebooks: levels to keep; None keeps all.
         conditioning: "mfcc" or "log_mel" adds that column at the codec's frame rate; None none.
-        batch_seconds: padded audio per batch; a longer utterance goes alone.
-        shard_rows: entries of the corpus after which work is saved, at the latest.
+        batch_seconds: padded audio per batch; a longer utterance goes alone. None takes 10 on a
+            CPU, where more does not fit its caches, and 240 on a GPU.
+        shard_rows: entries of the corpus in a unit of work, at most.
+        shard_seconds: of audio in a unit, where the corpus knows durations. The shards depend
+            on the corpus and these two alone.
+        engine: of `tokgen.engines.ENGINES`.
+        workers: processes, or Ray's actors; None takes one a core, with Ray one a CPU or GPU.
+        precision: "auto" is float32 on a CPU, and on a GPU what gives the same codes (see
+            `tokgen.precision`); other precisions are measured and said.
+        format: "arrow" (a local folder's default), which training maps into memory, or
+            "parquet" (the default of a URL and of Ray), the shards as workers wrote them.
         progress: show a bar.
+    Returns:
+        the report; with the engine "accelerate", that of the first process counts all.
     Raises:
         ValueError: a setting out of range, `out` holds something else, no usable audio at all,
             or another process works on `out`.
+        RuntimeError: workers die again and again; finished shards are kept.
     """
     started = time.monotonic()
-    out = Path(out)
-    if batch_seconds <= 0 or shard_rows < 1:
-        raise ValueError(
-            f"batch_seconds = {batch_seconds}, shard_rows = {shard_rows}: "
-            "must be above 0 and at least 1"
-        )
+    storage = Storage(out)
+    format = _check_settings(storage, batch_seconds, engine, format)
+    place = Place.of(engine)
     settings = ConditioningSettings.for_codec(codec.spec, conditioning) if conditioning else None
-    provenance = _provenance(corpus, codec, n_codebooks, settings)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        report = _report_existing(out, provenance, started)
-        shutil.rmtree(partial_folder(out), ignore_errors=True)
+    units = corpus.units(rows=shard_rows, seconds=shard_seconds)
+    clips = _some_clips(corpus, codec, units) if precision != "float32" else []
+    chosen = choose_precision(codec, clips, precision)
+    provenance = _provenance(corpus, codec, n_codebooks, settings, chosen.precision)
+    if _is_there(storage):
+        report = _report_existing(storage, provenance, started)
+        clear_work(storage)
         return report
-    with open_store(out, provenance) as store:
-        if not store.recover():
-            warnings.warn(
-                f"the unfinished work in {store.folder} was for other audio, another codec or "
-                "other settings: starting anew",
-                stacklevel=2,
-            )
-        resumed = sum(shard.n_rows for shard in store.shards)
-        encoder = _Encoder(codec, settings, provenance.n_codebooks, batch_seconds)
-        _fill(store, corpus, encoder, shard_rows, progress)
-        rejections = [*corpus.rejections, *(r for s in store.shards for r in s.rejections)]
-        n_rows = sum(shard.n_rows for shard in store.shards)
-        seconds = sum(shard.audio_seconds for shard in store.shards)
-        if n_rows == 0:
-            first = "; ".join(f"{r.source}: {r.reason}" for r in rejections[:3])
+    layout = {"rows": shard_rows, "seconds": shard_seconds, "units": len(units)}
+    store = ShardStore(work_storage(storage), provenance, layout)
+    if batch_seconds is None:
+        batch_seconds = BATCH_SECONDS[codec.device.type != "cpu"]
+    job = Job(
+        corpus,
+        codec,
+        store,
+        settings=settings,
+        n_codebooks=provenance.n_codebooks,
+        batch_seconds=batch_seconds,
+        precision=chosen.precision,
+    )
+    with ExitStack() as stack:
+        if place.is_first:
+            stack.enter_context(hold_work(storage))
+            if not store.recover():
+                warnings.warn(
+                    f"the unfinished work in {store.storage.url} was for other audio, another "
+                    "codec or other settings: starting anew",
+                    stacklevel=2,
+                )
+        place.wait()  # the others begin when what is left behind is cleared up
+        done = store.done()
+        resumed = sum(shard.n_rows for shard in done.values())
+        left = [u for u in units if u.index not in done and place.does(u.index)]
+        n_done = sum(shard.n_entries for shard in done.values())
+        bar = stack.enter_context(
+            Progress(corpus.name, corpus.n_entries, n_done, progress and place.is_first)
+        )
+        mine = list(run_units(engine, job, left, workers, bar))
+        if not place.is_first:
+            return _report(mine, corpus, chosen, started, resumed=0)
+        while store.n_done() < len(units):  # the other processes' part
+            time.sleep(POLL_SECONDS)
+        shards = list(store.done().values())
+        report = _report(shards, corpus, chosen, started, resumed)
+        if report.n_rows == 0:
+            first = "; ".join(f"{r.source}: {r.reason}" for r in report.rejections[:3])
             raise ValueError(
-                f"{corpus.name} has no usable audio: {len(rejections)} rejected ({first})"
+                f"{corpus.name} has no usable audio: {report.n_rejected} rejected ({first})"
             )
-        store.publish(out, rejections)
-    wall = time.monotonic() - started
-    return TokenizeReport(n_rows, len(rejections), rejections, seconds, wall, resumed)
+        if corpus.n_entries is None:
+            _warn_of_doubles(store, shards)
+        publish(store, storage, format, shards, report.rejections)
+    return replace(report, wall_seconds=time.monotonic() - started)
 
 
 def cached_tokens(
@@ -157,14 +215,40 @@ def cached_tokens(
     safe = re.sub(r"[^\w.-]", "_", spec.name)
     kind = "" if conditioning == "mfcc" else f"-{conditioning or 'plain'}"
     out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
-    report = tokenize_corpus(corpus, codec, out, conditioning=conditioning, progress=progress)
+    report = tokenize_corpus(
+        corpus, codec, out, conditioning=conditioning, precision="float32", progress=progress
+    )
     for rejection in report.rejections:
         warnings.warn(f"left out {rejection.source}: {rejection.reason}", stacklevel=2)
     return load_tokens(out)
 
 
+def _check_settings(
+    storage: Storage, batch_seconds: float | None, engine: str, format: str | None
+) -> str:
+    """The format, once all is in range."""
+    if batch_seconds is not None and not batch_seconds > 0:
+        raise ValueError(f"batch_seconds = {batch_seconds}: must be above 0")
+    if engine not in ENGINES:
+        raise ValueError(f"engine {engine!r}: known are {', '.join(ENGINES)}")
+    if format is None:
+        format = "arrow" if storage.is_local and engine != "ray" else "parquet"
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r}: known are {', '.join(FORMATS)}")
+    if format == "arrow" and not storage.is_local:
+        raise ValueError(
+            f"format 'arrow' at {storage.url}: it is for folders of this machine, to be mapped "
+            "into memory; use parquet"
+        )
+    return format
+
+
 def _provenance(
-    corpus: Corpus, codec: Codec, n_codebooks: int | None, settings: ConditioningSettings | None
+    corpus: Readable,
+    codec: Codec,
+    n_codebooks: int | None,
+    settings: ConditioningSettings | None,
+    precision: str,
 ) -> Provenance:
     spec = codec.spec
     keep = spec.n_codebooks if n_codebooks is None else n_codebooks
@@ -186,138 +270,80 @@ def _provenance(
         corpus=corpus.name,
         corpus_fingerprint=corpus.fingerprint,
         side_names=list(codec.side_names),
+        precision=precision,
     )
 
 
-def _report_existing(out: Path, provenance: Provenance, started: float) -> TokenizeReport:
-    """What `out` holds, if it is what a run would make."""
-    if not (out / PROVENANCE).is_file():
-        raise ValueError(f"{out} is there and is not a token dataset: choose another folder")
-    tokens = load_tokens(out)
-    if not tokens.provenance.makes_equal_rows(provenance):
-        raise ValueError(
-            f"{out} holds tokens of codec {tokens.provenance.codec['name']!r} and corpus "
-            f"{tokens.provenance.corpus!r}, made of other weights, audio or settings: delete it "
-            "or choose another folder"
+def _some_clips(corpus: Readable, codec: Codec, units: Sequence[Unit]) -> list[Tensor]:
+    """The first utterances of a corpus that can be read, to measure a precision on."""
+    clips: list[Tensor] = []
+    for unit in units[:MEASURED_CLIPS]:
+        for entry in corpus.read_unit(unit):
+            try:
+                clips.append(corpus.load(entry, codec.spec.sample_rate).waveform)
+            except AudioError:
+                continue
+            if len(clips) == MEASURED_CLIPS:
+                return clips
+    return clips
+
+
+def _warn_of_doubles(store: ShardStore, shards: Sequence[Shard]) -> None:
+    """A stream is never listed, so that only its rows tell whether ids repeat."""
+    ids = Counter(itertools.chain.from_iterable(store.ids(shard) for shard in shards))
+    doubles = [id for id, n in ids.items() if n > 1]
+    if doubles:
+        warnings.warn(
+            f"{len(doubles)} ids stand for several utterances of the stream, {doubles[0]!r} for "
+            "one: rows are all there, but their ids do not tell them apart",
+            stacklevel=3,
         )
-    rejections = read_rejections(out / REJECTIONS)
-    n_rows = sum(len(split) for split in tokens.splits.values())
-    n_samples = sum(int(np.sum(split["n_samples"])) for split in tokens.splits.values())
+
+
+def _is_there(storage: Storage) -> bool:
+    """Whether `out` holds something: anything in a local folder, a finished dataset elsewhere."""
+    if storage.path is None:
+        return storage.exists(PROVENANCE)
+    path = storage.path
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def _report_existing(storage: Storage, provenance: Provenance, started: float) -> TokenizeReport:
+    """What `out` holds, if it is what a run would make."""
+    if not storage.exists(PROVENANCE):
+        raise ValueError(
+            f"{storage.url} is there and is not a token dataset: choose another folder"
+        )
+    theirs = Provenance.from_json(storage.read(PROVENANCE).decode(), storage.url)
+    if not theirs.makes_equal_rows(provenance):
+        raise ValueError(
+            f"{storage.url} holds tokens of codec {theirs.codec['name']!r} and corpus "
+            f"{theirs.corpus!r}, made of other weights, audio or settings: delete it or choose "
+            "another folder"
+        )
+    rejections = read_rejections(storage)
+    splits = load_tokens(storage.url).splits
+    n_rows = sum(len(split) for split in splits.values())
+    n_samples = sum(int(np.sum(split["n_samples"])) for split in splits.values())
     seconds = n_samples / provenance.sample_rate
     wall = time.monotonic() - started
     return TokenizeReport(n_rows, len(rejections), rejections, seconds, wall, n_rows)
 
 
-class _Encoder:
-    """Utterances -> rows, in batches of like length."""
-
-    def __init__(
-        self,
-        codec: Codec,
-        settings: ConditioningSettings | None,
-        n_codebooks: int,
-        batch_seconds: float,
-    ) -> None:
-        self.codec, self.n_codebooks, self.batch_seconds = codec, n_codebooks, batch_seconds
-        self.conditioning = None if settings is None else Conditioning(settings)
-
-    def rows(self, utterances: Sequence[Utterance]) -> list[Row]:
-        """Rows in the order given."""
-        order = sorted(range(len(utterances)), key=lambda i: -utterances[i].waveform.shape[-1])
-        rows: dict[int, Row] = {}
-        while order:
-            longest = utterances[order[0]].waveform.shape[-1] / self.codec.spec.sample_rate
-            size = max(1, int(self.batch_seconds / longest))
-            batch, order = order[:size], order[size:]
-            found = self.codec.encode_batch_with_side([utterances[i].waveform for i in batch])
-            rows |= {i: self._row(utterances[i], e) for i, e in zip(batch, found, strict=True)}
-        return [rows[i] for i in range(len(utterances))]
-
-    def _row(self, utterance: Utterance, encoded: Encoded) -> Row:
-        return Row(
-            id=utterance.id,
-            split=split_name(utterance.split),
-            codes=encoded.codes[: self.n_codebooks].T.cpu().numpy().astype(np.uint16),
-            n_samples=utterance.waveform.shape[-1],
-            text=utterance.text,
-            speaker=utterance.speaker,
-            conditioning=self._conditioning(utterance.waveform),
-            side={name: values.cpu().numpy() for name, values in encoded.side.items()},
-        )
-
-    @torch.inference_mode()
-    def _conditioning(self, waveform: Tensor) -> np.ndarray | None:
-        """One by one, so that rounding does not depend on the batch."""
-        if self.conditioning is None:
-            return None
-        return self.conditioning(waveform[None])[0].T.numpy().astype(np.float16)
-
-
-def split_name(name: str | None) -> str:
-    """A split's name as `datasets` takes it: letters, digits and _; "train" where there is none."""
-    return re.sub(r"\W+", "_", name or "train")
-
-
-def _fill(
-    store: ShardStore, corpus: Corpus, encoder: _Encoder, shard_rows: int, progress: bool
-) -> None:
-    """Encode what the store lacks, shard after shard."""
-    with _Bar(corpus, store.n_done, progress) as bar:
-        while store.n_done < len(corpus.entries):
-            stop = min(store.n_done + shard_rows, len(corpus.entries))
-            store.append(*_encode_shard(corpus, encoder, range(store.n_done, stop), bar))
-
-
-def _encode_shard(
-    corpus: Corpus, encoder: _Encoder, positions: range, bar: _Bar
-) -> tuple[int, list[Row], list[Rejection], float]:
-    """Entries from the first position on, to the last or until `SHARD_SECONDS` are full.
-
-    Returns:
-        position after the last entry done, rows, rejections, seconds of audio.
-    """
-    rate = encoder.codec.spec.sample_rate
-    rows: list[Row] = []
-    rejections: list[Rejection] = []
-    window: list[Utterance] = []
-    total = in_window = 0.0
-    stop = positions.start
-    while stop < positions.stop and total < SHARD_SECONDS:
-        try:
-            with held_interrupts():
-                utterance = corpus.load(corpus.entries[stop], rate)
-        except AudioError as error:
-            rejections.append(Rejection(error.source, error.reason))
-        else:
-            window.append(utterance)
-            seconds = utterance.waveform.shape[-1] / rate
-            total, in_window = total + seconds, in_window + seconds
-        stop += 1
-        if in_window >= WINDOW_BATCHES * encoder.batch_seconds:
-            rows += encoder.rows(window)
-            bar.advance(stop, in_window)
-            window, in_window = [], 0.0
-    rows += encoder.rows(window)
-    bar.advance(stop, in_window)
-    return stop, rows, rejections, total
-
-
-class _Bar(tqdm):
-    """Rows, hours of audio and real-time factor: seconds of work per second of audio."""
-
-    def __init__(self, corpus: Corpus, n_done: int, progress: bool) -> None:
-        super().__init__(
-            desc=f"tokenizing {corpus.name}",
-            total=len(corpus.entries),
-            initial=n_done,
-            unit="row",
-            disable=not progress,
-        )
-        self.audio_seconds, self.since = 0.0, time.monotonic()
-
-    def advance(self, position: int, audio_seconds: float) -> None:
-        self.audio_seconds += audio_seconds
-        factor = (time.monotonic() - self.since) / max(self.audio_seconds, 1e-9)
-        hours = self.audio_seconds / 3600
-        self.set_postfix_str(f"{hours:.2f} h of audio, RTF {factor:.3f}", refresh=False)
-        self.update(position - self.n)
+def _report(
+    shards: Sequence[Shard],
+    corpus: Readable,
+    chosen: PrecisionChoice,
+    started: float,
+    resumed: int,
+) -> TokenizeReport:
+    rejections = [*corpus.rejections, *(r for shard in shards for r in shard.rejections)]
+    return TokenizeReport(
+        sum(shard.n_rows for shard in shards),
+        len(rejections),
+        rejections,
+        sum(shard.audio_seconds for shard in shards),
+        time.monotonic() - started,
+        resumed,
+        chosen,
+    )

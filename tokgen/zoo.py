@@ -148,6 +148,9 @@ def load_codec(
     codec = wrapper.codec_class().from_pretrained(
         folder, name=label, revision=commit, licence=card.get("licence", ""), **options
     )
+    is_folder = Path(plain).is_dir() and find_in_zoo(str(plain)) is None
+    where = str(Path(plain).resolve()) if is_folder else str(plain)
+    codec.loaded_from = where + ("" if bandwidth is None else f":{bandwidth:g}"), commit
     return codec.to(device)
 
 

@@ -1,0 +1,8 @@
+"""`python -m tokgen`, which launchers such as `accelerate launch -m tokgen` can start."""
+
+import sys
+
+from tokgen.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
