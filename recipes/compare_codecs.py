@@ -252,25 +252,26 @@ def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer
         save_settings(cell, settings, **about)
         accelerator.init_trackers("logs")
     for batch in training.batches():
-        mask, hidden = training.hide(batch)
+        mask = batch.mask
         with training.one_pass():
             logits = training.network(
                 mask.tokens,
                 batch.conditioning,
-                drop_conditioning=hidden,
-                lengths=batch.lengths,
+                drop_conditioning=batch.hidden,
+                lengths=batch.lengths if batch.padded else None,
+                documents=batch.documents,
                 level=mask.level,
+                where=training.where(mask),
             )
             training.descend(masked_cross_entropy(logits, batch.codes, mask))
-        training.note(logits, batch, mask)
+        training.note(logits, batch)
     for tracker in accelerator.trackers:
         tracker.finish()
     if training.interrupted:
         return None
+    training.save_model(cell / "model")
     if accelerator.is_main_process:
-        model.save_pretrained(cell / "model")
         plot_curves(training.history, cell / "curves.png")
-    accelerator.wait_for_everyone()
     accelerator.free_memory()
     # as anyone will load it: Accelerate left the trained one in mixed precision
     return load_cell(cell, accelerator)

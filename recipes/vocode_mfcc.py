@@ -118,28 +118,29 @@ def main(argv: list[str] | None = None) -> int:
 
     # 3. Train: hide part of one level, predict it from the levels below and the MFCC.
     for batch in training.batches():
-        mask, hidden = training.hide(batch)
+        mask = batch.mask
         with training.one_pass():
             logits = training.network(
                 mask.tokens,
                 batch.conditioning,
-                drop_conditioning=hidden,
-                lengths=batch.lengths,
+                drop_conditioning=batch.hidden,
+                lengths=batch.lengths if batch.padded else None,
+                documents=batch.documents,
                 level=mask.level,
+                where=training.where(mask),
             )
             training.descend(masked_cross_entropy(logits, batch.codes, mask))
-        training.note(logits, batch, mask)
+        training.note(logits, batch)
     if training.interrupted:
         accelerator.end_training()
         return 130
     trained = time.monotonic()
+    training.save_model(run / "model")
     if accelerator.is_main_process:
-        model.save_pretrained(run / "model")
         plot_curves(training.history, run / "curves.png")
 
     # 4. Generate the held-out utterances from their MFCCs, and without them as a floor. The model
     # is loaded as anyone will load it: Accelerate left the trained one in mixed precision.
-    accelerator.wait_for_everyone()
     model = MaskedTransformer.from_pretrained(run / "model").to(accelerator.device).eval()
     more = {"seed": s.seed, "batch_size": s.generation_batch}
     more["progress"] = accelerator.is_main_process

@@ -230,6 +230,48 @@ def test_loading_is_strict(tmp_path: Path) -> None:
         MaskedTransformer.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("level", [1, torch.tensor([2, 0, 2])])
+def test_logits_where_they_are_wanted_equal_those_of_all(level: int | Tensor) -> None:
+    model = make_model()
+    tokens, conditioning = make_inputs(3)
+    where = torch.rand(3, 12, generator=torch.Generator().manual_seed(0)) < 0.4
+    every = model(tokens, conditioning, level=level)
+    some = model(tokens, conditioning, level=level, where=where)
+    torch.testing.assert_close(some, every[where], atol=1e-6, rtol=1e-5)
+    none = model(tokens, conditioning, level=level, where=torch.zeros_like(where))
+    assert none.shape == (0, V)
+    with pytest.raises(ValueError, match="where without a level"):
+        model(tokens, conditioning, where=where)
+
+
+def test_packed_excerpts_give_the_logits_that_they_give_alone() -> None:
+    model = make_model()
+    tokens, conditioning = make_inputs(2, 20)
+    documents = torch.tensor([[0] * 7 + [1] * 9 + [2] * 4, [0] * 12 + [1] * 5 + [-1] * 3])
+    together = model(tokens, conditioning, documents=documents, level=1)
+    for row, begin, end in [(0, 0, 7), (0, 7, 16), (0, 16, 20), (1, 0, 12), (1, 12, 17)]:
+        part = (slice(row, row + 1), slice(None), slice(begin, end))
+        alone = model(tokens[part], conditioning[part], level=1)[0]
+        torch.testing.assert_close(together[row, begin:end], alone, atol=1e-5, rtol=0)
+
+
+def test_loss_and_accuracy_from_hidden_positions_alone_are_those_from_all() -> None:
+    codes = torch.randint(0, V, (4, K, 20), generator=torch.Generator().manual_seed(0))
+    mask = training_mask(codes, torch.tensor([20, 3, 9, 20]), V, torch.Generator().manual_seed(0))
+    logits = torch.randn(4, 20, V, generator=torch.Generator().manual_seed(1))
+    logits.scatter_(2, codes[torch.arange(4), mask.level][..., None], 4.0)
+    some = logits[mask.target]
+    loss = masked_cross_entropy(logits, codes, mask)
+    torch.testing.assert_close(masked_cross_entropy(some, codes, mask), loss)
+    for a, b in zip(
+        level_accuracy(some, codes, mask, K), level_accuracy(logits, codes, mask, K), strict=True
+    ):
+        assert torch.equal(a, b) and a.sum() > 0
+    mask.divisor = mask.target.sum() * 2.0
+    torch.testing.assert_close(masked_cross_entropy(some, codes, mask), loss / 2)
+    torch.testing.assert_close(masked_cross_entropy(logits, codes, mask), loss / 2)
+
+
 def test_loss_counts_hidden_positions_only() -> None:
     codes = torch.randint(0, V, (2, K, 4), generator=torch.Generator().manual_seed(0))
     target = torch.tensor([[True, False, False, False], [False, True, True, False]])

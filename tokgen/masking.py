@@ -39,36 +39,62 @@ class TrainingMask:
         tokens: int64 [B, K, T]; MASK at hidden positions and at all levels above.
         level: int64 [B], the level to predict in each item.
         target: bool [B, T], the hidden positions of that level, inside each item.
+        divisor: float32 [], what a loss summed over the hidden positions is divided by; None for
+            their number. Where a batch is dealt to N processes it is the whole batch's number / N
+            for all, so that the mean of their losses is the loss of the whole.
     """
 
     tokens: Tensor
     level: Tensor
     target: Tensor
+    divisor: Tensor | None = None
+
+
+def draw_mask(
+    lengths: Tensor, n_levels: int, n_frames: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw a level and hidden positions per item, as SoundStorm trains.
+
+    Level q is uniform; positions of level q are hidden with probability gamma(u), u ~ U(0, 1), at
+    least one per item.
+
+    Args:
+        lengths: int64 [B], frames of each item, on the CPU.
+        n_levels: K.
+        n_frames: T.
+        generator: on the CPU; draws are made there so that every device trains alike.
+    Returns:
+        int64 [B] and bool [B, T]: `TrainingMask.level` and `.target`.
+    """
+    batch = len(lengths)
+    level = torch.randint(0, n_levels, (batch,), generator=generator)
+    share = torch.as_tensor(cosine_schedule(torch.rand(batch, 1, generator=generator)))
+    noise = torch.rand(batch, n_frames, generator=generator)
+    inside = torch.arange(n_frames) < lengths[:, None]
+    target = (noise < share) & inside
+    lowest = torch.where(inside, noise, 2.0).argmin(-1)
+    target[torch.arange(batch), lowest] = True
+    return level, target
+
+
+def apply_mask(codes: Tensor, level: Tensor, target: Tensor, mask_id: int) -> TrainingMask:
+    """Levels under an item's level stay visible, levels over it are all MASK.
+
+    Args:
+        codes: int64 [B, K, T].
+        level, target: of `draw_mask`.
+        mask_id: the MASK token.
+    """
+    index = torch.arange(codes.shape[1], device=codes.device)[None, :, None]
+    here = level[:, None, None]
+    hidden = (index > here) | ((index == here) & target[:, None])
+    return TrainingMask(codes.masked_fill(hidden, mask_id), level, target)
 
 
 def training_mask(
     codes: Tensor, lengths: Tensor, mask_id: int, generator: torch.Generator
 ) -> TrainingMask:
-    """Draw a level and a mask per item, as SoundStorm trains.
-
-    Level q is uniform; levels under q stay visible, levels over q are all MASK; positions of
-    level q are hidden with probability gamma(u), u ~ U(0, 1), at least one per item.
-
-    Args:
-        codes: int64 [B, K, T].
-        lengths: int64 [B], frames of each item.
-        mask_id: the MASK token.
-        generator: on the CPU; draws are made there so that every device trains alike.
-    """
-    batch, n_levels, n_frames = codes.shape
-    level = torch.randint(0, n_levels, (batch,), generator=generator).to(codes.device)
-    share = cosine_schedule(torch.rand(batch, 1, generator=generator))
-    noise = torch.rand(batch, n_frames, generator=generator).to(codes.device)
-    inside = torch.arange(n_frames, device=codes.device) < lengths[:, None]
-    target = (noise < torch.as_tensor(share).to(codes.device)) & inside
-    lowest = torch.where(inside, noise, 2.0).argmin(-1)
-    target[torch.arange(batch, device=codes.device), lowest] = True
-    index = torch.arange(n_levels, device=codes.device)[None, :, None]
-    here = level[:, None, None]
-    hidden = (index > here) | ((index == here) & target[:, None])
-    return TrainingMask(codes.masked_fill(hidden, mask_id), level, target)
+    """`draw_mask` and `apply_mask` of codes [B, K, T], wherever these are."""
+    _, n_levels, n_frames = codes.shape
+    level, target = draw_mask(lengths.cpu(), n_levels, n_frames, generator)
+    return apply_mask(codes, level.to(codes.device), target.to(codes.device), mask_id)

@@ -205,7 +205,9 @@ class MaskedTransformer(Pretrained):
         *,
         drop_conditioning: Tensor | None = None,
         lengths: Tensor | None = None,
+        documents: Tensor | None = None,
         level: int | Tensor | None = None,
+        where: Tensor | None = None,
     ) -> Tensor:
         """Logits of the codes at one level, or at all.
 
@@ -214,11 +216,17 @@ class MaskedTransformer(Pretrained):
             conditioning: float32 [B, C, T]; None hides it for the whole batch.
             drop_conditioning: bool [B], items whose conditioning is hidden.
             lengths: int64 [B], frames of each item; frames past the end are not attended to.
+            documents: int64 [B, T], where rows hold several excerpts: which one a frame is of.
+                Frames attend to their own alone, and positions count from its first one.
             level: which level's logits, one for all or int64 [B]; None gives all.
+            where: bool [B, T], the positions whose logits are wanted; needs a level. A GPU has to
+                wait for the host to learn how many they are.
         Returns:
-            [B, T, V] for a level, [B, K, T, V] for all.
+            [B, T, V] for a level, [n, V] for its n positions `where`, item by item, [B, K, T, V]
+            for all levels.
         Raises:
-            ValueError: tokens of another number of levels, conditioning of another shape.
+            ValueError: tokens of another number of levels, conditioning of another shape, `where`
+                without a level.
         """
         if tokens.ndim != 3 or tokens.shape[1] != self.n_codebooks:
             raise ValueError(
@@ -226,15 +234,33 @@ class MaskedTransformer(Pretrained):
                 "fill levels that are not there with MASK"
             )
         x = self._embed(tokens) + self._condition(tokens, conditioning, drop_conditioning)
-        mask = None
-        if lengths is not None:
-            mask = torch.arange(tokens.shape[-1], device=tokens.device) < lengths[:, None]
-        x = self.transformer(x, mask=mask)
+        more: dict[str, Tensor] = {}
+        frame = torch.arange(tokens.shape[-1], device=tokens.device)
+        if documents is not None:
+            same = documents[:, 1:] == documents[:, :-1]
+            begins = frame.where(~F.pad(same, (1, 0)), 0).cummax(1).values
+            more["pos"] = frame - begins
+            more["attn_mask"] = (documents[:, :, None] == documents[:, None])[:, None]
+        elif lengths is not None:
+            more["mask"] = frame < lengths[:, None]
+        x = self.transformer(x, **more)
         if level is None:
+            if where is not None:
+                raise ValueError("where without a level: say which level's logits are wanted")
             return torch.einsum("btd,kvd->bktv", x, self.head_weight) + self.head_bias[:, None]
         if isinstance(level, int):
+            x = x if where is None else x[where]
             return F.linear(x, self.head_weight[level], self.head_bias[level])
+        if where is not None:
+            return self._heads_at(x[where], level[:, None].expand_as(where)[where])
         return x @ self.head_weight[level].mT + self.head_bias[level][:, None]
+
+    def _heads_at(self, rows: Tensor, levels: Tensor) -> Tensor:
+        """Logits [n, V] of rows [n, dim], each by the head of its own level, int64 [n]."""
+        order = levels.argsort(stable=True)
+        counts = levels.bincount(minlength=self.n_codebooks).tolist()
+        heads = zip(rows[order].split(counts), self.head_weight, self.head_bias, strict=True)
+        return torch.cat([F.linear(*head) for head in heads])[order.argsort()]
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """tokens [B, K, T] -> [B, T, dim], summed over levels."""
@@ -273,21 +299,41 @@ def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: TrainingMask) -> T
     """Mean cross-entropy (nats) over the hidden positions of each item's level.
 
     Args:
-        logits: [B, T, V] at `mask.level`.
+        logits: [B, T, V] at `mask.level`, or [n, V] of the positions `mask.target` alone.
         codes: int64 [B, K, T].
         mask: of `tokgen.masking.training_mask`.
     """
-    wanted = codes[torch.arange(len(codes), device=codes.device), mask.level]
-    return F.cross_entropy(logits[mask.target].float(), wanted[mask.target])
+    wanted = _at_level(codes, mask.level)
+    if logits.ndim == 2:
+        wanted = wanted[mask.target]
+    else:  # all positions with some ignored: picking them would have a GPU wait
+        logits, wanted = logits.flatten(0, 1), wanted.masked_fill(~mask.target, -100).flatten()
+    if mask.divisor is None:
+        return F.cross_entropy(logits.float(), wanted)
+    return F.cross_entropy(logits.float(), wanted, reduction="sum") / mask.divisor
 
 
 @torch.no_grad()
 def level_accuracy(
     logits: Tensor, codes: Tensor, mask: TrainingMask, n_codebooks: int
 ) -> tuple[Tensor, Tensor]:
-    """Hidden positions whose likeliest code is right, and how many there were, per level [K]."""
-    wanted = codes[torch.arange(len(codes), device=codes.device), mask.level]
-    right = (logits.argmax(-1) == wanted) & mask.target
+    """Hidden positions whose likeliest code is right, and how many there were, per level [K].
+
+    Args:
+        logits, codes, mask: as `masked_cross_entropy` takes them.
+        n_codebooks: K.
+    """
+    wanted, levels = _at_level(codes, mask.level), mask.level
     zeros = torch.zeros(n_codebooks, device=codes.device)
-    hits = zeros.index_add(0, mask.level, right.sum(-1).float())
-    return hits, zeros.index_add(0, mask.level, mask.target.sum(-1).float())
+    seen = zeros.index_add(0, levels, mask.target.sum(-1).float())
+    if logits.ndim == 2:
+        right = torch.zeros_like(mask.target)
+        right[mask.target] = logits.argmax(-1) == wanted[mask.target]
+    else:
+        right = (logits.argmax(-1) == wanted) & mask.target
+    return zeros.index_add(0, levels, right.sum(-1).float()), seen
+
+
+def _at_level(codes: Tensor, level: Tensor) -> Tensor:
+    """codes [B, K, T] -> [B, T], each item's at its level."""
+    return codes[torch.arange(len(codes), device=codes.device), level]

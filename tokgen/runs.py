@@ -263,14 +263,29 @@ class Checkpoints:
         found = self.folder.glob("step-*") if self.folder.is_dir() else []
         return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdigit())
 
-    def save(self, accelerator: Any, step: int, extra: dict[str, Any] | None = None) -> None:
-        """Save everything Accelerate prepared, and `extra` as JSON."""
-        target = self.folder / f"step-{step}"
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.folder / f"step-{step}"
+
+    def save(
+        self,
+        accelerator: Any,
+        step: int,
+        extra: dict[str, Any] | None = None,
+        add: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Save everything Accelerate prepared, and `extra` as JSON.
+
+        `add` writes more files to the folder that it gets; every process calls it.
+        """
+        target = self.path(step)
         partial = self.folder / f"partial-{step}"
         if accelerator.is_main_process and partial.exists():
             shutil.rmtree(partial)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(partial))
+        if add is not None:
+            add(partial)
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             write_json(partial / "extra.json", extra or {})
@@ -278,7 +293,7 @@ class Checkpoints:
                 shutil.rmtree(target)
             partial.rename(target)
             for old in self.steps()[: -self.keep]:
-                shutil.rmtree(self.folder / f"step-{old}")
+                shutil.rmtree(self.path(old))
         accelerator.wait_for_everyone()
 
     def resume(self, accelerator: Any) -> tuple[int, dict[str, Any]]:
@@ -286,6 +301,6 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             return 0, {}
-        folder = self.folder / f"step-{steps[-1]}"
+        folder = self.path(steps[-1])
         accelerator.load_state(str(folder))
         return steps[-1], json.loads((folder / "extra.json").read_text())

@@ -2,17 +2,20 @@
 
     training = Training(accelerator, model, tokens, settings, folder)
     for batch in training.batches():
-        mask, hidden = training.hide(batch)
+        mask = batch.mask
         with training.one_pass():
             logits = training.network(
-                mask.tokens, batch.conditioning, drop_conditioning=hidden,
-                lengths=batch.lengths, level=mask.level,
+                mask.tokens, batch.conditioning, drop_conditioning=batch.hidden,
+                lengths=batch.lengths if batch.padded else None, documents=batch.documents,
+                level=mask.level, where=training.where(mask),
             )
             training.descend(masked_cross_entropy(logits, batch.codes, mask))
-        training.note(logits, batch, mask)
+        training.note(logits, batch)
+    training.save_model(folder / "model")
 
 The loop itself stands in the recipe. All randomness depends on (seed, step) alone, and item i of
-the data on (seed, i), so a run that was killed goes on as if nothing had happened.
+the data on (seed, i), so a run that was killed goes on as if nothing had happened, and several
+processes train on what one would. Between two logs the host never waits for a GPU.
 """
 
 from __future__ import annotations
@@ -20,18 +23,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from tokgen.batches import CropDataset, TokenBatch, collate
+from tokgen.batches import CropDataset, collate
+from tokgen.ema import Ema
+from tokgen.flops import Counts, peak_flops, training_flops
 from tokgen.masking import TrainingMask, training_mask
 from tokgen.model import MaskedTransformer, level_accuracy, masked_cross_entropy
 from tokgen.runs import (
@@ -40,71 +45,13 @@ from tokgen.runs import (
     append_history,
     pick_precision,
     read_history,
-    step_seed,
     write_json,
 )
 from tokgen.token_dataset import TokenDataset
+from tokgen.training_data import TrainingBatch, TrainingData
+from tokgen.training_settings import TrainingSettings, learning_rate
 
-SCHEDULES = ("constant", "cosine")
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How a masked transformer is trained.
-
-    Attributes:
-        steps: optimiser steps.
-        batch_size: excerpts per process and pass.
-        crop_seconds: length of the excerpts.
-        learning_rate: AdamW's, after `warmup` steps.
-        schedule: "constant" (the paper) or "cosine" (down to 5 % at the end).
-        conditioning_dropout: share of excerpts whose conditioning is hidden, for guidance.
-        gradient_accumulation: passes per optimiser step.
-        log_every, validate_every, checkpoint_every: steps between them.
-        seed: of the excerpts and masks.
-    """
-
-    steps: int = 100_000
-    batch_size: int = 32
-    crop_seconds: float = 5.0
-    learning_rate: float = 1e-4
-    warmup: int = 0
-    schedule: str = "constant"
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    conditioning_dropout: float = 0.2
-    gradient_accumulation: int = 1
-    compile: bool = False
-    workers: int = 0
-    log_every: int = 20
-    validate_every: int = 500
-    checkpoint_every: int = 200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = ("steps", "batch_size", "gradient_accumulation")
-        for name in (*counts, "log_every", "validate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
-        for name in ("crop_seconds", "learning_rate", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0 and finite")
-        for name in ("warmup", "workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
-        if not 0 <= self.conditioning_dropout <= 1:
-            raise ValueError(f"conditioning_dropout = {self.conditioning_dropout}: a share, 0 to 1")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule {self.schedule!r}: known are {', '.join(SCHEDULES)}")
-
-
-def learning_rate(settings: TrainingSettings, step: int) -> float:
-    """That of a step, counted from 0."""
-    rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    if settings.schedule == "constant":
-        return settings.learning_rate * rise
-    fall = 0.05 + 0.95 * (1 + math.cos(math.pi * step / settings.steps)) / 2
-    return settings.learning_rate * (rise * fall)
+__all__ = ["Training", "TrainingSettings", "conditions_of", "learning_rate", "make_accelerator"]
 
 
 def make_accelerator(
@@ -147,6 +94,8 @@ class Training:
     Attributes:
         step: optimiser steps done, those before a kill included.
         seconds: that they took, without validation and checkpoints.
+        waiting: seconds of them without a batch to work on.
+        counts: what there was to compute on this device; `flops` follows from it.
         history: what was logged, one dict a line.
         interrupted: Ctrl-C or SIGTERM ended the loop, and a checkpoint was written.
     """
@@ -171,35 +120,35 @@ class Training:
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.step, saved = self.checkpoints.resume(accelerator)
+        self._ema = Ema(model, settings.ema) if settings.ema else None
+        if self._ema and self.step:
+            self._ema.load(self.checkpoints.path(self.step) / self._ema_file)
         self.seconds: float = saved.get("seconds", 0.0)
+        self.waiting: float = saved.get("waiting", 0.0)
+        self.counts = Counts(*saved.get("counts", ()))
         empty = [0.0] * (2 + 2 * model.n_codebooks)  # loss, passes, right and seen tokens per level
-        self._sums = torch.tensor(saved.get("since_log", empty), device=accelerator.device)
+        since_log = saved.get("since_log", empty) if accelerator.is_main_process else empty
+        self._sums = torch.tensor(since_log, device=accelerator.device)
         lines = read_history(folder / "history.jsonl")
         self.history = [line for line in lines if line["step"] <= self.step]
-        self._crop_frames = round(settings.crop_seconds * tokens.provenance.spec.frame_rate)
-        per_step = settings.batch_size * accelerator.num_processes * settings.gradient_accumulation
-        data = CropDataset(
+        rate = tokens.provenance.spec.frame_rate
+        self._crop_frames = round(settings.crop_seconds * rate)
+        self.data = TrainingData(
             tokens.splits["train"],
-            self._crop_frames,
-            n_items=settings.steps * per_step,
-            seed=settings.seed,
-        )
-        self._loader = accelerator.prepare(
-            DataLoader(
-                Subset(data, range(self.step * per_step, len(data))),
-                settings.batch_size,
-                collate_fn=collate,
-                num_workers=settings.workers,
-            )
+            settings,
+            (self._crop_frames, round(settings.crop_seconds_min * rate)),
+            model.mask_id,
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
         )
         self._validation = tokens.splits.get("validation")
-        self._part, self._loss = 0, torch.zeros((), device=accelerator.device)
+        self._loss = torch.zeros((), device=accelerator.device)
 
-    def batches(self) -> Iterator[TokenBatch]:
+    def batches(self) -> Iterator[TrainingBatch]:
         """What is left to train on, on the device.
 
         Between two batches it moves the learning rate, logs, validates and saves checkpoints.
-        Ends early when interrupted.
+        Ends early when interrupted; one of several processes is heard when the next line is logged.
 
         Raises:
             SystemExit: the loss is not finite any more.
@@ -210,7 +159,8 @@ class Training:
             write = append_history(self.folder / "history.jsonl", self.history)
         if self.step:
             accelerator.print(f"continuing at step {self.step} of {s.steps}")
-        interrupt, left = Interrupt(), iter(self._loader)
+        interrupt, on_gpu = Interrupt(), accelerator.device.type == "cuda"
+        left = iter(self.data.loader(self.step * s.gradient_accumulation, pin_memory=on_gpu))
         bar = tqdm(
             total=s.steps, initial=self.step, unit="step", disable=not accelerator.is_main_process
         )
@@ -219,19 +169,28 @@ class Training:
                 began = time.perf_counter()
                 for group in self.optimizer.param_groups:
                     group["lr"] = learning_rate(s, self.step)
-                for self._part in range(s.gradient_accumulation):
-                    yield next(left).to(accelerator.device)
-                self.seconds += time.perf_counter() - began
+                for _ in range(s.gradient_accumulation):
+                    asked = time.perf_counter()
+                    batch = next(left)
+                    self.waiting += time.perf_counter() - asked
+                    yield batch.to(accelerator.device, non_blocking=True)
+                    self.counts += batch.counts
+                if self._ema:
+                    self._ema.update()
                 self.step += 1
                 bar.update()
-                if self.step % s.log_every == 0 or self.step == s.steps:
+                log = self.step % s.log_every == 0 or self.step == s.steps
+                due = self.step % s.checkpoint_every == 0 or self.step == s.steps
+                if on_gpu and (log or due):
+                    torch.cuda.synchronize(accelerator.device)
+                self.seconds += time.perf_counter() - began
+                if log:
                     values = self._log(write)
                     bar.set_postfix(loss=f"{values['loss']:.3f}")
-                self.interrupted = interrupt.agreed(accelerator)
-                due = self.step % s.checkpoint_every == 0 or self.step == s.steps
+                if log or accelerator.num_processes == 1:
+                    self.interrupted = interrupt.agreed(accelerator)
                 if due or self.interrupted:
-                    more = {"since_log": self._sums.tolist(), "seconds": self.seconds}
-                    self.checkpoints.save(accelerator, self.step, more)
+                    self._save()
         finally:
             bar.close()
             interrupt.release()
@@ -240,17 +199,16 @@ class Training:
                 f"\ninterrupted at step {self.step}: checkpoint written; the same command goes on"
             )
         elif accelerator.is_main_process and not (self.folder / "training.json").is_file():
-            write_json(self.folder / "training.json", self._speed())
+            write_json(self.folder / "training.json", self._summary())
 
-    def hide(self, batch: TokenBatch) -> tuple[TrainingMask, Tensor]:
-        """A mask for the batch, and bool [B]: whose conditioning is hidden too."""
-        s, accelerator = self.settings, self.accelerator
-        noise = torch.Generator().manual_seed(
-            step_seed(s.seed, self.step, self._part, accelerator.process_index)
-        )
-        mask = training_mask(batch.codes, batch.lengths, self.model.mask_id, noise)
-        hidden = torch.rand(len(batch.codes), generator=noise) < s.conditioning_dropout
-        return mask, hidden.to(accelerator.device)
+    def where(self, mask: TrainingMask) -> Tensor | None:
+        """Where logits are worth computing: at hidden positions, `MaskedTransformer.forward`'s.
+
+        None, all positions, on a GPU and in compiled code: counting positions would have the host
+        wait, which costs more than the head.
+        """
+        on_cpu = self.accelerator.device.type == "cpu"
+        return mask.target if on_cpu and not self.settings.compile else None
 
     @contextmanager
     def one_pass(self) -> Iterator[None]:
@@ -267,10 +225,38 @@ class Training:
         self.optimizer.zero_grad()
         self._loss = loss.detach()
 
-    def note(self, logits: Tensor, batch: TokenBatch, mask: TrainingMask) -> None:
+    def note(self, logits: Tensor, batch: TrainingBatch) -> None:
         """Count the pass for the next line of the history."""
-        hits, seen = level_accuracy(logits, batch.codes, mask, self.model.n_codebooks)
+        hits, seen = level_accuracy(logits, batch.codes, batch.mask, self.model.n_codebooks)
         self._sums += torch.cat([self._loss[None], torch.ones_like(self._loss)[None], hits, seen])
+
+    def save_model(self, folder: Path) -> None:
+        """Save the model, averaged with `ema`, from all processes; every one must call it."""
+        with self._averaged():
+            state = self.accelerator.get_state_dict(self.network)
+            if self.accelerator.is_main_process:
+                whole = type(self.model)(**self.model.config)
+                whole.load_state_dict({k.removeprefix("_orig_mod."): v for k, v in state.items()})
+                whole.save_pretrained(folder)
+        self.accelerator.wait_for_everyone()
+
+    @property
+    def _ema_file(self) -> str:
+        """Of this process: they hold equal averages, but for shards under FSDP."""
+        return f"ema-{self.accelerator.process_index}.safetensors"
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self._ema.in_place() if self._ema else nullcontext()
+
+    def _save(self) -> None:
+        def add(folder: Path) -> None:
+            if self._ema:
+                self._ema.save(folder / self._ema_file)
+
+        sums = self.accelerator.reduce(self._sums, "sum")  # of all processes
+        more = {"since_log": sums.tolist(), "seconds": self.seconds}
+        more |= {"waiting": self.waiting, "counts": list(astuple(self.counts))}
+        self.checkpoints.save(self.accelerator, self.step, more, add)
 
     def _log(self, write: Callable[[dict[str, float]], None] | None) -> dict[str, float]:
         s = self.settings
@@ -284,12 +270,14 @@ class Training:
             raise SystemExit(f"stopped at step {self.step}: loss {values['loss']}; lower the rate")
         due = self.step % s.validate_every == 0 or self.step == s.steps
         if self._validation is not None and due:
-            values |= self._validate(self._validation)
+            with self._averaged():
+                values |= self._validate(self._validation)
         line = {"step": self.step, **values}
         self.history.append(line)
         if write:
             write(line)
-        self.accelerator.log(values, step=self.step)
+        speed = {f"speed/{k}": v for k, v in self.speed().items() if v is not None}
+        self.accelerator.log(values | speed, step=self.step)
         return values
 
     @torch.no_grad()
@@ -299,13 +287,18 @@ class Training:
         s = self.settings
         data = CropDataset(split, self._crop_frames, n_items=len(split), seed=s.seed)
         losses, hits, seen = [], 0.0, 0.0
-        for i, batch in enumerate(DataLoader(data, s.batch_size, collate_fn=collate)):
+        size = s.batch_size * self.accelerator.num_processes  # masks as of one process
+        for i, batch in enumerate(DataLoader(data, size, collate_fn=collate)):
             batch = batch.to(self.accelerator.device)
             noise = torch.Generator().manual_seed(s.seed + i)
             mask = training_mask(batch.codes, batch.lengths, self.model.mask_id, noise)
             with self.accelerator.autocast():
                 logits = self.network(
-                    mask.tokens, batch.conditioning, lengths=batch.lengths, level=mask.level
+                    mask.tokens,
+                    batch.conditioning,
+                    lengths=batch.lengths if batch.padded else None,
+                    level=mask.level,
+                    where=self.where(mask),
                 )
             losses.append(masked_cross_entropy(logits, batch.codes, mask).item())
             right, total = level_accuracy(logits, batch.codes, mask, batch.codes.shape[1])
@@ -313,12 +306,34 @@ class Training:
         self.network.train()
         return {"validation/loss": sum(losses) / len(losses), "validation/accuracy": hits / seen}
 
-    def _speed(self) -> dict[str, Any]:
+    @property
+    def flops(self) -> int:
+        """That all steps so far asked for on this device (`tokgen.flops`)."""
+        return training_flops(self.model, self.counts)
+
+    def speed(self) -> dict[str, float | None]:
+        """Over all steps so far; FLOPs and their share of the vendor's peak (MFU) of one device."""
+        accelerator, seconds = self.accelerator, self.seconds
+        if not seconds:
+            return dict.fromkeys(
+                ("steps_per_second", "waiting_share", "model_flops_per_second", "mfu")
+            )
+        device, rate = accelerator.device, self.flops / seconds
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        peak = peak_flops(name, accelerator.mixed_precision)
+        return {
+            "steps_per_second": self.step / seconds,
+            "waiting_share": self.waiting / seconds,
+            "model_flops_per_second": rate,
+            "mfu": rate / peak if peak else None,
+        }
+
+    def _summary(self) -> dict[str, Any]:
         accelerator = self.accelerator
         return {
             "steps": self.step,
             "seconds": self.seconds,
-            "steps_per_second": self.step / self.seconds if self.seconds else None,
+            **self.speed(),
             "device": accelerator.device.type,
             **conditions_of(accelerator),
         }

@@ -1,0 +1,91 @@
+"""Settings of a training loop, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+SCHEDULES = ("constant", "cosine")
+FRAME_BUCKET = 32  # frames
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a masked transformer is trained.
+
+    Attributes:
+        steps: optimiser steps.
+        batch_size: excerpts per process and pass.
+        crop_seconds: length of the excerpts.
+        learning_rate: AdamW's, after `warmup` steps.
+        schedule: "constant" (the paper) or "cosine" (down to 5 % at the end).
+        conditioning_dropout: share of excerpts whose conditioning is hidden, for guidance.
+        ema: decay of the averaged weights, which are validated and saved; 0 for none.
+        crop_seconds_min: if above 0, each batch draws its excerpts' length between this and
+            `crop_seconds`, and holds utterances of like lengths, so that little is padding. Lengths
+            are multiples of `FRAME_BUCKET` frames, so that `compile` meets few shapes.
+        equal_tokens: with `crop_seconds_min`, batches of shorter excerpts hold more of them.
+        packing: several short utterances share a row; none attends to another.
+        gradient_accumulation: passes per optimiser step.
+        compile: the network, by torch.compile.
+        workers: processes that prepare batches; 0 prepares them between steps.
+        log_every, validate_every, checkpoint_every: steps between them.
+        seed: of the excerpts and masks.
+    """
+
+    steps: int = 100_000
+    batch_size: int = 32
+    crop_seconds: float = 5.0
+    learning_rate: float = 1e-4
+    warmup: int = 0
+    schedule: str = "constant"
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    conditioning_dropout: float = 0.2
+    ema: float = 0.0
+    crop_seconds_min: float = 0.0
+    equal_tokens: bool = False
+    packing: bool = False
+    gradient_accumulation: int = 1
+    compile: bool = False
+    workers: int = 0
+    log_every: int = 20
+    validate_every: int = 500
+    checkpoint_every: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "batch_size", "gradient_accumulation")
+        for name in (*counts, "log_every", "validate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        for name in ("crop_seconds", "learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0 and finite")
+        for name in ("warmup", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+        if not 0 <= self.conditioning_dropout <= 1:
+            raise ValueError(f"conditioning_dropout = {self.conditioning_dropout}: a share, 0 to 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema = {self.ema}: a decay, 0 to below 1")
+        if not 0 <= self.crop_seconds_min <= self.crop_seconds:
+            raise ValueError(
+                f"crop_seconds_min = {self.crop_seconds_min}: at most crop_seconds = "
+                f"{self.crop_seconds}; 0 has all excerpts of that length"
+            )
+        if self.packing and self.crop_seconds_min:
+            raise ValueError("packing with crop_seconds_min: rows are filled up already; take one")
+        if self.equal_tokens and not self.crop_seconds_min:
+            raise ValueError("equal_tokens without crop_seconds_min: batches have equal sizes")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule {self.schedule!r}: known are {', '.join(SCHEDULES)}")
+
+
+def learning_rate(settings: TrainingSettings, step: int) -> float:
+    """That of a step, counted from 0."""
+    rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.schedule == "constant":
+        return settings.learning_rate * rise
+    fall = 0.05 + 0.95 * (1 + math.cos(math.pi * step / settings.steps)) / 2
+    return settings.learning_rate * (rise * fall)
