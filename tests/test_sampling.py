@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tokgen.masking import n_masked
 from tokgen.model import MaskedTransformer
 from tokgen.sampling import SamplingSettings, _draw, sample
 
@@ -26,6 +28,7 @@ class Recorder(nn.Module):
         self.n_codebooks, self.codebook_size, self.mask_id = K, V, V
         self.logits, self.dropped = logits, dropped
         self.calls: list[tuple[int, Tensor]] = []
+        self.asked: list[int] = []  # positions whose logits were wanted
 
     def forward(
         self,
@@ -33,16 +36,18 @@ class Recorder(nn.Module):
         conditioning: Tensor | None = None,
         *,
         drop_conditioning: Tensor | None = None,
-        lengths: Tensor,
+        lengths: Tensor | None = None,
         level: int,
+        where: Tensor | None = None,
     ) -> Tensor:
         self.calls.append((level, tokens.clone()))
+        self.asked.append(tokens.shape[0] * tokens.shape[2] if where is None else int(where.sum()))
         out = torch.zeros(len(tokens), tokens.shape[-1], V)
         if self.logits is not None:
             out = out + self.logits
         if self.dropped is not None and drop_conditioning is not None:
             out = torch.where(drop_conditioning[:, None, None], self.dropped, out)
-        return out
+        return out if where is None else out[where]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +69,123 @@ def model() -> MaskedTransformer:
 def make_conditioning(lengths: Tensor = LENGTHS) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return 3 * torch.randn(len(lengths), C, int(lengths.max()), generator=generator)
+
+
+def plain_sample(
+    model: MaskedTransformer,
+    conditioning: Tensor | None,
+    n_frames: int,
+    settings: SamplingSettings,
+    item: int,
+    codes: Tensor,
+    keep: Tensor,
+) -> Tensor:
+    """One item alone, position by position: what `sample` must give, said as plainly as can be."""
+    tokens = torch.full((1, K, n_frames), V)
+    for level in range(K):
+        tokens[0, level] = torch.where(keep[level], codes[level], tokens[0, level])
+        hidden = [t for t in range(n_frames) if not keep[level, t]]
+        first = len(hidden)
+        for step in range(settings.at(level)):
+            if not hidden:
+                break
+            noise = np.random.default_rng((SEED, item, level, step)).random((n_frames, 2))
+            noise = noise.clip(1e-7, 1 - 1e-7).astype(np.float32)
+            with torch.no_grad():
+                logits = model(tokens, None, level=level)[0]
+                if conditioning is not None:
+                    guided = model(tokens, conditioning, level=level)[0]
+                    logits = logits + settings.guidance_scale * (guided - logits)
+            confidence = {}
+            for t in hidden:
+                log_p, order = torch.log_softmax(logits[t] / settings.temperature, 0).sort(
+                    descending=True
+                )
+                p = log_p.exp()
+                p = torch.where(p.cumsum(0) - p < settings.top_p, p, 0.0)
+                pick = int((p.cumsum(0) < noise[t, 0] * p.sum()).sum())
+                pick = min(pick, int((p > 0).sum()) - 1)
+                tokens[0, level, t] = order[pick]
+                left = 1 - (step + 1) / settings.at(level)
+                gumbel = -math.log(-math.log(noise[t, 1]))
+                confidence[t] = log_p[pick].item() + settings.mask_temperature * left * gumbel
+            count = torch.tensor([first]), torch.tensor([len(hidden)])
+            stay = int(n_masked(step, settings.at(level), *count))
+            hidden = sorted(hidden, key=lambda t: confidence[t])[:stay]
+            tokens[0, level, hidden] = V
+    return tokens[0]
+
+
+SEED = 11
+BLANKS = {"as it is": None, "filled up": (5, 32)}
+
+
+@pytest.mark.parametrize("shape", BLANKS.values(), ids=BLANKS)
+@pytest.mark.parametrize("conditioned", [True, False])
+@pytest.mark.parametrize("some_kept", [True, False])
+def test_codes_are_those_of_the_plain_way(
+    model: MaskedTransformer, shape: tuple[int, int] | None, conditioned: bool, some_kept: bool
+) -> None:
+    """Whether only hidden positions are asked for or all, of a batch that blanks fill up or not."""
+    chosen = SamplingSettings(steps=(6, 2, 1), temperature=0.9)
+    conditioning = make_conditioning() if conditioned else None
+    codes = torch.randint(0, V, (3, K, 23), generator=torch.Generator().manual_seed(4))
+    keep = (codes % 3 == 0) & some_kept
+    given = {"codes": codes, "keep": keep} if some_kept else {}
+    out = sample(
+        model,
+        conditioning,
+        LENGTHS,
+        chosen,
+        seed=SEED,
+        item_ids=[5, 6, 7],
+        shape=shape,
+        **given,
+    )
+    for i, n in enumerate(LENGTHS.tolist()):
+        alone = None if conditioning is None else conditioning[i : i + 1, :, :n]
+        plain = plain_sample(model, alone, n, chosen, 5 + i, codes[i, :, :n], keep[i, :, :n])
+        assert torch.equal(out[i, :, :n], plain)
+        assert (out[i, :, n:] == 0).all()
+
+
+def test_only_hidden_positions_are_asked_for_unless_shapes_are_to_stay() -> None:
+    lengths = torch.tensor([12])
+    few, all_ = Recorder(), Recorder()
+    chosen = SamplingSettings(steps=(3, 1))
+    assert torch.equal(
+        sample(few, None, lengths, chosen, seed=0),
+        sample(all_, None, lengths, chosen, seed=0, shape=(2, 16)),
+    )
+    assert few.asked == [12, 10, 6, 12, 12]
+    assert all_.asked == [32] * 5 and {t.shape for _, t in all_.calls} == {(2, K, 16)}
+
+
+def test_equally_likely_codes_come_in_the_order_of_torch() -> None:
+    """Draws are those of `Tensor.sort`, ties too."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(0, 9, (500, 70), generator=generator).float()
+    noise = torch.rand(500, generator=generator)
+    codes, log_p = _draw(logits, 0.8, noise)
+    ordered, order = logits.log_softmax(-1).sort(dim=-1, descending=True)
+    p = ordered.exp()
+    p = p * (p.cumsum(-1) - p < 0.8)
+    pick = (p.cumsum(-1) < noise[:, None] * p.sum(-1, keepdim=True)).sum(-1, keepdim=True)
+    assert torch.equal(codes, order.gather(-1, pick)[:, 0])
+    assert torch.equal(log_p, ordered.gather(-1, pick)[:, 0])
+
+
+@pytest.mark.slow
+def test_compiled_model_gives_the_codes_and_few_graphs(model: MaskedTransformer) -> None:
+    conditioning = make_conditioning()
+    plain, compiled = SamplingSettings(steps=(4, 1)), SamplingSettings(steps=(4, 1), compile=True)
+    torch._dynamo.utils.counters.clear()
+    for seed in range(2):
+        assert torch.equal(
+            sample(model, conditioning, LENGTHS, compiled, seed=seed),
+            sample(model, conditioning, LENGTHS, plain, seed=seed),
+        )
+    assert 1 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
 
 
 def test_upper_levels_are_mask_and_lower_levels_done() -> None:
@@ -299,6 +421,8 @@ def test_bad_arguments_are_refused() -> None:
         sample(recorder, None, LENGTHS, chosen, seed=0, codes=codes + V, keep=keep)
     with pytest.raises(ValueError, match=r"expected \(3, 3, 23\)"):
         sample(recorder, None, LENGTHS, chosen, seed=0, codes=codes[..., :9], keep=keep)
+    with pytest.raises(ValueError, match=r"3 items of 23 frames do not fit"):
+        sample(recorder, None, LENGTHS, chosen, seed=0, shape=(3, 22))
     with pytest.raises(ValueError, match=r"levels 1\.\.3"):
         sample(recorder, None, LENGTHS, chosen, seed=0, n_codebooks=4)
 

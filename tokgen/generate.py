@@ -22,6 +22,8 @@ from tokgen.conditioning import Conditioning, ConditioningSettings
 from tokgen.model import MaskedTransformer
 from tokgen.sampling import SamplingSettings, sample
 
+FRAMES_APART = 64  # lengths that a compiled model or a GPU is shown: few shapes, little padding
+
 
 @dataclass
 class Generated:
@@ -187,6 +189,7 @@ def _generate(
         )
     ids = list(range(len(n_frames))) if item_ids is None else list(item_ids)
     device = next(model.parameters()).device
+    static = settings.compile or device.type == "cuda"
     order = sorted(range(len(n_frames)), key=lambda i: n_frames[i])
     out: dict[int, Generated] = {}
     with tqdm(total=len(order), unit="clip", desc="generating", disable=not progress) as bar:
@@ -195,6 +198,8 @@ def _generate(
             found = [store.read(ids[i]) if store else None for i in members]
             if any(arrays is None for arrays in found):  # batches stay as they are on a resume
                 began = time.perf_counter()
+                longest = max(n_frames[i] for i in members)
+                padded = min(-(-longest // FRAMES_APART) * FRAMES_APART, max(n_frames))
                 sampled = sample(
                     model,
                     None if conditioning is None else _pad([conditioning[i].T for i in members]),
@@ -204,6 +209,7 @@ def _generate(
                     item_ids=[ids[i] for i in members],
                     codes=None if known is None else _pad([known[i][0] for i in members]),
                     keep=None if known is None else _pad([known[i][1] for i in members]),
+                    shape=(min(batch_size, len(order)), padded) if static else None,
                 ).cpu()
                 if device.type == "cuda":
                     torch.cuda.synchronize(device)
