@@ -14,6 +14,7 @@ from tokgen.held_out import HeldOut
 from tokgen.metrics.statistics import Estimate
 from tokgen.samples import Column
 from tokgen.scoring import Scorer, score_clips
+from tokgen.scoring_pool import ScoringPool
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,12 @@ class Line:
 
 
 def score_lines(
-    scorer: Scorer, lines: Sequence[Line], out: Path, *, progress: bool = True
+    scorer: Scorer,
+    lines: Sequence[Line],
+    out: Path,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
 ) -> list[RowData]:
     """Score every clip against its original.
 
@@ -56,16 +62,20 @@ def score_lines(
         scorer: what scores.
         lines: all with the same utterances.
         out: finished clips are kept there, so that the same call goes on after a kill.
+        workers: processes that score (`tokgen.scoring_pool`); None for one a core, 0 for none.
         progress: show a bar.
     """
     rows = []
     total = sum(len(clips) for line in lines for clips in line.clips)
-    with tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar:
+    with (
+        ScoringPool(scorer, workers) as pool,
+        tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar,
+    ):
         for line in lines:
             by_seed = []
             for i, clips in enumerate(line.clips):
                 records = score_clips(
-                    scorer,
+                    pool,
                     line.name,
                     clips,
                     line.held_out.originals,

@@ -16,6 +16,7 @@ from tokgen.corpus import Corpus, Rejection
 from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.statistics import Estimate, bootstrap_ratio
 from tokgen.scoring import DEFAULT_METRICS, METRICS, Scorer, score_clips
+from tokgen.scoring_pool import ScoringPool
 
 
 @dataclass
@@ -80,6 +81,7 @@ def score_rows(
     asr: str = "auto",
     mos: str = "auto",
     mos_reference: Tensor | None = None,
+    workers: int | None = None,
     progress: bool = True,
 ) -> Scores:
     """Score rows of audio that hold the same utterances.
@@ -95,6 +97,7 @@ def score_rows(
         asr: backend of CER (`tokgen.metrics.cer.make_recogniser`).
         mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
         mos_reference: clean speech [1, N] for SQUIM, none of the scored clips.
+        workers: processes that score (`tokgen.scoring_pool`); None for one a core, 0 for none.
         progress: show a bar.
     Raises:
         ValueError: unknown metric or row, or rows of unequal length.
@@ -106,12 +109,15 @@ def score_rows(
         raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
     scorer = Scorer(metrics, asr=asr, mos=mos, mos_reference=mos_reference, sample_rate=sample_rate)
     records = {}
-    with tqdm(
-        total=len(rows) * len(texts), unit="clip", desc="scoring", disable=not progress
-    ) as bar:
+    with (
+        ScoringPool(scorer, workers) as pool,
+        tqdm(
+            total=len(rows) * len(texts), unit="clip", desc="scoring", disable=not progress
+        ) as bar,
+    ):
         for name, clips in rows.items():
             records[name] = score_clips(
-                scorer, name, clips, rows[reference_row], texts, sample_rate, bar=bar
+                pool, name, clips, rows[reference_row], texts, sample_rate, bar=bar
             )
     return Scores(
         {
@@ -167,6 +173,7 @@ def score_codec(
     asr: str = "auto",
     mos: str = "auto",
     mos_reference: Tensor | None = None,
+    workers: int | None = None,
     progress: bool = True,
 ) -> CodecScores:
     """One encoding and decoding of every clip against the original.
@@ -174,7 +181,7 @@ def score_codec(
     Args:
         codec: what to score.
         corpus: its clips, all held in memory.
-        metrics, asr, mos, progress: as in `score_rows`.
+        metrics, asr, mos, workers, progress: as in `score_rows`.
         mos_reference: clean speech [1, N] for SQUIM at the codec's rate, no clip of the corpus.
     Raises:
         ValueError: no clip of the corpus can be read.
@@ -203,6 +210,7 @@ def score_codec(
         asr=asr,
         mos=mos,
         mos_reference=mos_reference,
+        workers=workers,
         progress=progress,
     )
     use = codebook_use(codes, codec.spec.codebook_size)

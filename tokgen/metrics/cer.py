@@ -8,9 +8,12 @@ be had and says so where it cannot.
 from __future__ import annotations
 
 import contextlib
+import os
 import urllib.request
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -96,11 +99,20 @@ class MoonshineRecogniser:
                 f"moonshine-voice {found} brings no weights, 0.1.0 does: pip install 'tokgen[eval]'"
             )
         self.backend = f"moonshine (tiny-en, moonshine-voice {found}, whole clips)"
-        self._transcriber = package.Transcriber(
+        self._make = partial(
+            package.Transcriber,
             model_path=str(weights),
             model_arch=package.ModelArch.TINY,
             options={"vad_threshold": "0.0"},
         )
+        self._by_process = {os.getpid(): self._make()}
+
+    @property
+    def _transcriber(self) -> Any:
+        """This process's own: a fork does not take over the threads of its parent's."""
+        if os.getpid() not in self._by_process:
+            self._by_process[os.getpid()] = self._make()
+        return self._by_process[os.getpid()]
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
         audio = _prepare(waveform, sample_rate)
@@ -123,12 +135,28 @@ class Wav2Vec2Recogniser:
         self.model = Wav2Vec2ForCTC.from_pretrained(name, use_safetensors=True, **source).eval()
         self.backend = f"wav2vec2 ({name})"
 
-    @torch.inference_mode()
+    def to(self, device: str | torch.device) -> None:
+        """Compute there."""
+        self.model.to(device)
+
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
-        audio = _prepare(waveform, sample_rate).numpy()
-        inputs = self.processor(audio, sampling_rate=RATE, return_tensors="pt")
-        best = self.model(inputs.input_values).logits.argmax(-1)
-        return self.processor.batch_decode(best)[0]
+        return self._hear([_prepare(waveform, sample_rate)])[0]
+
+    def transcribe_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str | None]:
+        """The texts of waveforms of equal length at once; None where `transcribe` raises."""
+        usable = {}
+        for i, waveform in enumerate(waveforms):
+            with contextlib.suppress(RecognitionError):
+                usable[i] = _prepare(waveform, sample_rate)
+        heard = dict(zip(usable, self._hear(list(usable.values())), strict=True)) if usable else {}
+        return [heard.get(i) for i in range(len(waveforms))]
+
+    @torch.inference_mode()
+    def _hear(self, audio: list[Tensor]) -> list[str]:
+        arrays = [a.numpy() for a in audio]
+        inputs = self.processor(arrays, sampling_rate=RATE, return_tensors="pt")
+        best = self.model(inputs.input_values.to(self.model.device)).logits.argmax(-1)
+        return self.processor.batch_decode(best)
 
 
 def hub_model_in_reach(name: str, timeout: float = 5.0) -> bool:

@@ -13,6 +13,7 @@ import io
 import math
 import socket
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -32,6 +33,14 @@ class MosPredictor(Protocol):
         """waveform [N] or [1, N] -> MOS, or NaN for silence, no samples, NaN or infinity."""
         ...
 
+    def score_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[float]:
+        """`score` of each of some waveforms of equal length, at once."""
+        ...
+
+    def to(self, device: str | torch.device) -> None:
+        """Compute there."""
+        ...
+
 
 class DistillMos:
     """DistillMOS (Stahl and Gamper 2025): a distilled SSL-based predictor, MIT."""
@@ -41,14 +50,22 @@ class DistillMos:
         package = require("distillmos")
         with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
             self._model = package.ConvTransformerSQAModel().eval()
+        self._device = torch.device("cpu")
         self.backend = "distillmos (variant 7)"
 
-    @torch.inference_mode()
+    def to(self, device: str | torch.device) -> None:
+        self._model.to(device)
+        self._device = torch.device(device)
+
     def score(self, waveform: Tensor, sample_rate: int) -> float:
-        audio = at_16k(waveform, sample_rate)
-        if audio is None or not audio.any():
-            return math.nan
-        return float(self._model(audio[None]))
+        return self.score_batch([waveform], sample_rate)[0]
+
+    def score_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[float]:
+        return _of_batch(self._predict, waveforms, sample_rate)
+
+    @torch.inference_mode()
+    def _predict(self, audio: Tensor) -> Tensor:
+        return self._model(audio.to(self._device))
 
 
 class SquimMos:
@@ -77,12 +94,30 @@ class SquimMos:
         digest = hashlib.sha256(audio.numpy().tobytes()).hexdigest()
         self.backend = f"squim (SQUIM_SUBJECTIVE, reference {digest[:12]})"
 
-    @torch.inference_mode()
+    def to(self, device: str | torch.device) -> None:
+        self._model.to(device)
+        self._reference = self._reference.to(device)
+
     def score(self, waveform: Tensor, sample_rate: int) -> float:
-        audio = at_16k(waveform, sample_rate)
-        if audio is None or not audio.any():
-            return math.nan
-        return float(self._model(audio[None], self._reference))
+        return self.score_batch([waveform], sample_rate)[0]
+
+    def score_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[float]:
+        return _of_batch(self._predict, waveforms, sample_rate)
+
+    @torch.inference_mode()
+    def _predict(self, audio: Tensor) -> Tensor:
+        reference = self._reference.expand(len(audio), -1)
+        return self._model(audio.to(reference.device), reference)
+
+
+def _of_batch(
+    predict: Callable[[Tensor], Tensor], waveforms: Sequence[Tensor], sample_rate: int
+) -> list[float]:
+    """What `predict` [B, N] -> [B] says of the waveforms that hold something; NaN of others."""
+    audio = [at_16k(waveform, sample_rate) for waveform in waveforms]
+    usable = [a for a in audio if a is not None and a.any()]
+    found = iter(predict(torch.stack(usable)).flatten().tolist() if usable else [])
+    return [math.nan if a is None or not a.any() else next(found) for a in audio]
 
 
 def make_mos(
