@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import io
 import math
+import signal
 import sys
 import tracemalloc
 from pathlib import Path
@@ -16,7 +17,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokgen.audio import AudioError, read_audio, read_duration, resample, write_audio
+from tokgen import audio, audio_decoders
+from tokgen.audio import (
+    AudioError,
+    AudioWriter,
+    open_blocks,
+    read_audio,
+    read_duration,
+    resample,
+    write_audio,
+)
 
 
 def tone(seconds: float = 1.0, rate: int = 16000, hertz: float = 440.0) -> np.ndarray:
@@ -302,6 +312,123 @@ def test_what_cannot_be_written(tmp_path, name, waveform, subtype, match):
     with pytest.raises(ValueError, match=match):
         write_audio(tmp_path / name, waveform, 16000, subtype)
     assert not (tmp_path / name).exists()
+
+
+# -- block by block ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [None, 16000, 96000])
+@pytest.mark.parametrize(("file_format", "channels"), [("WAV", 1), ("FLAC", 2), ("MP3", 2)])
+def test_blocks_are_the_waveform(tmp_path, file_format, channels, rate):
+    left = tone(20, 44100)
+    sf.write(tmp_path / "a", np.stack([left, -0.5 * left][:channels], 1), 44100, format=file_format)
+    waveform, found = read_audio(tmp_path / "a", sample_rate=rate)
+    with open_blocks(tmp_path / "a", sample_rate=rate) as blocks:
+        assert blocks.sample_rate == found == (rate or 44100)
+        assert blocks.seconds == pytest.approx(20, abs=0.1)
+        parts = list(blocks)
+        assert blocks.n_samples == waveform.shape[-1]
+    assert torch.equal(torch.cat(parts, dim=-1), waveform)
+    limit = audio_decoders.BLOCK_VALUES // channels * found / 44100
+    assert len(parts) > 2 and max(part.shape[-1] for part in parts) < limit + 5000
+    assert all(part.dtype == torch.float32 and part.shape[0] == 1 for part in parts)
+
+
+def test_blocks_of_an_open_file_that_stays_open(tmp_path):
+    write_audio(tmp_path / "a.wav", torch.from_numpy(tone()), 16000)
+    encode(tmp_path / "b.m4a", tone(), 16000, "aac")
+    for name in ("a.wav", "b.m4a"):
+        with (tmp_path / name).open("rb") as file:
+            assert torch.equal(read_audio(file)[0], read_audio(tmp_path / name)[0])
+            assert not file.closed
+            assert read_duration(file) == read_duration(tmp_path / name)
+    with (
+        (tmp_path / "a.wav").open("rb") as file,
+        pytest.raises(AudioError, match=r"a\.wav: 1\.0 s"),
+    ):
+        read_audio(file, max_seconds=0.5)
+    with pytest.raises(AudioError, match="empty file"):
+        read_audio(io.BytesIO())
+
+
+@pytest.mark.parametrize("file_format", ["WAV", "FLAC"])
+def test_a_read_that_fails_is_not_taken_for_the_end(file_format):
+    """A connection that is lost in the middle leaves no file that is said to be truncated."""
+
+    class Lost(io.BytesIO):
+        def readinto(self, buffer):
+            if self.tell() > 500_000:
+                raise ConnectionError("lost")
+            return super().readinto(buffer)
+
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 600_000).astype(np.float32)
+    with pytest.raises(ConnectionError, match="lost"):
+        read_audio(Lost(wav(noise, file_format=file_format)))
+
+
+def test_errors_come_when_they_are_met(tmp_path):
+    late = np.where(np.arange(600_000) == 599_999, np.nan, 0.1)
+    with open_blocks(wav(late, "FLOAT"), name="a.wav") as blocks:
+        got = iter(blocks)
+        assert next(got).shape[-1] == audio_decoders.BLOCK_VALUES
+        with pytest.raises(AudioError, match=r"cannot read a\.wav: holds NaN"):
+            list(got)
+    with (
+        pytest.raises(AudioError, match=r"37\.5 s long: the limit is 30 s"),
+        open_blocks(wav(late, "FLOAT"), max_seconds=30),
+    ):
+        pass
+
+
+def test_an_interrupt_gets_through_between_blocks(tmp_path):
+    """One that comes while a block is decoded waits for its end, and no longer."""
+    (tmp_path / "a.wav").write_bytes(wav(np.zeros(900_000, np.float32)))
+
+    class Interrupting(io.FileIO):
+        def readinto(self, buffer):
+            if self.tell() > 100_000:
+                signal.raise_signal(signal.SIGINT)
+            return super().readinto(buffer)
+
+    n_blocks = 0
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Interrupting(tmp_path / "a.wav") as file,
+        open_blocks(file) as blocks,
+    ):
+        for _ in blocks:
+            n_blocks += 1
+    assert n_blocks < 2
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_written_in_blocks_or_at_once(tmp_path, suffix):
+    samples = 1.2 * torch.from_numpy(np.sin(np.arange(70_000) / 30)).float()
+    clipped = write_audio(tmp_path / f"whole{suffix}", samples, 16000)
+    with AudioWriter(tmp_path / "new" / f"blocks{suffix}", 16000) as writer:
+        for block in samples.split(999):
+            writer.write(block[None])
+    assert (writer.n_samples, writer.clipped) == (70_000, clipped) and clipped > 0
+    assert torch.equal(*(read_audio(p)[0] for p in tmp_path.rglob(f"*{suffix}")))
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), AudioWriter(tmp_path / "a.wav", 16000) as writer:
+        writer.write(torch.zeros(10))
+        raise RuntimeError
+    with pytest.raises(ValueError, match="NaN"), AudioWriter(tmp_path / "b.wav", 16000) as writer:
+        writer.write(torch.zeros(10))
+        writer.write(torch.full((10,), math.nan))
+    with pytest.raises(ValueError, match="nothing was written"), AudioWriter(tmp_path / "c.wav", 1):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wav_that_would_not_count_its_samples_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "MAX_WAV_BYTES", 2000)
+    with pytest.raises(ValueError, match=r"2002 bytes of samples are more .* write \.flac"):
+        write_audio(tmp_path / "a.wav", torch.zeros(1001), 16000)
+    write_audio(tmp_path / "a.flac", torch.zeros(1001), 16000)
 
 
 def test_errors_travel_between_processes():

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokgen import conditioning
 from tokgen.codec import CodecSpec
 from tokgen.conditioning import Conditioning, ConditioningSettings
 from tokgen.torchaudio_shim import import_torchaudio
@@ -94,6 +95,28 @@ def test_chunks_have_coefficients_of_their_own(n: int) -> None:
         assert torch.equal(out[..., i * 50 : (i + 1) * 50], MFCC(chunk))
     batch = torch.cat([torch.nn.functional.pad(clip, (0, 9000)), noise(n + 9000, 1)])
     assert torch.equal(mfcc(batch)[:1, :, : out.shape[-1]], out)
+
+
+@pytest.mark.parametrize("spec", [CodecSpec("x", 16000, 320, 8, 1024), CHUNKED])
+@pytest.mark.parametrize("kind", ["mfcc", "log_mel"])
+def test_blocks_equal_the_whole(
+    spec: CodecSpec, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, and equal to windows that are larger than the audio."""
+    module = Conditioning(ConditioningSettings.for_codec(spec, kind))
+    clip = noise(70001)
+    whole = module(clip)
+    for frames in (conditioning.WINDOW_FRAMES, 70):
+        monkeypatch.setattr(conditioning, "WINDOW_FRAMES", frames)
+        for size in (997, 16001, 70001):
+            found = list(module.blocks(clip[0].split(size, dim=-1)))
+            assert torch.equal(torch.cat(found, dim=-1), whole)
+    assert len(found) > 1
+    batch = torch.cat([clip, noise(70001, 1)])
+    found = list(module.blocks(batch.split(9999, dim=-1)))
+    assert torch.equal(torch.cat(found, dim=-1), module(batch))
+    with pytest.raises(ValueError, match="NaN"):
+        list(module.blocks([clip[0], torch.full((1, 5), float("nan"))]))
 
 
 def test_no_window_skips_audio() -> None:

@@ -13,6 +13,7 @@ from transformers import EncodecConfig
 
 from tokgen.codec import UnsupportedStage
 from tokgen.torchaudio_shim import import_torchaudio
+from tokgen.windows import Windows
 from tokgen.wrappers import encodec_numbers
 from tokgen.wrappers.encodec import EncodecCodec
 from tokgen.zoo import load_codec, read_card
@@ -227,22 +228,23 @@ def test_a_norm_that_sees_everything_has_no_windows() -> None:
 @torch.inference_mode()
 @pytest.mark.parametrize("causal", [True, False])
 def test_reach_is_what_a_change_reaches(causal: bool) -> None:
-    """With the LSTMs and what follows, or comes before, taken out."""
+    """No frame more, of the convolutions before an encoder's LSTM and after a decoder's."""
     codec = make_encodec("encodec-24k", use_causal_conv=causal)
     hop, middle, size = codec.spec.hop_length, 60, 121
-    encoder, decoder = codec.model.encoder.layers, codec.model.decoder.layers
-    before = torch.nn.Sequential(*[layer for layer in encoder][:-3])
-    after = torch.nn.Sequential(*[layer for layer in decoder][2:])
+    before, after = codec.block_encoder().stages[0], codec.block_decoder().stages[2]
+    assert isinstance(before, Windows) and isinstance(after, Windows)
     waveform = tone(size * hop)
     changed = waveform.clone()
     changed[..., middle * hop : (middle + 1) * hop] += 0.1
-    frames = (before(changed) - before(waveform)).abs().amax((0, 1)).nonzero()[:, 0] - middle
-    assert 0 < frames.abs().max() <= codec.encoder_reach
+    change = (before.run(changed, 0) - before.run(waveform, 0)).abs().amax((0, 1))
+    frames = change.nonzero()[:, 0] - middle
+    assert (-frames.min(), frames.max()) == (before.reach.after, before.reach.before)
     hidden = torch.randn(1, 32, size, generator=torch.Generator().manual_seed(0))
     other = hidden.clone()
     other[..., middle] += 1
-    frames = (after(other) - after(hidden))[0, 0].nonzero()[:, 0] // hop - middle
-    assert 0 < frames.abs().max() <= codec.decoder_reach
+    change = after.run(other, 0) - after.run(hidden, 0)
+    frames = change[0, 0].nonzero()[:, 0] // hop - middle
+    assert (-frames.min(), frames.max()) == (after.reach.after, after.reach.before)
 
 
 # -- stages --------------------------------------------------------------------

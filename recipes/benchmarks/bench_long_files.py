@@ -1,0 +1,268 @@
+"""Long recordings: blocks in constant memory beside the network run on the whole file at once.
+
+    python recipes/benchmarks/bench_long_files.py                   # some minutes
+    python recipes/benchmarks/bench_long_files.py --minutes 2 20 180 --dac-minutes 2
+
+The file is the speech of recipes/data/allison, said again and again. `tokgen` reads, encodes and
+writes block by block (`encode_file`, `decode_file`); the peers read the file and give the network
+all of it: `speech-16k` itself without windows, and transformers' `DacModel.encode` for a DAC with
+the numbers of descript/dac_16khz and random weights. Codes must be equal, all of them.
+
+Each length of the growth table runs in a process of its own; its peak is the resident set's
+high-water mark since that process began, imports, weights, codes, conditioning and audio included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from tqdm import tqdm
+
+from tokgen.audio import AudioWriter, open_blocks, read_audio
+from tokgen.benchmark import (
+    Comparison,
+    Contender,
+    alternate,
+    count_flops,
+    measure_ceilings,
+    roofline,
+    write_report,
+)
+from tokgen.codec import Codec
+from tokgen.conditioning import Conditioning, ConditioningSettings
+from tokgen.corpus import open_corpus
+from tokgen.streaming import decode_file, encode_file
+from tokgen.wrappers.dac import DacCodec
+from tokgen.zoo import load_codec
+
+SPEECH = Path(__file__).parents[1] / "data" / "allison"
+RATE = 16000
+LIMIT_BYTES = 1.5e9  # that a file of any length may take
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    a = parse(argv)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        lengths = sorted({*a.minutes, *([a.dac_minutes] if a.dac_minutes else [])})
+        files = make_files(work, lengths)
+        growth = [row for m in a.minutes for row in grow(a, files[m], m)]
+        shortest, codec = files[a.minutes[0]], load_codec(a.codec, device=a.device)
+        comparisons = {
+            f"{codec.spec.name}, {a.minutes[0]:g} min": compare(
+                codec, "whole file at once", without_windows(codec), shortest, a
+            )
+        }
+        if a.dac_minutes:
+            dac, plain = make_dac(a.dac_width, a.device)
+            title = f"DAC of {dac_size(dac):.1f}M parameters, {a.dac_minutes:g} min"
+            file = files[a.dac_minutes]
+            comparisons[title] = compare(dac, "transformers, whole file", plain, file, a)
+    took = comparisons[next(iter(comparisons))].medians["tokgen, in blocks"]
+    extra = {
+        "growth": Table(growth),
+        "memory": verdict(growth),
+        "roofline": roofline_of(codec, a.minutes[0], took),
+    }
+    write_report(a.out, "long files", comparisons, extra)
+    equal = all(c.checked.endswith("(100.0000 %)") for c in comparisons.values())
+    return 0 if equal else 1
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2, 20], help="of the files")
+    parser.add_argument(
+        "--whole-minutes", type=float, default=20, help="longest file that is run at once too"
+    )
+    parser.add_argument("--codec", default="speech-16k")
+    parser.add_argument("--dac-minutes", type=float, default=0.25, help="0 leaves the DAC out")
+    parser.add_argument("--dac-width", type=int, default=64, help="channels it begins with")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args(argv)
+
+
+def make_files(folder: Path, minutes: Sequence[float]) -> dict[float, Path]:
+    """FLAC files of so many minutes each."""
+    speech = [u.waveform for u in open_corpus(SPEECH).utterances(RATE, rejected=[])]
+    files = {}
+    for length in minutes:
+        files[length] = folder / f"{length:g}.flac"
+        missing = round(60 * length * RATE)
+        with AudioWriter(files[length], RATE) as writer:
+            while missing:
+                for waveform in speech:
+                    part = waveform[:, :missing]
+                    missing -= part.shape[-1]
+                    if part.shape[-1]:
+                        writer.write(part)
+    return files
+
+
+def without_windows(codec: Codec) -> Callable[[Tensor], Tensor]:
+    """The codec's network on all of a waveform [1, 1, N] at once: codes [1, K, T]."""
+    whole = copy.copy(codec)
+    whole.window_frames = sys.maxsize  # type: ignore[attr-defined]
+    return whole.encode
+
+
+def make_dac(width: int, device: str) -> tuple[DacCodec, Callable[[Tensor], Tensor]]:
+    """A DAC with random weights, and transformers' own way to its codes."""
+    from transformers import DacConfig, DacModel
+
+    torch.manual_seed(0)
+    config = DacConfig(
+        sampling_rate=RATE,
+        n_codebooks=12,
+        encoder_hidden_size=width,
+        decoder_hidden_size=24 * width,
+        downsampling_ratios=[2, 4, 5, 8],
+    )
+    model = DacModel(config).eval()
+    codec = DacCodec.from_model(copy.deepcopy(model), "dac-16k")
+    codec.to(device)
+    model.to(device)
+
+    @torch.no_grad()
+    def encode(waveform: Tensor) -> Tensor:
+        frames = pad(waveform, (0, -waveform.shape[-1] % codec.spec.hop_length))
+        return model.encode(frames.to(device)).audio_codes
+
+    return codec, encode
+
+
+def dac_size(codec: Codec) -> float:
+    return sum(p.numel() for p in codec.model.parameters()) / 1e6
+
+
+def compare(
+    codec: Codec, name: str, whole: Callable[[Tensor], Tensor], file: Path, a: argparse.Namespace
+) -> Comparison:
+    """Encode one file in both ways, in turn."""
+
+    def peer() -> Tensor:
+        waveform, _ = read_audio(file, sample_rate=codec.spec.sample_rate)
+        return whole(waveform[None])
+
+    def ours() -> Tensor:
+        return encode_file(codec, file, progress=False)[0].codes
+
+    return alternate(
+        Contender("tokgen, in blocks", ours),
+        Contender(name, peer),
+        rounds=a.rounds,
+        warmup=0,
+        check=same,
+        device=a.device,
+    )
+
+
+def same(ours: Tensor, peer: Tensor) -> str:
+    if ours.shape != peer.shape:
+        raise SystemExit(f"codes of shape {tuple(ours.shape)} and {tuple(peer.shape)}")
+    equal, n = int((ours == peer).sum()), ours.numel()
+    return f"{equal} of {n} codes are equal ({100 * equal / n:.4f} %)"
+
+
+# -- growth with length --------------------------------------------------------
+
+
+def grow(a: argparse.Namespace, file: Path, minutes: float) -> list[dict[str, Any]]:
+    """Seconds and memory of one length, each way in a new process."""
+    ways = ["blocks", *(["whole"] if minutes <= a.whole_minutes else [])]
+    rows = []
+    for way in tqdm(ways, desc=f"{minutes:g} minutes", unit="run"):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            found = pool.submit(run_alone, way, file, a.codec, a.device).result()
+        rows.append({"way": way, "minutes": minutes, **found})
+    return rows
+
+
+def run_alone(way: str, file: Path, name: str, device: str) -> dict[str, float]:
+    """Encode, with the conditioning that a token dataset has, and decode, in this process."""
+    codec = load_codec(name, device=device)
+    conditioning = Conditioning(ConditioningSettings.for_codec(codec.spec)).to(device)
+    rate, out = codec.spec.sample_rate, file.with_suffix(f".{way}.flac")
+    start = time.perf_counter()
+    if way == "blocks":
+        encoded, n_samples = encode_file(codec, file, progress=False)
+        coefficients = bytearray()  # many small tensors would lie scattered in memory
+        with open_blocks(file, sample_rate=rate) as blocks:
+            for part in conditioning.blocks(block.to(device) for block in blocks):
+                coefficients.extend(part.half().cpu().numpy().tobytes())
+        frames = len(coefficients) // (2 * conditioning.settings.n_features)
+        codes = encoded.codes
+    else:
+        waveform, _ = read_audio(file, sample_rate=rate)
+        codes, n_samples = without_windows(codec)(waveform[None]), waveform.shape[-1]
+        frames = conditioning(waveform[None].to(device)).half().shape[-1]
+    middle = time.perf_counter()
+    if way == "blocks":
+        decode_file(codec, codes, n_samples, out, encoded.side, progress=False)
+    else:
+        codec.window_frames = sys.maxsize  # type: ignore[attr-defined]
+        with AudioWriter(out, rate) as writer:
+            writer.write(codec.decode(codes, n_samples)[0])
+    end = time.perf_counter()
+    assert frames == codes.shape[-1] == codec.spec.n_frames(n_samples)
+    return {"encode_s": middle - start, "decode_s": end - middle, "peak_mb": high_water() / 1e6}
+
+
+def high_water() -> int:
+    """The largest resident set of this process so far, bytes.
+
+    Not `getrusage`, which counts what the process was before it became this program.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    raise SystemExit("/proc/self/status names no VmHWM: the growth table needs Linux")
+
+
+class Table(list[dict[str, Any]]):
+    """Rows that print as lines."""
+
+    def __str__(self) -> str:
+        lines = [
+            f"  {row['way']:<6} {row['minutes']:>6g} min: encode {row['encode_s']:>7.1f} s, "
+            f"decode {row['decode_s']:>7.1f} s, peak {row['peak_mb']:>6.0f} MB"
+            for row in self
+        ]
+        return "\n".join(["", *lines])
+
+
+def verdict(growth: list[dict[str, Any]]) -> str:
+    peaks = {row["minutes"]: row["peak_mb"] for row in growth if row["way"] == "blocks"}
+    most, share = max(peaks.values()), max(peaks.values()) / LIMIT_BYTES * 1e6
+    return f"{most:.0f} MB at the most over {sorted(peaks)} minutes: {share:.0%} of 1500 MB"
+
+
+def roofline_of(codec: Codec, minutes: float, seconds: float) -> str:
+    """What the encoder needs: its products, its weights and the audio once, the codes once."""
+    probe = 10 * codec.spec.sample_rate
+    waveform = torch.zeros(1, 1, probe, device=codec.device, requires_grad=True)
+    flops = count_flops(lambda: codec.quantize(codec.encode_latents(waveform)))  # plain layers
+    n_samples = math.ceil(60 * minutes * codec.spec.sample_rate)
+    encoder: Any = codec.model.encoder
+    weights = sum(p.numel() for p in encoder.parameters())
+    moved = 4 * (weights + n_samples) + 2 * codec.spec.n_frames(n_samples) * codec.spec.n_codebooks
+    return roofline(measure_ceilings(codec.device), flops * n_samples / probe, moved, seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

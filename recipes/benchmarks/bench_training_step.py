@@ -1,0 +1,281 @@
+"""A training step of tokgen's masked transformer beside soundstorm-pytorch's model of equal size.
+
+    python recipes/benchmarks/bench_training_step.py --batch-size 4 --steps 2
+    python recipes/benchmarks/bench_training_step.py --device cuda --precision bf16 --compile
+
+Both get the same excerpts, 5 s at 50 frames/s and 8 levels of 1024 codes, the same precision and a
+fused AdamW; forward, backward, clipping and step are timed, masking too. Ours runs in its training
+loop, with what that has around a step and with its excerpts read from memory-mapped Arrow; the
+peer's excerpts lie ready on the device. Its size is the nearest that Conformers of 8 heads give.
+
+The peer needs `pip install --no-deps soundstorm-pytorch` beside the extra `peers`: its dependency
+audiolm-pytorch wants fairseq, which no longer builds. Of audiolm-pytorch and spear-tts-pytorch it
+takes the names of classes that this step never makes; where they are absent, empty ones stand in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset, DatasetDict, load_from_disk
+from torch import Tensor, nn
+
+from tokgen.benchmark import (
+    Contender,
+    alternate,
+    count_flops,
+    measure_ceilings,
+    roofline,
+    write_report,
+)
+from tokgen.codec import CodecSpec
+from tokgen.flops import peak_flops
+from tokgen.model import PRESETS, MaskedTransformer, masked_cross_entropy
+from tokgen.runs import pick_precision
+from tokgen.token_dataset import Provenance, TokenDataset, token_features
+from tokgen.training import Training, TrainingSettings
+
+LEVELS, SIZE, RATE, SECONDS, COEFFICIENTS = 8, 1024, 50, 5.0, 30
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+NAMES = {  # what soundstorm-pytorch imports by name from packages that the step does not need
+    "audiolm_pytorch": ("SoundStream", "HubertWithKmeans", "FairseqVQWav2Vec"),
+    "audiolm_pytorch.data": ("get_dataloader",),
+    "audiolm_pytorch.optimizer": ("get_optimizer",),
+    "spear_tts_pytorch": ("TextToSemantic",),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    a = parse(argv)
+    if a.precision == "auto":
+        a.precision = {"no": "fp32"}.get(pick_precision("auto"), "bf16")
+    torch.manual_seed(0)
+    device = torch.device(a.device)
+    with tempfile.TemporaryDirectory() as folder:
+        training = make_training(a, Path(folder))
+        size = sum(p.numel() for p in training.model.parameters())
+        peer, about = make_peer(size, PRESETS[a.preset]["dim"], a.peer_streams)
+        print(f"tokgen: {size / 1e6:.1f}M parameters ({a.preset}); {about}")
+        needed = [training.data[j].counts for j in range(a.steps * (a.rounds + 1))]
+        batches = [training.data[j].codes.mT.contiguous().to(device) for j in range(a.steps)]
+        counted = count_peer_flops(peer, batches[0])
+        ours, close = our_steps(training, a.steps)
+        theirs = peer_steps(peer, batches, a)
+        comparison = alternate(
+            Contender("tokgen", ours),
+            Contender("soundstorm-pytorch", theirs),
+            rounds=a.rounds,
+            check=check_losses,
+            device=device,
+        )
+        close()
+        flops = training.flops / max(training.step, 1) * a.steps
+        took = comparison.medians["tokgen"]
+        ceilings = measure_ceilings(device, DTYPES[a.precision])
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        peak = peak_flops(name, a.precision)
+        extra = {
+            "settings": vars(a) | {"out": str(a.out)},
+            "parameters": {"tokgen": size, "soundstorm-pytorch": count(peer)},
+            "frames per step": sum(c.frames for c in needed) / len(needed),
+            "steps per second": {n: a.steps / s for n, s in comparison.medians.items()},
+            "model FLOPs per step": {"tokgen": flops / a.steps, "soundstorm-pytorch": counted},
+            "share of the measured matrix product": flops / took / ceilings.flops,
+            "MFU": flops / took / peak if peak else None,
+            "roofline": roofline(ceilings, flops, 16 * size * a.steps, took),
+            "waiting for data": training.waiting / training.seconds if training.seconds else None,
+        }
+        write_report(a.out, "training step", [comparison], extra)
+    return 0
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2, help="in each round")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="paper")
+    parser.add_argument(
+        "--precision",
+        choices=["auto", *DTYPES],
+        default="auto",
+        help="auto: as the recipes have it",
+    )
+    parser.add_argument("--compile", action="store_true", help="both models")
+    parser.add_argument("--workers", type=int, default=0, help="of our loader")
+    parser.add_argument("--peer-streams", type=int, default=4, help="hyper-connections of the peer")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args(argv)
+
+
+def make_training(a: argparse.Namespace, folder: Path) -> Training:
+    """A run on 64 random utterances of 6 to 12 s, on disk as `tokgen tokenize` leaves them."""
+    draw = np.random.default_rng(0)
+    rows = []
+    for i in range(64):
+        n = int(draw.integers(6 * RATE, 12 * RATE))
+        codes = draw.integers(0, SIZE, (n, LEVELS)).astype(np.uint16)
+        mfcc = draw.normal(size=(n, COEFFICIENTS)).astype(np.float16)
+        about = {"id": str(i), "n_samples": 320 * n, "text": None, "speaker": None}
+        rows.append({**about, "codes": codes, "mfcc": mfcc})
+    features = token_features(LEVELS, {"mfcc": COEFFICIENTS})
+    DatasetDict(train=Dataset.from_list(rows, features=features)).save_to_disk(folder / "tokens")
+    spec = CodecSpec("random", 16000, 16000 // RATE, LEVELS, SIZE, "0" * 64)
+    numbers = (spec.as_dict(), 16000, 16000 // RATE, LEVELS, SIZE)
+    tokens = TokenDataset(
+        load_from_disk(str(folder / "tokens")),
+        Provenance(*numbers, None, "0", "random", "0" * 64),
+    )
+    never = 10**9
+    settings = TrainingSettings(
+        steps=10**5,
+        batch_size=a.batch_size,
+        crop_seconds=SECONDS,
+        compile=a.compile,
+        workers=a.workers,
+        **dict.fromkeys(("log_every", "validate_every", "checkpoint_every"), never),
+    )
+    model = MaskedTransformer(
+        n_codebooks=LEVELS,
+        codebook_size=SIZE,
+        conditioning_dim=COEFFICIENTS,
+        code_dim=8,
+        **PRESETS[a.preset],
+    )
+    assert model.code_vectors is not None
+    model.code_vectors.normal_()
+    precision = "no" if a.precision == "fp32" else a.precision
+    accelerator = Accelerator(mixed_precision=precision, cpu=a.device == "cpu")
+    return Training(accelerator, model, tokens, settings, folder)
+
+
+def our_steps(training: Training, steps: int) -> tuple[Callable[[], float], Callable[[], None]]:
+    """A job of so many steps of the recipes' loop, giving the last loss; and what ends the loop."""
+    batches = training.batches()
+
+    def run() -> float:
+        for _ in range(steps):
+            batch = next(batches)
+            mask = batch.mask
+            with training.one_pass():
+                logits = training.network(
+                    mask.tokens,
+                    batch.conditioning,
+                    drop_conditioning=batch.hidden,
+                    lengths=batch.lengths if batch.padded else None,
+                    level=mask.level,
+                    where=training.where(mask),
+                )
+                loss = masked_cross_entropy(logits, batch.codes, mask)
+                training.descend(loss)
+            training.note(logits, batch)
+        return loss.item()
+
+    return run, batches.close  # type: ignore[attr-defined]
+
+
+def peer_steps(peer: nn.Module, batches: Sequence[Tensor], a: argparse.Namespace) -> Any:
+    """A job of a step on each batch [B, T, K], giving the last loss."""
+    device = torch.device(a.device)
+    peer.to(device).train()
+    optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+    network = torch.compile(peer) if a.compile else peer
+    half = a.precision != "fp32"
+
+    def run() -> float:
+        for codes in batches:
+            with torch.autocast(device.type, DTYPES[a.precision], enabled=half):
+                loss, _ = network(codes.clone())
+            loss.backward()
+            nn.utils.clip_grad_norm_(peer.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss.item()
+
+    return run
+
+
+def make_peer(size: int, width: int, streams: int) -> tuple[nn.Module, str]:
+    """soundstorm-pytorch's SoundStorm with about `size` parameters, and what it is.
+
+    It is as wide as ours or a little less or more, and as deep as its size allows: its blocks hold
+    two feed-forward layers and a convolution, so that fewer of them have as many parameters.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    stand_in()
+    try:
+        soundstorm = importlib.import_module("soundstorm_pytorch")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{error}: install the extra `peers` and `pip install --no-deps soundstorm-pytorch`"
+        ) from error
+
+    def make(dim: int, depth: int) -> nn.Module:
+        conformer = {"dim": dim, "depth": depth, "num_residual_streams": streams}
+        net = soundstorm.ConformerWrapper(
+            codebook_size=SIZE, num_quantizers=LEVELS, conformer=conformer
+        )
+        return soundstorm.SoundStorm(net, schedule="cosine")
+
+    found = []
+    for dim in range(width - 64, width + 65, 32):
+        with torch.device("meta"):
+            one, two = count(make(dim, 1)), count(make(dim, 2))
+        depth = max(2, round((size - one) / (two - one)) + 1)
+        found.append((abs(one + (depth - 1) * (two - one) - size), dim, depth))
+    _, dim, depth = min(found)
+    peer = make(dim, depth)
+    return peer, (
+        f"soundstorm-pytorch: {count(peer) / 1e6:.1f}M parameters (dim {dim}, depth {depth}, "
+        f"{streams} residual streams)"
+    )
+
+
+def stand_in() -> None:
+    """Empty classes for the names in `NAMES`, of packages that cannot be imported."""
+    for package, names in NAMES.items():
+        try:
+            importlib.import_module(package)
+        except (ImportError, OSError):
+            module = ModuleType(package)
+            for name in names:
+                setattr(module, name, type(name, (nn.Module,), {}))
+            sys.modules[package] = module
+
+
+def count_peer_flops(peer: nn.Module, codes: Tensor) -> int:
+    """Thrice those of its forward pass as PyTorch counts them, hyper-connections included."""
+    one = codes[:1].to(next(peer.parameters()).device)
+    with torch.no_grad():
+        return 3 * count_flops(lambda: peer(one.clone())) * len(codes)
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def check_losses(ours: float, theirs: float) -> str:
+    """Neither has learned or diverged: both are about as good as a guess."""
+    guess = math.log(SIZE)
+    for name, loss in {"tokgen": ours, "soundstorm-pytorch": theirs}.items():
+        if not 0.5 * guess < loss < 1.5 * guess:
+            raise SystemExit(f"error: {name} has a loss of {loss}, a guess has {guess:.2f}")
+    return f"losses {ours:.3f} and {theirs:.3f}, of a guess {guess:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
