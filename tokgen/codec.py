@@ -149,7 +149,7 @@ class Codec(ABC):
         """
         codes = check_codes(codes, self.spec)
         n_samples = check_n_samples(n_samples, codes.shape[-1], self.spec)
-        waveform = self._decode(codes.to(self.device), self.needed_side(side)).float()
+        waveform = self._decode(codes.to(self.device), self.needed_side(side, codes)).float()
         if mono:
             waveform = waveform.mean(1, keepdim=True)
         return fit_length(waveform, n_samples)
@@ -231,11 +231,11 @@ class Codec(ABC):
         """Values S of each kind of side information for `n_samples` samples."""
         return 0
 
-    def needed_side(self, side: Side | None) -> Side:
-        """Of `side` what `_decode` needs, on the device.
+    def needed_side(self, side: Side | None, codes: Tensor) -> Side:
+        """Of `side` what `_decode` needs for codes [B, k, T], on the device.
 
         Raises:
-            ValueError: some of it is missing.
+            ValueError: some of it is missing, or of another shape.
         """
         missing = sorted(set(self.side_names) - set(side or {}))
         if missing:
@@ -243,7 +243,15 @@ class Codec(ABC):
                 f"{self.spec.name} needs side information {missing} beside the codes: pass the "
                 "`side` that `encode_with_side` gave"
             )
-        return {name: side[name].to(self.device) for name in self.side_names} if side else {}
+        found = {name: side[name].to(self.device) for name in self.side_names} if side else {}
+        wanted = len(codes), self.side_length(self.spec.n_samples(codes.shape[-1]))
+        for name, values in found.items():
+            if values.shape != wanted:
+                raise ValueError(
+                    f"{name} of shape {tuple(values.shape)}: {self.spec.name} needs one per chunk, "
+                    f"{wanted}, for codes of shape {tuple(codes.shape)}"
+                )
+        return found
 
     # -- audio in pieces (optional) --------------------------------------------
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tokgen.block_coders import BlockDecoder, BlockEncoder
 from tokgen.codec import Codec, CodecSpec, Encoded, Side, fit_length, folder_name, hash_weights
-from tokgen.dense import use_onednn
+from tokgen.dense import ROWS, use_onednn
 from tokgen.pretrained import Pretrained
 from tokgen.quantizers.residual import Quantized, ResidualQuantizer
 from tokgen.windows import MIN_FRAMES, Reach, Windows, run_whole
@@ -194,10 +194,9 @@ class StftCodecModel(Pretrained):
             dropout=quantizer_dropout,
         )
         self.decoder = Stack(latent_dim, 3 * n_bins, depth=decoder_depth, **shape)
-        use_onednn(self.encoder)
-        use_onednn(self.decoder)
         nn.init.zeros_(self.decoder.head.bias)
         nn.init.trunc_normal_(self.decoder.head.weight, std=0.02)
+        use_onednn(self)
 
     def encode_latents(self, waveform: Tensor, lengths: list[int] | None = None) -> Tensor:
         """waveform [B, 1, N] -> latents [B, D, ceil(N/hop)], each frame of unit RMS.
@@ -205,7 +204,7 @@ class StftCodecModel(Pretrained):
         The fixed scale leaves the encoder no way to grow its latents in joint training.
         """
         n_frames = -(-waveform.shape[-1] // self.hop_length)
-        padded = max(n_frames, MIN_FRAMES)
+        padded = max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
         features = self.spectrum.analyse(fit_length(waveform, padded * self.hop_length))
         frames = [n_frames] if lengths is None else [-(-n // self.hop_length) for n in lengths]
         mask = _frame_mask(frames, padded, features)
@@ -216,7 +215,7 @@ class StftCodecModel(Pretrained):
     def decode_latents(self, quantized: Tensor) -> Tensor:
         """quantized [B, D, T] -> waveform [B, 1, T*hop]."""
         n_frames = quantized.shape[-1]
-        padded = max(n_frames, MIN_FRAMES)
+        padded = max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
         mask = _frame_mask([n_frames], padded, quantized)
         out = self.decoder(F.pad(quantized, (0, padded - n_frames)).mT, mask)[:, :n_frames]
         return self.spectrum.synthesise(out.float())

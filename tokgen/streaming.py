@@ -102,7 +102,7 @@ def decode_blocks(
     if len(codes) != 1:
         raise ValueError(f"codes of {len(codes)} items: decode_blocks takes one, [1, k, T]")
     n_samples = check_n_samples(n_samples, codes.shape[-1], codec.spec)
-    encoded = Encoded(codes.to(codec.device), codec.needed_side(side))
+    encoded = Encoded(codes.to(codec.device), codec.needed_side(side, codes))
     try:
         decoder = codec.block_decoder()
     except WholeOnly:
@@ -273,7 +273,9 @@ class StreamDecoder:
             return self._join([])
         codes = check_codes(encoded.codes, self._codec.spec).to(self._codec.device)
         self._n_frames += codes.shape[-1]
-        return self._join(self._coder.push(Encoded(codes, self._codec.needed_side(encoded.side))))
+        return self._join(
+            self._coder.push(Encoded(codes, self._codec.needed_side(encoded.side, codes)))
+        )
 
     @torch.no_grad()
     def finish(self) -> Tensor:

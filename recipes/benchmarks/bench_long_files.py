@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         work = Path(name)
         lengths = sorted({*a.minutes, *([a.dac_minutes] if a.dac_minutes else [])})
         files = make_files(work, lengths)
-        growth = [row for m in a.minutes for row in grow(a, files[m], m)]
+        growth = [row for m in a.minutes for row in grow(a, a.codec, files[m], m)]
         shortest, codec = files[a.minutes[0]], load_codec(a.codec, device=a.device)
         comparisons = {
             f"{codec.spec.name}, {a.minutes[0]:g} min": compare(
@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         if a.dac_minutes:
             dac, plain = make_dac(a.dac_width, a.device)
+            dac.save_pretrained(work / "dac-16k")
+            a.whole_minutes = 0
+            growth += grow(a, str(work / "dac-16k"), files[a.dac_minutes], a.dac_minutes)
             title = f"DAC of {dac_size(dac):.1f}M parameters, {a.dac_minutes:g} min"
             file = files[a.dac_minutes]
             comparisons[title] = compare(dac, "transformers, whole file", plain, file, a)
@@ -89,7 +92,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--whole-minutes", type=float, default=20, help="longest file that is run at once too"
     )
     parser.add_argument("--codec", default="speech-16k")
-    parser.add_argument("--dac-minutes", type=float, default=0.25, help="0 leaves the DAC out")
+    parser.add_argument("--dac-minutes", type=float, default=1, help="0 leaves the DAC out")
     parser.add_argument("--dac-width", type=int, default=64, help="channels it begins with")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
@@ -182,14 +185,14 @@ def same(ours: Tensor, peer: Tensor) -> str:
 # -- growth with length --------------------------------------------------------
 
 
-def grow(a: argparse.Namespace, file: Path, minutes: float) -> list[dict[str, Any]]:
+def grow(a: argparse.Namespace, codec: str, file: Path, minutes: float) -> list[dict[str, Any]]:
     """Seconds and memory of one length, each way in a new process."""
     ways = ["blocks", *(["whole"] if minutes <= a.whole_minutes else [])]
     rows = []
     for way in tqdm(ways, desc=f"{minutes:g} minutes", unit="run"):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            found = pool.submit(run_alone, way, file, a.codec, a.device).result()
-        rows.append({"way": way, "minutes": minutes, **found})
+            found = pool.submit(run_alone, way, file, codec, a.device).result()
+        rows.append({"codec": Path(codec).name, "way": way, "minutes": minutes, **found})
     return rows
 
 
@@ -239,17 +242,23 @@ class Table(list[dict[str, Any]]):
 
     def __str__(self) -> str:
         lines = [
-            f"  {row['way']:<6} {row['minutes']:>6g} min: encode {row['encode_s']:>7.1f} s, "
-            f"decode {row['decode_s']:>7.1f} s, peak {row['peak_mb']:>6.0f} MB"
+            f"  {row['codec']}, {row['way']}, {row['minutes']:g} min: encode "
+            f"{row['encode_s']:.1f} s, decode {row['decode_s']:.1f} s, peak {row['peak_mb']:.0f} MB"
             for row in self
         ]
         return "\n".join(["", *lines])
 
 
 def verdict(growth: list[dict[str, Any]]) -> str:
-    peaks = {row["minutes"]: row["peak_mb"] for row in growth if row["way"] == "blocks"}
-    most, share = max(peaks.values()), max(peaks.values()) / LIMIT_BYTES * 1e6
-    return f"{most:.0f} MB at the most over {sorted(peaks)} minutes: {share:.0%} of 1500 MB"
+    peaks: dict[str, list[float]] = {}
+    for row in growth:
+        if row["way"] == "blocks":
+            peaks.setdefault(row["codec"], []).append(row["peak_mb"])
+    most = [
+        f"{name} {max(found):.0f} MB at the most ({max(found) * 1e6 / LIMIT_BYTES:.0%} of 1500 MB)"
+        for name, found in peaks.items()
+    ]
+    return "in blocks, " + ", ".join(most)
 
 
 def roofline_of(codec: Codec, minutes: float, seconds: float) -> str:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.dense import argmax, linear
+
 
 @dataclass
 class Quantized:
@@ -35,7 +37,7 @@ class FactorizedQuantizer(nn.Module):
     def lookup(self, projected: Tensor) -> Tensor:
         """projected [..., d] -> codes [...] of the row at the smallest angle."""
         rows = F.normalize(self.codebook.weight.float(), dim=-1)
-        return (F.normalize(projected.float(), dim=-1) @ rows.T).argmax(-1)
+        return argmax(linear(F.normalize(projected.float(), dim=-1), rows))
 
 
 class ResidualQuantizer(nn.Module):

@@ -32,7 +32,7 @@ from tokgen.wrappers.loading import TransformersCodec
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
 
-WINDOW_SAMPLES = 160_000  # of a window; the widest layers take some 3 kB for each
+WINDOW_SAMPLES = 100_000  # of a window; the widest layers take some 3 kB for each
 TOGETHER_SECONDS = 20.0  # longer items go one by one on a GPU too
 
 

@@ -90,14 +90,6 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         scales = side.get("scales")
-        n_chunks = 1
-        if self.spec.chunk_length:
-            n_chunks = codes.shape[-1] * self.spec.hop_length // self.spec.chunk_length
-        if scales is not None and scales.shape != (len(codes), n_chunks):
-            raise ValueError(
-                f"scales of shape {tuple(scales.shape)}: {self.spec.name} needs one per chunk, "
-                f"{(len(codes), n_chunks)}, for codes of shape {tuple(codes.shape)}"
-            )
         if self.in_pieces:
             coder = self.block_decoder()
             return torch.cat([*coder.push(Encoded(codes, side)), *coder.finish()], dim=-1)
