@@ -111,10 +111,7 @@ def test_windows_are_as_good_as_none(codec: Codec, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(decoded, audio, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["speech-16k", *(pytest.param(name, marks=pytest.mark.slow) for name in STRIDES)],
-)
+@pytest.mark.parametrize("name", ["speech-16k", *STRIDES])
 def test_two_minutes_equal_the_network_on_all_of_it(name: str) -> None:
     codec = load_codec(name) if name not in MAKERS else make(name)
     waveform = tone(codec, 120)
