@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from codec_makers import make_encodec
+from codec_makers import make_encodec, make_mimi
 from conftest import CLIPS, RATE, make_stft_codec, make_tone
 from corpus_makers import table
 from filelock import FileLock
 from token_rows import rows_of
 
 import tokgen.engines.job
+import tokgen.streaming
 from tokgen.audio import write_audio
 from tokgen.codec import Codec
 from tokgen.conditioning import Conditioning, ConditioningSettings
@@ -216,6 +217,17 @@ def test_ids_that_repeat_between_shards_of_a_stream_are_told(
     with pytest.warns(UserWarning, match="6 ids stand for several utterances of the stream, 'a'"):
         report = tokenize_corpus(stream, tiny_codec, tmp_path / "t", progress=False, workers=1)
     assert report.n_rows == 12
+
+
+def test_audio_too_long_for_a_codec_is_rejected_by_name(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tokgen.engines.job, "LONG_SECONDS", 0.5)
+    monkeypatch.setattr(tokgen.streaming, "WHOLE_SECONDS", 2.0)
+    for name, seconds in (("short", 1.0), ("long", 3.0)):
+        write_audio(tmp_path / "c" / f"{name}.wav", make_tone(seconds, 0), RATE)
+    report = run(tmp_path / "c", make_mimi(), tmp_path / "t", conditioning=None)
+    assert report.n_rows == 1
+    assert [Path(r.source).name for r in report.rejections] == ["long.wav"]
+    assert "audio of more than" in report.rejections[0].reason
 
 
 def test_fewer_levels_and_no_mfcc(

@@ -7,18 +7,23 @@ whatever the number of rows, and of threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 ROWS = 16  # products are filled up to a multiple: oneDNN compiles a kernel for each number of rows,
 # and a lone row would take one that rounds otherwise
-_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, by oneDNN for float32 on a CPU where no gradient is asked for.
+    """`F.linear`, by oneDNN for float32 on a CPU, its gradients too.
 
     Args:
         x: [..., n].
@@ -28,27 +33,67 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         [..., m].
     """
     if (
-        not _ONEDNN
+        not _onednn
         or x.device.type != "cpu"
         or x.dtype != torch.float32
         or weight.dtype != torch.float32
-        or torch.is_grad_enabled()
+        or x.numel() == 0
         or torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
     ):
         return F.linear(x, weight, bias)
-    rows = x.reshape(-1, x.shape[-1])
+    if torch.is_grad_enabled():
+        return _Linear.apply(x, weight, bias)
+    return _product(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """[r, n] and [m, n] -> [r, m]."""
     if spare := -len(rows) % ROWS:
         rows = F.pad(rows, (0, 0, 0, spare))
     out = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], None)
-    return out[: len(out) - spare].view(*x.shape[:-1], -1)
+    return out[: len(out) - spare]
+
+
+class _Linear(torch.autograd.Function):
+    """`linear` with gradients of the first order."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _product(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        rows = grad.reshape(-1, grad.shape[-1])
+        of_x = _product(rows, weight.T.contiguous()).view(x.shape) if wanted[0] else None
+        of_weight = None
+        if wanted[1]:
+            of_weight = _product(rows.T.contiguous(), x.reshape(-1, x.shape[-1]).T.contiguous())
+        return of_x, of_weight, rows.sum(0) if wanted[2] else None
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Within it, `linear` is `F.linear`: to count, to compare."""
+    global _onednn
+    before, _onednn = _onednn, False
+    try:
+        yield
+    finally:
+        _onednn = before
 
 
 def argmax(scores: Tensor) -> Tensor:
     """`scores.argmax(-1)`, the first of several; on a CPU by numpy, ten times as fast."""
     if scores.device.type != "cpu" or torch.compiler.is_compiling():
         return scores.argmax(-1)
-    return torch.from_numpy(np.asarray(scores.detach().numpy().argmax(-1)))
+    values = scores.detach()
+    values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+    return torch.from_numpy(np.asarray(values.numpy().argmax(-1)))
 
 
 class Dense(nn.Linear):

@@ -17,6 +17,7 @@ from x_transformers import Encoder
 
 from tokgen.batches import compute_statistics
 from tokgen.codec import Codec, CodecSpec
+from tokgen.dense import linear, use_onednn
 from tokgen.masking import TrainingMask
 from tokgen.pretrained import Pretrained
 from tokgen.token_dataset import TokenDataset, check_codec
@@ -129,6 +130,7 @@ class MaskedTransformer(Pretrained):
         self.head_weight = nn.Parameter(torch.empty(n_codebooks, codebook_size, dim))
         self.head_bias = nn.Parameter(torch.zeros(n_codebooks, codebook_size))
         nn.init.normal_(self.head_weight, std=0.02)
+        use_onednn(self)
 
     @classmethod
     def for_codec(cls, codec: Codec, preset: str = "small", **overrides: Any) -> Self:
@@ -250,7 +252,7 @@ class MaskedTransformer(Pretrained):
             return torch.einsum("btd,kvd->bktv", x, self.head_weight) + self.head_bias[:, None]
         if isinstance(level, int):
             x = x if where is None else x[where]
-            return F.linear(x, self.head_weight[level], self.head_bias[level])
+            return linear(x, self.head_weight[level], self.head_bias[level])
         if where is not None:
             return self._heads_at(x[where], level[:, None].expand_as(where)[where])
         return x @ self.head_weight[level].mT + self.head_bias[level][:, None]
@@ -260,7 +262,7 @@ class MaskedTransformer(Pretrained):
         order = levels.argsort(stable=True)
         counts = levels.bincount(minlength=self.n_codebooks).tolist()
         heads = zip(rows[order].split(counts), self.head_weight, self.head_bias, strict=True)
-        return torch.cat([F.linear(*head) for head in heads])[order.argsort()]
+        return torch.cat([linear(*head) for head in heads])[order.argsort()]
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """tokens [B, K, T] -> [B, T, dim], summed over levels."""

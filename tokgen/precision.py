@@ -77,6 +77,11 @@ def match_rates(codec: Codec, waveforms: Sequence[Tensor], precision: str) -> li
     return (found["float32"] == found[precision]).double().mean(-1).tolist()
 
 
+def needs_audio(codec: Codec, wanted: str) -> bool:
+    """Whether `choose_precision` has something to measure."""
+    return wanted != "float32" and not (wanted == "auto" and codec.device.type == "cpu")
+
+
 def choose_precision(
     codec: Codec, waveforms: Sequence[Tensor], wanted: str = "auto"
 ) -> PrecisionChoice:
@@ -91,7 +96,7 @@ def choose_precision(
         ValueError: unknown precision, or none to measure on.
     """
     device = codec.device
-    if wanted == "float32" or (wanted == "auto" and device.type == "cpu"):
+    if not needs_audio(codec, wanted):
         return PrecisionChoice()
     candidates = ("bfloat16", "tf32") if wanted == "auto" else (wanted,)
     for name in candidates:

@@ -42,6 +42,10 @@ BAR_DELAY = 5  # seconds without a progress bar
 # -- long audio ----------------------------------------------------------------
 
 
+class TooLong(ValueError):
+    """Audio that a codec would have to hold whole, and that is too long for that."""
+
+
 @torch.no_grad()
 def encode_blocks(
     codec: Codec, blocks: Iterable[Tensor], n_codebooks: int | None = None
@@ -315,7 +319,7 @@ def _collect(codec: Codec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tenso
     for block in _checked(codec, blocks):
         missing -= block.shape[-1]
         if missing < 0:
-            raise ValueError(
+            raise TooLong(
                 f"audio of more than {WHOLE_SECONDS / 60:g} minutes, and {reason}"
             ) from reason
         pieces.append(block)

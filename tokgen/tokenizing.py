@@ -30,7 +30,7 @@ from tokgen.corpus import Corpus, Readable, Rejection, Unit
 from tokgen.engines import ENGINES, Place, run_units
 from tokgen.engines.job import Job, split_name
 from tokgen.engines.progress import Progress
-from tokgen.precision import PrecisionChoice, choose_precision
+from tokgen.precision import PrecisionChoice, choose_precision, needs_audio
 from tokgen.storage import Storage
 from tokgen.token_dataset import (
     PROVENANCE,
@@ -140,7 +140,7 @@ def tokenize_corpus(
     place = Place.of(engine)
     settings = ConditioningSettings.for_codec(codec.spec, conditioning) if conditioning else None
     units = corpus.units(rows=shard_rows, seconds=shard_seconds)
-    clips = _some_clips(corpus, codec, units) if precision != "float32" else []
+    clips = _some_clips(corpus, codec, units) if needs_audio(codec, precision) else []
     chosen = choose_precision(codec, clips, precision)
     provenance = _provenance(corpus, codec, n_codebooks, settings, chosen.precision)
     if _is_there(storage):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from tokgen.conditioning import Conditioning, ConditioningSettings
 from tokgen.corpus import Entry, Readable, Rejection, Unit, check_loud
 from tokgen.interrupts import held_interrupts
 from tokgen.precision import running_in
-from tokgen.streaming import encode_blocks
+from tokgen.streaming import TooLong, encode_blocks
 from tokgen.token_shards import Row, Shard, ShardStore
 
 LONG_SECONDS = 60.0  # longer audio is never held whole: it is encoded block by block
@@ -232,10 +232,14 @@ class Job:
             yield pending
 
     def _long_row(self, entry: Entry) -> Row:
-        """Block by block; the audio is read twice where there is a conditioning."""
+        """Block by block; the audio is read twice where there is a conditioning.
+
+        Raises:
+            AudioError: as `Readable.open`, silence, or too long for a codec that needs the whole.
+        """
         peak, n_samples = 0.0, 0
 
-        def heard(blocks: Any) -> Iterator[Tensor]:
+        def heard(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
             nonlocal peak, n_samples
             for block in blocks:
                 peak = max(peak, block.abs().max().item())
@@ -243,13 +247,19 @@ class Job:
                 yield block
 
         with self.corpus.open(entry, self.rate) as blocks:
-            encoded = encode_blocks(self.codec, heard(blocks))
+            try:
+                encoded = encode_blocks(self.codec, heard(blocks))
+            except TooLong as error:
+                raise AudioError(entry.source, str(error)) from error
         check_loud(entry, peak)
         conditioning = None
         if self.conditioning is not None:
+            frames = bytearray()  # many small arrays would scatter the memory
             with self.corpus.open(entry, self.rate) as blocks:
-                parts = [_frames(part) for part in self.conditioning.blocks(blocks)]
-            conditioning = np.concatenate(parts)
+                for part in self.conditioning.blocks(blocks):
+                    frames += _frames(part).tobytes()
+            conditioning = np.frombuffer(frames, np.float16)
+            conditioning = conditioning.reshape(-1, self.conditioning.settings.n_features)
         self.tell(1, n_samples / self.rate)
         side = {name: values[0] for name, values in encoded.side.items()}
         return self._row(entry, Encoded(encoded.codes[0], side), n_samples, conditioning)
