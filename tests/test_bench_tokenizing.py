@@ -43,9 +43,11 @@ def test_other_codes_are_seen(bench, tmp_path: Path) -> None:
     ours = bench.tokenize(codec, tmp_path / "clips", tmp_path, 1)
     ((_, encode), *_) = bench.loops(codec)
     peer = bench.loop(codec, encode, tmp_path / "clips", tmp_path)
-    assert "(100.0000 %)" in bench.check(ours, peer)
+    assert "(100.0000 %)" in bench.check(1.0, ours, peer)
     next(iter(peer.values()))[0, 0] += 1
-    assert "(100.0000 %)" not in bench.check(ours, peer)
+    assert "(100.0000 %)" not in bench.check(0.9, ours, peer)
+    with pytest.raises(SystemExit, match="less than 100 %"):
+        bench.check(1.0, ours, peer)
     peer.popitem()
     with pytest.raises(SystemExit, match="2 clips against 1"):
-        bench.check(ours, peer)
+        bench.check(1.0, ours, peer)

@@ -73,9 +73,10 @@ class Dying(StftCodec):
     """Its process is killed at some encodings, as long as there is a file to take away."""
 
     deaths: Path
+    longest = RATE  # samples of what it still stands
 
     def encode_batch_with_side(self, waveforms):
-        if len(waveforms[0]) > RATE:
+        if max(map(len, waveforms)) > self.longest:
             for file in self.deaths.iterdir():
                 with suppress(FileNotFoundError):  # another worker took it
                     file.unlink()
@@ -105,11 +106,25 @@ def test_workers_that_always_die_end_the_run(
     tiny_corpus: Path, expected: dict, tmp_path: Path
 ) -> None:
     corpus, out = open_corpus(tiny_corpus), tmp_path / "t"
+    codec = dying_codec(tmp_path, 100)
+    codec.longest = 0
     with pytest.raises(RuntimeError, match=r"died 3 times .* units are left, the first of them 0"):
-        tokenize_corpus(corpus, dying_codec(tmp_path, 100), out, workers=2, **SHARDS)
+        tokenize_corpus(corpus, codec, out, workers=2, **SHARDS)
     assert not out.exists()
     tokenize_corpus(corpus, make_stft_codec(), out, workers=2, **SHARDS)
     assert rows_of(out) == expected
+
+
+def test_an_utterance_that_kills_workers_is_rejected_by_name(
+    tiny_corpus: Path, expected: dict, tmp_path: Path
+) -> None:
+    codec = dying_codec(tmp_path, 100)
+    codec.longest = 2 * RATE  # c.wav alone is longer
+    report = tokenize_corpus(open_corpus(tiny_corpus), codec, tmp_path / "t", workers=2, **SHARDS)
+    assert [Path(r.source).name for r in report.rejections] == ["c.wav"]
+    assert "its process died of it" in report.rejections[0].reason
+    kept = {s: [row for row in rows if row["id"] != "c"] for s, rows in expected.items()}
+    assert rows_of(tmp_path / "t") == kept
 
 
 def test_no_worker_outlives_its_parent(

@@ -82,6 +82,7 @@ def test_blocks_are_coded_as_the_whole_is(
     """Bit for bit, audio too, over windows that end within the audio and one that does not."""
     if window_frames is not None:
         monkeypatch.setattr(codec, "window_frames", window_frames)
+        monkeypatch.setattr(codec, "whole_frames", 0, raising=False)
     waveform = tone(codec, 4.567)
     expected = codec.encode_with_side(waveform)
     found = encode_blocks(codec, blocks(waveform, sizes))
@@ -102,6 +103,7 @@ def test_windows_are_as_good_as_none(codec: Codec, monkeypatch: pytest.MonkeyPat
         return
     waveform = tone(codec, 20)
     monkeypatch.setattr(codec, "window_frames", 10**6)
+    monkeypatch.setattr(codec, "whole_frames", 0, raising=False)
     whole = codec.encode_with_side(waveform)
     audio = codec.decode(whole.codes, side=whole.side)
     monkeypatch.setattr(codec, "window_frames", 300)

@@ -77,9 +77,9 @@ def test_a_unit_that_is_made_twice_is_made_equal(where: str) -> None:
     target = store(where)
     target.recover()
     write(target, 1, [row("c")])
-    before = target.storage.read("data/train-000001.parquet")
+    before = target.storage.read("data/train-000000001.parquet")
     write(target, 1, [row("c")])
-    assert target.storage.read("data/train-000001.parquet") == before
+    assert target.storage.read("data/train-000000001.parquet") == before
     assert target.n_done() == 1
 
 
@@ -88,12 +88,12 @@ def test_without_its_marker_or_its_files_a_unit_does_not_count(where: str) -> No
     target.recover()
     for index in range(3):
         write(target, index, [row(str(index))])
-    target.storage.delete("done/000000.json")
-    target.storage.delete("data/train-000001.parquet")
+    target.storage.delete("done/000000000.json")
+    target.storage.delete("data/train-000000001.parquet")
     again = store(where)
     assert again.recover()
     assert list(again.done()) == [2]
-    assert again.storage.names("data/") == ["data/train-000002.parquet"]
+    assert again.storage.names("data/") == ["data/train-000000002.parquet"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"not parquet at all" * 9])
@@ -102,7 +102,7 @@ def test_a_damaged_shard_does_not_count(where: str, damage: bytes) -> None:
     target.recover()
     write(target, 0, [row("a")])
     write(target, 1, [row("b")])
-    target.storage.write("data/train-000001.parquet", damage)
+    target.storage.write("data/train-000000001.parquet", damage)
     again = store(where)
     assert again.recover()
     assert list(again.done()) == [0]
@@ -194,3 +194,43 @@ def test_a_run_to_object_storage_goes_on(tiny_corpus: Path, tiny_codec: StftCode
         load_tokens(out)
     assert tokenize_corpus(corpus, tiny_codec, out, **settings).resumed_rows > 0
     assert {name: Storage(out).read(name) for name in Storage(out).names()} == whole
+
+
+def test_foreign_files_at_a_url_are_left_alone(tiny_corpus: Path, tiny_codec: StftCodec) -> None:
+    MemoryFileSystem.store.clear()
+    Storage("memory://bucket/speech").write("a.wav", b"mine")
+    for out in ("memory://bucket/speech", "memory://bucket"):
+        with pytest.raises(ValueError, match="not a token dataset: choose another folder"):
+            tokenize_corpus(open_corpus(tiny_corpus), tiny_codec, out, progress=False, workers=1)
+    assert Storage("memory://bucket/speech").read("a.wav") == b"mine"
+
+
+def test_a_unit_that_is_lost_is_not_passed_over(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
+) -> None:
+    """A worker on a machine whose storage is not ours says that it is done."""
+    write = ShardStore.write
+
+    def elsewhere(self, index, rows, rejections, **about):
+        shard = write(self, index, rows, rejections, **about)
+        if index == 1:
+            self.storage.delete(shard.marker)
+        return shard
+
+    monkeypatch.setattr(ShardStore, "write", elsewhere)
+    corpus, settings = open_corpus(tiny_corpus), {"shard_rows": 3, "workers": 1, "progress": False}
+    with pytest.raises(RuntimeError, match=r"1 of 4 units are not in .*, the first of them 1"):
+        tokenize_corpus(corpus, tiny_codec, tmp_path / "t", **settings)
+    monkeypatch.setattr(ShardStore, "write", write)
+    assert tokenize_corpus(corpus, tiny_codec, tmp_path / "t", **settings).n_rows == len(corpus)
+
+
+def test_a_finished_dataset_at_a_url_is_counted_without_its_codes(
+    tiny_corpus: Path, tiny_codec: StftCodec, monkeypatch
+) -> None:
+    MemoryFileSystem.store.clear()
+    corpus, out = open_corpus(tiny_corpus), "memory://bucket/tokens"
+    first = tokenize_corpus(corpus, tiny_codec, out, progress=False, workers=1)
+    again = tokenize_corpus(corpus, tiny_codec, out, progress=False, workers=1)
+    assert again.resumed_rows == again.n_rows == first.n_rows
+    assert again.audio_seconds == pytest.approx(first.audio_seconds)

@@ -160,7 +160,11 @@ def test_shards_end_by_audio_too(
     run(folder, tiny_codec, tmp_path / "one", shard_seconds=1e4, **long)
     run(folder, tiny_codec, tmp_path / "many", shard_seconds=4.0, **long)
     one, many = ({p.name for p in (tmp_path / x / "data").iterdir()} for x in ("one", "many"))
-    assert one == {"train-000000.parquet", "test-000000.parquet", "validation-000000.parquet"}
+    assert one == {
+        "train-000000000.parquet",
+        "test-000000000.parquet",
+        "validation-000000000.parquet",
+    }
     assert len(many) > len(one)
     assert rows_of(tmp_path / "many") == rows_of(tmp_path / "one") == rows_of(tokens)
 

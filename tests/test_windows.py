@@ -202,3 +202,20 @@ def test_mirrored_padding_needs_what_it_repeats(left: int, first: int) -> None:
     assert encoder_reach([Conv(left + 1, left=left), Conv(1, 4)], mirrored=True).first == first
     assert encoder_reach(layers, mirrored=True).first == left + 1
     assert encoder_reach(layers).first == 1
+
+
+@pytest.mark.parametrize("pushes", [[40], [7, 33], [1] * 40])
+@pytest.mark.parametrize("whole", [0, 39, 40, 41, 100])
+def test_short_sequences_go_through_whole(pushes: list[int], whole: int) -> None:
+    seen = []
+
+    def run(window: torch.Tensor, first: int) -> torch.Tensor:
+        seen.append(window.shape[-1])
+        return window + first * 0
+
+    windows = Windows(run, Reach(2, 2), size=10, whole=whole)
+    x = torch.arange(40.0)
+    pieces = [piece for part in x.split(pushes) for piece in windows.push(part)]
+    pieces += windows.finish()
+    assert torch.equal(torch.cat(pieces), x)
+    assert seen == [40] if whole >= 40 else len(seen) == 4

@@ -88,7 +88,11 @@ def _parser() -> argparse.ArgumentParser:
         help="local (default), accelerate (under `accelerate launch`), ray (a cluster)",
     )
     verb.add_argument(
-        "--workers", type=int, metavar="N", help="processes or actors; one a core if left out"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes (one a core, beside a GPU up to 8 that read) or Ray's actors (one a CPU "
+        "or GPU of the cluster)",
     )
     verb.add_argument(
         "--shard-rows", type=int, default=64, metavar="N", help="utterances of a shard (64)"
@@ -106,7 +110,10 @@ def _parser() -> argparse.ArgumentParser:
         "tf32, bfloat16",
     )
     verb.add_argument(
-        "--streaming", action="store_true", help="read a hub dataset without downloading it"
+        "--streaming",
+        action="store_true",
+        help="read a hub dataset, or Parquet, as it comes: no download, no listing; a shard of it "
+        "is then a shard of the dataset",
     )
     _add_device(verb)
 

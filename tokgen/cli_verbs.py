@@ -129,7 +129,9 @@ def tokenize(args: argparse.Namespace) -> None:
     from tokgen.zoo import load_codec
 
     place = Place.of(args.engine)
-    codec = load_codec(args.codec, device=place.device or _device(args.device))
+    on_cluster = args.engine == "ray"  # whose machines may have what this one lacks
+    here = "cpu" if on_cluster else place.device or _device(args.device)
+    codec = load_codec(args.codec, device=here)
     corpus = open_corpus(
         args.corpus,
         streaming=args.streaming,
@@ -150,6 +152,7 @@ def tokenize(args: argparse.Namespace) -> None:
         engine=args.engine,
         workers=args.workers,
         precision=args.precision,
+        device=args.device if on_cluster else None,
         format=args.format,
     )
     if not place.is_first:

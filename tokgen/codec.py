@@ -121,7 +121,9 @@ class Codec(ABC):
         lengths = check_lengths(lengths, waveform)
         keep = check_levels(n_codebooks, self.spec)
         waveform = waveform.expand(-1, self.spec.channels, -1)
-        encoded = self._encode(waveform.to(self.device), lengths)
+        if self.device.type == "cuda" and waveform.device.type == "cpu":
+            waveform = waveform.contiguous().pin_memory()  # so that the copy does not wait
+        encoded = self._encode(waveform.to(self.device, non_blocking=True), lengths)
         return Encoded(encoded.codes[:, :keep], encoded.side)
 
     @torch.no_grad()

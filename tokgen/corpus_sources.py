@@ -151,6 +151,9 @@ class FolderStore(AudioStore):
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"files": [path.absolute() for path in self.files]}  # for other working folders
+
     def fetch(self, key: int) -> tuple[Path | bytes, str]:
         return self.files[key], display_name(self.files[key])
 

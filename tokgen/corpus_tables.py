@@ -53,7 +53,10 @@ class ParquetStore(AudioStore):
         self._process = os.getpid()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_open"}
+        state = {name: value for name, value in vars(self).items() if name != "_open"}
+        here = [f.absolute() if isinstance(f, Path) else f for f in self.files]
+        roots = [root.absolute() if isinstance(root, Path) else root for root in self.roots]
+        return state | {"files": here, "roots": roots}  # for other working folders
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -331,7 +334,9 @@ def audio_of(cell: Any, where: str, roots: Sequence[Path | str]) -> tuple[Path |
             inside = posixpath.normpath(path)
             if "://" in path or posixpath.isabs(path) or inside.split("/")[0] == "..":
                 continue
-            return read_audio_file(RemoteFile(f"{root}/{inside}")), path
+            if "::" in inside:  # which fsspec takes for a chain of stores
+                continue
+            return read_audio_file(RemoteFile.find(f"{root}/{inside}")), path
         full = os.path.realpath(os.path.join(root, path.replace("\0", "")))
         if full.startswith(os.path.realpath(root) + os.sep):
             return Path(full), path

@@ -1,7 +1,9 @@
 """Corpora behind a URL: folders of audio, Parquet files and saved datasets on object storage.
 
 Listing asks for names, sizes and checksums, reads metadata files and the small columns of tables
-(by ranges), and no audio. Each audio file is fetched once, when it is decoded.
+(by ranges), and no audio. An audio file is fetched when it is decoded; a recording of more than a
+minute whose duration nobody tells is begun, and then read once for the codes and once for the
+conditioning.
 """
 
 from __future__ import annotations

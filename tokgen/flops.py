@@ -7,6 +7,7 @@ at other positions and anything that is computed twice do not count, whatever th
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from torch import nn
@@ -14,10 +15,11 @@ from torch import nn
 from tokgen.model import MaskedTransformer
 
 # Dense (no sparsity) tensor-core FLOP/s for bfloat16 and float16 with float32 accumulation, as the
-# vendors' data sheets give them. The first name that is in the device's name counts.
+# vendors' data sheets give them. The first name that stands in the device's name counts.
 PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
+    "H100 NVL": 835e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
     "GH200": 989e12,
@@ -74,4 +76,5 @@ def peak_flops(device_name: str, precision: str) -> float | None:
     """
     if precision not in ("bf16", "fp16"):
         return None
-    return next((peak for name, peak in PEAKS.items() if name in device_name), None)
+    known = (peak for name, peak in PEAKS.items() if re.search(rf"\b{name}\b", device_name))
+    return next(known, None)

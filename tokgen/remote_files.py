@@ -27,7 +27,7 @@ _CHECKSUMS = (
     *("checksum", "ETag", "etag", "Digest"),
 )
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modified")
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotImplementedError, ImportError)
+_FINAL = (FileNotFoundError, IsADirectoryError, NotImplementedError, ImportError)
 
 T = TypeVar("T")
 
@@ -58,6 +58,18 @@ class RemoteFile:
             (f"{k} {info[k]}" for k in (*_CHECKSUMS, *_TIMES, "created") if info.get(k)), None
         )
         return cls(url, size, None if found is None else f"{size} bytes, {found}")
+
+    @classmethod
+    def find(cls, url: str) -> RemoteFile:
+        """With what its store says of it.
+
+        Raises:
+            AudioError: there is none.
+            StoreError: the store does not answer.
+        """
+        file = cls(url)
+        with of_one_file(file):
+            return cls.of(url, patiently(lambda: file._filesystem().info(file._path()), file))
 
     def __str__(self) -> str:
         """URL without its query, which may hold a signature."""
@@ -145,14 +157,19 @@ def patiently(call: Callable[[], T], what: object) -> T:
     cannot be had.
 
     Raises:
-        OSError: gone or forbidden.
-        StoreError: no answer in the end.
+        OSError: gone.
+        StoreError: no answer in the end, or access denied.
     """
     for pause in (*PAUSES, None):
         try:
             return call()
         except _FINAL:
             raise
+        except PermissionError as error:  # a token that has expired, mostly: no file's fault
+            raise StoreError(
+                f"{what}: the store refuses ({error}); see to the credentials and start the same "
+                "run again: it goes on where it stopped"
+            ) from error
         except Exception as error:
             if pause is None:
                 raise StoreError(

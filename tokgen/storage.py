@@ -117,7 +117,7 @@ class Storage:
                 if not name.endswith(_PARTIAL)
             ]
         else:
-            found = [path[len(self._root()) + 1 :] for path in self._find()]
+            found = [path[len(self._root()) + 1 :] for path in self._find(prefix)]
         return sorted(name for name in found if name.startswith(prefix))
 
     def exists(self, name: str | None = None) -> bool:
@@ -199,11 +199,12 @@ class Storage:
         data: Any = self._remote().cat_file(self._full(name))
         return data
 
-    def _find(self) -> list[str]:
+    def _find(self, prefix: str = "") -> list[str]:
         filesystem = self._remote()
         filesystem.invalidate_cache()  # others write there too
         inside = self._root() + "/"
-        return [path for path in filesystem.find(self._root()) if path.startswith(inside)]
+        folder = (inside + prefix).rpartition("/")[0]
+        return [path for path in filesystem.find(folder) if path.startswith(inside)]
 
 
 def _check(name: str) -> None:

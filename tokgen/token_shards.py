@@ -2,9 +2,9 @@
 
 `ShardStore` keeps them in a folder, which may be on object storage:
 
-    plan.json                   what the rows are made of, and how the corpus is cut into units
-    data/train-000012.parquet   rows of unit 12, those of one split
-    done/000012.json            unit 12 is whole: its rows, and what was left out of it
+    plan.json                      what the rows are made of, and how the corpus is cut into units
+    data/train-000000012.parquet   rows of unit 12, those of one split
+    done/000000012.json            unit 12 is whole: its rows, and what was left out of it
 
 A unit's marker is written after its files, each file whole or not at all. So whoever dies leaves
 whole units behind and nothing else that counts, and a unit that is made twice is made equal.
@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from datasets import Features
 
 PLAN = "plan.json"
+READS_AT_ONCE = 16  # of small files on object storage
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,10 @@ class Shard:
 
     @property
     def marker(self) -> str:
-        return f"done/{self.index:06d}.json"
+        return f"done/{self.index:09d}.json"
 
     def file_name(self, split: str) -> str:
-        return f"data/{split}-{self.index:06d}.parquet"
+        return f"data/{split}-{self.index:09d}.parquet"
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -108,11 +110,14 @@ class ShardStore:
         same = PLAN in names and self._is_ours(self.storage.read(PLAN))
         kept = {PLAN, "lock"}
         if same:
-            for shard in self.done().values():
-                if self._is_whole(shard):
-                    kept |= {shard.marker, *(shard.file_name(split) for split in shard.splits)}
+            shards = list(self.done().values())
+            with ThreadPoolExecutor(1 if self.storage.is_local else READS_AT_ONCE) as pool:
+                for shard, whole in zip(shards, pool.map(self._is_whole, shards), strict=True):
+                    if whole:
+                        kept |= {shard.marker, *(shard.file_name(split) for split in shard.splits)}
         for name in set(names) - kept:
-            self.storage.delete(name)
+            if self.storage.is_local or name.startswith(("data/", "done/")):
+                self.storage.delete(name)
         if not same:
             plan = {"layout": self.layout, "provenance": self.provenance.as_dict()}
             self.storage.write(PLAN, json.dumps(plan, indent=2).encode() + b"\n")
@@ -139,15 +144,16 @@ class ShardStore:
 
     def done(self) -> dict[int, Shard]:
         """The shards that are whole, by unit, in order."""
-        found = {}
-        names = set(self.storage.names())
-        for name in sorted(n for n in names if n.startswith("done/")):
-            try:
-                shard = Shard.from_json(self.storage.read(name))
-            except (ValueError, TypeError, KeyError):  # damaged: made again
-                continue
-            if all(shard.file_name(split) in names for split in shard.splits):
-                found[shard.index] = shard
+        found, files = {}, set(self.storage.names("data/"))
+        markers = self.storage.names("done/")
+        with ThreadPoolExecutor(1 if self.storage.is_local else READS_AT_ONCE) as pool:
+            for text in pool.map(self.storage.read, markers):
+                try:
+                    shard = Shard.from_json(text)
+                except (ValueError, TypeError, KeyError):  # damaged: made again
+                    continue
+                if all(shard.file_name(split) in files for split in shard.splits):
+                    found[shard.index] = shard
         return dict(sorted(found.items()))
 
     def n_done(self) -> int:

@@ -19,7 +19,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
 import tokgen
@@ -37,6 +36,7 @@ from tokgen.token_dataset import (
     Provenance,
     TokenDataset,
     check_codec,
+    lengths_in,
     load_tokens,
     provenance_of,
 )
@@ -48,7 +48,7 @@ from tokgen.token_output import (
     read_rejections,
     work_storage,
 )
-from tokgen.token_shards import Shard, ShardStore
+from tokgen.token_shards import PLAN, Shard, ShardStore
 
 __all__ = [
     "Provenance",
@@ -64,7 +64,7 @@ __all__ = [
 
 BATCH_SECONDS = (10.0, 240.0)  # on a CPU, on anything else
 MEASURED_CLIPS = 16  # that a faster precision is tried on
-POLL_SECONDS = 1.0  # between looks at what other processes have done
+POLL_SECONDS = 5.0  # between looks at what other processes have done
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def tokenize_corpus(
     engine: str = "local",
     workers: int | None = None,
     precision: str = "auto",
+    device: str | None = None,
     format: str | None = None,
     progress: bool = True,
 ) -> TokenizeReport:
@@ -124,6 +125,8 @@ def tokenize_corpus(
         workers: processes, or Ray's actors; None takes one a core, with Ray one a CPU or GPU.
         precision: "auto" is float32 on a CPU, and on a GPU what gives the same codes (see
             `tokgen.precision`); other precisions are measured and said.
+        device: "cpu" or "cuda", where Ray's actors run; None takes the codec's. On a device that
+            is not the codec's, "auto" is float32, for nothing is measured there.
         format: "arrow" (a local folder's default), which training maps into memory, or
             "parquet" (the default of a URL and of Ray), the shards as workers wrote them.
         progress: show a bar.
@@ -138,10 +141,14 @@ def tokenize_corpus(
     storage = Storage(out)
     format = _check_settings(storage, batch_seconds, engine, format)
     place = Place.of(engine)
+    if device not in (None, codec.device.type):
+        if engine != "ray":
+            raise ValueError(f"device {device!r} with engine {engine!r}: put the codec there")
+        precision = "float32" if precision == "auto" else precision
     settings = ConditioningSettings.for_codec(codec.spec, conditioning) if conditioning else None
     units = corpus.units(rows=shard_rows, seconds=shard_seconds)
     clips = _some_clips(corpus, codec, units) if needs_audio(codec, precision) else []
-    chosen = choose_precision(codec, clips, precision)
+    chosen = place.agree(lambda: choose_precision(codec, clips, precision))
     provenance = _provenance(corpus, codec, n_codebooks, settings, chosen.precision)
     if _is_there(storage):
         report = _report_existing(storage, provenance, started)
@@ -159,6 +166,7 @@ def tokenize_corpus(
         n_codebooks=provenance.n_codebooks,
         batch_seconds=batch_seconds,
         precision=chosen.precision,
+        device=device,
     )
     with ExitStack() as stack:
         if place.is_first:
@@ -180,9 +188,11 @@ def tokenize_corpus(
         mine = list(run_units(engine, job, left, workers, bar))
         if not place.is_first:
             return _report(mine, corpus, chosen, started, resumed=0)
-        while store.n_done() < len(units):  # the other processes' part
+        while place.n_processes > 1 and (missing := len(units) - store.n_done()) > 0:
+            bar.say(f"waiting for {missing} units of other processes")
             time.sleep(POLL_SECONDS)
         shards = list(store.done().values())
+        _check_complete(units, shards, store)
         report = _report(shards, corpus, chosen, started, resumed)
         if report.n_rows == 0:
             first = "; ".join(f"{r.source}: {r.reason}" for r in report.rejections[:3])
@@ -300,10 +310,24 @@ def _warn_of_doubles(store: ShardStore, shards: Sequence[Shard]) -> None:
         )
 
 
+def _check_complete(units: Sequence[Unit], shards: Sequence[Shard], store: ShardStore) -> None:
+    """
+    Raises:
+        RuntimeError: a unit has no shard, though somebody said it was done.
+    """
+    missing = sorted({unit.index for unit in units} - {shard.index for shard in shards})
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} of {len(units)} units are not in {store.storage.url}, the first of "
+            f"them {missing[0]}: workers on other machines need storage that all share, and one "
+            "run at a time may write there; run the same command again to make what is missing"
+        )
+
+
 def _is_there(storage: Storage) -> bool:
-    """Whether `out` holds something: anything in a local folder, a finished dataset elsewhere."""
+    """Whether `out` holds something that is not unfinished work."""
     if storage.path is None:
-        return storage.exists(PROVENANCE)
+        return storage.exists(PROVENANCE) or (not storage.exists(PLAN) and storage.exists())
     path = storage.path
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
@@ -322,12 +346,11 @@ def _report_existing(storage: Storage, provenance: Provenance, started: float) -
             "another folder"
         )
     rejections = read_rejections(storage)
-    splits = load_tokens(storage.url).splits
-    n_rows = sum(len(split) for split in splits.values())
-    n_samples = sum(int(np.sum(split["n_samples"])) for split in splits.values())
-    seconds = n_samples / provenance.sample_rate
-    wall = time.monotonic() - started
-    return TokenizeReport(n_rows, len(rejections), rejections, seconds, wall, n_rows)
+    lengths = list(lengths_in(storage))
+    seconds = sum(lengths) / provenance.sample_rate
+    wall, n_rows = time.monotonic() - started, len(lengths)
+    chosen = PrecisionChoice(theirs.precision)
+    return TokenizeReport(n_rows, len(rejections), rejections, seconds, wall, n_rows, chosen)
 
 
 def _report(

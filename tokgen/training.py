@@ -25,11 +25,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -54,6 +56,9 @@ from tokgen.training_settings import TrainingSettings, learning_rate
 __all__ = ["Training", "TrainingSettings", "conditions_of", "learning_rate", "make_accelerator"]
 
 
+LONGEST_HOURS = 24  # that processes wait for each other: the first one may tokenize a corpus
+
+
 def make_accelerator(
     settings: TrainingSettings, folder: Path, mixed_precision: str, tracker: str
 ) -> Accelerator:
@@ -73,6 +78,7 @@ def make_accelerator(
         log_with=None if tracker == "none" else tracker,
         project_dir=folder,
         step_scheduler_with_optimizer=False,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=LONGEST_HOURS))],
     )
 
 
@@ -116,6 +122,8 @@ class Training:
             weight_decay=settings.weight_decay,
             fused=True,
         )
+        if settings.compile and accelerator.distributed_type == DistributedType.FSDP:
+            raise ValueError("compile = True under FSDP: not tried together yet; leave one out")
         network = torch.compile(model) if settings.compile else model
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.checkpoints = Checkpoints(folder / "checkpoints")

@@ -121,6 +121,7 @@ class Windows:
         step: frames are given out in multiples of it, as soon as they can be; None is `size`,
             which cuts every sequence alike, however it is pushed.
         hop_in, hop_out: what a frame is long before and after.
+        whole: sequences of so many frames at most go through as one window, whatever `size` is.
     """
 
     def __init__(
@@ -132,7 +133,9 @@ class Windows:
         step: int | None = None,
         hop_in: int = 1,
         hop_out: int = 1,
+        whole: int = 0,
     ) -> None:
+        self.whole = whole if step is None else 0
         self.run, self.reach, self.hop_in, self.hop_out = run, reach, hop_in, hop_out
         self.step = size if step is None else step
         self.size = max(1, size // self.step) * self.step
@@ -147,6 +150,8 @@ class Windows:
 
     def finish(self) -> Iterator[Tensor]:
         end = -(-self._tail.end // self.hop_in)
+        if not self._done and end <= self.whole:
+            self.size = max(self.size, end)
         while self._done < end:
             stop = min(end, self._done + self.size)
             high = max(stop + self.reach.after, self.reach.first)
@@ -154,7 +159,7 @@ class Windows:
 
     def ready(self, n: int) -> int:
         known = n // self.hop_in
-        if known < self.reach.first:
+        if known < self.reach.first or known <= self.whole:
             return 0
         return max(0, known - self.reach.after) // self.step * self.step * self.hop_out
 

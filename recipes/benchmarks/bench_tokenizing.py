@@ -17,6 +17,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ from tokgen.dense import Dense, without_onednn
 from tokgen.tokenizing import load_tokens, tokenize_corpus
 from tokgen.zoo import load_codec
 
+PLAIN = "file by file, torch's own linear layers"
+MATCH = 0.995  # of codes, where the arithmetic is not the same: on a GPU, or of other kernels
 RATES = (16000, 22050, 24000, 44100, 48000)  # Hz
 SECONDS = (1.0, 15.0)
 SPEECH = Path(__file__).parents[1] / "data" / "allison"
@@ -57,7 +60,10 @@ def main(argv: list[str] | None = None) -> int:
         for name, encode in loops(codec):
             ours = Contender("tokgen", lambda: tokenize(codec, work / "clips", work, args.workers))
             peer = Contender(name, lambda encode=encode: loop(codec, encode, work / "clips", work))
-            found = alternate(ours, peer, rounds=args.rounds, check=check, device=args.device)
+            least = 1.0 if args.device == "cpu" and name != PLAIN else MATCH
+            found = alternate(
+                ours, peer, rounds=args.rounds, check=partial(check, least), device=args.device
+            )
             print("\n" + found.table())
             comparisons.append(found)
         best = min(comparisons[0].seconds["tokgen"])
@@ -138,7 +144,7 @@ def loops(codec: Codec) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
             with without_onednn():
                 return codec.encode(waveform)[0]
 
-        yield f"{codec.spec.name}, file by file, torch's own linear layers", encode_plainly
+        yield PLAIN, encode_plainly
 
 
 def loop(
@@ -158,19 +164,30 @@ def loop(
 def tokenize(codec: Codec, clips: Path, work: Path, workers: int | None) -> Path:
     out = Path(tempfile.mkdtemp(dir=work)) / "tokens"
     corpus = open_corpus(clips)
-    tokenize_corpus(corpus, codec, out, conditioning=None, workers=workers, progress=False)
+    tokenize_corpus(
+        corpus,
+        codec,
+        out,
+        conditioning=None,
+        workers=workers,
+        precision="float32",
+        progress=False,
+    )
     return out
 
 
-def check(ours: Path, peer: dict[str, np.ndarray]) -> str:
-    """Every code of every clip."""
+def check(least: float, ours: Path, peer: dict[str, np.ndarray]) -> str:
+    """Every code of every clip; at least a share of them must be equal."""
     splits = load_tokens(ours).splits.with_format("numpy")
     rows = {row["id"]: row["codes"].T for split in splits.values() for row in split}
     if rows.keys() != peer.keys():
         raise SystemExit(f"{len(rows)} clips against {len(peer)}")
     same = sum(int((rows[name] == codes).sum()) for name, codes in peer.items())
     total = sum(codes.size for codes in peer.values())
-    return f"{same} of {total} codes are equal ({100 * same / total:.4f} %)"
+    said = f"{same} of {total} codes are equal ({100 * same / total:.4f} %)"
+    if same < least * total:
+        raise SystemExit(f"{said}, less than {100 * least:g} %")
+    return said
 
 
 def compare_with_machine(

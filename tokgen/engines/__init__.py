@@ -10,9 +10,10 @@ done. Shards are equal however often a unit is done, so whoever dies is simply r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from tokgen.corpus import Unit
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from tokgen.token_shards import Shard
 
 ENGINES = ("local", "accelerate", "ray")
+LONGEST_HOURS = 24  # that processes of a launcher wait for each other
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class Place:
         from accelerate.utils import parse_flag_from_env
 
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
-        state = PartialState(cpu=on_cpu)
+        patient = timedelta(hours=LONGEST_HOURS)  # the first process may have much to clear up
+        state = PartialState(cpu=on_cpu, timeout=patient)
         return cls(state.process_index, state.num_processes, str(state.device))
 
     @property
@@ -56,6 +61,15 @@ class Place:
     def does(self, unit: int) -> bool:
         """Whether a unit is this process' part: by its index alone, whatever is done already."""
         return unit % self.n_processes == self.rank
+
+    def agree(self, choose: Callable[[], T]) -> T:
+        """What the first process chooses, in all of them."""
+        if self.n_processes == 1:
+            return choose()
+        from accelerate.utils import broadcast_object_list
+
+        chosen: list = [choose() if self.is_first else None]
+        return broadcast_object_list(chosen)[0]
 
     def wait(self) -> None:
         """Until all processes are here."""
@@ -83,7 +97,7 @@ def run_units(
     if engine == "ray":
         from tokgen.engines import ray_data
 
-        return ray_data.run(job, units, workers)
+        return ray_data.run(job, units, workers, progress)
     from tokgen.engines import local
 
     return local.run(job, units, workers, progress)

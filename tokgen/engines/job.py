@@ -96,6 +96,7 @@ class Job:
         n_codebooks: levels to keep.
         batch_seconds: padded audio per batch; a longer utterance goes alone.
         precision: of `tokgen.precision`.
+        device: "cpu" or "cuda", where engines on other machines have the codec.
     """
 
     def __init__(
@@ -108,10 +109,12 @@ class Job:
         n_codebooks: int,
         batch_seconds: float,
         precision: str,
+        device: str | None = None,
     ) -> None:
         self.corpus, self.codec, self.store = corpus, codec, store
         self.n_codebooks, self.batch_seconds = n_codebooks, batch_seconds
         self.precision = precision
+        self.device = device or codec.device.type
         self.conditioning = None if settings is None else Conditioning(settings)
         self.rate = codec.spec.sample_rate
         self.tell: Callable[[int, float], None] = _tell_nobody  # rows and seconds, as they come
@@ -144,10 +147,10 @@ class Job:
 
     # -- reading -----------------------------------------------------------------
 
-    def pieces(self, unit: Unit) -> Iterator[Piece]:
-        """Decode what a unit holds; nothing here needs the codec's device."""
+    def pieces(self, unit: Unit, entries: Iterable[Entry] | None = None) -> Iterator[Piece]:
+        """Decode what a unit holds, or some of it; nothing here needs the codec's device."""
         piece, seconds = Piece(unit), 0.0
-        for entry in self.corpus.read_unit(unit):
+        for entry in self.corpus.read_unit(unit) if entries is None else entries:
             if len(piece.loaded) >= PIECE_ROWS or seconds >= PIECE_SECONDS:
                 yield piece
                 piece, seconds = Piece(unit), 0.0
@@ -163,6 +166,8 @@ class Job:
         yield piece
 
     def _load(self, entry: Entry) -> Loaded:
+        if entry.seconds is not None and entry.seconds > LONG_SECONDS:
+            return Loaded(entry, None)
         limit = LONG_SECONDS * self.rate
         parts, n_samples = [], 0
         with self.corpus.open(entry, self.rate) as blocks:
@@ -223,13 +228,15 @@ class Job:
             size = max(1, int(self.batch_seconds * self.rate / len(short[order[0]])))
             batch, order = order[:size], order[size:]
             waveforms = [torch.from_numpy(short[i]) for i in batch]
-            encoded = self.codec.encode_batch_with_side(waveforms)
+            encoded, ready = _on_the_way(self.codec.encode_batch_with_side(waveforms))
             if pending is not None:
-                yield pending
-            pending = batch, encoded
+                pending[2]()
+                yield pending[:2]
+            pending = batch, encoded, ready
             self.tell(len(batch), sum(map(len, waveforms)) / self.rate)
         if pending is not None:
-            yield pending
+            pending[2]()
+            yield pending[:2]
 
     def _long_row(self, entry: Entry) -> Row:
         """Block by block; the audio is read twice where there is a conditioning.
@@ -277,6 +284,21 @@ class Job:
             conditioning=conditioning,
             side={name: values.cpu().numpy() for name, values in encoded.side.items()},
         )
+
+
+def _on_the_way(encoded: list[Encoded]) -> tuple[list[Encoded], Callable[[], None]]:
+    """Copies that come from a GPU while it goes on, and what waits until they are here."""
+    if encoded[0].codes.device.type != "cuda":
+        return encoded, lambda: None
+
+    def begin(values: Tensor) -> Tensor:
+        here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return here.copy_(values, non_blocking=True)
+
+    copies = [Encoded(begin(e.codes), {k: begin(v) for k, v in e.side.items()}) for e in encoded]
+    done = torch.cuda.Event()
+    done.record()
+    return copies, done.synchronize
 
 
 def _tell_nobody(n_rows: int, seconds: float) -> None:

@@ -8,13 +8,21 @@ and resample ahead of it. A worker that is killed is replaced, and its units are
 from __future__ import annotations
 
 import multiprocessing
+import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tokgen.corpus import Unit
+from tokgen.corpus import Entry, Rejection, Unit
 from tokgen.engines.job import Job, Piece, Unfinished
 from tokgen.engines.progress import Counter, Progress
 from tokgen.token_shards import Shard
@@ -22,6 +30,7 @@ from tokgen.workers import begin_worker, usable_cores
 
 DEATHS = 3  # workers that may die, one after another, without a unit done in between
 READERS = 8  # processes that decode ahead of a GPU, at most
+MOST_STORING = 4  # units that wait for a disk, or a store, before the GPU waits too
 
 _job: Job | None = None  # of a worker process
 
@@ -38,7 +47,8 @@ def run(
     """
     on_gpu = job.codec.device.type == "cuda"
     if workers is None:
-        workers = min(READERS, usable_cores() - 1) if on_gpu else usable_cores()
+        cores = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        workers = min(READERS, cores) if on_gpu else cores
     workers = min(workers, len(units))
     if workers < (1 if on_gpu else 2):
         job.tell = progress.add
@@ -62,16 +72,45 @@ def _pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> 
                 deaths = 0
                 yield shard
         except BrokenProcessPool as error:
-            deaths = _count_death(deaths, left, error)
+            deaths += 1
+            if deaths == DEATHS:  # one of those under way does it, again and again
+                for shard in _one_by_one(job, list(left.values())[: 2 * workers], error):
+                    del left[shard.index]
+                    yield shard
+                deaths = 0
+
+
+def _one_by_one(job: Job, units: Sequence[Unit], error: Exception) -> list[Shard]:
+    """Each utterance in a process of its own; one that ends it is rejected by name.
+
+    Raises:
+        RuntimeError: all of them end it: it is no utterance's fault.
+    """
+    found, n_good = [], 0
+    for unit in units:
+        work = Unfinished(unit)
+        for entry in job.corpus.read_unit(unit):
+            try:
+                with _new_pool(job, 1, Counter()) as alone:
+                    part = alone.submit(_work_alone, unit, entry).result()
+            except BrokenProcessPool:
+                work.rejections.append(
+                    Rejection(entry.source, "its process died of it, by a crash or of memory")
+                )
+            else:
+                work.rows += part.rows
+                work.rejections += part.rejections
+                n_good += 1
+        found.append(work)
+    if not n_good:
+        raise RuntimeError(_all_die(len(units), units[0].index)) from error
+    return [job.keep(work) for work in found]
 
 
 def _one_pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> Iterator[Shard]:
     """Until all is done or a worker dies."""
-    context = multiprocessing.get_context("fork" if _may_fork(job) else "spawn")
     others = set(multiprocessing.active_children())
-    shared = (job, progress.shared(context))
-    # Forked workers inherit the job; spawned ones get it pickled.
-    pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=shared)
+    pool = _new_pool(job, workers, progress.shared())
     waiting = iter(units)
     running: dict[Future[Shard], Unit] = {}
     try:
@@ -94,6 +133,12 @@ def _one_pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress)
         progress.look()
 
 
+def _new_pool(job: Job, workers: int, counter: Counter) -> ProcessPoolExecutor:
+    """Forked workers inherit the job; spawned ones get it pickled."""
+    context = multiprocessing.get_context("fork" if _may_fork(job) else "spawn")
+    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(job, counter))
+
+
 def _may_fork(job: Job) -> bool:
     """Forked workers start at once and share memory; connections do not survive a fork."""
     return job.store.storage.is_local and job.corpus.is_local
@@ -110,6 +155,14 @@ def _start(job: Job, counter: Counter) -> None:
 def _work(unit: Unit) -> Shard:
     assert _job is not None
     return _job(unit)
+
+
+def _work_alone(unit: Unit, entry: Entry) -> Unfinished:
+    assert _job is not None
+    work = Unfinished(unit)
+    for piece in _job.pieces(unit, [entry]):
+        _job.encode(work, piece)
+    return work
 
 
 # -- GPU: workers read, this process encodes -------------------------------------------------
@@ -143,30 +196,38 @@ def _read_ahead(
             multiprocessing_context="fork" if _may_fork(job) else "spawn",
         )
         work: dict[int, Unfinished] = {}
+        storing: deque[Future[Shard]] = deque()
         try:
-            for piece in loader:
-                index = piece.unit.index
-                job.encode(work.setdefault(index, Unfinished(piece.unit)), piece)
-                if piece.is_last:
-                    yield job.keep(work.pop(index))
-                    del left[index]
-                    deaths = 0
+            with ThreadPoolExecutor(1) as storer:  # while the GPU goes on
+                for piece in loader:
+                    index = piece.unit.index
+                    job.encode(work.setdefault(index, Unfinished(piece.unit)), piece)
+                    if piece.is_last:
+                        storing.append(storer.submit(job.keep, work.pop(index)))
+                    while storing and (storing[0].done() or len(storing) > MOST_STORING):
+                        shard = storing.popleft().result()
+                        del left[shard.index]
+                        deaths = 0
+                        yield shard
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if "DataLoader worker (pid" not in str(error):
                 raise
-            deaths = _count_death(deaths, left, error)
+            deaths += 1
+            if deaths == DEATHS:
+                raise RuntimeError(_all_die(len(left), min(left))) from error
+        for future in storing:
+            shard = future.result()
+            del left[shard.index]
+            yield shard
 
 
 def _start_reader(index: int) -> None:
     begin_worker()
 
 
-def _count_death(deaths: int, left: dict[int, Unit], error: Exception) -> int:
-    """One more death; too many of them are an error."""
-    if deaths + 1 >= DEATHS:
-        raise RuntimeError(
-            f"workers died {DEATHS} times without a unit done in between (out of memory?): "
-            f"{len(left)} units are left, the first of them {min(left)}. Finished ones are kept: "
-            "run the same command again with fewer workers"
-        ) from error
-    return deaths + 1
+def _all_die(n_left: int, first: int) -> str:
+    return (
+        f"workers died {DEATHS} times without a unit done in between, whatever they did (out of "
+        f"memory?): {n_left} units are left, the first of them {first}. Finished ones are kept: "
+        "run the same command again with fewer workers"
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
-from typing import Any
 
 from tqdm import tqdm
+
+_PLACES = 1024
 
 
 class Progress:
@@ -46,27 +49,36 @@ class Progress:
         )
         self.bar.update(n_rows)
 
-    def shared(self, context: Any) -> Counter:
-        """What worker processes of `context` may add to; `look` shows it."""
+    def shared(self) -> Counter:
+        """What worker processes may add to; `look` shows it."""
         self.look()
-        self._shared, self._seen = Counter(context), (0.0, 0.0)
+        self._shared, self._seen = Counter(), (0.0, 0.0)
         return self._shared
 
     def look(self) -> None:
         """Show what the workers have added since."""
         if self._shared is not None:
-            rows, seconds = self._shared.values[:]
+            rows, seconds = self._shared.total()
             self.add(int(rows - self._seen[0]), seconds - self._seen[1])
             self._seen = (rows, seconds)
 
+    def say(self, text: str) -> None:
+        """Show something else beside the bar."""
+        self.bar.set_postfix_str(text)
+
 
 class Counter:
-    """Rows and seconds in memory that processes share."""
+    """Rows and seconds in memory that processes share, each in places of its own: no lock that
+    one could die with. Two processes in one place would only lose counts of the bar."""
 
-    def __init__(self, context: Any) -> None:
-        self.values = context.Array("d", 2)
+    def __init__(self) -> None:
+        self.values = multiprocessing.RawArray("d", 2 * _PLACES)
 
     def add(self, n_rows: int, seconds: float) -> None:
-        with self.values.get_lock():
-            self.values[0] += n_rows
-            self.values[1] += seconds
+        place = 2 * (os.getpid() % _PLACES)
+        self.values[place] += n_rows
+        self.values[place + 1] += seconds
+
+    def total(self) -> tuple[float, float]:
+        """Rows and seconds of all processes."""
+        return sum(self.values[::2]), sum(self.values[1::2])

@@ -15,6 +15,7 @@ import torch
 
 from tokgen.corpus import Unit
 from tokgen.engines.job import Job
+from tokgen.engines.progress import Progress
 from tokgen.token_shards import Shard
 
 
@@ -33,7 +34,12 @@ class _Actor:
         return {"shard": shard.to_json().decode()}
 
 
-def run(job: Job, units: Sequence[Unit], workers: int | None) -> Iterator[Shard]:
+RETRIES = 3  # of a unit whose actor died
+
+
+def run(
+    job: Job, units: Sequence[Unit], workers: int | None, progress: Progress
+) -> Iterator[Shard]:
     """
     Args:
         workers: actors; None takes one for each GPU of the cluster if the codec is on one, else
@@ -41,6 +47,7 @@ def run(job: Job, units: Sequence[Unit], workers: int | None) -> Iterator[Shard]
     Raises:
         ModuleNotFoundError: ray is missing, naming the extra.
         ValueError: the cluster has no such device.
+        RuntimeError: a unit's actor died again and again.
     """
     if not units:
         return
@@ -49,10 +56,10 @@ def run(job: Job, units: Sequence[Unit], workers: int | None) -> Iterator[Shard]
     if started:
         _connect(ray, workers)
     try:
-        kind = "GPU" if job.codec.device.type == "cuda" else "CPU"
+        kind = "GPU" if job.device == "cuda" else "CPU"
         there = int(ray.cluster_resources().get(kind, 0))
         if not there:
-            raise ValueError(f"engine 'ray': the cluster has no {kind}; start it with some")
+            raise ValueError(f"engine 'ray': the cluster has no {kind}; give another --device")
         actors = min(workers or there, len(units))
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False  # there is one bar, of rows
@@ -60,15 +67,22 @@ def run(job: Job, units: Sequence[Unit], workers: int | None) -> Iterator[Shard]
         rows = [{"index": u.index, "start": u.start, "stop": u.stop} for u in units]
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,
-            fn_constructor_args=(ray.put(job), job.codec.device.type),
+            fn_constructor_args=(ray.put(job), job.device),
             compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=2),
             num_gpus=1 if kind == "GPU" else None,
             num_cpus=None if kind == "GPU" else 1,
             max_restarts=-1,
-            max_task_retries=-1,
+            max_task_retries=RETRIES,
         )
         for row in done.iter_rows():
-            yield Shard.from_json(row["shard"].encode())
+            shard = Shard.from_json(row["shard"].encode())
+            progress.add(shard.n_entries, shard.audio_seconds)
+            yield shard
+    except ray.exceptions.ActorDiedError as error:
+        raise RuntimeError(
+            f"the actors of one unit died {RETRIES + 1} times (out of memory?): {error}. Finished "
+            "units are kept: run the same command again with fewer or larger actors"
+        ) from error
     finally:
         if started:
             ray.shutdown()

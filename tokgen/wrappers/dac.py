@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
 
 WINDOW_SAMPLES = 100_000  # of a window; the widest layers take some 3 kB for each
-TOGETHER_SECONDS = 20.0  # longer items go one by one on a GPU too
+WHOLE_SECONDS = 20.0  # clips of so much go through the encoder whole, as transformers takes them
 
 
 class DacCodec(TransformersCodec):
@@ -41,6 +41,7 @@ class DacCodec(TransformersCodec):
 
     Attributes:
         window_frames: longer audio is coded in windows of so many frames.
+        whole_frames: an encoder takes so many as one window.
         encoder_reach, decoder_reach: what a frame of codes, and one of audio, depends on.
     """
 
@@ -53,15 +54,14 @@ class DacCodec(TransformersCodec):
         if torch.backends.mkldnn.is_available():
             adapt(model)
         self.window_frames = max(1, WINDOW_SAMPLES // spec.hop_length)
+        self.whole_frames = round(WHOLE_SECONDS * spec.frame_rate)
         self.encoder_reach, self.decoder_reach = _reaches(model.config)
 
     # -- verbs ---------------------------------------------------------------
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        n_samples = waveform.shape[-1]
-        n_frames = self.spec.n_frames(n_samples)
-        short = n_samples <= TOGETHER_SECONDS * self.spec.sample_rate
-        together = self.device.type != "cpu" and short
+        n_frames = self.spec.n_frames(waveform.shape[-1])
+        together = self.device.type != "cpu" and n_frames <= self.whole_frames
         if together and len(lengths) > 1:
             return Encoded(self._encode_together(waveform, lengths))
         codes = torch.zeros(
@@ -99,7 +99,8 @@ class DacCodec(TransformersCodec):
             return self.quantize(self.encode_latents(waveform))
 
         hop, size = self.spec.hop_length, self.window_frames
-        return Windows(run, self.encoder_reach, size=size, step=step, hop_in=hop)
+        reach, whole = self.encoder_reach, self.whole_frames
+        return Windows(run, reach, size=size, step=step, hop_in=hop, whole=whole)
 
     def _decoder_windows(self, step: int | None) -> Windows:
         def run(codes: Tensor, first: int) -> Tensor:
