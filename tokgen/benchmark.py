@@ -18,7 +18,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,8 @@ def alternate(
     Args:
         ours, peer: of different names.
         rounds: that are timed.
-        warmup: rounds before, that are not.
+        warmup: rounds before, that are not. Memory is watched in these, for watching takes time;
+            in all where there are none.
         check: gets both results of the very first round (ours, the peer's) and tells in words
             how they agree. It may raise to stop everything. Later results are dropped at once.
         device: on "cuda", the clock waits for the GPU, and its memory counts as well.
@@ -188,32 +189,42 @@ def alternate(
     for number in bar:
         results = {}
         for contender in (ours, peer) if number % 2 == 0 else (peer, ours):
-            took, peak, result = measure(contender.run, device)
+            watched = number < warmup or not warmup
+            took, peak, result = measure(contender.run, device, watched)
             if number == 0 and check is not None:
                 results[contender.name] = result
             del result
             if number >= warmup:
                 seconds[contender.name].append(took)
+            if watched:
                 peaks[contender.name] = _larger(peaks.get(contender.name, peak), peak)
         if results and check is not None:
             checked = check(results[ours.name], results[peer.name])
     return Comparison(ours.name, peer.name, seconds, peaks, checked, torch.device(device).type)
 
 
-def measure(run: Callable[[], Any], device: str | torch.device = "cpu") -> tuple[float, Peak, Any]:
-    """Wall seconds, memory and the result of one run."""
+def measure(
+    run: Callable[[], Any], device: str | torch.device = "cpu", watched: bool = True
+) -> tuple[float, Peak, Any]:
+    """Wall seconds, memory and the result of one run.
+
+    Args:
+        watched: whether memory is sampled, which takes some time of the run; it is 0 otherwise.
+    """
     on_gpu = torch.device(device).type == "cuda"
     gc.collect()
     if on_gpu:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-    with _watch_memory() as memory:
+    with _watch_memory() if watched else nullcontext() as memory:
         start = time.perf_counter()
         result = run()
         if on_gpu:
             torch.cuda.synchronize(device)
         took = time.perf_counter() - start
     on_device = torch.cuda.max_memory_allocated(device) if on_gpu else 0
+    if memory is None:
+        return took, Peak(0, 0, on_device), result
     return took, Peak(memory.peak, memory.peak - memory.start, on_device), result
 
 

@@ -216,9 +216,9 @@ def growth(codec: Codec, work: Path, args: argparse.Namespace) -> list[dict[str,
                 target = folder / f"{path.stem}-{copy_number:02d}.flac"
                 target.parent.mkdir(exist_ok=True)
                 target.hardlink_to(path)
-        took, peak, _ = measure(
-            lambda folder=folder: tokenize(codec, folder, work, args.workers), args.device
-        )
+        run = partial(tokenize, codec, folder, work, args.workers)
+        took, _, _ = measure(run, args.device, watched=False)
+        _, peak, _ = measure(run, args.device)
         line = {"clips": args.clips * times, "seconds": took, "peak_mb": peak.resident / 1e6}
         line["ms_per_clip"] = 1000 * took / line["clips"]
         print("{clips} clips: {seconds:.2f} s, {ms_per_clip:.2f} ms each, {peak_mb:.0f} MB"
