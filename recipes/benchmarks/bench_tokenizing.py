@@ -7,7 +7,8 @@
 The clips are speech of the embedded corpus, 1 to 15 s long, as FLAC at the rates that corpora come
 in. Both sides read the same files and store the codes of each; the loop is what one writes in ten
 lines: read, resample, encode, save. For `dac-16k`, random weights in descript/dac_16khz's
-configuration, the loop is transformers' `DacModel.encode`. Codes must be equal, all of them.
+configuration, the loop is transformers' `DacModel.encode`. Codes must be equal: those of our own
+loop all, others to 99.5 %, for oneDNN's convolutions round otherwise in two threads than in one.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from tokgen.tokenizing import load_tokens, tokenize_corpus
 from tokgen.zoo import load_codec
 
 PLAIN = "file by file, torch's own linear layers"
-MATCH = 0.995  # of codes, where the arithmetic is not the same: on a GPU, or of other kernels
+MATCH = 0.995  # of codes, where rounding differs: a GPU, other kernels, convolutions in two threads
 RATES = (16000, 22050, 24000, 44100, 48000)  # Hz
 SECONDS = (1.0, 15.0)
 SPEECH = Path(__file__).parents[1] / "data" / "allison"
@@ -60,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         for name, encode in loops(codec):
             ours = Contender("tokgen", lambda: tokenize(codec, work / "clips", work, args.workers))
             peer = Contender(name, lambda encode=encode: loop(codec, encode, work / "clips", work))
-            least = 1.0 if args.device == "cpu" and name != PLAIN else MATCH
+            exact = args.device == "cpu" and name.startswith(codec.spec.name)
+            least = 1.0 if exact else MATCH
             found = alternate(
                 ours, peer, rounds=args.rounds, check=partial(check, least), device=args.device
             )

@@ -1,7 +1,8 @@
 """Units on this machine.
 
 On a CPU each worker process has the codec and one thread: reading, encoding and storing overlap,
-and no thread waits for another. On a GPU this process has the codec, and worker processes decode
+and no thread waits for another; oneDNN's convolutions round otherwise with more of them, so one
+process takes one thread too. On a GPU this process has the codec, and worker processes decode
 and resample ahead of it. A worker that is killed is replaced, and its units are done again.
 """
 
@@ -19,6 +20,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -26,7 +28,7 @@ from tokgen.corpus import Entry, Rejection, Unit
 from tokgen.engines.job import Job, Piece, Unfinished
 from tokgen.engines.progress import Counter, Progress
 from tokgen.token_shards import Shard
-from tokgen.workers import begin_worker, usable_cores
+from tokgen.workers import begin_worker, one_thread, usable_cores
 
 DEATHS = 3  # workers that may die, one after another, without a unit done in between
 READERS = 8  # processes that decode ahead of a GPU, at most
@@ -52,7 +54,8 @@ def run(
     workers = min(workers, len(units))
     if workers < (1 if on_gpu else 2):
         job.tell = progress.add
-        yield from map(job, units)
+        with one_thread() if not on_gpu else nullcontext():
+            yield from map(job, units)
     elif on_gpu:
         yield from _read_ahead(job, units, workers, progress)
     else:
