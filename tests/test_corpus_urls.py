@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from corpus_makers import reasons, run, save, table, tone, upload
 
-from tokgen import corpus_urls, remote_files
+from tokgen import corpus_urls, patience
 from tokgen.audio import AudioError
 from tokgen.corpus import open_corpus
 from tokgen.remote_files import RemoteFile, StoreError
@@ -22,7 +22,7 @@ from tokgen.remote_files import RemoteFile, StoreError
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(remote_files, "PAUSES", (0.0,))
+    monkeypatch.setattr(patience, "PAUSES", (0.0,))
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import pickle
 import fsspec
 import pytest
 
-from tokgen import remote_files
+from tokgen import patience
 from tokgen.audio import AudioError
 from tokgen.remote_files import RemoteFile, StoreError, patiently, read_audio_file, without_query
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(remote_files, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ import uuid
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from tokgen import patience
 from tokgen.storage import Storage, find_filesystem, is_url
 
 
@@ -121,3 +123,22 @@ def test_unknown_protocols_and_absent_drivers():
     fsspec.register_implementation("lost", "lost_package.Lost", errtxt="Install lost_package")
     with pytest.raises(ModuleNotFoundError, match=r"lost:// needs a package.*lost_package"):
         Storage("lost://bucket/x")
+
+
+def test_a_store_that_is_busy_is_asked_again(monkeypatch) -> None:
+    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0))
+    pipe_file, calls = MemoryFileSystem.pipe_file, []
+
+    def busy(self, path, value, **more):
+        calls.append(path)
+        if len(calls) < 3:
+            raise OSError("503 SlowDown")
+        return pipe_file(self, path, value, **more)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", busy)
+    Storage("memory://bucket/x").write("a", b"1")
+    assert Storage("memory://bucket/x").read("a") == b"1" and len(calls) == 3
+    calls.clear()
+    monkeypatch.setattr(patience, "PAUSES", (0.0,))
+    with pytest.raises(patience.StoreError, match=r"does not answer .*503 SlowDown"):
+        Storage("memory://bucket/x").write("a", b"2")

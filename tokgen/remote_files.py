@@ -8,32 +8,24 @@ from __future__ import annotations
 
 import io
 import posixpath
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from tokgen.audio import AudioError
+from tokgen.patience import StoreError, patiently
 from tokgen.storage import find_filesystem
 
 LARGEST_BYTES = 32 << 30  # more than 24 hours of 48 kHz stereo
-PAUSES = (1.0, 5.0, 20.0)  # seconds before asking again
 # What stores call the checksum and the time of the last change of a file, best first.
 _CHECKSUMS = (
     *("sha256", "xet_hash", "blob_id", "md5Hash", "md5", "content_md5", "Content-MD5", "crc32c"),
     *("checksum", "ETag", "etag", "Digest"),
 )
 _TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modified")
-_FINAL = (FileNotFoundError, IsADirectoryError, NotImplementedError, ImportError)
-
-T = TypeVar("T")
-
-
-class StoreError(ConnectionError):
-    """A store does not answer: the run stops, and can go on when it does."""
 
 
 @dataclass(frozen=True)
@@ -148,36 +140,6 @@ class RangeReader(io.RawIOBase):
         data = self.file.read(self.position, stop)
         self.position = stop
         return data
-
-
-def patiently(call: Callable[[], T], what: object) -> T:
-    """Call, and again after pauses where a connection failed.
-
-    Drivers raise what their HTTP libraries do, so anything counts but what says that the file
-    cannot be had.
-
-    Raises:
-        OSError: gone.
-        StoreError: no answer in the end, or access denied.
-    """
-    for pause in (*PAUSES, None):
-        try:
-            return call()
-        except _FINAL:
-            raise
-        except PermissionError as error:  # a token that has expired, mostly: no file's fault
-            raise StoreError(
-                f"{what}: the store refuses ({error}); see to the credentials and start the same "
-                "run again: it goes on where it stopped"
-            ) from error
-        except Exception as error:
-            if pause is None:
-                raise StoreError(
-                    f"{what}: the store does not answer ({type(error).__name__}: {error}); "
-                    "start the same run again when it does: it goes on where it stopped"
-                ) from error
-            time.sleep(pause)
-    raise AssertionError("unreachable")
 
 
 def without_query(url: str) -> str:

@@ -18,6 +18,8 @@ from typing import IO, Any
 
 import fsspec
 
+from tokgen.patience import patiently
+
 _PARTIAL = ".partial"  # suffix of a file that is being written on this machine
 
 
@@ -130,6 +132,7 @@ class Storage:
         """
         Raises:
             FileNotFoundError: there is none.
+            StoreError: the store does not answer, here and below.
         """
         return self._local(name).read_bytes() if self.path else self._cat(name)
 
@@ -158,7 +161,7 @@ class Storage:
         filesystem, full = self._remote(), self._full(name)
         try:
             try:
-                filesystem.pipe_file(full, data)
+                patiently(lambda: filesystem.pipe_file(full, data), f"{self.url}/{name}")
             except FileNotFoundError:  # a store that has real folders
                 filesystem.makedirs(full.rpartition("/")[0], exist_ok=True)
                 filesystem.pipe_file(full, data)
@@ -196,7 +199,8 @@ class Storage:
         return f"{self._root()}/{name}"
 
     def _cat(self, name: str) -> bytes:
-        data: Any = self._remote().cat_file(self._full(name))
+        full = self._full(name)
+        data: Any = patiently(lambda: self._remote().cat_file(full), f"{self.url}/{name}")
         return data
 
     def _find(self, prefix: str = "") -> list[str]:
@@ -204,7 +208,8 @@ class Storage:
         filesystem.invalidate_cache()  # others write there too
         inside = self._root() + "/"
         folder = (inside + prefix).rpartition("/")[0]
-        return [path for path in filesystem.find(folder) if path.startswith(inside)]
+        found = patiently(lambda: filesystem.find(folder), self.url)
+        return [path for path in found if path.startswith(inside)]
 
 
 def _check(name: str) -> None:
