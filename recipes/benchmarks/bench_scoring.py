@@ -120,10 +120,15 @@ def peer_job(rows: dict[str, list[Tensor]], texts: list[str | None]) -> Callable
     import_torchaudio()  # distillmos imports it
     pesq, jiwer, distillmos = require("pesq"), require("jiwer"), require("distillmos")
     moonshine, utils = require("moonshine_voice"), require("moonshine_voice.utils")
-    from torchmetrics.functional.audio import (
-        perceptual_evaluation_speech_quality,
-        scale_invariant_signal_distortion_ratio,
-    )
+    try:
+        from torchmetrics.functional.audio import (
+            perceptual_evaluation_speech_quality,
+            scale_invariant_signal_distortion_ratio,
+        )
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "the peer needs torchmetrics: pip install 'tokgen[peers]'", name="torchmetrics"
+        ) from error
 
     def run() -> Records:
         with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
