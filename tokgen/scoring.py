@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -30,6 +29,7 @@ from tokgen.metrics.cer import (
 from tokgen.metrics.mos import make_mos
 from tokgen.metrics.statistics import Direction
 from tokgen.metrics.text import normalise_text
+from tokgen.workers import one_thread
 
 
 @dataclass(frozen=True)
@@ -321,17 +321,6 @@ def equal_lengths(clips: Sequence[Clip]) -> Iterator[list[int]]:
         size = max(1, int(BATCH_SECONDS * rate / max(1, n_samples)))
         for start in range(0, len(group), size):
             yield group[start : start + size]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch computes with one thread within."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _transcript(recogniser: Recogniser, clip: Tensor, sample_rate: int) -> str | None:
