@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -234,3 +236,21 @@ def test_a_finished_dataset_at_a_url_is_counted_without_its_codes(
     again = tokenize_corpus(corpus, tiny_codec, out, progress=False, workers=1)
     assert again.resumed_rows == again.n_rows == first.n_rows
     assert again.audio_seconds == pytest.approx(first.audio_seconds)
+
+
+def test_reading_a_shard_leaves_no_thread_behind(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    """One that still reads ahead when the process ends would abort it."""
+    settings = {"format": "parquet", "progress": False, "workers": 1}
+    tokenize_corpus(open_corpus(tiny_corpus), tiny_codec, tmp_path / "t", **settings)
+    program = (
+        "import os, sys; from tokgen.storage import Storage; import tokgen.token_dataset as t;"
+        "import pyarrow.parquet; n = len(os.listdir('/proc/self/task'));"
+        "print(len(list(t.lengths_in(Storage(sys.argv[1])))), "
+        "len(os.listdir('/proc/self/task')) - n)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "t")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(len(open_corpus(tiny_corpus))), "0"]

@@ -23,6 +23,7 @@ from tokgen.conditioning import CONDITIONINGS, ConditioningSettings
 from tokgen.storage import Storage
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset, DatasetDict, Features
 
 PROVENANCE, REJECTIONS = "provenance.json", "rejections.jsonl"
@@ -156,15 +157,24 @@ def _load_parquet(storage: Storage, shards: Sequence[str]) -> DatasetDict:
 
 def lengths_in(storage: Storage) -> Iterator[int]:
     """Samples of every utterance of a finished dataset, without its codes."""
-    import pyarrow.parquet as pq
-
     if storage.exists("dataset_dict.json"):
         for part in load_tokens(storage.url).splits.values():
             yield from part.data["n_samples"].to_pylist()
         return
     for name in storage.names("data/"):
-        with storage.open(name) as file:
-            yield from pq.read_table(file, columns=["n_samples"])["n_samples"].to_pylist()
+        yield from read_shard(storage, name, ["n_samples"])["n_samples"].to_pylist()
+
+
+def read_shard(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file, or some of its columns, read here and now.
+
+    pyarrow would read a Python file ahead in threads of its own, and one that is still at it when
+    the process ends aborts it.
+    """
+    import pyarrow.parquet as pq
+
+    with storage.open(name) as file, pq.ParquetFile(file, pre_buffer=False) as table:
+        return table.read(columns, use_threads=False)
 
 
 @contextmanager

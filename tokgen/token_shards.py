@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from tokgen.corpus_sources import Rejection
 from tokgen.storage import Storage
-from tokgen.token_dataset import Provenance, side_column, token_features
+from tokgen.token_dataset import Provenance, read_shard, side_column, token_features
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -208,15 +208,13 @@ class ShardStore:
         """The rows of a split, shard after shard."""
         for shard in shards:
             if split in shard.splits:
-                with self.storage.open(shard.file_name(split)) as file:
-                    table = pq.read_table(file).cast(self.schema)
+                table = read_shard(self.storage, shard.file_name(split)).cast(self.schema)
                 yield from table.combine_chunks().to_batches()
 
     def ids(self, shard: Shard) -> Iterator[str]:
         """Of its rows."""
         for split in shard.splits:
-            with self.storage.open(shard.file_name(split)) as file:
-                yield from pq.read_table(file, columns=["id"])["id"].to_pylist()
+            yield from read_shard(self.storage, shard.file_name(split), ["id"])["id"].to_pylist()
 
 
 def _matrices(arrays: Sequence[np.ndarray]) -> pa.ListArray:
