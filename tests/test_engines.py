@@ -123,6 +123,16 @@ def test_workers_that_always_die_end_the_run(
     assert rows_of(out) == expected
 
 
+def test_workers_that_are_not_forked_give_the_same_rows(
+    tiny_corpus: Path, saved_codec: Path, expected: dict, tmp_path: Path, monkeypatch
+) -> None:
+    """As where corpus or dataset are behind a URL, whose connections no fork survives."""
+    monkeypatch.setattr(local, "_may_fork", lambda job: False)
+    corpus, codec = open_corpus(tiny_corpus), load_codec(saved_codec)
+    tokenize_corpus(corpus, codec, tmp_path / "t", workers=2, **SHARDS)
+    assert rows_of(tmp_path / "t") == expected
+
+
 def test_an_utterance_that_kills_workers_is_rejected_by_name(
     tiny_corpus: Path, expected: dict, tmp_path: Path
 ) -> None:
@@ -153,11 +163,13 @@ def test_no_worker_outlives_its_parent(
     assert len(gone) == 2 and not alive
 
 
+@pytest.mark.parametrize("forked", [True, False])
 def test_readers_ahead_of_an_accelerator_give_the_same_rows(
-    tiny_corpus: Path, saved_codec: Path, expected: dict, tmp_path: Path, monkeypatch
+    forked: bool, tiny_corpus: Path, saved_codec: Path, expected: dict, tmp_path: Path, monkeypatch
 ) -> None:
     """What a GPU gets, with the codec on the CPU: it encodes here, others decode."""
     monkeypatch.setattr(local, "_pool", local._read_ahead)
+    monkeypatch.setattr(local, "_may_fork", lambda job: forked)
     corpus, codec = open_corpus(tiny_corpus), load_codec(saved_codec)
     tokenize_corpus(corpus, codec, tmp_path / "t", workers=2, **SHARDS)
     assert rows_of(tmp_path / "t") == expected
