@@ -15,25 +15,32 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from tokgen.clip_store import slug
-from tokgen.codec import Codec
-from tokgen.comparison import check_margins, compare
-from tokgen.comparison_cells import Cell, fill_cell
-from tokgen.comparison_rows import Line, score_lines
-from tokgen.comparison_tables import to_text, write_comparison
-from tokgen.conditioning import check_kind
-from tokgen.corpus import open_corpus
-from tokgen.drift import DriftClips
-from tokgen.drift_compare import compare_drift
-from tokgen.held_out import HeldOut, choose_held_out, longest_clip, training_and_test_tokens
+from accelerate import Accelerator
+from tokgen.codec.base import Codec
+from tokgen.comparison.cells import Cell, fill_cell
+from tokgen.comparison.compare import check_margins, compare
+from tokgen.comparison.formats import to_text, write_comparison
+from tokgen.comparison.lines import Line, score_lines
+from tokgen.comparison.telephone import TelephoneSettings, play_telephone, write_telephone
+from tokgen.corpus.listed import open_corpus
+from tokgen.drift.compare import compare_drift
+from tokgen.drift.passes import DriftClips
+from tokgen.evaluation.samples import write_samples
+from tokgen.evaluation.scorer import Scorer, check_metrics
+from tokgen.generation.held_out import (
+    HeldOut,
+    choose_held_out,
+    longest_clip,
+    training_and_test_tokens,
+)
+from tokgen.generation.prompts import TaskSettings
+from tokgen.generation.sampling import SamplingSettings
 from tokgen.metrics.statistics import Estimate, bootstrap_mean
-from tokgen.model import MaskedTransformer, ModelSettings, masked_cross_entropy
-from tokgen.prompts import TaskSettings
-from tokgen.report.plots import plot_curves
-from tokgen.runs import (
+from tokgen.modelling.masked import MaskedTransformer, ModelSettings, masked_cross_entropy
+from tokgen.plotting import plot_curves
+from tokgen.runs.folder import (
     claim_run,
     clear_results,
     parse_settings,
@@ -41,13 +48,11 @@ from tokgen.runs import (
     run_recipe,
     save_settings,
 )
-from tokgen.samples import write_samples
-from tokgen.sampling import SamplingSettings
-from tokgen.scoring import Scorer, check_metrics
-from tokgen.telephone import TelephoneSettings, play_telephone, write_telephone
-from tokgen.token_dataset import TokenDataset
-from tokgen.training import Training, TrainingSettings, conditions_of, make_accelerator
-from tokgen.zoo import load_codec
+from tokgen.runs.store import slug
+from tokgen.tokens.conditioning import check_kind
+from tokgen.tokens.dataset import TokenDataset
+from tokgen.training.loop import Training, TrainingSettings, conditions_of, make_accelerator
+from tokgen.zoo.lookup import load_codec
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Settings(TrainingSettings):
         conditioning: "mfcc" (the paper), "log_mel" or "none".
         task: what is generated; "continue" and "infill" need no conditioning.
         seeds: trainings of each codec, with seed, seed + 1 ...
-        metrics: names of `tokgen.scoring.METRICS`.
+        metrics: names of `tokgen.evaluation.scorer.METRICS`.
         margins: metric -> the largest loss that does not matter, for the verdict "no worse".
         drift_passes: encodings of the drift measurement; 0 leaves it out.
         phase: measure sensitivity to shifts with it.

@@ -18,19 +18,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
-from tokgen.corpus import open_corpus
-from tokgen.gan.adversary import Adversary, part_of
-from tokgen.gan.crops import AudioCrops, augment
-from tokgen.gan.discriminators import Discriminator
-from tokgen.gan.losses import MultiScaleMel, SpectralDistance
-from tokgen.gan.schedule import Phases, cooled, ema_update
-from tokgen.gan.trainable import load_into, make_trainable
-from tokgen.gan.validation import validate
-from tokgen.runs import (
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from tokgen.codec_training.adversarial_losses import MultiScaleMel, SpectralDistance
+from tokgen.codec_training.adversary import Adversary, part_of
+from tokgen.codec_training.crops import AudioCrops, augment
+from tokgen.codec_training.discriminators.ensemble import Discriminator
+from tokgen.codec_training.phases import Phases, cooled, ema_update
+from tokgen.codec_training.trainable import load_into, make_trainable
+from tokgen.codec_training.validation import validate
+from tokgen.corpus.listed import open_corpus
+from tokgen.runs.folder import (
     Checkpoints,
     Interrupt,
     claim_run,

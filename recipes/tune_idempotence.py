@@ -19,21 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
-from tokgen.codec import Codec
-from tokgen.corpus import open_corpus
-from tokgen.drift import DriftClips
-from tokgen.gan.adversary import Adversary, part_of
-from tokgen.gan.crops import AudioCrops, augment
-from tokgen.gan.discriminators import Discriminator, find_discriminator
-from tokgen.gan.losses import MultiScaleMel, SpectralDistance
-from tokgen.gan.schedule import Phase, cooled, ema_update
-from tokgen.gan.validation import Tuned, validate_tuned
-from tokgen.idempotence import Reencoder
-from tokgen.runs import (
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from tokgen.codec.base import Codec
+from tokgen.codec_training.adversarial_losses import MultiScaleMel, SpectralDistance
+from tokgen.codec_training.adversary import Adversary, part_of
+from tokgen.codec_training.crops import AudioCrops, augment
+from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
+from tokgen.codec_training.idempotence import Reencoder
+from tokgen.codec_training.phases import Phase, cooled, ema_update
+from tokgen.codec_training.validation import Tuned, validate_tuned
+from tokgen.corpus.listed import open_corpus
+from tokgen.drift.passes import DriftClips
+from tokgen.runs.folder import (
     Checkpoints,
     Interrupt,
     claim_run,
@@ -45,7 +45,7 @@ from tokgen.runs import (
     step_seed,
     write_json,
 )
-from tokgen.zoo import load_codec
+from tokgen.zoo.lookup import load_codec
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from pathlib import Path
 
 from accelerate.utils import gather_object, set_seed
 
-from tokgen.evaluate import score_rows
-from tokgen.held_out import choose_held_out, longest_clip, training_and_test_tokens
-from tokgen.model import MaskedTransformer, ModelSettings, masked_cross_entropy
-from tokgen.prompts import TaskSettings
-from tokgen.report.plots import plot_curves, plot_spectrograms
-from tokgen.runs import (
+from tokgen.evaluation.rows import score_rows
+from tokgen.evaluation.samples import Column, write_samples
+from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
+from tokgen.generation.prompts import TaskSettings
+from tokgen.generation.sampling import SamplingSettings
+from tokgen.modelling.masked import MaskedTransformer, ModelSettings, masked_cross_entropy
+from tokgen.plotting import plot_curves, plot_spectrograms
+from tokgen.runs.folder import (
     claim_run,
     parse_settings,
     plain_errors,
@@ -29,10 +31,8 @@ from tokgen.runs import (
     save_settings,
     write_json,
 )
-from tokgen.samples import Column, write_samples
-from tokgen.sampling import SamplingSettings
-from tokgen.training import Training, TrainingSettings, conditions_of, make_accelerator
-from tokgen.zoo import load_codec
+from tokgen.training.loop import Training, TrainingSettings, conditions_of, make_accelerator
+from tokgen.zoo.lookup import load_codec
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import sys
 
-from tokgen.cli import main
+from tokgen.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

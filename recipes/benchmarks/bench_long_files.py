@@ -31,8 +31,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from tokgen.audio import AudioWriter, open_blocks, read_audio
-from tokgen.benchmark import (
+from harness import (
     Comparison,
     Contender,
     alternate,
@@ -41,12 +40,13 @@ from tokgen.benchmark import (
     roofline,
     write_report,
 )
-from tokgen.codec import Codec
-from tokgen.conditioning import Conditioning, ConditioningSettings
-from tokgen.corpus import open_corpus
-from tokgen.streaming import decode_file, encode_file
-from tokgen.wrappers.dac import DacCodec
-from tokgen.zoo import load_codec
+from tokgen.audio.files import AudioWriter, open_blocks, read_audio
+from tokgen.codec.base import Codec
+from tokgen.codec.streaming import decode_file, encode_file
+from tokgen.corpus.listed import open_corpus
+from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
+from tokgen.zoo.adapters.dac import DacCodec
+from tokgen.zoo.lookup import load_codec
 
 SPEECH = Path(__file__).parents[1] / "data" / "allison"
 RATE = 16000

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_training_step import LEVELS, RATE, SIZE, count, make_peer
 from torch import Tensor
 
-from tokgen.benchmark import (
+from bench_training_step import LEVELS, RATE, SIZE, count, make_peer
+from harness import (
     Contender,
     alternate,
     count_flops,
@@ -34,11 +34,11 @@ from tokgen.benchmark import (
     roofline,
     write_report,
 )
-from tokgen.codec import Codec
-from tokgen.generate import vocode
-from tokgen.model import PRESETS, MaskedTransformer
-from tokgen.sampling import SamplingSettings, sample
-from tokgen.zoo import load_codec
+from tokgen.codec.base import Codec
+from tokgen.generation.generate import vocode
+from tokgen.generation.sampling import SamplingSettings, sample
+from tokgen.modelling.masked import PRESETS, MaskedTransformer
+from tokgen.zoo.lookup import load_codec
 
 COEFFICIENTS = 30
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokgen.benchmark import Contender, alternate, write_report
-from tokgen.corpus import open_corpus
-from tokgen.evaluate import score_rows
+from harness import Contender, alternate, write_report
+from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.corpus.listed import open_corpus
+from tokgen.evaluation.rows import score_rows
+from tokgen.extras import require
 from tokgen.metrics.cer import MIN_SAMPLES
-from tokgen.metrics.extras import require
 from tokgen.metrics.text import normalise_text
-from tokgen.torchaudio_shim import import_torchaudio
 
 RATE = 16000
 BAR_SECONDS = 180

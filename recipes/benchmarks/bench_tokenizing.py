@@ -25,8 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tokgen.audio import read_audio, resample, write_audio
-from tokgen.benchmark import (
+from harness import (
     Contender,
     alternate,
     count_flops,
@@ -35,11 +34,12 @@ from tokgen.benchmark import (
     roofline,
     write_report,
 )
-from tokgen.codec import Codec
-from tokgen.corpus import open_corpus
-from tokgen.dense import Dense, without_onednn
-from tokgen.tokenizing import load_tokens, tokenize_corpus
-from tokgen.zoo import load_codec
+from tokgen.audio.files import read_audio, resample, write_audio
+from tokgen.codec.base import Codec
+from tokgen.corpus.listed import open_corpus
+from tokgen.nn.dense import Dense, without_onednn
+from tokgen.tokens.tokenizing import load_tokens, tokenize_corpus
+from tokgen.zoo.lookup import load_codec
 
 PLAIN = "file by file, torch's own linear layers"
 MATCH = 0.995  # of codes, where rounding differs: a GPU, other kernels, convolutions in two threads

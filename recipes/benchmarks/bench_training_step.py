@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from datasets import Dataset, DatasetDict, load_from_disk
 from torch import Tensor, nn
 
-from tokgen.benchmark import (
+from accelerate import Accelerator
+from harness import (
     Contender,
     alternate,
     count_flops,
@@ -39,12 +39,12 @@ from tokgen.benchmark import (
     roofline,
     write_report,
 )
-from tokgen.codec import CodecSpec
-from tokgen.flops import peak_flops
-from tokgen.model import PRESETS, MaskedTransformer, masked_cross_entropy
-from tokgen.runs import pick_precision
-from tokgen.token_dataset import Provenance, TokenDataset, token_features
-from tokgen.training import Training, TrainingSettings
+from tokgen.codec.base import CodecSpec
+from tokgen.modelling.masked import PRESETS, MaskedTransformer, masked_cross_entropy
+from tokgen.runs.folder import pick_precision
+from tokgen.tokens.dataset import Provenance, TokenDataset, token_features
+from tokgen.training.flops import peak_flops
+from tokgen.training.loop import Training, TrainingSettings
 
 LEVELS, SIZE, RATE, SECONDS, COEFFICIENTS = 8, 1024, 50, 5.0, 30
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -21,10 +21,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tokgen.metrics.extras import require
+from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
 from tokgen.metrics.text import normalise_text
-from tokgen.torchaudio_shim import import_torchaudio
 
 WAV2VEC2 = "facebook/wav2vec2-base-960h"
 MIN_SAMPLES = RATE // 2  # recognisers want some context: shorter clips are padded with silence

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Any
 
-from tokgen.metrics.extras import require
+from tokgen.extras import require
 
 
 def require_legacy(module: str) -> Any:

@@ -19,9 +19,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tokgen.metrics.extras import require
+from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
-from tokgen.torchaudio_shim import import_torchaudio
 
 
 class MosPredictor(Protocol):

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from tokgen.metrics.extras import require
+from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
 
 BACKEND = "pesq (P.862.2 wideband, 16 kHz)"

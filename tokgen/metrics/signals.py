@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokgen.audio import resample
+from tokgen.audio.files import resample
 
 RATE = 16_000
 

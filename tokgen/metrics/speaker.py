@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.metrics.cer import hub_model_in_reach
 from tokgen.metrics.legacy import require_legacy
 from tokgen.metrics.signals import RATE, at_16k
-from tokgen.torchaudio_shim import import_torchaudio
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")

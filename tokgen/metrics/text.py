@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from tokgen.metrics.extras import require
+from tokgen.extras import require
 
 MAX_DIGITS = 15  # longer numbers, such as a looping recogniser's, are read digit by digit
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.dense import argmax, linear
+from tokgen.nn.dense import argmax, linear
 
 
 @dataclass

@@ -13,12 +13,12 @@ import torch
 from matplotlib.image import imsave
 from torch import Tensor
 
-from tokgen.audio import AudioError, read_audio
-from tokgen.gan.crops import QUIET_LUFS, loudness_lufs
+from tokgen.audio.files import AudioError, read_audio
+from tokgen.codec_training.crops import QUIET_LUFS, loudness_lufs
+from tokgen.plotting import SILENCE_DB, decibels
 from tokgen.report.encoding import AudioFormat
 from tokgen.report.json_files import clean_text
 from tokgen.report.listening import Clip, Column
-from tokgen.report.plots import SILENCE_DB, decibels
 
 MAX_SECONDS = 120.0  # longer files are not embedded
 MAX_GAIN_DB = 20.0

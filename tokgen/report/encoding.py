@@ -11,8 +11,8 @@ import av
 import numpy as np
 from torch import Tensor
 
-from tokgen.audio import resample
-from tokgen.gan.crops import to_int16
+from tokgen.audio.files import resample
+from tokgen.codec_training.crops import to_int16
 
 KINDS = ("wav", "opus")
 OPUS_RATE = 48_000

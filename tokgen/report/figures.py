@@ -18,11 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from tokgen.comparison.telephone_results import draw_rounds
+from tokgen.drift.plots import PANELS, draw_correlation, draw_drift, draw_shifts
 from tokgen.metrics.statistics import Estimate
-from tokgen.report.drift_plots import PANELS, draw_correlation, draw_drift, draw_shifts
-from tokgen.report.plots import COLOURS, draw_training, shortened
+from tokgen.plotting import COLOURS, draw_training, shortened
 from tokgen.report.reader import Drift, Phase, Telephone
-from tokgen.report.telephone_plots import draw_rounds
 
 WIDTH, HEIGHT = 3.5, 2.6  # inches; the page scales them up a little
 MAX_POINTS = 400  # of a training curve: a panel has fewer pixels

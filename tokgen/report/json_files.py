@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tokgen.audio import display_name
+from tokgen.audio.files import display_name
 
 Parsed = TypeVar("Parsed")
 

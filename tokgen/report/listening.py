@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokgen.audio import display_name
-from tokgen.clip_store import slug
-from tokgen.drift_summary import DriftSummary
+from tokgen.audio.files import display_name
+from tokgen.drift.summary import DriftSummary
 from tokgen.report.json_files import clean_text, items, mapping, text
+from tokgen.runs.store import slug
 
 PASS_FILE = re.compile(r"pass(\d{1,4})\.wav")
 

@@ -22,7 +22,7 @@ from tokgen.report.encoding import AudioFormat
 from tokgen.report.listening import Listening
 from tokgen.report.reader import Run, read_run
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "static"
 SCRIPTS = ("player.js", "listening.js", "blind.js", "blind_tests.js")
 
 

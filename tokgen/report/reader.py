@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokgen import scoring
-from tokgen.audio import display_name
-from tokgen.drift_summary import Difference, DriftSummary, estimate_from_dict
+from tokgen.audio.files import display_name
+from tokgen.drift.phase import Correlation, PhaseSummary
+from tokgen.drift.summary import Difference, DriftSummary, estimate_from_dict
+from tokgen.evaluation import scorer as scoring
 from tokgen.metrics.statistics import Estimate
-from tokgen.phase import Correlation, PhaseSummary
 from tokgen.report.json_files import (
     check_size,
     clean,
@@ -25,7 +25,7 @@ from tokgen.report.json_files import (
     text,
 )
 from tokgen.report.listening import Listening, read_drift_audio, read_samples
-from tokgen.runs import read_history
+from tokgen.runs.folder import read_history
 
 KNOWN = (
     *("table.json", "metrics.json", "history.jsonl", "samples/index.json", "settings.json"),

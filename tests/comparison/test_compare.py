@@ -1,0 +1,183 @@
+"""Rows, paired differences and verdicts of a comparison, and its four kinds of file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tokgen.comparison.compare import RowData, accuracy_records, compare
+from tokgen.comparison.formats import to_csv, to_latex, to_markdown, to_text, write_comparison
+from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio, paired_difference
+
+BACKENDS = {"pesq": "pesq (wideband)", "cer": "parrot"}
+RNG = np.random.default_rng(0)
+BASE = RNG.normal(2.0, 0.5, 20)
+
+
+def records(pesq, edits=3) -> list[dict]:
+    counts = accuracy_records(np.full((20, 2), 5.0), np.tile([10.0, 20.0], (20, 1)))
+    return [
+        {"row": "r", "pesq": float(p), "edits": edits, "chars": 10 + i, **c}
+        for i, (p, c) in enumerate(zip(pesq, counts, strict=True))
+    ]
+
+
+def plain(rows: list[dict]) -> list[dict]:
+    """As records of a line without a model: no token accuracy."""
+    return [{k: v for k, v in r.items() if not k.startswith(("hits", "hidden"))} for r in rows]
+
+
+ORIGINAL = RowData("original", "original", None, [plain(records(np.full(20, 4.6), 0))])
+BITRATE = {"bitrate": bootstrap_mean([4.0])}
+FIRST = RowData("a generated", "generated", "a", [records(BASE)], BITRATE)
+SECOND = RowData(
+    "b generated", "generated", "b", [records(BASE - 0.03 + 0.01 * RNG.normal(size=20), 2)]
+)
+SYNTHESES = [
+    RowData("a resynthesis", "resynthesis", "a", [plain(records(BASE + 1))]),
+    RowData("b resynthesis", "resynthesis", "b", [plain(records(BASE + 0.5))]),
+]
+
+
+@pytest.fixture(scope="module")
+def found():
+    margins = {"pesq": 0.1}
+    rows = [ORIGINAL, *SYNTHESES, FIRST, SECOND]
+    return compare(rows, BACKENDS, margins=margins, drift_passes=7, notes=["n_1: 20 clips & more"])
+
+
+def test_rows_hold_means_and_pooled_ratios(found) -> None:
+    by_name = {row.name: row for row in found.rows}
+    assert list(by_name) == [r.name for r in (ORIGINAL, *SYNTHESES, FIRST, SECOND)]
+    assert by_name["a generated"].values["pesq"] == bootstrap_mean(BASE)
+    chars = [10 + i for i in range(20)]
+    assert by_name["b generated"].values["cer"] == bootstrap_ratio([2] * 20, chars)
+    assert by_name["a generated"].values["accuracy"].mean == pytest.approx(1 / 3)
+    assert by_name["a generated"].values["accuracy_level0"].mean == pytest.approx(1 / 2)
+    assert "accuracy" not in by_name["a resynthesis"].values
+    assert by_name["a generated"].values["bitrate"].mean == 4.0
+    assert [m.name for m in found.metrics] == [
+        "pesq", "cer", "accuracy", "accuracy_level0", "accuracy_level1", "bitrate",
+    ]  # fmt: skip
+
+
+def test_differences_are_paired_within_a_kind_and_against_the_first(found) -> None:
+    pairs = {(d.row, d.than, d.metric): d for d in found.differences}
+    one = pairs["b generated", "a generated", "pesq"]
+    expected = paired_difference(BASE, [r["pesq"] for r in SECOND.records[0]])
+    assert one.estimate.mean == pytest.approx(expected.mean)
+    assert one.estimate.low == pytest.approx(expected.low, abs=1e-9)
+    assert one.verdict == "no worse" and one.margin == 0.1
+    assert pairs["b resynthesis", "a resynthesis", "pesq"].verdict == "worse"
+    cer = pairs["b generated", "a generated", "cer"]
+    assert cer.estimate.mean == pytest.approx(-20 / sum(10 + i for i in range(20)))
+    assert cer.verdict == "better" and cer.margin is None
+    assert not any(d.than == "original" or d.row == "original" for d in found.differences)
+    assert {d.than.split()[1] for d in found.differences} == {"generated", "resynthesis"}
+
+
+def test_seeds_widen_the_interval() -> None:
+    def rows(shifts):
+        return [RowData("a generated", "generated", "a", [records(BASE + s) for s in shifts])]
+
+    one = compare(rows([0.0]), BACKENDS).rows[0].values["pesq"]
+    several = compare(rows([-0.6, 0.0, 0.6]), BACKENDS).rows[0].values["pesq"]
+    assert several.mean == pytest.approx(one.mean)
+    assert several.high - several.low > 1.5 * (one.high - one.low)
+    assert several.n == 20
+
+
+def test_failures_are_counted_even_where_all_fail() -> None:
+    values = BASE.copy()
+    values[3] = math.nan
+    data = [RowData("a generated", "generated", "a", [records(values)]),
+            RowData("b generated", "generated", "b", [records(BASE + math.nan)])]  # fmt: skip
+    found = compare(data, BACKENDS, margins={"pesq": 0.1})
+    assert (found.rows[0].values["pesq"].n, found.rows[0].values["pesq"].n_failed) == (19, 1)
+    assert (found.rows[1].values["pesq"].n, found.rows[1].values["pesq"].n_failed) == (0, 20)
+    lost = next(d for d in found.differences if d.metric == "pesq")
+    assert (lost.estimate.n_failed, lost.verdict) == (20, "undecided")
+    for text in (to_text(found), to_markdown(found).replace("\\", ""), to_latex(found)):
+        assert "failed in a generated: pesq 1" in text
+        assert "failed in b generated: pesq 20" in text
+        assert "n = 19 to 20" in text and "no worse: its bad end" in text
+
+
+def test_token_accuracy_is_compared_without_a_verdict(found) -> None:
+    accuracy = [d for d in found.differences if d.metric.startswith("accuracy")]
+    assert len(accuracy) == 3 and {d.verdict for d in accuracy} == {""}
+    with pytest.raises(ValueError, match=r"margins of \['accuracy'\]: judged are mos, pesq, cer"):
+        compare([FIRST], BACKENDS, margins={"accuracy": 0.1})
+
+
+def test_drift_is_paired_like_any_metric() -> None:
+    def row(name, worth):
+        more = [{**r, "drift_pesq": float(worth)} for r in plain(records(BASE))]
+        return RowData(f"{name} resynthesis", "resynthesis", name, [more])
+
+    found = compare([row("a", 1.1), row("b", 2.5)], BACKENDS, margins={"drift_pesq": 0.2},
+                    drift_passes=7)  # fmt: skip
+    assert next(m for m in found.metrics if m.name == "drift_pesq").label == "PESQ @ 7"
+    drift = next(d for d in found.differences if d.metric == "drift_pesq")
+    assert drift.estimate.mean == pytest.approx(1.4) and drift.verdict == "better"
+    assert "pesq" in found.backends["drift_pesq"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "margins", "message"),
+    [
+        ([FIRST], {"polqa": 0.1}, r"margins of \['polqa'\]: judged are mos, pesq, cer"),
+        ([FIRST], {"pesq": -0.1}, "margin of pesq = -0.1: must be at least 0"),
+        ([FIRST, RowData("b generated", "generated", "b", [records(BASE)[:5]])], {},
+         "unequal clips"),
+        ([FIRST, RowData("b generated", "generated", "b", [records(BASE)] * 2)], {},
+         "a generated has 1 seeds and b generated 2"),
+    ],
+)  # fmt: skip
+def test_bad_calls_name_the_value(rows, margins, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(rows, BACKENDS, margins=margins)
+
+
+def test_files_hold_the_same_numbers(found, tmp_path) -> None:
+    paths = write_comparison(found, tmp_path)
+    assert [p.name for p in paths] == ["table.json", "table.csv", "table.md", "table.tex"]
+    content = json.loads((tmp_path / "table.json").read_text())
+    assert content["rows"][3]["values"]["pesq"]["mean"] == pytest.approx(BASE.mean())
+    assert content["rows"][0]["codec"] is None and content["notes"] == ["n_1: 20 clips & more"]
+    assert content["metrics"][0]["backend"] == "pesq (wideband)"
+    assert content["metrics"][3]["detail"] and not content["metrics"][2]["detail"]
+    assert {"row", "than", "metric", "mean", "low", "high", "n", "n_failed", "margin",
+            "verdict"} == set(content["differences"][0])  # fmt: skip
+    lines = list(csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text())))
+    line = next(
+        x for x in lines if (x["row"], x["metric"], x["than"]) == ("a generated", "pesq", "")
+    )
+    assert float(line["mean"]) == pytest.approx(BASE.mean(), rel=1e-5) and line["n"] == "20"
+    verdicts = [x["verdict"] for x in lines if x["than"]]
+    assert "no worse" in verdicts and len(verdicts) == len(found.differences)
+    cell = f"{BASE.mean():.2f} ["
+    for name in ("table.md", "table.tex"):
+        assert cell in (tmp_path / name).read_text()
+    assert cell in to_text(found) and "token accuracy by level" in to_text(found)
+
+
+def test_names_are_escaped_in_every_format() -> None:
+    name = 'a_b|c & <b>$x$ [y](z) 50% #1 "q", `r`\nnew\\line{}'
+    row = RowData(name, "generated", name, [records(BASE)])
+    found = compare([row], BACKENDS, notes=[name])
+    markdown = to_markdown(found).splitlines()
+    cells = [c for c in markdown[2].replace("\\|", "").strip("|").split("|")]
+    assert len(cells) == markdown[0].strip("|").count("|") + 1
+    assert r"\<b\>" in markdown[2] and r"\[y\](z)" in markdown[2]
+    latex = to_latex(found)
+    row_line = next(x for x in latex.splitlines() if x.startswith(r"a\_b"))
+    assert r"\& <b>\$x\$" in row_line and r"50\% \#1" in row_line
+    assert r"\textbackslash{}line\{\}" in row_line and row_line.endswith(r"\\")
+    assert latex.count("\n%") >= 3  # a note with a line break stays one comment
+    assert next(csv.DictReader(io.StringIO(to_csv(found))))["row"] == name

@@ -1,0 +1,159 @@
+"""Repeated editing: what is edited, what is left alone, resume, and the files."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from makers.audio import make_tone
+from makers.codecs import BlockCodec, make_stft_codec
+from tokgen.comparison.telephone import (
+    UNTOUCHED,
+    TelephoneSettings,
+    play_telephone,
+    write_telephone,
+)
+from tokgen.evaluation.scorer import Scorer
+from tokgen.generation.generate import conditioning_for
+from tokgen.generation.held_out import HeldOut
+from tokgen.generation.prompts import gap_start
+from tokgen.generation.sampling import SamplingSettings
+from tokgen.metrics.pesq import pesq_wb
+from tokgen.modelling.masked import MaskedTransformer
+
+SAMPLING = SamplingSettings(steps=(2, 1))
+SETTINGS = TelephoneSettings(rounds=3, n_clips=3, gap_seconds=0.3)
+SECONDS = (1.2, 0.9, 1.5, 1.1)
+
+
+def held_out_of(codec) -> HeldOut:
+    clips = [make_tone(s, i) for i, s in enumerate(SECONDS)]
+    codes = codec.encode_batch(clips)
+    return HeldOut(
+        codec, [f"c{i}" for i in range(4)], [3, 5, 7, 9], ["one", "two", "three", None],
+        [c.shape[-1] for c in clips], codes, None, None, clips,
+    )  # fmt: skip
+
+
+def model_of(codec, seed: int = 0) -> MaskedTransformer:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return MaskedTransformer.for_codec(
+            codec, dim=32, depth=1, heads=2, dim_head=32, conditioning_dim=0, embedding="learned"
+        ).eval()
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    return Scorer(("pesq",))
+
+
+def play(codec, scorer, out, settings=SETTINGS, **more):
+    return play_telephone(
+        model_of(codec), held_out_of(codec), settings, SAMPLING, scorer, out=out, progress=False,
+        **more,
+    )  # fmt: skip
+
+
+def test_every_clip_has_every_round(tiny_codec, scorer, tmp_path) -> None:
+    found = play(tiny_codec, scorer, tmp_path)
+    assert set(found.values) == {"pesq", "pesq_untouched", "match_untouched"}
+    assert all(v.shape == (3, 3) for v in found.values.values())
+    assert [w.shape[-1] for w in found.last] == [round(s * 16000) for s in SECONDS[:3]]
+
+
+def test_an_idempotent_codec_keeps_what_nobody_touched(scorer, tmp_path) -> None:
+    still = play(BlockCodec(name="still"), scorer, tmp_path)
+    assert (still.values["match_untouched"] == 1).all()
+    untouched = still.values["pesq_untouched"]
+    np.testing.assert_allclose(untouched[:, 1:], untouched[:, :-1], atol=1e-6)
+    held_out = held_out_of(BlockCodec(name="still"))
+    start = gap_start(held_out.codec.spec, held_out.n_samples[1], 0.3, (0, held_out.items[1], 0))
+    edited = slice(max(0, round(16000 * (start - 0.1))), round(16000 * (start + 0.4)))
+    original, coded = held_out.originals[1], held_out.resynthesis()[1].clone()
+    coded[:, edited] = original[:, edited]
+    assert untouched[1, 0] == pytest.approx(pesq_wb(original, coded, 16000))
+    moving = play(make_stft_codec(name="drifter"), scorer, tmp_path)
+    assert moving.values["match_untouched"][:, -1].max() < 0.9
+
+
+def test_regions_stay_unless_they_move(tiny_codec, scorer, tmp_path) -> None:
+    fixed = play(tiny_codec, scorer, tmp_path)
+    moved = TelephoneSettings(rounds=3, n_clips=3, gap_seconds=0.3, moving=True)
+    moving = play(tiny_codec, scorer, tmp_path, moved)
+    first = fixed.values["match_untouched"][:, 0]
+    np.testing.assert_array_equal(first, moving.values["match_untouched"][:, 0])
+    assert not np.array_equal(fixed.last[0], moving.last[0])
+
+
+def test_it_goes_on_after_a_kill(tiny_codec, scorer, tmp_path, monkeypatch) -> None:
+    whole = play(tiny_codec, scorer, tmp_path / "whole", batch_size=2)
+    folder = tmp_path / "cut"
+    play(tiny_codec, scorer, folder, batch_size=2)
+    files = sorted(folder.rglob("*.safetensors"))
+    assert len(files) == 3
+    files[2].unlink()
+    files[0].write_bytes(files[0].read_bytes()[:40])
+    again = play(tiny_codec, scorer, folder, batch_size=2)
+    for name, values in whole.values.items():
+        np.testing.assert_array_equal(values, again.values[name])
+    assert all(a.equal(b) for a, b in zip(whole.last, again.last, strict=True))
+
+    def dead(*args, **kwargs):
+        raise AssertionError("finished clips are edited again")
+
+    monkeypatch.setattr("tokgen.comparison.telephone.regenerate", dead)
+    play(tiny_codec, scorer, folder, batch_size=2)
+
+
+def test_files_hold_every_round_and_paired_differences(tiny_codec, scorer, tmp_path) -> None:
+    calls = [play(c, scorer, tmp_path / "clips") for c in (tiny_codec, BlockCodec(name="still"))]
+    write_telephone(calls, SETTINGS, scorer, tmp_path)
+    content = json.loads((tmp_path / "telephone.json").read_text())
+    assert content["rounds"] == 3 and content["settings"]["gap_seconds"] == 0.3
+    curves = {(c["codec"], c["metric"]): c["points"] for c in content["curves"]}
+    assert set(curves) == {
+        (codec, m) for codec in ("tiny", "still")
+        for m in ("pesq", *(m.name for m in UNTOUCHED))
+    }  # fmt: skip
+    points = curves["still", "match_untouched"]
+    assert [p["round"] for p in points] == [1, 2, 3] and points[0]["mean"] == 1.0
+    mean = calls[0].values["pesq"][:, 2].mean()
+    assert curves["tiny", "pesq"][2]["mean"] == pytest.approx(mean)
+    last = {d["metric"]: d for d in content["differences"]}
+    gain = (calls[1].values["pesq_untouched"] - calls[0].values["pesq_untouched"])[:, 2]
+    assert last["pesq_untouched"]["mean"] == pytest.approx(gain.mean())
+    assert last["pesq_untouched"]["than"] == "tiny" and last["pesq_untouched"]["n"] == 3
+    with (tmp_path / "telephone.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2 * 3 * 3
+    assert (tmp_path / "telephone.png").stat().st_size > 5000
+
+
+def test_the_region_is_told_the_conditioning(tiny_codec, scorer, tmp_path) -> None:
+    from dataclasses import asdict, replace
+
+    from tokgen.tokens.conditioning import ConditioningSettings
+
+    settings = asdict(ConditioningSettings.for_codec(tiny_codec.spec))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MaskedTransformer.for_codec(
+            tiny_codec, dim=32, depth=1, heads=2, dim_head=32, conditioning=settings
+        ).eval()
+    plain = held_out_of(tiny_codec)
+    told = replace(plain, conditioning=conditioning_for(model, plain.originals))
+    more = {"out": tmp_path, "progress": False}
+    a = play_telephone(model, plain, SETTINGS, SAMPLING, scorer, **more)
+    louder = replace(told, conditioning=[c + 20 for c in told.conditioning])
+    b = play_telephone(model, louder, SETTINGS, SAMPLING, scorer, **more)
+    assert not a.last[0].equal(b.last[0])
+
+
+@pytest.mark.parametrize("wrong", [{"rounds": -1}, {"n_clips": 0}, {"gap_seconds": 0.0}])
+def test_bad_settings_name_the_value(wrong) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TelephoneSettings(**wrong)

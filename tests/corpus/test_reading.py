@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+import pickle
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from makers.corpora import save, table, tone
+from tokgen.audio.files import AudioError
+from tokgen.corpus.entries import Entry
+from tokgen.corpus.listed import Corpus, Unit, check_loud, open_corpus
+from tokgen.corpus.reading import cut_units
+
+
+def entries(*seconds: float | None) -> list[Entry]:
+    return [Entry(str(i), str(i), None, None, "train", s) for i, s in enumerate(seconds)]
+
+
+def test_units_end_after_rows_or_known_seconds():
+    assert cut_units(entries(*[None] * 5), 2, 600.0) == [
+        Unit(0, 0, 2),
+        Unit(1, 2, 4),
+        Unit(2, 4, 5),
+    ]
+    cut = cut_units(entries(4.0, 5.0, 1.0, 30.0, 1.0, None, 1.0), 64, 10.0)
+    assert [(u.start, u.stop) for u in cut] == [(0, 3), (3, 4), (4, 7)]
+    assert cut_units([], 2, 1.0) == []
+    with pytest.raises(ValueError, match="rows = 0"):
+        cut_units(entries(1.0), 0, 1.0)
+
+
+def test_units_hold_every_entry_once_and_in_order(tiny_corpus):
+    corpus = open_corpus(tiny_corpus)
+    units = corpus.units(rows=3)
+    assert [unit.index for unit in units] == list(range(4))
+    assert [e for unit in units for e in corpus.read_unit(unit)] == corpus.entries
+    assert pickle.loads(pickle.dumps(corpus)).units(rows=3) == units
+
+
+@pytest.fixture
+def parquet(tmp_path) -> Corpus:
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    pq.write_table(table(tmp_path, 6), folder / "x.parquet", row_group_size=3)
+    return open_corpus(folder)
+
+
+def test_a_pickled_corpus_reads_on(parquet):
+    first = parquet.load(parquet.entries[1], 16000).waveform  # files are open now
+    again = pickle.loads(pickle.dumps(parquet))
+    assert again.entries == parquet.entries and again.fingerprint == parquet.fingerprint
+    assert again.load(again.entries[1], 16000).waveform.equal(first)
+
+
+def test_a_pickled_dataset_reads_on(tmp_path):
+    datasets.Dataset(table(tmp_path, 3)).save_to_disk(str(tmp_path / "saved"))
+    corpus = open_corpus(tmp_path / "saved")
+    again = pickle.loads(pickle.dumps(corpus))
+    for entry in corpus.entries:
+        ours, theirs = corpus.load(entry, 16000), again.load(entry, 16000)
+        assert theirs.waveform.equal(ours.waveform)
+
+
+def test_a_forked_process_reads_with_files_of_its_own(parquet):
+    """Parent and child share the position in a file that was open before the fork."""
+    waveforms = [parquet.load(entry, 16000).waveform for entry in parquet.entries]
+    parquet.load(parquet.entries[0], 16000)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        held = list(parquet._store._open)
+        again = parquet.load(parquet.entries[3], 16000).waveform
+        fresh = (0, 0) in held and (0, 0) not in parquet._store._open
+        os.write(writer, b"yes" if fresh and again.equal(waveforms[3]) else b"no")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 3) == b"yes"
+    assert parquet.load(parquet.entries[1], 16000).waveform.equal(waveforms[1])
+
+
+def test_open_gives_what_load_gives(tmp_path, parquet):
+    save(tmp_path / "folder" / "a.wav", tone(20, 22050), 22050)
+    for corpus in (parquet, open_corpus(tmp_path / "folder")):
+        entry = corpus.entries[0]
+        with corpus.open(entry, 16000) as blocks:
+            assert blocks.sample_rate == 16000
+            parts = list(blocks)
+        assert torch.cat(parts, -1).equal(corpus.load(entry, 16000).waveform)
+    assert len(parts) > 1
+
+
+def test_open_takes_a_day_where_load_takes_an_hour(tmp_path):
+    save(tmp_path / "two hours.flac", np.zeros(1000 * 7200, np.int16), 1000)
+    save(tmp_path / "long.flac", np.zeros(1000 * 90000, np.int16), 1000)
+    corpus = open_corpus(tmp_path)
+    long, two_hours = corpus.entries
+    with pytest.raises(AudioError, match="the limit is 3600 s"):
+        corpus.load(two_hours, 1000)
+    with corpus.open(two_hours, 1000) as blocks:
+        assert sum(block.shape[-1] for block in blocks) == 7200 * 1000
+    with pytest.raises(AudioError, match="the limit is 86400 s"), corpus.open(long, 1000):
+        pass
+    with (
+        pytest.raises(AudioError, match=r"two hours.*the limit is 60 s"),
+        corpus.open(two_hours, 1000, longest_seconds=60),
+    ):
+        pass
+
+
+def test_errors_of_blocks_name_the_entry(tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    rows = table(tmp_path, 1)
+    data = rows.column("audio")[0].as_py()["bytes"]
+    save(tmp_path / "cut.wav", tone(20))
+    cut = (tmp_path / "cut.wav").read_bytes()[:400_000]
+    cells = [{"bytes": b"junk" * 9, "path": "j.wav"}, {"bytes": cut, "path": "c.wav"}]
+    rows = rows.slice(0, 0).from_pydict({"audio": [*cells, {"bytes": data, "path": "ok.flac"}]})
+    pq.write_table(rows, folder / "x.parquet")
+    corpus = open_corpus(folder)
+    for entry, reason in zip(corpus.entries, ["not audio", "truncated"], strict=False):
+        with pytest.raises(AudioError, match=reason) as error, corpus.open(entry, 16000) as blocks:
+            list(blocks)
+        assert error.value.source == entry.source
+    with pytest.raises(AudioError, match="of another"), corpus.open(corpus.entries[2], 16000):
+        raise AudioError("of another", "no matter")
+
+
+def test_silence():
+    check_loud(entries(1.0)[0], 0.002)
+    with pytest.raises(AudioError, match="silence"):
+        check_loud(entries(1.0)[0], 0.0005)

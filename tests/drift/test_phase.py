@@ -1,0 +1,108 @@
+"""Match under small shifts, and its correlation with quality after many passes."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from makers.codecs import BlockCodec
+from tokgen.corpus.listed import open_corpus
+from tokgen.drift.compare import compare_drift
+from tokgen.drift.passes import DriftClips
+from tokgen.drift.phase import Correlation, pearson, phase_sensitivity, shift_grid
+
+
+class Deaf(BlockCodec):
+    """Hears nothing: the same codes whatever the shift."""
+
+    def encode_latents(self, waveform: Tensor) -> Tensor:
+        return super().encode_latents(waveform) * 0 + 1
+
+
+@pytest.fixture
+def clips(tiny_corpus: Path) -> DriftClips:
+    return DriftClips(open_corpus(tiny_corpus, split="test"), seconds=1.0)
+
+
+def test_grid_reaches_both_ways_and_is_finer_than_a_millisecond():
+    assert shift_grid(16000, 2.0, 0.25) == [4 * i for i in range(-8, 9) if i]
+    assert shift_grid(44100, 2.0, 0.5) == [-88, -66, -44, -22, 22, 44, 66, 88]
+    assert shift_grid(8000, 2.0, 0.01) == [i for i in range(-16, 17) if i]
+    with pytest.raises(ValueError, match="under a sample at 8000 Hz"):
+        shift_grid(8000, 0.05, 0.05)
+    with pytest.raises(ValueError, match="step_ms = 3"):
+        shift_grid(8000, 2.0, 3.0)
+
+
+def test_a_codec_that_hears_no_phase_matches_fully(clips, tmp_path):
+    found = phase_sensitivity(Deaf(name="deaf"), clips, out=tmp_path, progress=False)
+    assert found.mean_match.mean == 1 and all(e.mean == 1 for e in found.match)
+    assert found.mean_match.n == 2 and found.shifts_ms[0] == -2.0
+
+
+def test_match_is_that_of_shifted_excerpts(clips, tiny_codec, tmp_path):
+    found = phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
+    margin, shares = 32, []
+    for i in range(2):
+        audio = clips.load(i, 16000)
+        n = audio.shape[-1] - 2 * margin
+        still = tiny_codec.encode(audio[None, :, margin : margin + n])
+        moved = tiny_codec.encode(audio[None, :, margin + 4 : margin + 4 + n])
+        shares.append((still == moved).float().mean().item())
+    at = found.shifts.index(4)
+    assert found.match[at].mean == pytest.approx(np.mean(shares), abs=1e-6)
+    assert 0 < found.match[at].mean < 1 and len(found.level_match) == 4
+
+
+def test_clips_that_fail_are_counted_and_the_others_kept(tiny_corpus, tiny_codec, tmp_path):
+    shutil.copytree(tiny_corpus, tmp_path / "corpus")
+    corpus = open_corpus(tmp_path / "corpus", split="test")
+    Path(corpus.entries[1].source).write_bytes(b"RIFF nothing")
+    clips = DriftClips(corpus, seconds=1.0)
+    found = phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
+    assert (found.mean_match.n, found.mean_match.n_failed) == (1, 1)
+    assert all((e.n, e.n_failed) == (1, 1) for e in (*found.match, *found.level_match))
+    stores = {p: p.stat().st_mtime_ns for p in (tmp_path / "clips").rglob("*.safetensors")}
+    assert len(stores) == 1
+    again = phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
+    assert again.mean_match.mean == found.mean_match.mean
+    assert {p: p.stat().st_mtime_ns for p in stores} == stores
+
+
+def test_too_short_clips_are_refused(tiny_corpus, tiny_codec, tmp_path):
+    clips = DriftClips(open_corpus(tiny_corpus, split="test"), seconds=0.02)
+    with pytest.raises(ValueError, match="longer than a frame and two shifts"):
+        phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
+
+
+def test_correlation_by_hand():
+    from scipy import stats
+
+    x, y = [0.1, 0.2, 0.35, 0.5, 0.9], [4.0, 3.9, 2.0, 2.5, 1.0]
+    r, low, high = pearson(x, y)
+    theirs = stats.pearsonr(x, y)
+    interval = theirs.confidence_interval()
+    assert (r, low, high) == pytest.approx((theirs.statistic, interval.low, interval.high))
+    assert math.isnan(pearson([1, 2], [2, 1])[0])
+    assert math.isnan(pearson([1, 1, 1], [1, 2, 3])[0])
+    r, low, high = pearson([1, 2, 3], [3, 2, 2])
+    assert r < 0 and math.isnan(low)
+    assert "n = 2 codecs: too few" in str(Correlation([("a", 0, 1)] * 2, 25, math.nan, 0, 0))
+
+
+def test_comparison_with_phase_writes_the_figure(clips, tiny_codec, tmp_path):
+    codecs = [tiny_codec, BlockCodec(), BlockCodec(1.0, 1.0, name="other")]
+    found = compare_drift(codecs, clips, tmp_path, passes=2, phase=True, progress=False)
+    assert found.correlation is not None and found.correlation.n == 3
+    content = json.loads((tmp_path / "phase.json").read_text())
+    assert [c["name"] for c in content["codecs"]] == ["tiny", "block", "other"]
+    assert content["correlation"]["passes"] == 2
+    assert content["correlation"]["low"] is None  # three codecs have no interval
+    assert (tmp_path / "phase.png").stat().st_size > 5000
+    assert "n = 3 codecs" in found.table()

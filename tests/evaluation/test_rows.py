@@ -1,0 +1,144 @@
+"""The table: which metric compares with what, counts, and its dictionary form."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from makers.audio import make_tone
+from makers.codecs import make_encodec
+from makers.paths import ALLISON
+from tokgen.corpus.listed import open_corpus
+from tokgen.evaluation import scorer as scoring
+from tokgen.evaluation.rows import score_codec, score_rows
+from tokgen.metrics.cer import RecognitionError
+from tokgen.metrics.si_sdr import si_sdr
+
+CLIPS = [make_tone(s, i) for i, s in enumerate((1.2, 0.9, 1.5))]
+NOISY = [c + 0.05 * torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in CLIPS]
+TEXTS = ["one two", "three", None]
+
+
+class Parrot:
+    """A recogniser that always hears the same."""
+
+    backend = "parrot"
+
+    def transcribe(self, waveform, sample_rate):
+        return "one two"
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    monkeypatch.setattr(scoring, "make_recogniser", lambda name: Parrot())
+    rows = {"original": CLIPS, "noisy": NOISY}
+    metrics = ("cer", "pesq", "si_sdr")
+    return score_rows(rows, "original", TEXTS, 16000, metrics=metrics, progress=False)
+
+
+def test_cer_is_pooled_and_clips_without_text_are_counted(scores):
+    cer = scores.rows["original"]["cer"]
+    assert (cer.n, cer.n_failed) == (2, 1)
+    assert cer.mean == pytest.approx((0 + 5) / (7 + 5))
+
+
+def test_reference_metrics_compare_with_the_reference_row(scores):
+    assert scores.rows["original"]["pesq"].mean == pytest.approx(4.644, abs=1e-3)
+    assert scores.rows["noisy"]["pesq"].mean < 4
+    assert scores.rows["original"]["si_sdr"].n_failed == 3  # infinite, not a number to average
+    assert 0 < scores.rows["noisy"]["si_sdr"].mean < 30
+
+
+def test_dictionary_has_the_promised_keys_and_is_json(scores):
+    content = json.loads(json.dumps(scores.as_dict(), allow_nan=False))
+    for row in ("original", "noisy"):
+        for metric in ("cer", "pesq", "si_sdr"):
+            keys = {"mean", "low", "high", "n", "n_failed", "backend"}
+            assert set(content[row][metric]) == keys
+    assert content["noisy"]["cer"]["backend"] == "parrot"
+    assert content["original"]["si_sdr"]["mean"] is None
+
+
+def test_table_names_backends_and_failures(scores):
+    table = scores.table()
+    assert "CER: parrot" in table and "P.862.2" in table
+    assert "failed or not measurable in original: cer 1, si_sdr 3" in table
+    assert len(scores.per_clip) == 6 and math.isnan(scores.per_clip[2]["edits"])
+
+
+def test_a_recogniser_that_fails_is_counted_and_never_stops_the_run(monkeypatch):
+    class Deaf(Parrot):
+        def transcribe(self, waveform, sample_rate):
+            if not waveform.isfinite().all():
+                raise RecognitionError("not finite")
+            return super().transcribe(waveform, sample_rate)
+
+    monkeypatch.setattr(scoring, "make_recogniser", lambda name: Deaf())
+    broken = [CLIPS[0] * math.nan, *CLIPS[1:]]
+    rows = {"original": CLIPS, "broken": broken}
+    texts = ["one two"] * 3
+    found = score_rows(rows, "original", texts, 16000, mos="distillmos", progress=False)
+    for metric in ("cer", "mos", "pesq"):
+        estimate = found.rows["broken"][metric]
+        assert (estimate.n, estimate.n_failed) == (2, 1)
+    assert found.rows["broken"]["cer"].mean == 0
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_bad_calls_name_the_value():
+    with pytest.raises(ValueError, match=r"\['visqol'\]: known are cer, f0, mos, pesq"):
+        score_rows({"a": []}, "a", [], 16000, metrics=["visqol"])
+    with pytest.raises(ValueError, match="reference row 'b': rows are a"):
+        score_rows({"a": CLIPS}, "b", TEXTS, 16000)
+    with pytest.raises(ValueError, match="unequal length"):
+        score_rows({"a": CLIPS, "b": CLIPS[:2]}, "a", TEXTS, 16000)
+
+
+def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
+    corpus = open_corpus(tiny_corpus, split="train")
+    found = score_codec(tiny_codec, corpus, metrics=("pesq", "si_sdr"), progress=False)
+    assert list(found.scores.rows) == ["original", "resynthesis"]
+    assert found.scores.rows["original"]["pesq"].n + found.scores.rows["original"][
+        "pesq"
+    ].n_failed == len(corpus)
+    assert len(found.codebook_use) == 4 and all(0 < u <= 100 for u in found.codebook_use)
+    assert found.n_frames == sum(
+        tiny_codec.spec.n_frames(round(e.seconds * 16000)) for e in corpus.entries
+    )
+    assert "codebook use" in found.table() and found.speed > 1
+    json.dumps(found.as_dict(), allow_nan=False)
+    (tmp_path / "broken.wav").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no usable clip in .*: 1 rejected"):
+        score_codec(tiny_codec, open_corpus(tmp_path), progress=False)
+
+
+def test_a_codec_with_side_information(tiny_corpus):
+    corpus = open_corpus(tiny_corpus, split="test")
+    codec = make_encodec("encodec-48k")
+    found = score_codec(codec, corpus, metrics=("si_sdr",), progress=False)
+    clips = corpus.utterances(8000, rejected=[])
+    expected = [si_sdr(c.waveform, codec.roundtrip(c.waveform[None])[0]) for c in clips]
+    scored = [r["si_sdr"] for r in found.scores.per_clip if r["row"] == "resynthesis"]
+    assert scored == pytest.approx(expected, abs=1e-3)
+    assert found.n_frames == sum(
+        codec.spec.n_frames(round(e.seconds * 8000)) for e in corpus.entries
+    )
+
+
+@pytest.mark.slow
+def test_embedded_backends_on_real_speech():
+    rejected = []
+    clips = list(open_corpus(ALLISON, split="test").utterances(16000, rejected=rejected))
+    audio = [c.waveform for c in clips]
+    noisy = [
+        a + 0.1 * torch.randn(a.shape, generator=torch.Generator().manual_seed(0)) for a in audio
+    ]
+    scores = score_rows(
+        {"original": audio, "noisy": noisy}, "original", [c.text for c in clips], 16000,
+        asr="moonshine", mos="distillmos",
+    )  # fmt: skip
+    assert scores.rows["original"]["cer"].mean < 0.06
+    assert scores.rows["original"]["mos"].mean > 4
+    assert scores.rows["noisy"]["mos"].mean < 3
+    assert scores.rows["noisy"]["pesq"].mean < 2

@@ -1,0 +1,85 @@
+"""Masks of kept codes: continuation, inpainting, periodic and coarse prompts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokgen.codec.spec import CodecSpec
+from tokgen.generation.prompts import (
+    TaskSettings,
+    around,
+    beginning,
+    coarse,
+    frame_starts,
+    gap_start,
+    periodic,
+)
+
+SPEC = CodecSpec("x", 16000, 320, 4, 60)  # 20 ms a frame
+OTHER = CodecSpec("y", 24000, 240, 2, 60)  # 10 ms a frame
+CHUNKED = CodecSpec("z", 8000, 80, 2, 60, chunk_length=8000, chunk_stride=7920)
+
+
+def test_beginning_keeps_the_first_seconds_at_every_level() -> None:
+    mask = beginning(SPEC, 16000, 0.5)
+    assert mask.shape == (4, 50) and mask.dtype == torch.bool
+    assert mask[:, :25].all() and not mask[:, 25:].any()
+    assert not beginning(SPEC, 16000, 0.0).any()
+
+
+def test_gap_takes_every_frame_that_it_touches() -> None:
+    mask = around(SPEC, 16000, 0.25, 0.51)  # frames 12 (0.24-0.26) to 25 (0.50-0.52)
+    assert not mask[:, 12:26].any()
+    assert mask[:, :12].all() and mask[:, 26:].all()
+
+
+def test_periodic_and_coarse() -> None:
+    assert periodic(SPEC, 3200, 4)[0].nonzero().flatten().tolist() == [0, 4, 8]
+    assert coarse(SPEC, 3200, 3).sum(-1).tolist() == [10, 10, 10, 0]
+    with pytest.raises(ValueError, match="levels = 5: x has 4"):
+        coarse(SPEC, 3200, 5)
+    with pytest.raises(ValueError, match="period = 0"):
+        periodic(SPEC, 3200, 0)
+
+
+def test_frames_of_overlapping_chunks_start_where_their_audio_does() -> None:
+    starts = frame_starts(CHUNKED, 10000)
+    assert len(starts) == CHUNKED.n_frames(10000) == 200
+    assert starts[99] == pytest.approx(0.99) and starts[100] == pytest.approx(0.99)
+
+
+@given(st.floats(0.1, 8), st.floats(0.05, 3), st.integers(0, 50), st.integers(0, 50))
+def test_a_gap_is_at_the_same_seconds_for_every_codec(seconds, gap, seed, item) -> None:
+    a, b = (gap_start(s, round(seconds * s.sample_rate), gap, (seed, item)) for s in (SPEC, OTHER))
+    assert a == pytest.approx(b, abs=1e-3)
+    assert a >= 0 and a + gap <= max(seconds, gap) + 1e-3
+
+
+def test_tasks_by_name() -> None:
+    n = 32000
+    assert not TaskSettings().keep(SPEC, n, seed=0, item=0).any()
+    begun = TaskSettings("continue", prompt_seconds=0.4).keep(SPEC, n, seed=0, item=0)
+    assert begun.equal(beginning(SPEC, n, 0.4))
+    plain = TaskSettings("infill").keep(SPEC, n, seed=0, item=3)
+    assert 50 <= (~plain[0]).sum() <= 51 and plain[0].equal(plain[3])
+    assert not plain.equal(TaskSettings("infill").keep(SPEC, n, seed=0, item=6))
+    helped = TaskSettings("infill", period=5, levels=1).keep(SPEC, n, seed=0, item=3)
+    assert helped[0].all() and helped[1, ::5].all()
+    assert helped[1].sum() == (plain[1] | periodic(SPEC, n, 5)[1]).sum()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"name": "edit"}, "task 'edit': known are vocode, continue, infill"),
+        ({"prompt_seconds": 0}, "prompt_seconds = 0"),
+        ({"gap_seconds": -1.0}, "gap_seconds = -1.0"),
+        ({"period": -1}, "period = -1"),
+    ],
+)
+def test_bad_settings_name_the_value(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        TaskSettings(**settings)

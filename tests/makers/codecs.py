@@ -1,0 +1,319 @@
+"""Small random-weight models of every wrapped library, for the contract and for parity tests.
+
+`MAKERS` is what test_codec.py runs its contract over: add a maker, and the contract holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
+
+from makers.audio import RATE
+from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.codec.base import Codec, CodecSpec, Encoded, Side, fit_length, hash_weights
+from tokgen.quantizers.residual import Quantized, ResidualQuantizer
+from tokgen.zoo.adapters.dac import DacCodec
+from tokgen.zoo.adapters.encodec import EncodecCodec
+from tokgen.zoo.adapters.mimi import MimiCodec
+from tokgen.zoo.adapters.speechtokenizer import SpeechTokenizerCodec, make_model
+from tokgen.zoo.adapters.xcodec import XcodecCodec
+from tokgen.zoo.adapters.xcodec2 import NeuCodecCodec, Xcodec2Codec
+from tokgen.zoo.loading import from_transformers
+from tokgen.zoo.stft import StftCodec, StftCodecModel
+
+STRIDES = {"dac-even": [2, 4, 8], "dac-odd": [2, 5, 4]}
+
+
+def make_dac(name: str) -> DacCodec:
+    config = DacConfig(
+        encoder_hidden_size=8,
+        downsampling_ratios=STRIDES[name],
+        decoder_hidden_size=32,
+        n_codebooks=3,
+        codebook_size=32,
+        codebook_dim=4,
+        sampling_rate=8000,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return DacCodec.from_model(DacModel(config), name)
+
+
+ENCODEC = {
+    "encodec-24k": {"target_bandwidths": [1.0, 2.0, 4.0]},
+    "encodec-48k": {
+        "target_bandwidths": [1.0, 3.0],
+        "audio_channels": 2,
+        "normalize": True,
+        "chunk_length_s": 1.0,
+        "overlap": 0.01,
+        "norm_type": "time_group_norm",
+        "use_causal_conv": False,
+    },
+}
+
+
+def make_encodec(name: str, bandwidth: float | None = None, **settings: object) -> EncodecCodec:
+    """1, 2 or 4 levels (1, 2, 4 kbps; 1 or 3 of the other kind) of 32 entries; 8 kHz, hop 40."""
+    small = {
+        "sampling_rate": 8000,
+        "upsampling_ratios": [5, 4, 2],
+        "num_filters": 4,
+        "hidden_size": 8,
+        "num_lstm_layers": 1,
+        "codebook_size": 32,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = EncodecModel(EncodecConfig(**{**small, **ENCODEC[name], **settings}))
+        for parameter, weight in model.encoder.named_parameters():
+            if parameter.endswith("weight.original0"):
+                weight.data *= 2
+            elif parameter.endswith("bias"):  # beside which the input hardly counts
+                weight.data.zero_()
+        for level in model.quantizer.layers:  # all zeros at first
+            level.codebook.embed.normal_(std=0.1)
+    return EncodecCodec.from_model(model, name, bandwidth=bandwidth)
+
+
+def make_mimi(bandwidth: float | None = None, **settings: object) -> MimiCodec:
+    """6 levels of 32 entries, .125 kbps each; 8 kHz, hop 320."""
+    import_torchaudio()  # which transformers imports beside it
+    from transformers import MimiConfig, MimiModel
+
+    small = {
+        "sampling_rate": 8000,
+        "upsampling_ratios": [8, 5, 4],
+        "num_filters": 4,
+        "hidden_size": 16,
+        "upsample_groups": 16,
+        "num_quantizers": 6,
+        "codebook_size": 32,
+        "codebook_dim": 8,
+        "vector_quantization_hidden_dimension": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "intermediate_size": 16,
+        "sliding_window": 20,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = MimiModel(MimiConfig(**{**small, **settings}))
+        for parameter, weight in model.encoder.named_parameters():
+            if parameter.endswith("bias"):
+                weight.data.zero_()
+        quantizer = model.quantizer
+        for part in (
+            quantizer.semantic_residual_vector_quantizer,
+            quantizer.acoustic_residual_vector_quantizer,
+        ):
+            for level in part.layers:  # all zeros at first
+                level.codebook.embed_sum.normal_()
+    return MimiCodec.from_model(model, bandwidth=bandwidth)
+
+
+def make_xcodec(bandwidth: float | None = None) -> XcodecCodec:
+    """1, 2 or 4 levels (.125, .25, .5 kbps) of 32 entries; 8 kHz, hop 320."""
+    import_torchaudio()  # which transformers imports beside it
+    from transformers import XcodecConfig, XcodecModel
+
+    strides = [8, 5, 4, 2]
+    config = XcodecConfig(
+        sample_rate=8000,
+        target_bandwidths=[0.125, 0.25, 0.5],
+        codebook_size=32,
+        acoustic_model_config={
+            "model_type": "dac",
+            "encoder_hidden_size": 2,
+            "downsampling_ratios": strides,
+            "upsampling_ratios": strides,
+            "decoder_hidden_size": 32,
+            "hidden_size": 8,
+        },
+        semantic_model_config={
+            "model_type": "hubert",
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "conv_dim": [4] * 7,
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 2,
+        },
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = XcodecModel(config)
+        for level in model.quantizer.quantizers:  # all zeros at first
+            level.codebook.embed.normal_(std=0.5)
+        model.acoustic_decoder.conv2.weight.data.mul_(50)
+    return XcodecCodec.from_model(model, bandwidth=bandwidth)
+
+
+def make_xcodec2(wrapper: type[Xcodec2Codec]) -> Xcodec2Codec:
+    """65536 entries and strides as published; 8 kHz, which NeuCodec hears and makes 12 kHz of."""
+    model_class = from_transformers(wrapper.model_class)
+    config = model_class.config_class(
+        **{rate: 12000 if rate.startswith("output") else 8000 for rate in wrapper.rates},
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        encoder_hidden_size=1,
+        quantization_dim=80,
+        initializer_range=0.2,
+        semantic_model_config={
+            "model_type": "wav2vec2-bert",
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "conv_depthwise_kernel_size": 3,
+            "initializer_range": 0.2,
+        },
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = model_class(config)
+    return wrapper.from_model(model)
+
+
+SPEECHTOKENIZER = {
+    "model_type": "speechtokenizer",
+    "sample_rate": 8000,
+    "strides": [8, 5, 4, 2],
+    "n_q": 8,
+    "codebook_size": 32,
+    "dimension": 8,
+    "semantic_dimension": 6,
+    "n_filters": 2,
+    "n_residual_layers": 1,
+    "residual_kernel_size": 3,
+    "dilation_base": 2,
+    "activation": "ELU",
+    "lstm_layers": 1,
+    "bidirectional": True,
+}
+
+
+def make_speechtokenizer() -> SpeechTokenizerCodec:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = make_model(SPEECHTOKENIZER)
+        for name, weight in model.named_parameters():  # else codes would hardly vary
+            weight.data.mul_({"weight_g": 2, "bias": 0}.get(name.rsplit(".")[-1], 1))
+        for level in model.quantizer.vq.layers:  # all zeros before training
+            level.codebook.normal_(std=0.16)
+            level._codebook.inited.fill_(1)
+    return SpeechTokenizerCodec.from_model(model)
+
+
+MAKERS: dict[str, Callable[[], Codec]] = {name: partial(make_dac, name) for name in STRIDES}
+MAKERS |= {name: partial(make_encodec, name) for name in ENCODEC}
+MAKERS |= {
+    "mimi": make_mimi,
+    "xcodec": make_xcodec,
+    "xcodec2": partial(make_xcodec2, Xcodec2Codec),
+    "neucodec": partial(make_xcodec2, NeuCodecCodec),
+    "speechtokenizer": make_speechtokenizer,
+}
+CLOSED = {"encodec-48k", "mimi", "xcodec2", "neucodec"}  # codecs that do not expose their stages
+
+
+def make_stft_codec(seed: int = 0, name: str = "tiny", **settings: int) -> StftCodec:
+    """A random StftCodec of some 30k parameters: 16 kHz, hop 320, 4 levels of 60 entries."""
+    small = {
+        "sample_rate": RATE,
+        "hop_length": 320,
+        "n_fft": 640,
+        "width": 16,
+        "encoder_depth": 1,
+        "decoder_depth": 1,
+        "expansion": 2,
+        "latent_dim": 16,
+        "n_codebooks": 4,
+        "codebook_size": 60,
+        "codebook_dim": 4,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = StftCodecModel(**{**small, **settings})
+    return StftCodec.from_model(model, name, licence="CC0-1.0")
+
+
+def save_codec(codec: StftCodec, folder: Path, summary: str = "for tests") -> Path:
+    """Save a codec as a zoo has it."""
+    codec.model.save_pretrained(folder)
+    (folder / "codec.toml").write_text(
+        'library = "tokgen"\nclass = "StftCodecModel"\n'
+        f'licence = "{codec.spec.licence}"\nsummary = "{summary}"\n'
+    )
+    return folder
+
+
+class BlockModel(nn.Module):
+    """Frames of samples as latents, scaled by one number before the quantizer and one after."""
+
+    def __init__(self, hop_length: int, codebook_size: int, encoder: float, decoder: float) -> None:
+        super().__init__()
+        self.encoder = nn.Parameter(torch.tensor(encoder))
+        self.decoder = nn.Parameter(torch.tensor(decoder))
+        self.quantizer = ResidualQuantizer(
+            latent_dim=hop_length,
+            n_codebooks=1,
+            codebook_size=codebook_size,
+            codebook_dim=hop_length,
+            dropout=0.5,
+        )
+        for projection in (self.quantizer.levels[0].in_proj, self.quantizer.levels[0].out_proj):
+            nn.init.eye_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+
+class BlockCodec(Codec):
+    """f(f(x)) = f(x) exactly where decoder * encoder = 1: the row that is nearest by angle."""
+
+    model: BlockModel
+
+    def __init__(self, encoder: float = 2.0, decoder: float = 0.5, name: str = "block") -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.model = BlockModel(4, 64, encoder, decoder).eval()
+        self.spec = CodecSpec(name, RATE, 4, 1, 64, hash_weights(self.model))
+
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        return Encoded(self.quantize(self.encode_latents(waveform)))
+
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
+        return self.decode_latents(self.dequantize(codes))
+
+    def encode_latents(self, waveform: Tensor) -> Tensor:
+        n_frames = self.spec.n_frames(waveform.shape[-1])
+        padded = fit_length(waveform, n_frames * self.spec.hop_length)
+        return self.model.encoder * padded[:, 0].unflatten(-1, (n_frames, -1)).mT
+
+    def project(self, latents: Tensor) -> Tensor:
+        return self.model.quantizer.encode(latents)[1]
+
+    def quantize(self, latents: Tensor) -> Tensor:
+        return self.model.quantizer.encode(latents)[0]
+
+    def codebook_rows(self, codes: Tensor) -> Tensor:
+        return self.model.quantizer.codebook_rows(codes)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        return self.model.quantizer.decode(codes)
+
+    def quantize_through(self, latents: Tensor) -> Quantized:
+        return self.model.quantizer(latents)
+
+    def decode_latents(self, quantized: Tensor) -> Tensor:
+        return self.model.decoder * quantized.mT.flatten(1)[:, None]

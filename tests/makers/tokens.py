@@ -1,0 +1,17 @@
+"""Token datasets as plain values, to compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tokgen.tokens.dataset import load_tokens
+
+
+def rows_of(out: str | Path) -> dict[str, list[dict]]:
+    """Every row of a token dataset, by split."""
+    return {
+        split: [{k: np.asarray(v).tolist() for k, v in row.items()} for row in data]
+        for split, data in load_tokens(out).splits.items()
+    }

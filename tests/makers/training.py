@@ -1,0 +1,152 @@
+"""A training of seconds on made-up tokens: in this process, or as a script in several.
+
+    python tests/training_makers.py FOLDER '{"steps": 8, "batch_size": 4}' {ddp,fsdp} [STEP]
+
+STEP ends it there without a word, as a kill would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from datasets import Dataset, DatasetDict
+
+from accelerate import Accelerator
+from makers.paths import ROOT
+from tokgen.codec.base import CodecSpec
+from tokgen.modelling.masked import MaskedTransformer, masked_cross_entropy
+from tokgen.tokens.dataset import Provenance, TokenDataset, token_features
+from tokgen.training.data import TrainingBatch
+from tokgen.training.loop import Training, TrainingSettings, make_accelerator
+
+LEVELS, SIZE, COEFFICIENTS = 3, 20, 4
+LENGTHS = [5, 60, 12, 33, 27, 60, 41, 8, 19, 55, 60]
+
+
+def make_rows(lengths: list[int], seed: int = 0) -> Dataset:
+    """Codes that follow the conditioning, somewhat; row i is named str(i)."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for i, n in enumerate(lengths):
+        frames = draw.normal(size=(n, COEFFICIENTS)).astype(np.float16)
+        codes = (frames.argmax(1)[:, None] * np.arange(1, LEVELS + 1)) % SIZE
+        rows.append(
+            {
+                "id": str(i),
+                "codes": codes.astype(np.uint16),
+                "n_samples": 320 * n,
+                "text": None,
+                "speaker": None,
+                "mfcc": frames,
+            }
+        )
+    return Dataset.from_list(rows, features=token_features(LEVELS, {"mfcc": COEFFICIENTS}))
+
+
+def make_tokens(lengths: list[int] | None = None) -> TokenDataset:
+    """A token dataset at 50 frames a second, with a validation split."""
+    spec = CodecSpec("made-up", 16000, 320, LEVELS, SIZE, "0" * 64)
+    about = Provenance(spec.as_dict(), 16000, 320, LEVELS, SIZE, None, "0", "made-up", "0" * 64, [])
+    train, validation = make_rows(lengths or LENGTHS), make_rows([20, 30, 25], seed=1)
+    return TokenDataset(DatasetDict(train=train, validation=validation), about)
+
+
+def make_model(**more: Any) -> MaskedTransformer:
+    sizes = {"dim": 32, "depth": 2, "heads": 2, "dim_head": 32, "embedding": "learned", **more}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return MaskedTransformer(
+            n_codebooks=LEVELS, codebook_size=SIZE, conditioning_dim=COEFFICIENTS, **sizes
+        )
+
+
+def make_settings(**more: Any) -> TrainingSettings:
+    """Ten steps of four excerpts of a second, logged one by one."""
+    few = {"steps": 10, "batch_size": 4, "crop_seconds": 1.0, "learning_rate": 3e-3}
+    often = {"log_every": 1, "validate_every": 5, "checkpoint_every": 4}
+    return TrainingSettings(**{**few, **often, **more})
+
+
+def one_pass(training: Training, batch: TrainingBatch) -> None:
+    """What stands in the loop of a recipe."""
+    mask = batch.mask
+    with training.one_pass():
+        logits = training.network(
+            mask.tokens,
+            batch.conditioning,
+            drop_conditioning=batch.hidden,
+            lengths=batch.lengths if batch.padded else None,
+            documents=batch.documents,
+            level=mask.level,
+            where=training.where(mask),
+        )
+        training.descend(masked_cross_entropy(logits, batch.codes, mask))
+    training.note(logits, batch)
+
+
+def train(
+    folder: Path,
+    settings: TrainingSettings,
+    *,
+    accelerator: Accelerator | None = None,
+    tokens: TokenDataset | None = None,
+    stop: int | None = None,
+) -> Training:
+    """A training as a recipe has it; its model goes to `folder`/model.
+
+    Args:
+        folder: of the run.
+        settings: of the training.
+        accelerator: a new one if None.
+        tokens: `make_tokens()` if None.
+        stop: ends the process at this step.
+    """
+    accelerator = accelerator or make_accelerator(settings, folder, "no", "none")
+    training = Training(accelerator, make_model(), tokens or make_tokens(), settings, folder)
+    for batch in training.batches():
+        if training.step == stop:
+            os._exit(9)
+        one_pass(training, batch)
+    training.save_model(folder / "model")
+    return training
+
+
+def shard_on_cpu(settings: TrainingSettings, folder: Path) -> Accelerator:
+    """An Accelerator that shards as recipes/accelerate/fsdp.yaml has it, over gloo.
+
+    Accelerate takes FSDP up on GPUs alone; its code for it runs on the CPU as well once it is told.
+    """
+    file = ROOT / "recipes" / "accelerate" / "fsdp.yaml"
+    config = yaml.safe_load(file.read_text())["fsdp_config"]
+    accelerator = make_accelerator(settings, folder, "no", "none")
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=config["fsdp_version"],
+        reshard_after_forward=config["fsdp_reshard_after_forward"],
+        auto_wrap_policy=config["fsdp_auto_wrap_policy"],
+        transformer_cls_names_to_wrap=config["fsdp_transformer_layer_cls_to_wrap"].split(","),
+        state_dict_type=config["fsdp_state_dict_type"],
+        cpu_ram_efficient_loading=config["fsdp_cpu_ram_efficient_loading"],
+    )
+    PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+    AcceleratorState._shared_state.update(PartialState._shared_state, fsdp_plugin=plugin)
+    return accelerator
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    settings, folder = make_settings(**json.loads(sys.argv[2])), Path(sys.argv[1])
+    sharded = shard_on_cpu(settings, folder) if sys.argv[3] == "fsdp" else None
+    stop = int(sys.argv[4]) if len(sys.argv) > 4 else None
+    done = train(folder, settings, accelerator=sharded, stop=stop)
+    if done.accelerator.is_main_process:
+        print(f"{done.accelerator.num_processes} processes, {done.accelerator.distributed_type}")
+    done.accelerator.end_training()

@@ -1,0 +1,52 @@
+"""Averaged weights: the formula, in and out of the model, saved and taken up."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from tokgen.nn.ema import Ema
+
+
+def test_average_follows_the_weights_and_stands_in_for_them(tmp_path) -> None:
+    model = nn.Linear(3, 2)
+    ema = Ema(model, 0.9)
+    wanted = model.weight.detach().clone()
+    for _ in range(5):
+        with torch.no_grad():
+            model.weight.add_(1.0)
+        ema.update()
+        wanted = 0.9 * wanted + 0.1 * model.weight.detach()
+    now, x = model.weight.detach().clone(), torch.ones(1, 3)
+    with ema.in_place():
+        torch.testing.assert_close(model.weight.detach(), wanted)
+        averaged = model(x)
+    assert torch.equal(model.weight, now)
+    assert not torch.allclose(model(x), averaged)
+
+    ema.save(tmp_path / "ema.safetensors")
+    fresh = nn.Linear(3, 2)
+    again = Ema(fresh, 0.9)
+    again.load(tmp_path / "ema.safetensors")
+    with again.in_place():
+        assert torch.equal(fresh(x), averaged)
+
+
+def test_an_error_inside_leaves_the_weights_as_they_were() -> None:
+    model = nn.Linear(2, 2)
+    ema = Ema(model, 0.5)
+    now = model.weight.detach().clone() + 1
+    with torch.no_grad():
+        model.weight.copy_(now)
+    with pytest.raises(RuntimeError, match="inside"), ema.in_place():
+        raise RuntimeError("inside")
+    assert torch.equal(model.weight, now)
+
+
+def test_what_does_not_fit_is_refused(tmp_path) -> None:
+    Ema(nn.Linear(3, 2), 0.9).save(tmp_path / "ema.safetensors")
+    with pytest.raises(ValueError, match="averages of other weights"):
+        Ema(nn.Linear(3, 3), 0.9).load(tmp_path / "ema.safetensors")
+    with pytest.raises(ValueError, match="decay = 1"):
+        Ema(nn.Linear(3, 3), 1)

@@ -1,0 +1,261 @@
+"""Each recipe as a subprocess: a few steps, kills, resume, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from makers.codecs import make_dac, make_encodec
+from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
+from tokgen.audio.files import read_audio
+from tokgen.corpus.listed import open_corpus
+from tokgen.generation.held_out import choose_held_out
+from tokgen.generation.prompts import TaskSettings
+from tokgen.generation.sampling import SamplingSettings
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.tokens.tokenizing import cached_tokens
+from tokgen.zoo.lookup import load_codec
+
+TINY_CODEC = {
+    "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
+    "latent_dim": 16, "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,
+}  # fmt: skip
+
+
+@pytest.fixture
+def vocode_flags(tiny_codec_folder, tiny_corpus, tmp_path):
+    def flags(name: str, **more: object) -> list[object]:
+        settings = {
+            "name": name, "runs": tmp_path, "codec": tiny_codec_folder, "corpus": tiny_corpus,
+            "steps": 12, "batch_size": 2, "crop_seconds": 0.5, "checkpoint_every": 3,
+            "log_every": 1, "validate_every": 6, "tracker": "none", "mixed_precision": "bf16",
+            "sampling.steps": "[2,1]", "asr": "moonshine", "mos": "distillmos", **more,
+        }  # fmt: skip
+        return [*(x for k, v in settings.items() for x in (f"--{k}", v)), *TINY_MODEL]
+
+    return flags
+
+
+def test_vocode_mfcc_survives_kills_with_the_same_result(
+    vocode_flags, tiny_codec_folder, tiny_corpus, tmp_path
+):
+    run("vocode_mfcc.py", *vocode_flags("whole"))
+    whole = tmp_path / "whole"
+    checkpoints = tmp_path / "cut" / "checkpoints"
+
+    # Killed hard in training, then interrupted politely, then left to end.
+    process = launch("vocode_mfcc.py", *vocode_flags("cut"))
+    kill_when(process, lambda: (checkpoints / "step-3").is_dir())
+    assert process.returncode == -signal.SIGKILL
+    process = launch("vocode_mfcc.py", *vocode_flags("cut"))
+    out = kill_when(process, lambda: (checkpoints / "step-6").is_dir(), signal.SIGINT)
+    if process.returncode == 130:
+        assert re.search(r"interrupted at step \d+: checkpoint written; the same command", out)
+    out = run("vocode_mfcc.py", *vocode_flags("cut"))
+    assert "continuing at step" in out
+
+    cut = tmp_path / "cut"
+    lines = [(p / "history.jsonl").read_text().splitlines() for p in (whole, cut)]
+    losses = [[json.loads(x)["loss"] for x in y] for y in lines]
+    assert len(losses[0]) == 12 and losses[0] == pytest.approx(losses[1], rel=1e-6)
+    a, b = (load_file(p / "model" / "model.safetensors") for p in (whole, cut))
+    assert all(a[k].equal(b[k]) for k in a)
+    first, second = (json.loads((p / "metrics.json").read_text())["rows"] for p in (whole, cut))
+    assert first == second
+
+    rows = ("original", "resynthesis", "generated", "unconditional")
+    assert set(first) == set(rows)
+    for row in rows:
+        for metric in ("cer", "mos", "pesq"):
+            keys = {"mean", "low", "high", "n", "n_failed", "backend"}
+            assert set(first[row][metric]) == keys
+    for name in ("curves.png", "spectrograms.png", "settings.json", "clips.json"):
+        assert (whole / name).stat().st_size > 100
+    assert len(list((whole / "samples").glob("000.*.wav"))) == 4
+    codec = load_codec(tiny_codec_folder)
+    model = MaskedTransformer.from_pretrained(whole / "model").eval()
+    tokens = cached_tokens(open_corpus(tiny_corpus), codec, tmp_path / "tokens")
+    held_out = choose_held_out(tokens, codec, str(tiny_corpus), n=9)
+    again = held_out.generate(model, TaskSettings(), SamplingSettings(steps=(2, 1)), seed=0)
+    for i, made in enumerate(again):  # whoever loads the model generates the same
+        heard, _ = read_audio(whole / "samples" / f"{i:03d}.generated.wav")
+        torch.testing.assert_close(made.waveform, heard, atol=1e-4, rtol=0)
+    settings = json.loads((whole / "settings.json").read_text())
+    assert settings["codec"]["weight_hash"] and settings["versions"]["torch"]
+
+
+def test_vocode_mfcc_refuses_other_settings_under_one_name(vocode_flags, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "settings.json").write_text('{"settings": {"steps": 99}}')
+    out = run("vocode_mfcc.py", *vocode_flags("x"), code=1)
+    assert "holds a run with" in out and "Traceback" not in out
+
+
+def test_vocode_mfcc_says_before_training_that_nothing_can_be_tested(vocode_flags):
+    out = run("vocode_mfcc.py", *vocode_flags("y", min_test_seconds=99), code=1)
+    assert "no test utterance" in out and "Traceback" not in out and "step/s" not in out
+
+
+def codec_flags(name: str, tmp_path: Path, corpus: Path) -> list[object]:
+    config = {
+        "name": name, "runs": str(tmp_path), "corpora": [str(corpus)], "model": TINY_CODEC,
+        "discriminator": {"periods": [2], "period_channels": [4, 4], "windows": [256],
+                          "channels": 2},
+        "steps": 10, "continuous_steps": 3, "decoder_steps": 2, "adversarial_start": 6,
+        "adversarial_warmup": 1, "batch_size": 2, "seconds": 0.5, "validate_every": 5,
+        "checkpoint_every": 2, "validation_min_seconds": 0.0, "quantizer_init_seconds": 8,
+        "tracker": "none", "mixed_precision": "no", "warmup": 2, "adversarial_seconds": 0.25,
+    }  # fmt: skip
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return ["--config", path]
+
+
+def test_train_codec_runs_all_phases_and_resumes_exactly(tiny_corpus, tmp_path):
+    run("train_codec.py", *codec_flags("whole", tmp_path, tiny_corpus))
+    process = launch("train_codec.py", *codec_flags("cut", tmp_path, tiny_corpus))
+    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
+    out = run("train_codec.py", *codec_flags("cut", tmp_path, tiny_corpus))
+    assert "continuing at step" in out or process.returncode == 0
+    a, b = (load_file(tmp_path / n / "codec/model.safetensors") for n in ("whole", "cut"))
+    assert all(a[k].equal(b[k]) for k in a)
+    metrics = json.loads((tmp_path / "whole/metrics.json").read_text())
+    assert [h["step"] for h in metrics["history"]] == [5, 10]
+    assert len(metrics["final"]["codebook_use"]) == 2
+    assert (tmp_path / "whole/discriminator/model.safetensors").is_file()
+
+    assert load_codec(tmp_path / "whole/codec").spec.n_codebooks == 2
+
+
+def test_train_codec_stops_when_the_quantizer_diverges(tiny_corpus, tmp_path):
+    flags = codec_flags("bad", tmp_path, tiny_corpus)
+    out = run("train_codec.py", *flags, "--max_codebook_loss", "1e-9", code=1)
+    assert "codebook loss" in out and "over the limit of 1e-09" in out and "Traceback" not in out
+
+
+def tune_flags(name: str, runs: Path, codec: Path, corpus: Path, **more: object) -> list[object]:
+    config = {
+        "name": name, "runs": str(runs), "codec": str(codec), "corpora": [str(corpus)],
+        "discriminator": {"periods": [], "windows": [256], "channels": 2},
+        "discriminator_warmup": 3, "steps": 9, "sweep_steps": 4, "sweep": [1, 2, 1e9],
+        "sweep_tolerance": 0.5, "passes": 2, "later_weight": 0.5, "drifted_passes": 1, "warmup": 2,
+        "later_target": "first", "hold_first": True,
+        "batch_size": 2, "seconds": 0.5, "learning_rate": 0.02, "validation_passes": 2,
+        "validation_min_seconds": 0.0, "validate_every": 6, "checkpoint_every": 2, "ema": 0.5,
+        "adversarial_seconds": 0.25, "tracker": "none", "mixed_precision": "no", **more,
+    }  # fmt: skip
+    path = runs / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return ["--config", path]
+
+
+def test_tune_idempotence_sweeps_tunes_and_resumes_exactly(
+    tiny_codec_folder, tiny_corpus, tmp_path
+):
+    def flags(name: str) -> list[object]:
+        return tune_flags(name, tmp_path, tiny_codec_folder, tiny_corpus)
+
+    out = run("tune_idempotence.py", *flags("whole"))
+    sweep = json.loads((tmp_path / "whole/sweep.json").read_text())
+    limit = 1.5 * sweep["untuned"]["loss"]
+    holding = [w for w in ("1", "2", "1e+09") if sweep[w]["loss"] <= limit]
+    assert holding, sweep
+    assert f"taking weight {holding[-1]}\n" in out
+    metrics = json.loads((tmp_path / "whole/metrics.json").read_text())
+    assert f"{metrics['weight']:g}" == holding[-1]
+    assert [h["step"] for h in metrics["history"]] == [6, 12]  # 3 of the discriminator alone
+
+    cut = tmp_path / "cut"
+    for ready in (
+        lambda: (
+            '"1"' in ((cut / "sweep.json").read_text() if (cut / "sweep.json").exists() else "")
+        ),
+        lambda: (cut / "sweep/2/checkpoints/step-2").is_dir(),
+        lambda: (cut / "checkpoints/step-4").is_dir(),
+    ):  # between two trials, in one, and in the last
+        process = launch("tune_idempotence.py", *flags("cut"))
+        kill_when(process, ready)
+        assert process.returncode == -signal.SIGKILL
+    assert "continuing at step" in run("tune_idempotence.py", *flags("cut"))
+    a, b = (load_file(tmp_path / n / "codec/model.safetensors") for n in ("whole", "cut"))
+    assert all(a[k].equal(b[k]) for k in a)
+    assert json.loads((tmp_path / "cut/sweep.json").read_text()) == sweep
+
+    settings = json.loads((cut / "settings.json").read_text())
+    settings["codec"]["weight_hash"] = "of another base"
+    (cut / "settings.json").write_text(json.dumps(settings))
+    assert "of another base" in run("tune_idempotence.py", *flags("cut"), code=1)
+
+    base = load_file(tiny_codec_folder / "model.safetensors")
+    moved = {k for k in base if not base[k].half().equal(a[k])}
+    assert {k.split(".")[0] for k in moved} == {"encoder", "decoder"}
+    assert (tmp_path / "whole/discriminator/model.safetensors").is_file()
+
+
+def test_tune_idempotence_takes_up_a_saved_discriminator(tiny_codec_folder, tiny_corpus, tmp_path):
+    from tokgen.codec_training.discriminators.ensemble import Discriminator
+
+    saved = tmp_path / "saved"
+    Discriminator(periods=[], windows=[256], channels=2).save_pretrained(saved)
+    more = {"start_discriminator": str(saved), "weight": 1.0, "steps": 2, "loss": "enc"}
+    flags = tune_flags("kept", tmp_path, tiny_codec_folder, tiny_corpus, **more)
+    run("tune_idempotence.py", *flags)
+    history = json.loads((tmp_path / "kept/metrics.json").read_text())["history"]
+    assert [h["step"] for h in history] == [2]  # nothing trained alone
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "loss"),
+    [(make_dac, "dac-odd", "proj"), (make_encodec, "encodec-24k", "code")],
+)
+def test_tune_idempotence_takes_any_codec_with_open_stages(make, name, loss, tiny_corpus, tmp_path):
+    base = make(name)
+    base.save_pretrained(tmp_path / "base")
+    more = {"weight": 1.0, "steps": 2, "loss": loss, "discriminator_warmup": 1}
+    run("tune_idempotence.py", *tune_flags("t", tmp_path, tmp_path / "base", tiny_corpus, **more))
+    tuned = load_codec(tmp_path / "t/codec")
+    before, after = base.model.state_dict(), tuned.model.state_dict()
+    moved = {name.split(".")[0] for name in before if not before[name].equal(after[name])}
+    assert moved == {"encoder", "decoder"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"loss": "latent"}, "loss 'latent': known are enc, proj, code"),
+        ({"later_target": "last"}, "later_target 'last': known are 'original' and 'first'"),
+        ({"sweep_tolerance": -0.9}, "no weight of [1.0, 2.0, 1000000000.0] holds"),
+        ({"start_discriminator": "nowhere"}, "start_discriminator = 'nowhere'"),
+        ({"codec": "nowhere"}, "no codec 'nowhere'"),
+    ],
+)
+def test_tune_idempotence_says_what_is_wrong(
+    more, message, tiny_codec_folder, tiny_corpus, tmp_path
+):
+    codec = more.pop("codec", tiny_codec_folder)
+    flags = tune_flags("wrong", tmp_path, codec, tiny_corpus, **more)
+    out = run("tune_idempotence.py", *flags, code=1)
+    assert message in out and "Traceback" not in out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
+def test_configs_parse_and_their_codecs_add_up(path):
+    from importlib import import_module
+
+    from tokgen.runs.folder import parse_settings
+
+    sys.path.insert(0, str(ROOT / "recipes"))
+    recipe = import_module(path.name.split(".")[0])
+    settings = parse_settings(recipe.Settings, path, [])
+    if hasattr(settings, "architecture") and settings.architecture == "dac":
+        strides = settings.model["downsampling_ratios"]
+        assert not any(s % 2 for s in strides)
+        assert strides == settings.model["upsampling_ratios"][::-1]

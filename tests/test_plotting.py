@@ -1,0 +1,32 @@
+"""Plots are files with pictures in them, whatever the history holds."""
+
+import matplotlib.image
+import pytest
+
+from makers.audio import make_tone
+from tokgen.plotting import plot_curves, plot_spectrograms
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [],
+        [{"step": 1, "loss": 2.0}],
+        [
+            {"step": s, "loss": 1 / s, f"accuracy/level{s % 3}": 0.1 * s, "validation/loss": 1.0}
+            for s in range(1, 9)
+        ],
+    ],
+)
+def test_curves(history, tmp_path):
+    plot_curves(history, tmp_path / "deep" / "curves.png")
+    picture = matplotlib.image.imread(tmp_path / "deep" / "curves.png")
+    assert picture.shape[:2] == (480, 1320) and picture.std() > 0.01
+
+
+def test_spectrograms_show_what_differs(tmp_path):
+    clips = {"original": make_tone(1.0, 0), "silence": make_tone(1.0, 0) * 0}
+    plot_spectrograms(clips, 16000, tmp_path / "s.png")
+    picture = matplotlib.image.imread(tmp_path / "s.png")[60:-60, :, :3]
+    left, right = picture[:, 80:380], picture[:, 480:740]
+    assert left.std() > 0.1 and right.std() < 0.05

@@ -1,0 +1,170 @@
+"""Conditioning by name and the torchaudio workaround."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.codec.base import CodecSpec
+from tokgen.tokens import conditioning
+from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
+
+SETTINGS = ConditioningSettings(16000, 320)
+MFCC = Conditioning(SETTINGS)
+
+
+def noise(n: int, seed: int = 0) -> torch.Tensor:
+    return 0.3 * torch.randn(1, 1, n, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("n", [1, 319, 320, 321, 640, 16000, 20481])
+def test_frames_are_ceil_of_hops(n: int) -> None:
+    out = MFCC(noise(n))
+    assert out.shape == (1, 30, -(-n // 320))
+    assert torch.isfinite(out).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 40000), min_size=2, max_size=4))
+def test_batching_and_padding_change_nothing(lengths: list[int]) -> None:
+    clips = [noise(n, seed) for seed, n in enumerate(lengths)]
+    batch = torch.zeros(len(clips), 1, max(lengths))
+    for row, clip in zip(batch, clips, strict=True):
+        row[:, : clip.shape[-1]] = clip[0]
+    together = MFCC(batch)
+    for i, clip in enumerate(clips):
+        alone = MFCC(clip)[0]
+        assert torch.equal(together[i, :, : alone.shape[-1]], alone)
+
+
+def test_frame_is_centred_on_its_hop() -> None:
+    """An impulse in the middle of frame 10 is loudest there and fades alike on both sides."""
+    clip = torch.zeros(1, 1, 20 * 320)
+    clip[0, 0, 10 * 320 + 160] = 1.0
+    level = MFCC(clip)[0, 0]
+    assert int(level.argmax()) == 10
+    torch.testing.assert_close(level[9], level[11], atol=1e-3, rtol=0)
+
+
+def test_values_agree_with_torchaudio() -> None:
+    """Same as torchaudio's mel spectrogram, logarithm and DCT on the same windows."""
+    torchaudio = import_torchaudio()
+    clip = noise(64 * 320)
+    padded = torch.nn.functional.pad(clip[:, 0], (352, 352))
+    mel = torchaudio.transforms.MelSpectrogram(
+        16000,
+        n_fft=1024,
+        hop_length=320,
+        n_mels=80,
+        center=False,
+        norm="slaney",
+        mel_scale="slaney",
+    )(padded)
+    dct = torchaudio.functional.create_dct(30, 80, "ortho")
+    expected = (mel.clamp(min=1e-8).log().mT @ dct).mT
+    torch.testing.assert_close(MFCC(clip), expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("rate", "hop", "n_fft"), [(16000, 320, 1024), (48000, 640, 4096)])
+def test_settings_follow_the_codec(rate: int, hop: int, n_fft: int) -> None:
+    chosen = ConditioningSettings.for_codec(CodecSpec("x", rate, hop, 8, 1024))
+    assert (chosen.sample_rate, chosen.hop_length, chosen.n_fft) == (rate, hop, n_fft)
+    assert chosen.n_mfcc == 30
+
+
+CHUNKED = CodecSpec("x", 16000, 320, 8, 1024, chunk_length=16000, chunk_stride=15840)
+
+
+@pytest.mark.parametrize("n", [1, 15840, 15841, 16000, 40000])
+def test_chunks_have_coefficients_of_their_own(n: int) -> None:
+    """As many as the codec has frames, and nothing of a chunk's neighbours in them."""
+    mfcc = Conditioning(ConditioningSettings.for_codec(CHUNKED))
+    clip = noise(n)
+    out = mfcc(clip)
+    assert out.shape == (1, 30, CHUNKED.n_frames(n))
+    for i in range(CHUNKED.n_chunks(n)):
+        chunk = torch.zeros(1, 1, 16000)
+        piece = clip[..., i * 15840 : i * 15840 + 16000]
+        chunk[..., : piece.shape[-1]] = piece
+        assert torch.equal(out[..., i * 50 : (i + 1) * 50], MFCC(chunk))
+    batch = torch.cat([torch.nn.functional.pad(clip, (0, 9000)), noise(n + 9000, 1)])
+    assert torch.equal(mfcc(batch)[:1, :, : out.shape[-1]], out)
+
+
+@pytest.mark.parametrize("spec", [CodecSpec("x", 16000, 320, 8, 1024), CHUNKED])
+@pytest.mark.parametrize("kind", ["mfcc", "log_mel"])
+def test_blocks_equal_the_whole(
+    spec: CodecSpec, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit, and equal to windows that are larger than the audio."""
+    module = Conditioning(ConditioningSettings.for_codec(spec, kind))
+    clip = noise(70001)
+    whole = module(clip)
+    for frames in (conditioning.WINDOW_FRAMES, 70):
+        monkeypatch.setattr(conditioning, "WINDOW_FRAMES", frames)
+        for size in (997, 16001, 70001):
+            found = list(module.blocks(clip[0].split(size, dim=-1)))
+            assert torch.equal(torch.cat(found, dim=-1), whole)
+    assert len(found) > 1
+    batch = torch.cat([clip, noise(70001, 1)])
+    found = list(module.blocks(batch.split(9999, dim=-1)))
+    assert torch.equal(torch.cat(found, dim=-1), module(batch))
+    with pytest.raises(ValueError, match="NaN"):
+        list(module.blocks([clip[0], torch.full((1, 5), float("nan"))]))
+
+
+def test_no_window_skips_audio() -> None:
+    """A codec with long hops gets a window at least as long."""
+    assert ConditioningSettings.for_codec(CodecSpec("slow", 16000, 3200, 8, 1024)).n_fft >= 3200
+    with pytest.raises(ValueError, match="raise n_fft"):
+        ConditioningSettings(16000, 320, n_fft=256)
+    with pytest.raises(ValueError, match="n_mfcc = 81"):
+        ConditioningSettings(16000, 320, n_mfcc=81)
+
+
+def test_bad_waveforms_are_refused() -> None:
+    with pytest.raises(ValueError, match="mono"):
+        MFCC(torch.zeros(1, 2, 320))
+    with pytest.raises(ValueError, match="NaN"):
+        MFCC(torch.full((1, 1, 320), float("nan")))
+
+
+@pytest.mark.parametrize(("cuda", "expected"), [(None, "stand-in"), ("12.8", "compiled")])
+def test_stand_in_only_without_cuda(
+    cuda: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "torchaudio"
+    package.mkdir()
+    (package / "__init__.py").write_text("from torchaudio import _extension\n")
+    (package / "_extension.py").write_text("COMPILED = True\n")
+    import_torchaudio()
+    for name in [m for m in sys.modules if m.split(".")[0] == "torchaudio"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    import_torchaudio()
+    extension = sys.modules["torchaudio._extension"]
+    assert ("compiled" if hasattr(extension, "COMPILED") else "stand-in") == expected
+    for name in [m for m in sys.modules if m.split(".")[0] == "torchaudio"]:
+        del sys.modules[name]  # the real ones come back when monkeypatch undoes
+
+
+def test_log_mel_is_what_the_cosine_transform_sees() -> None:
+    settings = ConditioningSettings.for_codec(CodecSpec("x", 16000, 320, 8, 1024), "log_mel")
+    assert (settings.kind, settings.n_features) == ("log_mel", 80)
+    log_mel = Conditioning(settings)
+    clip = noise(20481)
+    out = log_mel(clip)
+    assert out.shape == (1, 80, 65)
+    torch.testing.assert_close((out.mT @ log_mel.dct).mT, MFCC(clip), rtol=1e-4, atol=1e-4)
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="conditioning 'mel': known are mfcc, log_mel, or none"):
+        ConditioningSettings(16000, 320, kind="mel")

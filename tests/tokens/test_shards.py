@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from makers.codecs import make_stft_codec
+from makers.tokens import rows_of
+from tokgen.corpus.entries import Rejection
+from tokgen.corpus.listed import open_corpus
+from tokgen.storage import Storage
+from tokgen.tokens.dataset import Provenance, load_tokens
+from tokgen.tokens.shards import Row, ShardStore
+from tokgen.tokens.tokenizing import tokenize_corpus
+from tokgen.zoo.stft import StftCodec
+
+LAYOUT = {"rows": 2, "seconds": 10.0, "units": 3}
+
+
+def provenance(**changed) -> Provenance:
+    spec = make_stft_codec().spec
+    values = {
+        "codec": spec.as_dict(),
+        "sample_rate": spec.sample_rate,
+        "hop_length": spec.hop_length,
+        "n_codebooks": 2,
+        "codebook_size": spec.codebook_size,
+        "conditioning": None,
+        "tokgen_version": "0",
+        "corpus": "c",
+        "corpus_fingerprint": "f",
+    }
+    return Provenance(**{**values, **changed})
+
+
+def row(id: str, split: str = "train", n_frames: int = 3) -> Row:
+    codes = np.arange(2 * n_frames, dtype=np.uint16).reshape(n_frames, 2)
+    return Row(id, split, codes, 320 * n_frames, "text", None, None)
+
+
+def store(where: str | Path, layout: dict | None = None, **changed) -> ShardStore:
+    return ShardStore(Storage(where), provenance(**changed), layout or LAYOUT)
+
+
+def write(target: ShardStore, index: int, rows: list[Row]) -> None:
+    target.write(index, rows, [Rejection("x.wav", "empty")], n_entries=3, audio_seconds=1.5)
+
+
+@pytest.fixture(params=["local", "memory"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "work")
+    MemoryFileSystem.store.clear()
+    return "memory://bucket/work"
+
+
+def test_shards_come_back_in_order_whoever_wrote_them(where: str) -> None:
+    first = store(where)
+    assert first.recover() and first.done() == {}
+    other = pickle.loads(pickle.dumps(first))  # a worker's
+    write(other, 2, [row("e"), row("f", "test")])
+    write(first, 0, [row("a"), row("b")])
+    done = store(where).done()
+    assert list(done) == [0, 2] and first.n_done() == 2
+    assert done[2].splits == {"train": 1, "test": 1} and done[2].n_rows == 2
+    assert done[0].rejections == [Rejection("x.wav", "empty")] and done[0].n_entries == 3
+    batches = list(first.batches("train", list(done.values())))
+    assert [id for batch in batches for id in batch["id"].to_pylist()] == ["a", "b", "e"]
+    assert batches[0]["codes"].to_pylist()[0] == [[0, 1], [2, 3], [4, 5]]
+    assert list(first.ids(done[2])) == ["e", "f"]
+
+
+def test_a_unit_that_is_made_twice_is_made_equal(where: str) -> None:
+    target = store(where)
+    target.recover()
+    write(target, 1, [row("c")])
+    before = target.storage.read("data/train-000000001.parquet")
+    write(target, 1, [row("c")])
+    assert target.storage.read("data/train-000000001.parquet") == before
+    assert target.n_done() == 1
+
+
+def test_without_its_marker_or_its_files_a_unit_does_not_count(where: str) -> None:
+    target = store(where)
+    target.recover()
+    for index in range(3):
+        write(target, index, [row(str(index))])
+    target.storage.delete("done/000000000.json")
+    target.storage.delete("data/train-000000001.parquet")
+    again = store(where)
+    assert again.recover()
+    assert list(again.done()) == [2]
+    assert again.storage.names("data/") == ["data/train-000000002.parquet"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"not parquet at all" * 9])
+def test_a_damaged_shard_does_not_count(where: str, damage: bytes) -> None:
+    target = store(where)
+    target.recover()
+    write(target, 0, [row("a")])
+    write(target, 1, [row("b")])
+    target.storage.write("data/train-000000001.parquet", damage)
+    again = store(where)
+    assert again.recover()
+    assert list(again.done()) == [0]
+
+
+@pytest.mark.parametrize(
+    ("layout", "changed"),
+    [
+        (None, {"corpus_fingerprint": "g"}),
+        (None, {"n_codebooks": 1}),
+        (None, {"precision": "bfloat16"}),
+        ({**LAYOUT, "rows": 3}, {}),
+    ],
+)
+def test_shards_made_otherwise_are_thrown_away(where: str, layout: dict | None, changed) -> None:
+    target = store(where)
+    target.recover()
+    write(target, 0, [row("a")])
+    other = store(where, layout, **changed)
+    assert not other.recover()
+    assert other.done() == {} and other.storage.names() == ["plan.json"]
+
+
+def test_a_plan_that_cannot_be_read_is_no_plan(where: str) -> None:
+    target = store(where)
+    target.recover()
+    write(target, 0, [row("a")])
+    target.storage.write("plan.json", b"{")
+    assert not store(where).recover()
+
+
+# -- datasets at a URL -------------------------------------------------------------------
+
+
+def test_a_dataset_at_a_url_has_the_rows_of_one_here(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    """`file://` is the one store that `datasets` opens here without a driver or a network."""
+    corpus = open_corpus(tiny_corpus)
+    settings = {"shard_rows": 3, "progress": False, "workers": 1}
+    tokenize_corpus(corpus, tiny_codec, tmp_path / "arrow", **settings)
+    tokenize_corpus(corpus, tiny_codec, tmp_path / "parquet", format="parquet", **settings)
+    assert rows_of(tmp_path / "parquet") == rows_of(tmp_path / "arrow")
+    url = (tmp_path / "parquet").as_uri()
+    assert rows_of(url) == rows_of(tmp_path / "arrow")
+    assert load_tokens(url).provenance == load_tokens(tmp_path / "arrow").provenance
+
+
+def test_object_storage_gets_shards_and_no_leftovers(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    MemoryFileSystem.store.clear()
+    out = "memory://bucket/tokens"
+    corpus = open_corpus(tiny_corpus)
+    settings = {"shard_rows": 3, "progress": False, "workers": 1}
+    tokenize_corpus(corpus, tiny_codec, tmp_path / "t", format="parquet", **settings)
+    report = tokenize_corpus(corpus, tiny_codec, out, **settings)
+    names = Storage(out).names()
+    assert names == sorted(
+        p.relative_to(tmp_path / "t").as_posix() for p in (tmp_path / "t").rglob("*") if p.is_file()
+    )
+    for name in names:
+        assert Storage(out).read(name) == (tmp_path / "t" / name).read_bytes(), name
+    assert report.n_rows == sum(len(rows) for rows in rows_of(tmp_path / "t").values())
+
+
+class Stopping(StftCodec):
+    """Is interrupted when it has encoded twice."""
+
+    n = 0
+
+    def encode_batch_with_side(self, waveforms):
+        self.n += 1
+        if self.n > 2:
+            raise KeyboardInterrupt
+        return super().encode_batch_with_side(waveforms)
+
+
+def test_a_run_to_object_storage_goes_on(tiny_corpus: Path, tiny_codec: StftCodec) -> None:
+    MemoryFileSystem.store.clear()
+    corpus, out = open_corpus(tiny_corpus), "memory://bucket/tokens"
+    settings = {"shard_rows": 3, "progress": False, "workers": 1}
+    tokenize_corpus(corpus, tiny_codec, out, **settings)
+    whole = {name: Storage(out).read(name) for name in Storage(out).names()}
+    MemoryFileSystem.store.clear()
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_corpus(corpus, Stopping(tiny_codec.model, tiny_codec.spec), out, **settings)
+    with pytest.raises(ValueError, match="not a token dataset, or not a finished one"):
+        load_tokens(out)
+    assert tokenize_corpus(corpus, tiny_codec, out, **settings).resumed_rows > 0
+    assert {name: Storage(out).read(name) for name in Storage(out).names()} == whole
+
+
+def test_foreign_files_at_a_url_are_left_alone(tiny_corpus: Path, tiny_codec: StftCodec) -> None:
+    MemoryFileSystem.store.clear()
+    Storage("memory://bucket/speech").write("a.wav", b"mine")
+    for out in ("memory://bucket/speech", "memory://bucket"):
+        with pytest.raises(ValueError, match="not a token dataset: choose another folder"):
+            tokenize_corpus(open_corpus(tiny_corpus), tiny_codec, out, progress=False, workers=1)
+    assert Storage("memory://bucket/speech").read("a.wav") == b"mine"
+
+
+def test_a_unit_that_is_lost_is_not_passed_over(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
+) -> None:
+    """A worker on a machine whose storage is not ours says that it is done."""
+    write = ShardStore.write
+
+    def elsewhere(self, index, rows, rejections, **about):
+        shard = write(self, index, rows, rejections, **about)
+        if index == 1:
+            self.storage.delete(shard.marker)
+        return shard
+
+    monkeypatch.setattr(ShardStore, "write", elsewhere)
+    corpus, settings = open_corpus(tiny_corpus), {"shard_rows": 3, "workers": 1, "progress": False}
+    with pytest.raises(RuntimeError, match=r"1 of 4 units are not in .*, the first of them 1"):
+        tokenize_corpus(corpus, tiny_codec, tmp_path / "t", **settings)
+    monkeypatch.setattr(ShardStore, "write", write)
+    assert tokenize_corpus(corpus, tiny_codec, tmp_path / "t", **settings).n_rows == len(corpus)
+
+
+def test_a_finished_dataset_at_a_url_is_counted_without_its_codes(
+    tiny_corpus: Path, tiny_codec: StftCodec, monkeypatch
+) -> None:
+    MemoryFileSystem.store.clear()
+    corpus, out = open_corpus(tiny_corpus), "memory://bucket/tokens"
+    first = tokenize_corpus(corpus, tiny_codec, out, progress=False, workers=1)
+    again = tokenize_corpus(corpus, tiny_codec, out, progress=False, workers=1)
+    assert again.resumed_rows == again.n_rows == first.n_rows
+    assert again.audio_seconds == pytest.approx(first.audio_seconds)
+
+
+def test_reading_a_shard_leaves_no_thread_behind(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    """One that still reads ahead when the process ends would abort it."""
+    settings = {"format": "parquet", "progress": False, "workers": 1}
+    tokenize_corpus(open_corpus(tiny_corpus), tiny_codec, tmp_path / "t", **settings)
+    program = (
+        "import os, sys; from tokgen.storage import Storage; import tokgen.tokens.dataset as t;"
+        "import pyarrow.parquet; n = len(os.listdir('/proc/self/task'));"
+        "print(len(list(t.lengths_in(Storage(sys.argv[1])))), "
+        "len(os.listdir('/proc/self/task')) - n)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "t")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(len(open_corpus(tiny_corpus))), "0"]

@@ -1,0 +1,554 @@
+from __future__ import annotations
+
+import itertools
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from filelock import FileLock
+
+import tokgen.codec.streaming
+import tokgen.tokens.engines.job
+from makers.audio import RATE, make_tone
+from makers.codecs import make_encodec, make_mimi, make_stft_codec
+from makers.corpora import CLIPS, table
+from makers.tokens import rows_of
+from tokgen.audio.files import write_audio
+from tokgen.codec.base import Codec
+from tokgen.corpus.listed import open_corpus
+from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
+from tokgen.tokens.dataset import check_codec, load_tokens, provenance_of, sides_of
+from tokgen.tokens.tokenizing import TokenizeReport, split_name, tokenize_corpus
+from tokgen.zoo.stft import StftCodec
+
+N_BAD = 3
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny corpus with bad files among the good."""
+    folder = tmp_path_factory.mktemp("mixed") / "mixed"
+    shutil.copytree(tiny_corpus, folder)
+    (folder / "aa empty.wav").touch()
+    (folder / "cc.wav").write_text("not audio")
+    write_audio(folder / "zz silent.wav", torch.zeros(1, RATE), RATE)
+    return folder
+
+
+def run(folder: Path, codec: Codec, out: Path, **settings) -> TokenizeReport:
+    settings = {"shard_rows": 3, "batch_seconds": 3.0, "workers": 1, "progress": False, **settings}
+    return tokenize_corpus(open_corpus(folder), codec, out, **settings)
+
+
+@pytest.fixture(scope="module")
+def tokens(folder: Path, tiny_codec: StftCodec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "tokens"
+    run(folder, tiny_codec, out)
+    return out
+
+
+def content(out: Path) -> dict:
+    """All that must not differ between two runs."""
+    found = load_tokens(out)
+    return {
+        "rows": rows_of(out),
+        "provenance": found.provenance,
+        "features": {split: str(data.features) for split, data in found.splits.items()},
+        "rejections": (out / "rejections.jsonl").read_text(),
+        "files": sorted(str(p.relative_to(out)) for p in out.rglob("*")),
+        "beside": sorted(p.name for p in out.parent.iterdir() if out.name in p.name),
+    }
+
+
+# -- what is written -----------------------------------------------------------
+
+
+def test_rows_hold_what_the_codec_gives(folder: Path, tokens: Path, tiny_codec: StftCodec) -> None:
+    corpus = open_corpus(folder)
+    mfcc = Conditioning(ConditioningSettings.for_codec(tiny_codec.spec))
+    splits = load_tokens(tokens).splits.with_format("numpy")
+    seen = {split: iter(data) for split, data in splits.items()}
+    n = 0
+    for utterance in corpus.utterances(RATE, rejected=[]):
+        row = next(seen[utterance.split])
+        assert row["id"] == utterance.id  # the corpus' order
+        assert (row["text"], row["speaker"]) == (utterance.text, utterance.speaker)
+        assert row["n_samples"] == utterance.waveform.shape[-1]
+        codes = tiny_codec.encode(utterance.waveform[None])[0]
+        assert np.array_equal(row["codes"], codes.T.numpy())
+        frames = mfcc(utterance.waveform[None])[0].T.numpy().astype(np.float16)
+        assert np.array_equal(row["mfcc"], frames)
+        assert row["mfcc"].shape == (len(row["codes"]), 30)
+        n += 1
+    assert n == len(CLIPS)
+    assert all(next(rest, None) is None for rest in seen.values())
+
+
+def test_columns_have_the_types_of_the_design(tokens: Path) -> None:
+    features = load_tokens(tokens).splits["train"].features.arrow_schema
+    assert [str(field.type) for field in features] == [
+        "string",
+        "list<item: fixed_size_list<item: uint16>[4]>",
+        "int64",
+        "string",
+        "string",
+        "list<item: fixed_size_list<item: halffloat>[30]>",
+    ]
+    assert features.names == ["id", "codes", "n_samples", "text", "speaker", "mfcc"]
+
+
+def test_provenance_travels_with_every_split(tokens: Path, tiny_codec: StftCodec) -> None:
+    found = load_tokens(tokens)
+    assert set(found.splits) == {"train", "validation", "test"}
+    provenance = found.provenance
+    assert provenance.spec == tiny_codec.spec
+    assert (provenance.sample_rate, provenance.hop_length) == (16000, 320)
+    assert (provenance.n_codebooks, provenance.codebook_size) == (4, 60)
+    assert provenance.conditioning is not None and provenance.conditioning["n_mfcc"] == 30
+    assert provenance.corpus == "mixed"
+    assert len(provenance.corpus_fingerprint) == 64
+    assert json.loads((tokens / "provenance.json").read_text()) == provenance.as_dict()
+    for split in found.splits.values():
+        assert provenance_of(split.select([0])) == provenance
+    check_codec(provenance, tiny_codec.spec)
+    other = make_stft_codec(5, name="other").spec
+    with pytest.raises(ValueError, match=r"by codec 'tiny' .* not by 'other'"):
+        check_codec(provenance, other)
+
+
+def test_bad_files_are_reported_and_counted(
+    folder: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    report = run(folder, tiny_codec, tmp_path / "t")
+    assert (report.n_rows, report.n_rejected) == (len(CLIPS), N_BAD)
+    assert report.resumed_rows == 0
+    assert report.audio_seconds == pytest.approx(sum(seconds for _, seconds, *_ in CLIPS))
+    reasons = {Path(r.source).name: r.reason for r in report.rejections}
+    assert set(reasons) == {"aa empty.wav", "cc.wav", "zz silent.wav"}
+    assert "empty" in reasons["aa empty.wav"] and "silence" in reasons["zz silent.wav"]
+    lines = (tmp_path / "t" / "rejections.jsonl").read_text().splitlines()
+    assert {Path(json.loads(line)["source"]).name for line in lines} == set(reasons)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_seconds": 0.01},
+        {"batch_seconds": 1000.0, "shard_rows": 256},
+        {"shard_rows": 1, "batch_seconds": 2.2},
+    ],
+)
+def test_batches_and_shards_change_nothing(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, settings: dict
+) -> None:
+    run(folder, tiny_codec, tmp_path / "tokens", **settings)
+    assert content(tmp_path / "tokens") == content(tokens)
+
+
+def test_shards_end_by_audio_too(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    long = {"shard_rows": 1000, "format": "parquet"}
+    run(folder, tiny_codec, tmp_path / "one", shard_seconds=1e4, **long)
+    run(folder, tiny_codec, tmp_path / "many", shard_seconds=4.0, **long)
+    one, many = ({p.name for p in (tmp_path / x / "data").iterdir()} for x in ("one", "many"))
+    assert one == {
+        "train-000000000.parquet",
+        "test-000000000.parquet",
+        "validation-000000000.parquet",
+    }
+    assert len(many) > len(one)
+    assert rows_of(tmp_path / "many") == rows_of(tmp_path / "one") == rows_of(tokens)
+
+
+def test_long_audio_is_encoded_block_by_block(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(tokgen.tokens.engines.job, "LONG_SECONDS", 0.5)
+    monkeypatch.setattr(Codec, "encode_batch_with_side", lambda *args: pytest.fail("held whole"))
+    monkeypatch.setattr(tiny_codec, "window_frames", 40)
+    rows = rows_of(tokens)
+    long = {row["id"] for split in rows.values() for row in split if row["n_samples"] > RATE / 2}
+    for path in folder.rglob("*.wav"):
+        if path.stem in long or path.stem in ("aa empty", "cc", "zz silent"):
+            (tmp_path / "c").mkdir(exist_ok=True)
+            shutil.copy(path, tmp_path / "c" / path.name)
+    report = run(tmp_path / "c", tiny_codec, tmp_path / "tokens")
+    found = {row["id"]: row for split in rows_of(tmp_path / "tokens").values() for row in split}
+    for split in rows.values():
+        for row in split:
+            if row["id"] in found:
+                assert found[row["id"]]["codes"] == row["codes"]
+                assert found[row["id"]]["mfcc"] == row["mfcc"]
+    assert len(found) >= 3 and report.n_rejected == N_BAD
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    """A folder of two tables of six clips."""
+    for name, ids in (("train-0", "abcdef"), ("train-1", "ghijkl")):
+        columns = {"id": list(ids), "text": [f"say {id}" for id in ids]}
+        (tmp_path / "speech").mkdir(exist_ok=True)
+        pq.write_table(table(tmp_path, **columns), tmp_path / "speech" / f"{name}.parquet")
+    return tmp_path / "speech"
+
+
+def test_a_stream_gives_the_rows_of_a_listed_corpus(
+    parquet: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    settings = {"workers": 2, "progress": False, "shard_rows": 4}
+    tokenize_corpus(open_corpus(parquet), tiny_codec, tmp_path / "listed", **settings)
+    stream = open_corpus(parquet, streaming=True)
+    assert stream.n_entries is None
+    report = tokenize_corpus(stream, tiny_codec, tmp_path / "streamed", **settings)
+    assert report.n_rows == 12
+    assert rows_of(tmp_path / "streamed") == rows_of(tmp_path / "listed")
+
+
+def test_ids_that_repeat_between_shards_of_a_stream_are_told(
+    parquet: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    shutil.copy(parquet / "train-0.parquet", parquet / "train-1.parquet")
+    stream = open_corpus(parquet, streaming=True)
+    with pytest.warns(UserWarning, match="6 ids stand for several utterances of the stream, 'a'"):
+        report = tokenize_corpus(stream, tiny_codec, tmp_path / "t", progress=False, workers=1)
+    assert report.n_rows == 12
+
+
+def test_audio_too_long_for_a_codec_is_rejected_by_name(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tokgen.tokens.engines.job, "LONG_SECONDS", 0.5)
+    monkeypatch.setattr(tokgen.codec.streaming, "WHOLE_SECONDS", 2.0)
+    for name, seconds in (("short", 1.0), ("long", 3.0)):
+        write_audio(tmp_path / "c" / f"{name}.wav", make_tone(seconds, 0), RATE)
+    report = run(tmp_path / "c", make_mimi(), tmp_path / "t", conditioning=None)
+    assert report.n_rows == 1
+    assert [Path(r.source).name for r in report.rejections] == ["long.wav"]
+    assert "audio of more than" in report.rejections[0].reason
+
+
+def test_fewer_levels_and_no_mfcc(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    run(folder, tiny_codec, tmp_path / "t", n_codebooks=2, conditioning=None)
+    found = load_tokens(tmp_path / "t")
+    assert "mfcc" not in found.splits["test"].column_names
+    assert found.provenance.conditioning is None and found.provenance.n_codebooks == 2
+    whole = load_tokens(tokens).splits["test"][0]["codes"]
+    assert found.splits["test"][0]["codes"] == [frame[:2] for frame in whole]
+
+
+def test_the_bar_shows_hours_and_real_time_factor(
+    folder: Path, tiny_codec: StftCodec, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run(folder, tiny_codec, tmp_path / "t", progress=True)
+    bar = capsys.readouterr().err
+    assert "tokenizing mixed" in bar
+    assert "13/13" in bar.replace(" ", "") or "12/12" in bar.replace(" ", "")
+    assert "0.00 h of audio, RTF 0." in bar
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("train", "train"),
+        ("dev-clean", "dev_clean"),
+        ("../../x", "_x"),
+        (None, "train"),
+        ("é", "é"),
+    ],
+)
+def test_a_split_is_not_a_path(name: str | None, expected: str) -> None:
+    assert split_name(name) == expected
+
+
+def test_a_hostile_split_stays_inside(tiny_codec: StftCodec, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_audio(corpus / "a.wav", make_tone(0.3, 0), RATE)
+    (corpus / "metadata.csv").write_text("file_name,text,split\na.wav,x,../../../../evil\n")
+    run(corpus, tiny_codec, tmp_path / "out" / "t")
+    assert [str(split) for split in load_tokens(tmp_path / "out" / "t").splits] == ["_evil"]
+    assert not list(tmp_path.rglob("evil"))
+
+
+# -- side information ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chunked() -> Codec:
+    """Chunks of a second, a scale each."""
+    return make_encodec("encodec-48k")
+
+
+@pytest.fixture(scope="module")
+def scaled(tiny_corpus: Path, chunked: Codec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scaled") / "tokens"
+    run(tiny_corpus, chunked, out)
+    return out
+
+
+def test_rows_with_side_information_decode_as_the_audio_did(
+    tiny_corpus: Path, scaled: Path, chunked: Codec
+) -> None:
+    found = load_tokens(scaled)
+    assert found.provenance.side_names == ["scales"]
+    assert str(found.splits["train"].features.arrow_schema.field("side_scales").type) == (
+        "list<item: float>"
+    )
+    rejected: list = []
+    corpus = {u.id: u for u in open_corpus(tiny_corpus).utterances(8000, rejected=rejected)}
+    for split in found.splits.values():
+        codes = [torch.tensor(c).long().T for c in split["codes"]]
+        sides = sides_of(split, chunked.side_names)
+        decoded = chunked.decode_batch(codes, list(split["n_samples"]), sides)
+        for row, audio in zip(split, decoded, strict=True):
+            waveform = corpus.pop(row["id"]).waveform[None]
+            n = waveform.shape[-1]
+            torch.testing.assert_close(audio, chunked.roundtrip(waveform)[0], atol=1e-5, rtol=0)
+            assert len(row["side_scales"]) == chunked.spec.n_chunks(n)
+            assert len(row["mfcc"]) == len(row["codes"]) == chunked.spec.n_frames(n)
+    assert not corpus and not rejected
+
+
+def test_batches_change_no_side_information(
+    tiny_corpus: Path, scaled: Path, chunked: Codec, tmp_path: Path
+) -> None:
+    run(tiny_corpus, chunked, tmp_path / "tokens", batch_seconds=100.0, shard_rows=100)
+    assert content(tmp_path / "tokens") == content(scaled)
+
+
+def test_rows_without_the_side_information_that_decoding_needs(
+    tokens: Path, scaled: Path, chunked: Codec
+) -> None:
+    plain = load_tokens(tokens).splits["test"]
+    assert sides_of(plain, ()) is None
+    with pytest.raises(ValueError, match=r"no side information \['scales'\].*tokenize again"):
+        sides_of(plain, chunked.side_names)
+    row = load_tokens(scaled).splits["test"][0]
+    with pytest.raises(ValueError, match=r"needs side information \['scales'\]"):
+        chunked.decode_batch([torch.tensor(row["codes"]).T], [row["n_samples"]])
+
+
+def test_a_dataset_of_before_there_was_side_information_still_counts(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens"
+    shutil.copytree(tokens, out)
+    for info in [*out.glob("*/dataset_info.json"), out / "provenance.json"]:
+        text = json.loads(info.read_text())
+        old = json.loads(text["description"]) if "description" in text else text
+        for kept, names in (
+            (old, ["side_names"]),
+            (old["conditioning"], ["chunk_length", "chunk_stride", "kind"]),
+            (old["codec"], ["chunk_length", "chunk_stride", "channels"]),
+        ):
+            for name in names:
+                del kept[name]
+        old["mfcc"] = old.pop("conditioning")
+        written = {**text, "description": json.dumps(old)} if "description" in text else old
+        info.write_text(json.dumps(written))
+    found = load_tokens(out)
+    assert found.provenance.side_names == [] and found.provenance.spec == tiny_codec.spec
+    assert "chunk_length" not in found.provenance.conditioning
+    assert run(folder, tiny_codec, out).resumed_rows == len(CLIPS)
+
+
+# -- what is refused -----------------------------------------------------------
+
+
+def test_settings_out_of_range(folder: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"n_codebooks = 5: tiny has levels 1..4"):
+        run(folder, tiny_codec, tmp_path / "t", n_codebooks=5)
+    for name, value in {
+        "batch_seconds": 0,
+        "shard_rows": 0,
+        "shard_seconds": 0.0,
+        "engine": "spark",
+        "format": "csv",
+        "precision": "float8",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name.removeprefix('shard_')}.*{value}"):
+            run(folder, tiny_codec, tmp_path / "t", **{name: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_corpus_without_usable_audio(tiny_codec: StftCodec, tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "a.wav").touch()
+    with pytest.raises(ValueError, match=r"no usable audio: 1 rejected \(.*a.wav: .*empty"):
+        run(tmp_path / "c", tiny_codec, tmp_path / "t")
+
+
+def test_a_folder_that_holds_something_else(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ValueError, match="not a token dataset: choose another folder"):
+            run(folder, tiny_codec, out)
+    with pytest.raises(ValueError, match="holds tokens of codec 'tiny' and corpus 'mixed'"):
+        run(folder, make_stft_codec(5), tokens)
+    with pytest.raises(ValueError, match="other weights, audio or settings"):
+        run(folder, tiny_codec, tokens, n_codebooks=1)
+
+
+def test_what_is_not_a_token_dataset(tokens: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no token dataset"):
+        load_tokens(tmp_path / "none")
+    with pytest.raises(ValueError, match="not a token dataset"):
+        load_tokens(tmp_path)
+    with pytest.raises(ValueError, match="not a token dataset"):
+        load_tokens(tokens / "train")
+    split = load_tokens(tokens).splits["train"]
+    split.info.description = "speech"
+    with pytest.raises(ValueError, match="no readable provenance"):
+        provenance_of(split)
+
+
+def test_two_processes_do_not_share_work(
+    folder: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    (tmp_path / ".t.partial").mkdir()
+    with (
+        FileLock(tmp_path / ".t.partial" / "lock"),
+        pytest.raises(ValueError, match="another process is tokenizing"),
+    ):
+        run(folder, tiny_codec, tmp_path / "t")
+
+
+# -- going on after an end -----------------------------------------------------
+
+
+class Counting(StftCodec):
+    """Counts clips, and is interrupted after some."""
+
+    def __init__(self, codec: StftCodec, stop_after: int | None = None) -> None:
+        super().__init__(codec.model, codec.spec)
+        self.n, self.stop_after = 0, stop_after
+
+    def encode_batch_with_side(self, waveforms):
+        if self.stop_after is not None and self.n >= self.stop_after:
+            raise KeyboardInterrupt
+        self.n += len(waveforms)
+        return super().encode_batch_with_side(waveforms)
+
+
+def test_a_finished_dataset_is_left_alone(
+    folder: Path, tokens: Path, tiny_codec: StftCodec
+) -> None:
+    codec = Counting(tiny_codec)
+    before = content(tokens)
+    (tokens.parent / ".tokens.partial").mkdir()  # as a kill just before the end leaves it
+    report = run(folder, codec, tokens)
+    assert codec.n == 0
+    assert report.resumed_rows == report.n_rows == len(CLIPS)
+    assert report.n_rejected == N_BAD
+    assert report.audio_seconds == pytest.approx(sum(seconds for _, seconds, *_ in CLIPS))
+    assert content(tokens) == before
+
+
+def test_an_interrupted_run_goes_on(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, Counting(tiny_codec, stop_after=6), out)
+    codec = Counting(tiny_codec)
+    report = run(folder, codec, out)
+    assert 0 < report.resumed_rows < len(CLIPS)
+    assert codec.n == len(CLIPS) - report.resumed_rows
+    assert report.n_rows == len(CLIPS) and report.n_rejected == N_BAD
+    assert content(out) == content(tokens)
+
+
+def test_a_damaged_shard_is_made_again(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, Counting(tiny_codec, stop_after=8), out)
+    shards = sorted((tmp_path / ".tokens.partial").glob("data/*"))
+    assert len(shards) > 1
+    shards[1].write_bytes(shards[1].read_bytes()[:100])
+    run(folder, tiny_codec, out)
+    assert content(out) == content(tokens)
+
+
+def test_unfinished_work_of_another_codec_is_not_used(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens"
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, Counting(make_stft_codec(9), stop_after=6), out)
+    with pytest.warns(UserWarning, match="starting anew"):
+        report = run(folder, tiny_codec, out)
+    assert report.resumed_rows == 0
+    assert content(out) == content(tokens)
+
+
+def _run_and_die(folder: Path, out: Path, kill_at: int, events) -> None:
+    """In a process of its own: SIGKILL at the n-th open, rename or removal of the run's files."""
+
+    def audit(event: str, args: tuple) -> None:
+        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir") and out.name in str(
+            args[0]
+        ):
+            events.value += 1
+            if events.value == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    torch.set_num_threads(1)
+    codec = make_stft_codec()
+    sys.addaudithook(audit)
+    run(folder, codec, out)
+
+
+@pytest.fixture(scope="module")
+def process():
+    """Starts `_run_and_die`; gives the exit code and how many events there were."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["torch", "datasets", "tokgen.tokens.tokenizing", "tokgen.zoo.stft"]
+    )
+
+    def start(folder: Path, out: Path, kill_at: int) -> tuple[int | None, int]:
+        events = context.Value("i", 0)
+        child = context.Process(target=_run_and_die, args=(folder, out, kill_at, events))
+        child.start()
+        child.join(60)
+        return child.exitcode, events.value
+
+    return start
+
+
+def test_killed_again_and_again(folder: Path, tokens: Path, tmp_path: Path, process) -> None:
+    out = tmp_path / "tokens"
+    kills = 0
+    for kill_at in itertools.count(10, 14):
+        code, _ = process(folder, out, kill_at)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+    assert kills >= 5
+    assert content(out) == content(tokens)
+
+
+def test_killed_at_any_instant(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, process
+) -> None:
+    expected = content(tokens)
+    code, n_events = process(folder, tmp_path / "whole" / "tokens", 0)
+    assert code == 0
+    for kill_at in range(1, n_events + 1, 1 + n_events // 9):
+        out = tmp_path / str(kill_at) / "tokens"
+        assert process(folder, out, kill_at)[0] == -signal.SIGKILL
+        run(folder, tiny_codec, out)
+        assert content(out) == expected

@@ -1,0 +1,145 @@
+"""MP3 and Opus: as long, no later, no level change, and the bitrate that was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from makers.paths import ALLISON
+from tokgen.corpus.listed import open_corpus
+from tokgen.drift.passes import DriftClips
+from tokgen.metrics.delay import delay_between, pink_noise
+from tokgen.zoo.adapters.ffmpeg import FORMATS, FfmpegCodec, advance, opus_mode
+
+ALL = [("mp3", 8), ("mp3", 24), ("mp3", 32), ("mp3", 128), ("opus", 6), ("opus", 24), ("opus", 64)]
+
+
+@pytest.mark.parametrize(("kind", "kbps"), ALL)
+def test_length_rate_and_name(kind: str, kbps: float) -> None:
+    codec = FfmpegCodec(kind, kbps)
+    assert codec.spec.name == f"{kind}:{kbps}"
+    assert codec.spec.bitrate == 1000 * kbps
+    for n in (1, 959, 20011):
+        waveform = torch.stack([pink_noise(n, seed)[None] for seed in (0, 1)]) if n > 1 else None
+        waveform = torch.full((2, 1, 1), 0.3) if waveform is None else waveform
+        output = codec.roundtrip(waveform)
+        assert output.shape == waveform.shape
+        assert output.dtype == torch.float32
+        assert torch.isfinite(output).all()
+        torch.testing.assert_close(output[1:], codec.roundtrip(waveform[1:]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "kbps"), [("mp3", 8), ("mp3", 24), ("mp3", 32), ("mp3", 128), ("opus", 64)]
+)
+def test_25_passes_end_with_zero_lag(kind: str, kbps: float) -> None:
+    codec = FfmpegCodec(kind, kbps)
+    original = pink_noise(2 * codec.spec.sample_rate, 0)
+    output = original[None, None]
+    for _ in range(25):
+        output = codec.roundtrip(output)
+    delay = delay_between(original, output[0, 0], 4000)
+    assert delay.is_known
+    assert delay.samples == 0
+
+
+@pytest.mark.parametrize(
+    ("kbps", "mode"), [(9, "narrow"), (12, "wide"), (24, "hybrid"), (64, "celt")]
+)
+def test_25_passes_of_opus_leave_speech_in_its_place(kbps: float, mode: str) -> None:
+    """Within 2 samples of 48 kHz, whatever mode Opus takes."""
+    clips = DriftClips(open_corpus(ALLISON, split="test", min_seconds=2.0), 2.0, 2)
+    codec = FfmpegCodec("opus", kbps)
+    for i in range(2):
+        original = clips.load(i, 48000)
+        assert opus_mode(codec.packets(original[0].numpy())[0]) == mode
+        output = original[None]
+        for _ in range(25):
+            output = codec.roundtrip(output)
+        delay = delay_between(original[0], output[0, 0], 2000)
+        assert delay.is_known
+        assert abs(delay.samples) <= 2
+
+
+@pytest.mark.parametrize(
+    ("kbps", "mode"), [(6, "narrow"), (12, "wide"), (24, "hybrid"), (64, "celt")]
+)
+def test_opus_is_not_a_sample_late_in_any_mode(kbps: float, mode: str) -> None:
+    """From the phase between input and output, in the band that SILK codes in every mode."""
+    codec = FfmpegCodec("opus", kbps)
+    noise = 2 * pink_noise(10 * 48000, 0)
+    assert opus_mode(codec.packets(noise.numpy())[0]) == mode
+    output = codec.roundtrip(noise[None, None])[0, 0]
+    window = torch.hann_window(4096)
+    spectra = [
+        torch.stft(x, 4096, 2048, window=window, return_complex=True) for x in (noise, output)
+    ]
+    cross = (spectra[1] * spectra[0].conj()).sum(-1)
+    hz = torch.fft.rfftfreq(4096, 1 / 48000)
+    band = (hz > 700) & (hz < 2500)
+    late = -cross.angle()[band] / (2 * torch.pi * hz[band]) * 48000
+    assert late.mean().abs() < 0.6  # noise has no pitch for the high-pass filter to lead
+
+
+@pytest.mark.parametrize(("kind", "kbps"), [("mp3", 32), ("mp3", 128), ("opus", 24), ("opus", 64)])
+def test_loud_audio_is_not_clipped_between_passes(kind: str, kbps: float) -> None:
+    codec = FfmpegCodec(kind, kbps)
+    n = codec.spec.sample_rate
+    tone = 1.2 * torch.sin(2 * torch.pi * 400 * torch.arange(n) / n)
+    if kind == "opus" and kbps == 24:
+        tone = tone / 1.5  # SILK itself codes 16 bits
+    output = codec.roundtrip(tone[None, None])[0, 0]
+    middle = slice(n // 4, 3 * n // 4)
+    ratio = output[middle].square().mean() / tone[middle].square().mean()
+    assert 10 * ratio.log10().abs() < 0.5
+    assert output[middle].abs().max() > 0.9 * tone.max()
+
+
+def test_silence_stays_silence() -> None:
+    for kind, kbps in ALL:
+        codec = FfmpegCodec(kind, kbps)
+        output = codec.roundtrip(torch.zeros(1, 1, codec.spec.sample_rate))
+        assert output.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("kbps", "share"), [(8, 0.0), (12, 0.15), (32, 0.0), (100, 0.15)])
+def test_mp3_has_the_bitrate_asked_for(kbps: float, share: float) -> None:
+    """Constant ones exactly; others on average, about."""
+    codec = FfmpegCodec("mp3", kbps)
+    rate = codec.spec.sample_rate
+    packets, _ = codec.packets(pink_noise(4 * rate, 0).numpy())
+    seconds = len(packets) * (576 if rate < 32000 else 1152) / rate
+    assert sum(map(len, packets)) * 8 / seconds == pytest.approx(1000 * kbps, rel=share + 0.01)
+
+
+@pytest.mark.parametrize("kbps", [6, 12, 31])
+def test_opus_has_the_bitrate_asked_for(kbps: float) -> None:
+    packets, _ = FfmpegCodec("opus", kbps).packets(pink_noise(96000, 0).numpy())
+    assert sum(map(len, packets)) * 8 / (len(packets) * 0.02) == pytest.approx(
+        1000 * kbps, rel=0.01
+    )
+
+
+@pytest.mark.parametrize("late", [6.1, -0.31, 0.0, 2.0])
+def test_advance_undoes_a_delay(late: float) -> None:
+    n = np.arange(4000)
+    samples = np.sin(0.05 * (n - late)) * np.hanning(4000)
+    expected = np.sin(0.05 * n) * np.hanning(4000)
+    np.testing.assert_allclose(advance(samples, late)[100:-100], expected[100:-100], atol=6e-3)
+
+
+def test_wrong_input() -> None:
+    with pytest.raises(ValueError, match="known are mp3, opus"):
+        FfmpegCodec("flac", 100)
+    for kind, fmt in FORMATS.items():
+        for kbps in (fmt.least - 1, fmt.most + 1, 0, float("nan")):
+            with pytest.raises(ValueError, match=f"{kind}:{kbps:g}.*{fmt.least:g} to"):
+                FfmpegCodec(kind, kbps)
+    codec = FfmpegCodec("opus", 12)
+    with pytest.raises(ValueError, match="mono"):
+        codec.roundtrip(torch.zeros(1, 2, 100))
+    with pytest.raises(ValueError, match="0 samples"):
+        codec.roundtrip(torch.zeros(1, 1, 0))
+    with pytest.raises(ValueError, match="NaN"):
+        codec.roundtrip(torch.full((1, 1, 100), float("nan")))

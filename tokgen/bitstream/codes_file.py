@@ -1,0 +1,117 @@
+"""One utterance's codes in a safetensors file: what `tokgen encode` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from tokgen.codec.base import CodecSpec, Side
+
+_KIND = "tokgen codes 1"
+_SIDE = "side."  # before the names of tensors of side information
+
+
+@dataclass(frozen=True)
+class CodesFile:
+    """Codes int64 [K, T] and what is needed to decode them.
+
+    Attributes:
+        side: side information float32 [S] by name; empty for most codecs.
+    """
+
+    codes: Tensor
+    n_samples: int
+    sample_rate: int
+    codec: str
+    weight_hash: str
+    side: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def check_codec(self, spec: CodecSpec) -> None:
+        """Raise ValueError, naming both codecs, where another one made the codes."""
+        if self.weight_hash != spec.weight_hash:
+            raise ValueError(
+                f"the codes were made by codec {self.codec!r} (weights {self.weight_hash[:12]}), "
+                f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): use {self.codec!r}"
+            )
+
+
+def write_codes(
+    path: str | Path, codes: Tensor, n_samples: int, spec: CodecSpec, side: Side | None = None
+) -> None:
+    """Store codes [K, T] as uint16, or int32 where the codebook is larger; folders are made.
+
+    Args:
+        side: side information [S] by name, for a codec that needs it to decode.
+    Raises:
+        ValueError: wrong shape, or n_samples that T frames do not hold.
+    """
+    path = Path(path)
+    if codes.ndim != 2 or spec.n_frames(n_samples) != codes.shape[1]:
+        raise ValueError(
+            f"codes of shape {tuple(codes.shape)} for {n_samples} samples: "
+            f"expected [K, {spec.n_frames(n_samples)}]"
+        )
+    dtype = torch.uint16 if spec.codebook_size <= 1 << 16 else torch.int32
+    metadata = {
+        "kind": _KIND,
+        "codec": spec.name,
+        "weight_hash": spec.weight_hash,
+        "n_samples": str(n_samples),
+        "sample_rate": str(spec.sample_rate),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {"codes": codes.to("cpu", dtype).contiguous()}
+    for name, values in (side or {}).items():
+        tensors[_SIDE + name] = values.to("cpu", torch.float32).contiguous()
+    path.write_bytes(save(tensors, metadata))
+
+
+def read_codes(path: str | Path) -> CodesFile:
+    """Read what `write_codes` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a codes file, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("kind") != _KIND:
+                raise ValueError(f"{path} is not a codes file; make one with `tokgen encode`")
+            codes = file.get_tensor("codes")
+            side = {
+                key.removeprefix(_SIDE): file.get_tensor(key)
+                for key in file.keys()  # noqa: SIM118 - no mapping
+                if key.startswith(_SIDE)
+            }
+            found = CodesFile(
+                codes.long(),
+                n_samples=int(metadata["n_samples"]),
+                sample_rate=int(metadata["sample_rate"]),
+                codec=metadata["codec"],
+                weight_hash=metadata["weight_hash"],
+                side=side,
+            )
+    except (SafetensorError, KeyError) as error:
+        raise ValueError(f"{path} is not a codes file, or damaged: {error}") from error
+    if codes.ndim != 2 or codes.dtype not in (torch.uint16, torch.int32) or codes.numel() == 0:
+        raise ValueError(
+            f"{path} holds codes of shape {tuple(codes.shape)} {codes.dtype}: "
+            "expected [K, T] uint16 or int32"
+        )
+    for name, values in side.items():
+        if values.ndim != 1 or values.dtype != torch.float32 or not values.isfinite().all():
+            raise ValueError(
+                f"{path} holds side information {name!r} of shape {tuple(values.shape)} "
+                f"{values.dtype}: expected [S] float32 without NaN"
+            )
+    return found

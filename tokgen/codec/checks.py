@@ -1,0 +1,110 @@
+"""What a codec is given, checked, and what it cannot do: ValueErrors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tokgen.codec.spec import CodecSpec
+
+if TYPE_CHECKING:
+    from tokgen.codec.base import Codec
+
+
+def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
+    """Return `waveform` [B, C, N] as float32, or raise ValueError saying what is wrong.
+
+    Args:
+        channels: that are taken beside one.
+    """
+    if waveform.ndim != 3 or waveform.shape[1] not in (1, channels):
+        also = f" or [B, {channels}, N]" if channels > 1 else ""
+        raise ValueError(
+            f"waveform of shape {tuple(waveform.shape)}: expected mono [B, 1, N]{also}; "
+            "mix channels down first (tokgen.audio.files.read_audio does)"
+        )
+    if waveform.shape[-1] == 0:
+        raise ValueError("waveform of 0 samples: nothing to encode")
+    waveform = waveform.float()
+    if not torch.isfinite(waveform).all():
+        raise ValueError("waveform holds NaN or infinity: repair or drop the clip")
+    return waveform
+
+
+def check_lengths(lengths: Sequence[int] | None, waveform: Tensor) -> list[int]:
+    """True lengths of a right-padded batch, one in 1..N per item."""
+    n = waveform.shape[-1]
+    if lengths is None:
+        return [n] * waveform.shape[0]
+    lengths = [int(x) for x in lengths]
+    if len(lengths) != waveform.shape[0] or not all(1 <= x <= n for x in lengths):
+        raise ValueError(f"lengths {lengths}: expected {waveform.shape[0]} values in 1..{n}")
+    return lengths
+
+
+def check_levels(n_codebooks: int | None, spec: CodecSpec) -> int:
+    """How many levels to keep; None is all of them."""
+    keep = spec.n_codebooks if n_codebooks is None else n_codebooks
+    if not 1 <= keep <= spec.n_codebooks:
+        raise ValueError(
+            f"n_codebooks = {keep}: {spec.name} has levels 1..{spec.n_codebooks}; "
+            "pass None to keep all"
+        )
+    return keep
+
+
+def check_codes(codes: Tensor, spec: CodecSpec) -> Tensor:
+    """Codes [B, k, T] as int64."""
+    if codes.ndim != 3 or codes.is_floating_point():
+        raise ValueError(
+            f"codes of shape {tuple(codes.shape)} {codes.dtype}: expected integers [B, K, T]"
+        )
+    if not 1 <= codes.shape[1] <= spec.n_codebooks or codes.shape[2] < 1:
+        raise ValueError(
+            f"codes of shape {tuple(codes.shape)}: {spec.name} takes "
+            f"1..{spec.n_codebooks} levels and at least 1 frame"
+        )
+    codes = codes.long()
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high >= spec.codebook_size:
+        raise ValueError(
+            f"codes span {low}..{high}: {spec.name} has entries 0..{spec.codebook_size - 1}; "
+            "a MASK token left in, or codes of another codec?"
+        )
+    return codes
+
+
+def check_n_samples(n_samples: int | None, n_frames: int, spec: CodecSpec) -> int:
+    """How many samples to make of `n_frames` frames; None is all that they hold."""
+    full = spec.n_samples(n_frames)
+    if n_samples is not None and not 0 < n_samples <= full:
+        raise ValueError(
+            f"n_samples = {n_samples}: {n_frames} frames hold 1..{full} samples; "
+            "pass the length that was encoded"
+        )
+    return full if n_samples is None else n_samples
+
+
+class UnsupportedStage(ValueError):
+    """A codec does not expose the stage that was asked for."""
+
+    def __init__(self, codec: Codec, stage: str) -> None:
+        super().__init__(
+            f"{codec.spec.name} does not expose its stage {stage!r}: tuning needs a codec whose "
+            "stages are open (tokgen's STFT codec, DAC, EnCodec at 24 kHz); use encode and decode "
+            "with this one"
+        )
+
+
+class WholeOnly(ValueError):
+    """A codec codes utterances in one piece."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__(
+            f"{codec.spec.name} {codec.whole_because}, so it cannot code audio piece by piece: "
+            "cut the audio into utterances and use encode and decode, or take a codec of finite "
+            "look-ahead (tokgen's STFT codec, DAC, EnCodec)"
+        )

@@ -1,0 +1,146 @@
+"""The three idempotence losses of Code Drift (O'Reilly et al., section IV).
+
+With x' = f(x), the output of one encoding and decoding:
+
+    enc    || f_e(x') - f_e(x) ||                    latents
+    proj   || f_p f_e(x') - f_p f_e(x) ||            projected latents
+    code   || f_p f_e(x') - f_dq f_q f_p f_e(x) ||   projected latents against the rows chosen first
+
+each the Euclidean norm of a frame, averaged over frames. A loss is zero exactly where its stage
+is a fixed point. Its gradient passes the first quantization straight through, so it reaches the
+encoder twice and the decoder once; the quantizer is frozen. With `hold_first` it ends at the codes
+of the first encoding, which then cannot become poorer for being easier to find again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tokgen.codec.base import Codec, fit_length
+from tokgen.quantizers.residual import Quantized
+
+LOSSES = ("enc", "proj", "code")
+
+
+@dataclass
+class Reencoded:
+    """What a tuning pass gives.
+
+    Attributes:
+        waveforms: [B, 1, N] each, outputs of the passes that were unrolled: f(x), f(f(x)) …
+        drift: the idempotence loss, averaged over the passes that were unrolled.
+        commitment_loss: of the first encoding.
+        match: share of the codes of the first encoding that the second one gives again.
+    """
+
+    waveforms: list[Tensor]
+    drift: Tensor
+    commitment_loss: Tensor
+    match: Tensor
+
+
+class Reencoder(nn.Module):
+    """A codec with its quantizer frozen, as the module that tuning trains.
+
+    Args:
+        codec: with open stages; its weights are trained in place, in eval mode, which turns the
+            quantizer's dropout of levels off.
+        loss: "enc", "proj" or "code".
+        passes: how often the output is encoded again. 1 is the paper's; with n the loss is also
+            taken on f(f(x)), f(f(f(x))) …, each against the first encoding.
+        hold_first: keep the gradient of the idempotence loss out of the first encoding; costs one
+            decoding more.
+    Raises:
+        ValueError: unknown loss, passes under 1, or a codec that shows no quantizer or no stages.
+    """
+
+    def __init__(
+        self, codec: Codec, loss: str = "code", passes: int = 1, *, hold_first: bool = False
+    ) -> None:
+        super().__init__()
+        if loss not in LOSSES:
+            raise ValueError(f"loss {loss!r}: known are {', '.join(LOSSES)}")
+        if passes < 1:
+            raise ValueError(f"passes = {passes}: give at least 1")
+        self.codec, self.loss, self.passes = codec, loss, passes
+        self.hold_first = hold_first
+        self.model = codec.model.eval()
+        freeze_quantizer(codec)
+        with torch.no_grad():  # raises UnsupportedStage where one is closed
+            frame = torch.zeros(1, 1, codec.spec.hop_length, device=codec.device)
+            codec.decode_latents(codec.quantize_through(codec.encode_latents(frame)).quantized)
+
+    def train(self, mode: bool = True) -> Reencoder:
+        """Stays in eval mode: dropout of levels is off in tuning."""
+        return super().train(False)
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """Those of encoder and decoder."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def forward(self, waveform: Tensor, drifted: int = 0) -> Reencoded:
+        """waveform [B, 1, N] -> Reencoded.
+
+        Args:
+            drifted: passes without gradient before the first, so that the codec trains on what it
+                will hear after as many encodings.
+        """
+        codec, n_samples = self.codec, waveform.shape[-1]
+        with torch.no_grad():
+            for _ in range(drifted):
+                quantized = codec.dequantize(codec.quantize(codec.encode_latents(waveform)))
+                waveform = fit_length(codec.decode_latents(quantized), n_samples).float()
+        first_latents = codec.encode_latents(waveform)
+        first = latest = codec.quantize_through(first_latents)
+        target = self._target(first_latents, first)
+        if self.hold_first:
+            target = target.detach()
+        outputs, drifts, codes = [], [], []
+        for n in range(self.passes):
+            outputs.append(fit_length(codec.decode_latents(latest.quantized), n_samples))
+            heard = outputs[-1]
+            if n == 0 and self.hold_first:  # the same audio by a way without the first encoding
+                heard = fit_length(codec.decode_latents(first.quantized.detach()), n_samples)
+            latents = codec.encode_latents(heard)
+            latest = codec.quantize_through(latents)
+            codes.append(latest.codes)
+            again = latents if self.loss == "enc" else latest.projected_latents
+            drifts.append(distance(again, target))
+        match = (codes[0] == first.codes).float().mean()
+        drift = torch.stack(drifts).mean()
+        return Reencoded(outputs, drift, first.commitment_loss, match)
+
+    def _target(self, latents: Tensor, first: Quantized) -> Tensor:
+        if self.loss == "enc":
+            return latents
+        if self.loss == "proj":
+            return first.projected_latents
+        return self.codec.codebook_rows(first.codes).detach()
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Euclidean norm over channels of [B, C, T] and [B, C, T], averaged over frames and items."""
+    return torch.linalg.vector_norm((a - b).float(), dim=1).mean()
+
+
+def idempotence_loss(codec: Codec, waveform: Tensor, loss: str = "code") -> Tensor:
+    """One of the losses for audio [B, 1, N], as a scalar."""
+    return Reencoder(codec, loss)(waveform).drift
+
+
+def freeze_quantizer(codec: Codec) -> None:
+    """Stop the gradient to the quantizer, its projections included.
+
+    Raises:
+        ValueError: the codec's network has no part called `quantizer`.
+    """
+    quantizer = getattr(codec.model, "quantizer", None)
+    if not isinstance(quantizer, nn.Module):
+        raise ValueError(
+            f"{codec.spec.name} shows no quantizer to freeze: tuning needs a codec whose stages "
+            "are open (tokgen's STFT codec, DAC, EnCodec at 24 kHz)"
+        )
+    quantizer.requires_grad_(False)

@@ -1,0 +1,174 @@
+"""One interface for training either architecture: the STFT codec, or transformers' DacModel."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DacConfig, DacModel
+
+from tokgen.codec.base import Codec, fit_length
+from tokgen.zoo.adapters.dac import DacCodec
+from tokgen.zoo.stft import StftCodec, StftCodecModel
+
+ARCHITECTURES = ("stft", "dac")
+
+
+@dataclass
+class Reconstruction:
+    """What a training pass gives."""
+
+    waveform: Tensor  # [B, 1, N]
+    commitment_loss: Tensor  # scalar, 0 where the quantizer was skipped
+    codebook_loss: Tensor  # scalar
+    codes: Tensor | None  # int64 [B, K, T]
+
+
+class TrainableCodec(nn.Module, ABC):
+    """The network to train, with the parts that phases freeze and the codec that it becomes."""
+
+    model: Any  # the library's own module
+    sample_rate: int
+
+    @abstractmethod
+    def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
+        """waveform [B, 1, N] -> Reconstruction; `quantize=False` skips the quantizer."""
+
+    def start_from(self, waveforms: Tensor) -> None:
+        """Fit what the architecture can read off audio [B, 1, N] before the first step."""
+
+    def init_quantizer(self, waveforms: Tensor) -> list[float]:
+        """Start the quantizer from the latents of audio [B, 1, N]; energy left per level."""
+        raise ValueError(
+            f"{type(self).__name__} cannot start its quantizer from data: set continuous_steps=0"
+        )
+
+    @abstractmethod
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        """Parameters before the decoder: encoder and quantizer."""
+
+    @abstractmethod
+    def as_codec(self) -> Codec:
+        """The model as a `Codec` (shares the weights)."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the folder that the codec's library loads."""
+
+
+class TrainableStft(TrainableCodec):
+    """`StftCodecModel` in training."""
+
+    model: StftCodecModel
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.model = StftCodecModel(**config)
+        self.sample_rate = self.model.sample_rate
+
+    def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
+        decoded, result = self.model(waveform, quantize=quantize)
+        if result is None:
+            zero = decoded.new_zeros(())
+            return Reconstruction(decoded, zero, zero, None)
+        return Reconstruction(decoded, result.commitment_loss, result.codebook_loss, result.codes)
+
+    def start_from(self, waveforms: Tensor) -> None:
+        self.model.spectrum.fit_levels(waveforms)
+
+    @torch.no_grad()
+    def init_quantizer(self, waveforms: Tensor) -> list[float]:
+        latents = torch.cat(
+            [self.model.encode_latents(w).mT.flatten(0, 1) for w in waveforms.split(16)]
+        )
+        return self.model.quantizer.init_from_data(latents).tolist()
+
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        return [*self.model.encoder.parameters(), *self.model.quantizer.parameters()]
+
+    def as_codec(self) -> Codec:
+        return StftCodec.from_model(self.model)
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder, dtype=torch.float16)
+
+
+class TrainableDac(TrainableCodec):
+    """transformers' `DacModel` in training. Strides must be even: odd ones shift time."""
+
+    model: DacModel
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        settings = DacConfig(**config)
+        odd = [s for s in settings.downsampling_ratios if s % 2]
+        if odd:
+            raise ValueError(
+                f"strides {settings.downsampling_ratios}: {odd} are odd, and a transposed "
+                "convolution of odd stride loses a sample a frame; use even strides"
+            )
+        self.model = DacModel(settings)
+        self.sample_rate = settings.sampling_rate
+        self.hop_length = int(settings.hop_length)
+
+    def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
+        n_samples = waveform.shape[-1]
+        padded = fit_length(waveform, -(-n_samples // self.hop_length) * self.hop_length)
+        latents = self.model.encoder(padded)
+        zero = latents.new_zeros(())
+        if not quantize:
+            return Reconstruction(
+                fit_length(self.model.decoder(latents), n_samples), zero, zero, None
+            )
+        quantized, codes, _, commitment, codebook = self.model.quantizer(latents)
+        decoded = fit_length(self.model.decoder(quantized), n_samples)
+        return Reconstruction(decoded, commitment.mean(), codebook.mean(), codes)
+
+    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+        return [*self.model.encoder.parameters(), *self.model.quantizer.parameters()]
+
+    def as_codec(self) -> Codec:
+        return DacCodec.from_model(self.model, "dac")
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+
+
+def make_trainable(architecture: str, config: dict[str, Any]) -> TrainableCodec:
+    """The network of `architecture` ("stft" or "dac") from its library's config entries.
+
+    Raises:
+        ValueError: unknown architecture, or a config that its library refuses.
+    """
+    if architecture == "stft":
+        return TrainableStft(**config)
+    if architecture == "dac":
+        return TrainableDac(**config)
+    raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
+
+
+def load_into(trainable: TrainableCodec, folder: Path) -> None:
+    """Continue from a saved codec: load the weights of `folder`, which must fit.
+
+    Raises:
+        ValueError: the saved config differs from the settings.
+    """
+    saved = type(trainable.model).from_pretrained(folder)
+    ours, theirs = trainable.model.state_dict(), saved.state_dict()
+    if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
+        raise ValueError(
+            f"{folder}: its weights are not of the shapes the settings ask for; "
+            f"give the settings of its config.json ({json.dumps(_config(saved))[:300]})"
+        )
+    trainable.model.load_state_dict(theirs)
+
+
+def _config(model: nn.Module) -> dict[str, Any]:
+    config = model.config
+    return config if isinstance(config, dict) else config.to_diff_dict()  # type: ignore[union-attr,operator]

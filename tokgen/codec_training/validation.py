@@ -1,0 +1,136 @@
+"""Held-out scores of a codec in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tokgen.audio.files import AudioError, write_audio
+from tokgen.codec.base import Codec
+from tokgen.codec_training.adversarial_losses import MultiScaleMel, SpectralDistance
+from tokgen.codec_training.trainable import TrainableCodec
+from tokgen.corpus.listed import Corpus, Rejection
+from tokgen.drift.passes import DriftClips, drift_of
+from tokgen.metrics.codebook import codebook_use
+from tokgen.metrics.pesq import pesq_wb
+from tokgen.metrics.si_sdr import si_sdr
+from tokgen.metrics.statistics import bootstrap_mean
+
+
+@torch.inference_mode()
+def validate(
+    model: TrainableCodec, corpus: Corpus, samples: Path, *, quantize: bool, n_samples: int = 4
+) -> dict[str, object]:
+    """Score reconstructions of `corpus` and write the first few as audio.
+
+    Args:
+        model: in eval mode.
+        samples: folder for `<id>.original.wav` and `<id>.decoded.wav`.
+        quantize: False scores the continuous autoencoder.
+        n_samples: how many clips are written.
+    Returns:
+        pesq, si_sdr (means), n, n_failed, and codebook_use per level in percent.
+    """
+    device = next(model.parameters()).device
+    rejected: list[Rejection] = []
+    pesqs, distortions, codes = [], [], []
+    for i, utterance in enumerate(corpus.utterances(model.sample_rate, rejected=rejected)):
+        out = model(utterance.waveform[None].to(device), quantize=quantize)
+        decoded = out.waveform[0].float().cpu()
+        pesqs.append(pesq_wb(utterance.waveform, decoded, model.sample_rate))
+        distortions.append(si_sdr(utterance.waveform, decoded))
+        if out.codes is not None:
+            codes.append(out.codes[0].cpu())
+        if i < n_samples:
+            for kind, audio in (("original", utterance.waveform), ("decoded", decoded)):
+                write_audio(samples / f"{i:03d}.{kind}.wav", audio, model.sample_rate)
+    pesq = bootstrap_mean(pesqs)
+    scores: dict[str, object] = {
+        "pesq": pesq.mean,
+        "si_sdr": bootstrap_mean(distortions).mean,
+        "n": pesq.n,
+        "n_failed": pesq.n_failed + len(rejected),
+    }
+    if codes:
+        use = codebook_use(codes, model.as_codec().spec.codebook_size)
+        scores["codebook_use"] = [round(float(u), 1) for u in use]
+    return scores
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Held-out scores of a codec in tuning, means over clips.
+
+    Attributes:
+        loss: weighted sum of the two below, on the first pass: the validation loss.
+        mel: multi-scale mel distance.
+        spectral: complex spectral distance.
+        pesq_first, pesq_last: of the first and the last pass.
+        si_sdr_last: of the last pass.
+        match_second: share of codes that the second encoding gives again.
+        match_last: share of codes that the last pass gives again.
+        n: clips.
+        n_failed: clips without PESQ, or unreadable.
+    """
+
+    loss: float
+    mel: float
+    spectral: float
+    pesq_first: float
+    pesq_last: float
+    si_sdr_last: float
+    match_second: float
+    match_last: float
+    n: int
+    n_failed: int
+
+
+@torch.inference_mode()
+def validate_tuned(
+    codec: Codec, clips: DriftClips, *, passes: int, weights: Mapping[str, float]
+) -> Tuned:
+    """Validation loss on the first pass, and drift over some passes.
+
+    Args:
+        codec: on any device.
+        clips: held-out audio.
+        passes: of the drift protocol, at least 2.
+        weights: of the "mel" and the "spectral" loss.
+    Raises:
+        ValueError: passes under 2, or no clip can be read.
+    """
+    if passes < 2:
+        raise ValueError(f"passes = {passes}: give at least 2, to see any drift")
+    rate = codec.spec.sample_rate
+    mel, distance = MultiScaleMel(rate).eval(), SpectralDistance()
+    values: dict[str, list[float]] = {}
+    n_unreadable = 0
+    for index in range(len(clips)):
+        try:
+            original = clips.load(index, rate)
+        except AudioError:
+            n_unreadable += 1
+            continue
+        first = codec.roundtrip(original[None]).cpu()
+        drift = drift_of(codec, original, passes).values
+        found = {
+            "mel": float(mel(first, original[None])),
+            "spectral": float(distance(first, original[None])),
+            "pesq_first": drift["pesq"][0],
+            "pesq_last": drift["pesq"][-1],
+            "si_sdr_last": drift["si_sdr"][-1],
+            "match_second": drift["match_previous"][1].mean(),
+            "match_last": drift["match_previous"][-1].mean(),
+        }
+        for key, value in found.items():
+            values.setdefault(key, []).append(float(value))
+    if not values:
+        raise ValueError(f"no usable clip in {clips.corpus.name} for validation")
+    means = {key: bootstrap_mean(column).mean for key, column in values.items()}
+    failed = sum(not math.isfinite(v) for v in values["pesq_first"])
+    loss = sum(weights[key] * means[key] for key in ("mel", "spectral"))
+    return Tuned(loss=loss, **means, n=len(values["mel"]), n_failed=failed + n_unreadable)

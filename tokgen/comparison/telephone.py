@@ -1,0 +1,256 @@
+"""Token telephone: edit an utterance, decode it, encode that, edit again.
+
+This is where drift hurts in practice. An editor regenerates one region and writes audio; the next
+edit encodes that audio anew, so every round sends all of the utterance through the codec, the
+parts that nobody touched included. Quality is told of the whole clip and of what was never edited.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tokgen.codec.base import hash_weights
+from tokgen.evaluation.scorer import METRICS, Metric, Scorer
+from tokgen.generation.generate import regenerate
+from tokgen.generation.held_out import HeldOut
+from tokgen.generation.prompts import around, gap_start
+from tokgen.generation.sampling import SamplingSettings
+from tokgen.metrics import pesq
+from tokgen.metrics.statistics import Estimate, bootstrap_crossed, paired_crossed
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.runs.folder import step_seed, write_json
+from tokgen.runs.store import ClipStore
+
+GUARD_SECONDS = 0.1  # a decoder lets an edit be heard a little beyond its frames
+UNTOUCHED = (
+    Metric("pesq_untouched", "PESQ of what was never edited", "higher"),
+    Metric("match_untouched", "codes kept where nothing was edited", "higher", digits=3),
+)
+SCORED = ("mos", "cer", "speaker", "pesq")  # of the whole clip, where the scorer has them
+
+
+@dataclass(frozen=True)
+class TelephoneSettings:
+    """What is edited.
+
+    Attributes:
+        rounds: edits, one after another; 0 leaves the telephone out.
+        n_clips: the first so many utterances.
+        gap_seconds: length of the region.
+        moving: draw a new region every round; otherwise the same is edited again and again.
+    """
+
+    rounds: int = 8
+    n_clips: int = 8
+    gap_seconds: float = 0.75
+    moving: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0 or self.n_clips < 1 or not self.gap_seconds > 0:
+            raise ValueError(
+                f"rounds = {self.rounds}, n_clips = {self.n_clips}, gap_seconds = "
+                f"{self.gap_seconds}: need at least 0, at least 1, and above 0"
+            )
+
+
+@dataclass(frozen=True)
+class Call:
+    """One codec's utterances through all rounds.
+
+    Attributes:
+        codec: its name.
+        values: field -> [clips, rounds], NaN where it failed.
+        last: waveforms [1, N] after the last round.
+    """
+
+    codec: str
+    values: dict[str, np.ndarray]
+    last: list[Tensor]
+
+    def estimate(self, metric: Metric, round_: int) -> Estimate:
+        """Mean or pooled ratio over clips after a round, counted from 1."""
+        above, under = self.columns(metric)
+        at = slice(round_ - 1, round_)
+        return bootstrap_crossed(above[:, at].T, under[:, at].T)
+
+    def columns(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+        above, under = metric.ratio or (metric.name, "")
+        table = self.values[above]
+        return table, self.values[under] if under else np.ones_like(table)
+
+
+def play_telephone(
+    model: MaskedTransformer,
+    held_out: HeldOut,
+    settings: TelephoneSettings,
+    sampling: SamplingSettings,
+    scorer: Scorer,
+    *,
+    out: Path,
+    seed: int = 0,
+    batch_size: int = 8,
+    progress: bool = True,
+) -> Call:
+    """Edit the first utterances again and again.
+
+    The region is generated from the codes around it and, where the utterances have one, from the
+    original's conditioning. Regions and noise come from the seed, the utterance and the round
+    alone: the same for every codec.
+
+    Args:
+        model: in eval mode, made for the utterances' codec.
+        held_out: utterances.
+        settings: see `TelephoneSettings`.
+        sampling: of the regions.
+        scorer: its metrics among `SCORED` are measured after every round.
+        out: finished utterances are kept there, so that the same call goes on after a kill.
+        seed: of regions and noise.
+        batch_size: utterances at once.
+        progress: show a bar.
+    """
+    held_out = held_out.part(range(min(settings.n_clips, len(held_out))))
+    codec = held_out.codec
+    plan: list[Any] = [asdict(settings), asdict(sampling)]
+    plan += [hash_weights(model), held_out.fingerprint]
+    plan += [seed, batch_size, scorer.backends]
+    store = ClipStore(out, codec.spec.name, plan)
+    found: list[dict[str, np.ndarray]] = []
+    bar = tqdm(total=len(held_out), unit="clip", desc="token telephone", disable=not progress)
+    with bar:
+        for start in range(0, len(held_out), batch_size):
+            members = range(start, min(start + batch_size, len(held_out)))
+            arrays = [store.read(i) for i in members]
+            if any(a is None for a in arrays):
+                part = held_out.part(members)
+                arrays = [*_edit(model, part, settings, sampling, scorer, seed)]
+                for i, content in zip(members, arrays, strict=True):
+                    store.write(i, content or {})
+            found += [a for a in arrays if a is not None]
+            bar.update(len(members))
+    fields = [name for name in found[0] if name != "last"]
+    values = {name: np.stack([a[name] for a in found]) for name in fields}
+    return Call(codec.spec.name, values, [torch.from_numpy(a["last"]) for a in found])
+
+
+def _edit(
+    model: MaskedTransformer,
+    part: HeldOut,
+    settings: TelephoneSettings,
+    sampling: SamplingSettings,
+    scorer: Scorer,
+    seed: int,
+) -> list[dict[str, np.ndarray]]:
+    """Fields [rounds] of each utterance, and "last"."""
+    spec, rate = part.codec.spec, part.codec.spec.sample_rate
+    heard = part.originals
+    untouched = [torch.ones(n, dtype=torch.bool) for n in part.n_samples]
+    still = [torch.ones_like(c, dtype=torch.bool) for c in part.codes]
+    rows: list[list[dict[str, float]]] = [[] for _ in heard]
+    for n in range(settings.rounds):
+        encoded = part.codec.encode_batch_with_side(heard)
+        keep = []
+        for i, (length, item) in enumerate(zip(part.n_samples, part.items, strict=True)):
+            seeds = (seed, item, n if settings.moving else 0)
+            start = gap_start(spec, length, settings.gap_seconds, seeds)
+            end = start + settings.gap_seconds
+            keep.append(around(spec, length, start, end))
+            first, last = (round(t * rate) for t in (start - GUARD_SECONDS, end + GUARD_SECONDS))
+            untouched[i][max(0, first) : last] = False
+            still[i] &= around(spec, length, start - GUARD_SECONDS, end + GUARD_SECONDS)
+        made = regenerate(
+            model,
+            part.codec,
+            [e.codes.cpu() for e in encoded],
+            keep,
+            part.n_samples,
+            sampling,
+            conditioning=part.conditioning,
+            sides=[e.side for e in encoded] if part.codec.side_names else None,
+            seed=step_seed(seed, n),
+            item_ids=part.items,
+            batch_size=len(heard),
+        )
+        heard = [g.waveform for g in made]
+        again = part.codec.encode_batch(heard)
+        for i, (now, original) in enumerate(zip(heard, part.originals, strict=True)):
+            scores = scorer.score(now, original, part.texts[i], rate)
+            spliced = torch.where(untouched[i], now, original)
+            worth = bool(untouched[i].any())
+            scores["pesq_untouched"] = pesq.pesq_wb(original, spliced, rate) if worth else math.nan
+            same = (again[i].cpu() == part.codes[i])[still[i]].double()
+            scores["match_untouched"] = float(same.mean()) if len(same) else math.nan
+            rows[i].append(scores)
+    fields = [m.name for m in UNTOUCHED]
+    for name in set(SCORED) & set(scorer.metrics):
+        fields += METRICS[name].ratio or (name,)
+    return [
+        {f: np.array([r[f] for r in row], dtype=np.float64) for f in fields}
+        | {"last": heard[i].numpy()}
+        for i, row in enumerate(rows)
+    ]
+
+
+def write_telephone(
+    calls: Sequence[Call],
+    settings: TelephoneSettings,
+    scorer: Scorer,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write telephone.json, telephone.csv and telephone.png; what the first holds.
+
+    Args:
+        calls: one a codec, over the same utterances.
+        settings, scorer: that they were made with.
+        folder: is made.
+    """
+    from tokgen.comparison.telephone_results import plot_telephone
+
+    metrics = [*UNTOUCHED, *(METRICS[n] for n in SCORED if n in scorer.metrics)]
+    rounds = range(1, settings.rounds + 1)
+    panels: list[tuple[str, list[Any]]] = []
+    curves: list[dict[str, Any]] = []
+    differences: list[dict[str, Any]] = []
+    for metric in metrics:
+        lines = [(c.codec, rounds, [c.estimate(metric, n) for n in rounds]) for c in calls]
+        panels.append((metric.label, lines))
+        for codec, _, estimates in lines:
+            points = [{"round": n, **asdict(e)} for n, e in zip(rounds, estimates, strict=True)]
+            about = {"codec": codec, "metric": metric.name, "label": metric.label}
+            curves.append({**about, "points": points})
+    for call in calls[1:]:
+        for metric in metrics:
+            first, second = calls[0].columns(metric), call.columns(metric)
+            last = [table[:, -1:].T for table in (first[0], second[0], first[1], second[1])]
+            about = {"codec": call.codec, "than": calls[0].codec, "metric": metric.name}
+            differences.append({**about, "round": settings.rounds, **asdict(paired_crossed(*last))})
+    backends = {n: scorer.backends[n] for n in SCORED if n in scorer.metrics}
+    backends |= {
+        "pesq_untouched": f"{pesq.BACKEND}, edited regions replaced by the original's audio",
+        "match_untouched": "tokgen (share of codes equal to the original's, after re-encoding)",
+    }
+    content = {
+        "rounds": settings.rounds,
+        "settings": asdict(settings),
+        "backends": backends,
+        "curves": curves,
+        "differences": differences,
+    }
+    write_json(folder / "telephone.json", content)
+    with (folder / "telephone.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["codec", "metric", "round", "mean", "low", "high", "n", "n_failed"])
+        for curve in curves:
+            for point in curve["points"]:
+                table.writerow([curve["codec"], curve["metric"], *point.values()])
+    plot_telephone(panels, folder / "telephone.png")
+    return content

@@ -1,0 +1,221 @@
+"""How much codes change when audio is shifted by less than a frame (Code Drift, Figure 3).
+
+The paper correlates, over codecs, the mean match under shifts of up to 2 ms with PESQ after 25
+passes: codecs that hear phase drift less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from tokgen.audio.files import AudioError
+from tokgen.codec.base import Codec
+from tokgen.drift.passes import DriftClips
+from tokgen.drift.summary import DriftSummary, estimate_from_dict
+from tokgen.metrics.codebook import token_match
+from tokgen.metrics.statistics import Estimate, bootstrap_mean
+from tokgen.runs.store import ClipStore
+
+REACH_MS, STEP_MS = 2.0, 0.25
+
+
+@dataclass(frozen=True)
+class PhaseSummary:
+    """One codec under shifts.
+
+    Attributes:
+        name: the codec's.
+        shifts: samples, in order; 0 is not among them.
+        shifts_ms: the same in milliseconds.
+        match: share of equal codes per shift, mean over levels, then over clips.
+        mean_match: over all shifts and levels.
+        level_match: over all shifts, per level.
+    """
+
+    name: str
+    shifts: list[int]
+    shifts_ms: list[float]
+    match: list[Estimate]
+    mean_match: Estimate
+    level_match: list[Estimate]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> PhaseSummary:
+        """What `as_dict` gave, read back from JSON.
+
+        Raises:
+            KeyError, TypeError, ValueError: not what `as_dict` gives.
+        """
+        shifts_ms = [float(ms) for ms in content["shifts_ms"]]
+        match = [estimate_from_dict(e) for e in content["match"]]
+        if len(match) != len(shifts_ms):
+            raise ValueError(f"{len(match)} matches for {len(shifts_ms)} shifts")
+        return cls(
+            str(content["name"]),
+            [int(shift) for shift in content.get("shifts") or []],
+            shifts_ms,
+            match,
+            estimate_from_dict(content.get("mean_match") or {}),
+            [estimate_from_dict(e) for e in content.get("level_match") or []],
+        )
+
+
+def phase_sensitivity(
+    codec: Codec,
+    clips: DriftClips,
+    *,
+    out: Path,
+    reach_ms: float = REACH_MS,
+    step_ms: float = STEP_MS,
+    progress: bool = True,
+) -> PhaseSummary:
+    """Match between codes of audio and of the same audio, shifted.
+
+    The shifted excerpt has real audio on both ends, none is filled with zeros.
+
+    Args:
+        codec: with codes.
+        clips: what it hears; they lose `reach_ms` at both ends. Those that cannot be read, or
+            are shorter than a frame then, are counted as failed.
+        out: results of clips are kept in `out`/clips, so that the same call goes on after a kill.
+        reach_ms: largest shift either way.
+        step_ms: between shifts; rounded to samples, at least one.
+        progress: show a bar.
+    Raises:
+        ValueError: no clip is long enough, or no shift is left.
+    """
+    rate = codec.spec.sample_rate
+    shifts = shift_grid(rate, reach_ms, step_ms)
+    margin = max(shifts)
+    store = ClipStore(
+        out / "clips", f"{codec.spec.name}-phase", [codec.spec.as_dict(), clips.fingerprint, shifts]
+    )
+    failed = np.full((len(shifts), codec.spec.n_codebooks), np.nan)
+    rows = []  # [shifts, K] a clip
+    bar = tqdm(total=len(clips), desc=f"phase {codec.spec.name}", unit="clip", disable=not progress)
+    with bar:
+        for index in range(len(clips)):
+            arrays = store.read(index)
+            if arrays is None:
+                arrays = {"match": failed}
+                with suppress(AudioError):  # which the drift run over the same clips reports
+                    audio = clips.load(index, rate)
+                    if audio.shape[-1] - 2 * margin >= codec.spec.hop_length:
+                        arrays = {"match": _matches(codec, audio, shifts)}
+                        store.write(index, arrays)
+            rows.append(arrays["match"])
+            bar.update()
+    if all(np.isnan(row).all() for row in rows):
+        raise ValueError(f"no clip of {clips.corpus.name} is longer than a frame and two shifts")
+    cube = np.stack(rows)  # [clips, shifts, K]
+    return PhaseSummary(
+        codec.spec.name,
+        shifts,
+        [1000 * s / rate for s in shifts],
+        [bootstrap_mean(column) for column in cube.mean(-1).T],
+        bootstrap_mean(cube.mean((1, 2))),
+        [bootstrap_mean(column) for column in cube.mean(1).T],
+    )
+
+
+def shift_grid(sample_rate: int, reach_ms: float, step_ms: float) -> list[int]:
+    """Shifts in whole samples, both ways, without 0."""
+    if not 0 < step_ms <= reach_ms:
+        raise ValueError(f"step_ms = {step_ms}, reach_ms = {reach_ms}: need 0 < step <= reach")
+    steps = round(reach_ms / step_ms)
+    samples = {round(i * step_ms * sample_rate / 1000) for i in range(-steps, steps + 1)} - {0}
+    if not samples:
+        raise ValueError(f"step_ms = {step_ms}: under a sample at {sample_rate} Hz; give more")
+    return sorted(samples)
+
+
+def _matches(codec: Codec, audio: Tensor, shifts: list[int]) -> np.ndarray:
+    """audio [1, N] -> [shifts, K], on what is left of it without the largest shift at both ends."""
+    margin = max(shifts)
+    n = audio.shape[-1] - 2 * margin
+
+    def codes(start: int) -> Tensor:
+        return codec.encode(audio[None, :, start : start + n])[0].cpu()
+
+    still = codes(margin)
+    return np.stack([token_match(still, codes(margin + s)).double().numpy() for s in shifts])
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Pearson correlation over codecs of mean match under shifts and PESQ after the last pass.
+
+    Attributes:
+        pairs: name, mean match, PESQ.
+        passes: of the drift run.
+        r: NaN with fewer than 3 codecs.
+        low, high: 95 % interval by Fisher's transform; NaN with fewer than 4.
+    """
+
+    pairs: list[tuple[str, float, float]]
+    passes: int
+    r: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Correlation:
+        """`vars` of a correlation, read back from JSON, where NaN is None.
+
+        Raises:
+            KeyError, TypeError, ValueError: not what `vars` gives.
+        """
+        r, low, high = (
+            math.nan if content.get(k) is None else float(content[k]) for k in ("r", "low", "high")
+        )
+        pairs = [(str(name), float(match), float(pesq)) for name, match, pesq in content["pairs"]]
+        return cls(pairs, int(content["passes"]), r, low, high)
+
+    @property
+    def n(self) -> int:
+        return len(self.pairs)
+
+    def __str__(self) -> str:
+        if math.isnan(self.r):
+            return f"n = {self.n} codecs: too few to correlate"
+        spread = "" if math.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
+        return f"r = {self.r:.2f}{spread}, n = {self.n} codecs"
+
+
+def correlate(phases: Sequence[PhaseSummary], drifts: Sequence[DriftSummary]) -> Correlation:
+    """Match the two by the codecs' names."""
+    by_name = {d.name: d for d in drifts}
+    last = drifts[0].n_passes
+    pairs = [
+        (p.name, p.mean_match.mean, by_name[p.name].at("pesq", last).mean)
+        for p in phases
+        if p.name in by_name and math.isfinite(by_name[p.name].at("pesq", last).mean)
+    ]
+    r, low, high = pearson([m for _, m, _ in pairs], [q for _, _, q in pairs])
+    return Correlation(pairs, last, r, low, high)
+
+
+def pearson(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """r and its 95 % interval by Fisher's transform; NaN where there are too few points, or no
+    spread.
+    """
+    n = len(x)
+    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan, math.nan, math.nan
+    r = float(np.clip(np.corrcoef(x, y)[0, 1], -1.0, 1.0))
+    if n < 4 or abs(r) >= 1:
+        return r, math.nan, math.nan
+    middle, half = math.atanh(r), 1.959964 / math.sqrt(n - 3)
+    return r, math.tanh(middle - half), math.tanh(middle + half)

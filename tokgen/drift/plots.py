@@ -1,0 +1,109 @@
+"""Code Drift's Figures 1 to 3 for any codecs. `draw_...` fill a panel, `plot_...` save a PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+
+from tokgen.drift.phase import Correlation, PhaseSummary
+from tokgen.drift.summary import DriftSummary
+from tokgen.plotting import (
+    COLOURS,
+    draw_band,
+    new_figure,
+    save_figure,
+    shortened,
+    whole_numbers,
+)
+
+
+class Panel(NamedTuple):
+    """A metric, the panel's title, and the label of its axis."""
+
+    metric: str
+    title: str
+    label: str
+
+
+PANELS = (
+    Panel("pesq", "PESQ", "MOS-LQO"),
+    Panel("si_sdr_aligned", "SI-SDR, delay taken out", "dB"),
+    Panel("codebook_use", "codebook use", "% of log2(size)"),
+    Panel("match_previous", "token match", "share equal to the pass before"),
+)
+
+
+def plot_drift(summaries: Sequence[DriftSummary], path: Path) -> None:
+    """Quality, codebook use and match against passes, with 95 % intervals.
+
+    Args:
+        summaries: one a codec; those without codes are left out of the last two panels.
+        path: of the PNG.
+    """
+    figure = new_figure(13, 3.6)
+    for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+        draw_drift(axes, summaries, panel)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+    save_figure(figure, path)
+
+
+def draw_drift(axes: Axes, summaries: Sequence[DriftSummary], panel: Panel) -> None:
+    """One metric against passes, a line a codec."""
+    for i, summary in enumerate(summaries):
+        curve = summary.curve(panel.metric)
+        draw_band(axes, [n for n, _ in curve], [e for _, e in curve], i, summary.name)
+    axes.set(title=panel.title, xlabel="passes", ylabel=panel.label)
+    axes.grid(alpha=0.3)
+    whole_numbers(axes)
+    if panel.metric == "match_previous":
+        axes.set_ylim(0, 1.02)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "no codes", ha="center", transform=axes.transAxes)
+
+
+def plot_phase(phases: Sequence[PhaseSummary], correlation: Correlation | None, path: Path) -> None:
+    """Match against the shift, and against PESQ after the last pass.
+
+    Args:
+        phases: one a codec.
+        correlation: over codecs; None where PESQ was not measured.
+        path: of the PNG.
+    """
+    figure = new_figure(9.5, 3.8)
+    left, right = figure.subplots(1, 2)
+    draw_shifts(left, phases)
+    left.legend(fontsize=7)
+    draw_correlation(right, correlation)
+    save_figure(figure, path)
+
+
+def draw_shifts(axes: Axes, phases: Sequence[PhaseSummary]) -> None:
+    """Match against the shift, a line a codec."""
+    for i, phase in enumerate(phases):
+        draw_band(axes, phase.shifts_ms, phase.match, i, phase.name)
+    axes.set(title="sensitivity to shifts", xlabel="shift (ms)", ylabel="share of equal codes")
+    axes.set_ylim(0, 1.02)
+    axes.grid(alpha=0.3)
+
+
+def draw_correlation(axes: Axes, correlation: Correlation | None) -> None:
+    """Mean match under shifts against PESQ after the last pass, a dot a codec."""
+    axes.set(xlabel="mean match under shifts")
+    if correlation is not None:
+        for i, (name, match, pesq) in enumerate(correlation.pairs):
+            axes.plot(match, pesq, "o", color=COLOURS[i % len(COLOURS)])
+            axes.annotate(
+                shortened(name, 30),
+                (match, pesq),
+                fontsize=7,
+                xytext=(4, 3),
+                textcoords="offset points",
+            )
+        axes.set(title=str(correlation), ylabel=f"PESQ @ {correlation.passes}")
+    axes.locator_params(axis="x", nbins=5)
+    axes.margins(0.2)
+    axes.grid(alpha=0.3)

@@ -1,0 +1,81 @@
+"""How often a model's likeliest code is the right one, on held-out utterances."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tokgen.generation.held_out import HeldOut
+from tokgen.modelling.masked import MaskedTransformer, level_accuracy
+from tokgen.modelling.masking import TrainingMask, cosine_schedule
+from tokgen.runs.store import ClipStore
+
+TIMES = (0.125, 0.375, 0.625, 0.875)  # of the masking schedule: the middles of its quarters
+
+
+@torch.inference_mode()
+def token_accuracy(
+    model: MaskedTransformer,
+    held_out: HeldOut,
+    *,
+    seed: int = 0,
+    store: ClipStore | None = None,
+    progress: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hidden codes that are guessed right, as in training, over all levels and four mask shares.
+
+    Every level of every utterance is hidden four times, in the shares that the schedule has at
+    `TIMES`; levels under it are visible, levels over it are not. Which positions are hidden comes
+    from the seed and the utterance alone, the same for every model.
+
+    Args:
+        model: in eval mode.
+        held_out: utterances; conditioning is shown where there is one.
+        seed: of the masks.
+        store: keeps the counts of finished utterances, so that the same call goes on after a kill.
+        progress: show a bar.
+    Returns:
+        hits and counts of hidden codes, float64 [C, K] each for C utterances.
+    """
+    found = []
+    bar = tqdm(total=len(held_out), unit="clip", desc="token accuracy", disable=not progress)
+    with bar:
+        for i in range(len(held_out)):
+            counts = store.read(i) if store else None
+            if counts is None:
+                counts = _count(model, held_out, i, seed)
+                if store:
+                    store.write(i, counts)
+            found.append(counts)
+            bar.update()
+    return np.stack([c["hits"] for c in found]), np.stack([c["hidden"] for c in found])
+
+
+def _count(model: MaskedTransformer, held_out: HeldOut, i: int, seed: int) -> dict[str, np.ndarray]:
+    """Hits and hidden codes [K] of one utterance."""
+    codes = held_out.codes[i]
+    mask = _masks(codes, model.mask_id, (seed, held_out.items[i]))
+    n, device = len(mask.level), next(model.parameters()).device
+    conditioning = None
+    if held_out.conditioning is not None:
+        conditioning = held_out.conditioning[i].T.expand(n, -1, -1).to(device)
+    logits = model(mask.tokens.to(device), conditioning, level=mask.level.to(device)).cpu()
+    hits, hidden = level_accuracy(logits, codes.expand(n, -1, -1), mask, len(codes))
+    return {"hits": hits.double().numpy(), "hidden": hidden.double().numpy()}
+
+
+def _masks(codes: Tensor, mask_id: int, seeds: tuple[int, int]) -> TrainingMask:
+    """codes [K, T] -> one mask for each level and time, levels in order."""
+    n_levels, n_frames = codes.shape
+    rng = np.random.default_rng(seeds)
+    level = torch.arange(n_levels).repeat_interleave(len(TIMES))
+    order = torch.from_numpy(rng.random((len(level), n_frames))).argsort(-1).argsort(-1)
+    count = [max(1, round(float(cosine_schedule(t)) * n_frames)) for t in TIMES]
+    target = order < torch.tensor(count * n_levels)[:, None]
+    above = torch.arange(n_levels)[None, :, None]
+    hidden = (above > level[:, None, None]) | ((above == level[:, None, None]) & target[:, None])
+    return TrainingMask(
+        codes.expand(len(level), -1, -1).masked_fill(hidden, mask_id), level, target
+    )

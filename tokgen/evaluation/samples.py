@@ -1,0 +1,70 @@
+"""Audio of a run for people to listen to: WAV files and an index that `tokgen report` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from tokgen.audio.files import write_audio
+from tokgen.runs.folder import write_json
+from tokgen.runs.store import slug
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way of making the utterances.
+
+    Attributes:
+        name: shown above it.
+        kind: "original", "resynthesis" or "generated".
+        codec: that decoded it; None for originals.
+        sample_rate: Hz.
+        clips: waveforms [1, N] of the first utterances, or of all.
+    """
+
+    name: str
+    kind: str
+    codec: str | None
+    sample_rate: int
+    clips: Sequence[Tensor]
+
+
+def write_samples(
+    folder: Path,
+    columns: Sequence[Column],
+    ids: Sequence[str],
+    texts: Sequence[str | None],
+    n: int,
+) -> None:
+    """Write the first `n` utterances of every column as 16-bit WAV, and the index.
+
+    Args:
+        folder: is made; gets <number>.<column>.wav and index.json.
+        columns: with names that differ as file names too.
+        ids, texts: of the utterances.
+        n: at most so many.
+    Raises:
+        ValueError: columns whose names are one file name.
+    """
+    slugs = [slug(column.name) for column in columns]
+    if len(set(slugs)) < len(slugs):
+        raise ValueError(f"columns {[c.name for c in columns]}: two would have the same files")
+    clips = []
+    for i in range(min(n, len(ids))):
+        files = {}
+        for column, short in zip(columns, slugs, strict=True):
+            if i >= len(column.clips):
+                continue
+            files[column.name] = f"{i:03d}.{short}.wav"
+            write_audio(folder / files[column.name], column.clips[i], column.sample_rate)
+        clips.append({"id": ids[i], "text": texts[i], "files": files})
+    about = [
+        {"name": c.name, "kind": c.kind, "codec": None if c.kind == "original" else c.codec}
+        for c in columns
+    ]
+    write_json(folder / INDEX, {"columns": about, "clips": clips})

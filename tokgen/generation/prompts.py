@@ -1,0 +1,121 @@
+"""Which codes are given and which are generated: bool masks [K, T], true where a code is kept.
+
+The prompts of VampNet (Garcia et al. 2023): the beginning (continuation), all but a gap
+(inpainting), every so-manieth frame (periodic), the coarse levels (compression); they combine by
+`|` (kept by either) and `&` (kept by both).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokgen.codec.spec import CodecSpec
+
+TASKS = ("vocode", "continue", "infill")
+MARGIN_SECONDS = 0.25  # that an utterance is longer than its prompt or gap
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What is generated.
+
+    Attributes:
+        name: "vocode" makes everything from the conditioning, "continue" goes on from the first
+            `prompt_seconds`, "infill" fills a gap of `gap_seconds` somewhere in the utterance.
+        prompt_seconds: of "continue".
+        gap_seconds: of "infill".
+        period: of "infill": this many frames apart one stays in the gap; 0 keeps none.
+        levels: of "infill": so many coarse levels stay in the gap.
+        conditioned: give "continue" and "infill" the conditioning too, where the model has one.
+    """
+
+    name: str = "vocode"
+    prompt_seconds: float = 1.0
+    gap_seconds: float = 1.0
+    period: int = 0
+    levels: int = 0
+    conditioned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in TASKS:
+            raise ValueError(f"task {self.name!r}: known are {', '.join(TASKS)}")
+        for name in ("prompt_seconds", "gap_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
+        for name in ("period", "levels"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+
+    @property
+    def shortest_seconds(self) -> float:
+        """Shorter utterances would have nothing to generate, or nothing kept."""
+        of_task = {"continue": self.prompt_seconds, "infill": self.gap_seconds}
+        return of_task[self.name] + MARGIN_SECONDS if self.name in of_task else 0.0
+
+    def keep(self, spec: CodecSpec, n_samples: int, *, seed: int, item: int) -> Tensor:
+        """The mask [K, T] of an utterance of `n_samples` samples.
+
+        The gap's place comes from the seed and the item alone, in seconds, so that it is the
+        same for every codec.
+        """
+        if self.name == "vocode":
+            return beginning(spec, n_samples, 0.0)
+        if self.name == "continue":
+            return beginning(spec, n_samples, self.prompt_seconds)
+        start = gap_start(spec, n_samples, self.gap_seconds, (seed, item))
+        mask = around(spec, n_samples, start, start + self.gap_seconds)
+        if self.period:
+            mask |= periodic(spec, n_samples, self.period)
+        if self.levels:
+            mask |= coarse(spec, n_samples, self.levels)
+        return mask
+
+
+def gap_start(spec: CodecSpec, n_samples: int, gap_seconds: float, seeds: tuple[int, ...]) -> float:
+    """Where a gap of `gap_seconds` begins, uniform over an utterance; 0 where it is as long."""
+    room = max(0.0, n_samples / spec.sample_rate - gap_seconds)
+    return float(np.random.default_rng(seeds).random() * room)
+
+
+def beginning(spec: CodecSpec, n_samples: int, seconds: float) -> Tensor:
+    """Keep what starts in the first `seconds`."""
+    starts = frame_starts(spec, n_samples)
+    return (starts < seconds).expand(spec.n_codebooks, -1).clone()
+
+
+def around(spec: CodecSpec, n_samples: int, start: float, end: float) -> Tensor:
+    """Keep frames that do not touch the seconds from `start` to `end`."""
+    starts = frame_starts(spec, n_samples)
+    apart = (starts + spec.hop_length / spec.sample_rate <= start) | (starts >= end)
+    return apart.expand(spec.n_codebooks, -1).clone()
+
+
+def periodic(spec: CodecSpec, n_samples: int, period: int) -> Tensor:
+    """Keep frames 0, period, 2 period ..."""
+    if period < 1:
+        raise ValueError(f"period = {period}: must be at least 1 frame")
+    kept = torch.arange(spec.n_frames(n_samples)) % period == 0
+    return kept.expand(spec.n_codebooks, -1).clone()
+
+
+def coarse(spec: CodecSpec, n_samples: int, levels: int) -> Tensor:
+    """Keep the first `levels` levels."""
+    if not 0 <= levels <= spec.n_codebooks:
+        raise ValueError(f"levels = {levels}: {spec.name} has {spec.n_codebooks}")
+    kept = torch.arange(spec.n_codebooks) < levels
+    return kept[:, None].expand(-1, spec.n_frames(n_samples)).clone()
+
+
+def frame_starts(spec: CodecSpec, n_samples: int) -> Tensor:
+    """Second at which each frame's audio begins, float64 [T]; chunks overlap."""
+    n_frames = spec.n_frames(n_samples)
+    if not spec.chunk_length:
+        return torch.arange(n_frames).double() * spec.hop_length / spec.sample_rate
+    per_chunk = spec.chunk_length // spec.hop_length
+    chunk, frame = np.divmod(np.arange(n_frames), per_chunk)
+    samples = chunk * spec.chunk_stride + frame * spec.hop_length
+    return torch.from_numpy(samples / spec.sample_rate)

@@ -1,0 +1,341 @@
+"""The masked transformer of Code Drift's downstream experiment (a small SoundStorm).
+
+Tokens of all levels and the conditioning of a frame are summed into one vector, bidirectional
+attention mixes frames, one head per level predicts that level's codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from x_transformers import Encoder
+
+from tokgen.codec.base import Codec, CodecSpec
+from tokgen.modelling.masking import TrainingMask
+from tokgen.nn.dense import linear, use_onednn
+from tokgen.nn.pretrained import Pretrained
+from tokgen.tokens.dataset import TokenDataset, check_codec
+from tokgen.training.excerpts import compute_statistics
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "small": {"dim": 256, "depth": 6, "heads": 4, "dim_head": 64},
+    "paper": {"dim": 512, "depth": 12, "heads": 8, "dim_head": 64},
+}
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The transformer of a recipe: a preset of `PRESETS`, and what to change in it."""
+
+    preset: str = "small"
+    dim: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    dropout: float | None = None
+    embedding: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """Of `MaskedTransformer`: the preset with what is changed.
+
+        Raises:
+            ValueError: unknown preset.
+        """
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset {self.preset!r}: known are {', '.join(PRESETS)}")
+        changed = {k: v for k, v in vars(self).items() if k != "preset" and v is not None}
+        return {**PRESETS[self.preset], **changed}
+
+
+class MaskedTransformer(Pretrained):
+    """Predicts hidden codes from visible ones and a conditioning at the frame rate.
+
+    Args:
+        n_codebooks: levels K.
+        codebook_size: entries V per level; MASK is token V.
+        conditioning_dim: coefficients C per frame; 0 for none.
+        dim, depth, heads, dim_head: of the transformer; rotary over the whole head.
+        dropout: in attention and feed-forward layers.
+        embedding: "codes" feeds the codec's own code vectors through a linear map, "learned"
+            has a table per level.
+        code_dim: width d of the code vectors, needed for "codes".
+        codec: the codec's `CodecSpec.as_dict()`; models refuse other codecs.
+        conditioning: settings of the conditioning (`ConditioningSettings` as a dict), None if none.
+        conditioning_mean, conditioning_std: [C] each; the model standardises with them.
+    """
+
+    code_vectors: Tensor | None
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        n_codebooks: int,
+        codebook_size: int,
+        conditioning_dim: int = 30,
+        dim: int = 512,
+        depth: int = 12,
+        heads: int = 8,
+        dim_head: int = 64,
+        dropout: float = 0.0,
+        embedding: str = "codes",
+        code_dim: int = 8,
+        codec: dict[str, Any] | None = None,
+        conditioning: dict[str, Any] | None = None,
+        conditioning_mean: Sequence[float] | None = None,
+        conditioning_std: Sequence[float] | None = None,
+    ) -> None:
+        settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        super().__init__(settings)
+        if embedding not in ("codes", "learned"):
+            raise ValueError(f"embedding {embedding!r}: known are 'codes' and 'learned'")
+        if heads < 2:
+            raise ValueError(
+                f"heads = {heads}: x-transformers has no output projection for one head; use 2"
+            )
+        self.n_codebooks, self.codebook_size = n_codebooks, codebook_size
+        self.conditioning_dim, self.mask_id = conditioning_dim, codebook_size
+        vectors = (
+            torch.zeros(n_codebooks, codebook_size, code_dim) if embedding == "codes" else None
+        )
+        self.register_buffer("code_vectors", vectors)
+        if vectors is not None:
+            self.embed_codes = nn.Linear(n_codebooks * code_dim, dim)
+        else:
+            self.embed_table = nn.Embedding(n_codebooks * codebook_size, dim)
+            nn.init.normal_(self.embed_table.weight, std=0.02)
+        self.embed_mask = nn.Parameter(torch.randn(n_codebooks, dim) * 0.02)
+        if conditioning_dim:
+            mean, std = conditioning_mean, conditioning_std
+            self.register_buffer("mean", torch.tensor(mean or [0.0] * conditioning_dim))
+            self.register_buffer("std", torch.tensor(std or [1.0] * conditioning_dim))
+            self.embed_conditioning = nn.Linear(conditioning_dim, dim)
+            self.no_conditioning = nn.Parameter(torch.randn(dim) * 0.02)
+        self.transformer = Encoder(
+            dim=dim,
+            depth=depth,
+            heads=heads,
+            attn_dim_head=dim_head,
+            attn_flash=True,
+            rotary_pos_emb=True,
+            rotary_emb_dim=dim_head,
+            attn_dropout=dropout,
+            ff_dropout=dropout,
+        )
+        self.head_weight = nn.Parameter(torch.empty(n_codebooks, codebook_size, dim))
+        self.head_bias = nn.Parameter(torch.zeros(n_codebooks, codebook_size))
+        nn.init.normal_(self.head_weight, std=0.02)
+        use_onednn(self)
+
+    @classmethod
+    def for_codec(cls, codec: Codec, preset: str = "small", **overrides: Any) -> Self:
+        """A new model for a codec's tokens.
+
+        Args:
+            codec: whose numbers, hash and code vectors are taken over.
+            preset: a name of `PRESETS`.
+            overrides: any argument of the constructor.
+        Raises:
+            ValueError: unknown preset, or code vectors asked of a codec that hides them.
+        """
+        if preset not in PRESETS:
+            raise ValueError(f"preset {preset!r}: known are {', '.join(PRESETS)}")
+        vectors = codec.code_vectors()
+        arguments = {
+            **PRESETS[preset],
+            "embedding": "learned" if vectors is None else "codes",
+            "n_codebooks": codec.spec.n_codebooks,
+            "codebook_size": codec.spec.codebook_size,
+            "code_dim": 8 if vectors is None else vectors.shape[-1],
+            "codec": codec.spec.as_dict(),
+            **overrides,
+        }
+        model = cls(**arguments)
+        if model.code_vectors is not None:
+            if vectors is None:
+                raise ValueError(
+                    f"{codec.spec.name} does not expose its code vectors: use embedding='learned'"
+                )
+            vectors = vectors[: model.n_codebooks]
+            scale = vectors.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-8)
+            model.code_vectors.copy_((vectors / scale).detach().to(model.code_vectors))
+        return model
+
+    @classmethod
+    def for_tokens(cls, codec: Codec, tokens: TokenDataset, settings: ModelSettings) -> Self:
+        """A new model for a token dataset: its conditioning, or none, standardised over `train`.
+
+        Raises:
+            ValueError: as `for_codec`, or the tokens are another codec's.
+        """
+        sizes = tokens.provenance.conditioning_sizes
+        about: dict[str, Any] = {"conditioning_dim": 0}
+        if sizes:
+            mean, std = compute_statistics(tokens.splits["train"])
+            about = {
+                "conditioning": tokens.provenance.conditioning,
+                "conditioning_dim": next(iter(sizes.values())),
+                "conditioning_mean": mean,
+                "conditioning_std": std,
+            }
+        check_codec(tokens.provenance, codec.spec)
+        return cls.for_codec(codec, **{**settings.arguments(), **about})
+
+    def check_codec(self, spec: CodecSpec) -> None:
+        """Refuse tokens of another codec than the model was made for.
+
+        Raises:
+            ValueError: naming both codecs.
+        """
+        ours = self.config["codec"] or {}
+        if ours.get("weight_hash") != spec.weight_hash:
+            raise ValueError(
+                f"the model was made for codec {ours.get('name')!r} "
+                f"({str(ours.get('weight_hash'))[:12]}), these tokens are of {spec.name!r} "
+                f"({spec.weight_hash[:12]}): codes mean different things; use the model's codec"
+            )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        conditioning: Tensor | None = None,
+        *,
+        drop_conditioning: Tensor | None = None,
+        lengths: Tensor | None = None,
+        documents: Tensor | None = None,
+        level: int | Tensor | None = None,
+        where: Tensor | None = None,
+    ) -> Tensor:
+        """Logits of the codes at one level, or at all.
+
+        Args:
+            tokens: int64 [B, K, T], codes or MASK.
+            conditioning: float32 [B, C, T]; None hides it for the whole batch.
+            drop_conditioning: bool [B], items whose conditioning is hidden.
+            lengths: int64 [B], frames of each item; frames past the end are not attended to.
+            documents: int64 [B, T], where rows hold several excerpts: which one a frame is of.
+                Frames attend to their own alone, and positions count from its first one.
+            level: which level's logits, one for all or int64 [B]; None gives all.
+            where: bool [B, T], the positions whose logits are wanted; needs a level. A GPU has to
+                wait for the host to learn how many they are.
+        Returns:
+            [B, T, V] for a level, [n, V] for its n positions `where`, item by item, [B, K, T, V]
+            for all levels.
+        Raises:
+            ValueError: tokens of another number of levels, conditioning of another shape, `where`
+                without a level.
+        """
+        if tokens.ndim != 3 or tokens.shape[1] != self.n_codebooks:
+            raise ValueError(
+                f"tokens of shape {tuple(tokens.shape)}: expected [B, {self.n_codebooks}, T]; "
+                "fill levels that are not there with MASK"
+            )
+        x = self._embed(tokens) + self._condition(tokens, conditioning, drop_conditioning)
+        more: dict[str, Tensor] = {}
+        frame = torch.arange(tokens.shape[-1], device=tokens.device)
+        if documents is not None:
+            same = documents[:, 1:] == documents[:, :-1]
+            begins = frame.where(~F.pad(same, (1, 0)), 0).cummax(1).values
+            more["pos"] = frame - begins
+            more["attn_mask"] = (documents[:, :, None] == documents[:, None])[:, None]
+        elif lengths is not None:
+            more["mask"] = frame < lengths[:, None]
+        x = self.transformer(x, **more)
+        if level is None:
+            if where is not None:
+                raise ValueError("where without a level: say which level's logits are wanted")
+            return torch.einsum("btd,kvd->bktv", x, self.head_weight) + self.head_bias[:, None]
+        if isinstance(level, int):
+            x = x if where is None else x[where]
+            return linear(x, self.head_weight[level], self.head_bias[level])
+        if where is not None:
+            return self._heads_at(x[where], level[:, None].expand_as(where)[where])
+        return x @ self.head_weight[level].mT + self.head_bias[level][:, None]
+
+    def _heads_at(self, rows: Tensor, levels: Tensor) -> Tensor:
+        """Logits [n, V] of rows [n, dim], each by the head of its own level, int64 [n]."""
+        order = levels.argsort(stable=True)
+        counts = levels.bincount(minlength=self.n_codebooks).tolist()
+        heads = zip(rows[order].split(counts), self.head_weight, self.head_bias, strict=True)
+        return torch.cat([linear(*head) for head in heads])[order.argsort()]
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """tokens [B, K, T] -> [B, T, dim], summed over levels."""
+        masked = tokens == self.mask_id
+        codes = tokens.masked_fill(masked, 0)
+        hidden = masked.mT.to(self.embed_mask.dtype) @ self.embed_mask
+        levels = torch.arange(self.n_codebooks, device=tokens.device)[None, :, None]
+        if self.code_vectors is None:
+            rows = self.embed_table(codes + levels * self.codebook_size)  # [B, K, T, dim]
+            return rows.masked_fill(masked[..., None], 0.0).sum(1) + hidden
+        rows = self.code_vectors[levels, codes].masked_fill(masked[..., None], 0.0)
+        return self.embed_codes(rows.permute(0, 2, 1, 3).flatten(2)) + hidden
+
+    def _condition(
+        self, tokens: Tensor, conditioning: Tensor | None, drop: Tensor | None
+    ) -> Tensor | float:
+        """[B, T, dim], the null vector where the conditioning is hidden."""
+        if not self.conditioning_dim:
+            return 0.0
+        if conditioning is None:
+            return self.no_conditioning
+        wanted = (len(tokens), self.conditioning_dim, tokens.shape[-1])
+        if conditioning.shape != wanted:
+            raise ValueError(
+                f"conditioning of shape {tuple(conditioning.shape)}: expected {wanted}, "
+                "one column per frame"
+            )
+        standard = (conditioning.mT - self.mean) / self.std
+        out = self.embed_conditioning(standard)
+        if drop is None:
+            return out
+        return torch.where(drop[:, None, None], self.no_conditioning.to(out.dtype), out)
+
+
+def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: TrainingMask) -> Tensor:
+    """Mean cross-entropy (nats) over the hidden positions of each item's level.
+
+    Args:
+        logits: [B, T, V] at `mask.level`, or [n, V] of the positions `mask.target` alone.
+        codes: int64 [B, K, T].
+        mask: of `tokgen.modelling.masking.training_mask`.
+    """
+    wanted = _at_level(codes, mask.level)
+    if logits.ndim == 2:
+        wanted = wanted[mask.target]
+    else:  # all positions with some ignored: picking them would have a GPU wait
+        logits, wanted = logits.flatten(0, 1), wanted.masked_fill(~mask.target, -100).flatten()
+    if mask.divisor is None:
+        return F.cross_entropy(logits.float(), wanted)
+    return F.cross_entropy(logits.float(), wanted, reduction="sum") / mask.divisor
+
+
+@torch.no_grad()
+def level_accuracy(
+    logits: Tensor, codes: Tensor, mask: TrainingMask, n_codebooks: int
+) -> tuple[Tensor, Tensor]:
+    """Hidden positions whose likeliest code is right, and how many there were, per level [K].
+
+    Args:
+        logits, codes, mask: as `masked_cross_entropy` takes them.
+        n_codebooks: K.
+    """
+    wanted, levels = _at_level(codes, mask.level), mask.level
+    zeros = torch.zeros(n_codebooks, device=codes.device)
+    seen = zeros.index_add(0, levels, mask.target.sum(-1).float())
+    if logits.ndim == 2:
+        right = torch.zeros_like(mask.target)
+        right[mask.target] = logits.argmax(-1) == wanted[mask.target]
+    else:
+        right = (logits.argmax(-1) == wanted) & mask.target
+    return zeros.index_add(0, levels, right.sum(-1).float()), seen
+
+
+def _at_level(codes: Tensor, level: Tensor) -> Tensor:
+    """codes [B, K, T] -> [B, T], each item's at its level."""
+    return codes[torch.arange(len(codes), device=codes.device), level]

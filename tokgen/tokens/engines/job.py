@@ -1,0 +1,315 @@
+"""What every engine runs: read a unit of the corpus, encode it, store its shard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokgen.audio.files import AudioError
+from tokgen.audio.interrupts import held_interrupts
+from tokgen.codec.base import Codec, Encoded
+from tokgen.codec.streaming import TooLong, encode_blocks
+from tokgen.corpus.listed import Entry, Readable, Rejection, Unit, check_loud
+from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
+from tokgen.tokens.precision import running_in
+from tokgen.tokens.shards import Row, Shard, ShardStore
+
+LONG_SECONDS = 60.0  # longer audio is never held whole: it is encoded block by block
+PIECE_ROWS = 256  # of a unit are read before they are encoded, sorted by length
+PIECE_SECONDS = 600.0  # of their audio
+
+
+@dataclass
+class Loaded:
+    """An utterance, decoded: samples [N] float32, or None where it is long; its conditioning."""
+
+    entry: Entry
+    samples: np.ndarray | None
+    conditioning: np.ndarray | None = None
+
+
+@dataclass
+class Piece:
+    """Part of a unit as it was read: what may happen in another process than the codec's.
+
+    Attributes:
+        unit: that it is of.
+        is_last: whether the unit ends with it.
+    """
+
+    unit: Unit
+    loaded: list[Loaded] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    is_last: bool = False
+
+
+class Unfinished:
+    """The rows of a unit, as its pieces are encoded."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.rows: list[Row] = []
+        self.rejections: list[Rejection] = []
+
+
+@dataclass(frozen=True)
+class CodecSource:
+    """How another machine gets the codec.
+
+    Attributes:
+        name, revision: of `load_codec`.
+        weight_hash: that it must have there.
+    """
+
+    name: str
+    revision: str | None
+    weight_hash: str
+
+    def load(self, device: str) -> Codec:
+        """
+        Raises:
+            ValueError: other weights of the same name there.
+        """
+        from tokgen.zoo.lookup import load_codec
+
+        codec = load_codec(self.name, revision=self.revision, device=device)
+        if codec.spec.weight_hash != self.weight_hash:
+            raise ValueError(
+                f"codec {self.name!r} has weights {codec.spec.weight_hash[:12]} here and "
+                f"{self.weight_hash[:12]} where the run began: give every machine the same zoo"
+            )
+        return codec
+
+
+class Job:
+    """Units -> shards. The same unit gives the same shard wherever and however often it is done.
+
+    Args:
+        corpus, codec, store: from, with, to.
+        settings: of the conditioning, None for none.
+        n_codebooks: levels to keep.
+        batch_seconds: padded audio per batch; a longer utterance goes alone.
+        precision: of `tokgen.tokens.precision`.
+        device: "cpu" or "cuda", where engines on other machines have the codec.
+    """
+
+    def __init__(
+        self,
+        corpus: Readable,
+        codec: Codec,
+        store: ShardStore,
+        *,
+        settings: ConditioningSettings | None,
+        n_codebooks: int,
+        batch_seconds: float,
+        precision: str,
+        device: str | None = None,
+    ) -> None:
+        self.corpus, self.codec, self.store = corpus, codec, store
+        self.n_codebooks, self.batch_seconds = n_codebooks, batch_seconds
+        self.precision = precision
+        self.device = device or codec.device.type
+        self.conditioning = None if settings is None else Conditioning(settings)
+        self.rate = codec.spec.sample_rate
+        self.tell: Callable[[int, float], None] = _tell_nobody  # rows and seconds, as they come
+
+    def __call__(self, unit: Unit) -> Shard:
+        """Read, encode and store one unit."""
+        work = Unfinished(unit)
+        for piece in self.pieces(unit):
+            self.encode(work, piece)
+        return self.keep(work)
+
+    # -- pickling: a codec from the zoo is loaded again, not sent ----------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "tell": _tell_nobody}
+        if self.codec.loaded_from is not None:
+            name, revision = self.codec.loaded_from
+            state["codec"] = CodecSource(name, revision, self.codec.spec.weight_hash)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def load_codec(self, device: str) -> None:
+        """After the job came from elsewhere: have the codec, on `device`."""
+        if isinstance(self.codec, CodecSource):
+            self.codec = self.codec.load(device)
+        else:
+            self.codec.to(device)
+
+    # -- reading -----------------------------------------------------------------
+
+    def pieces(self, unit: Unit, entries: Iterable[Entry] | None = None) -> Iterator[Piece]:
+        """Decode what a unit holds, or some of it; nothing here needs the codec's device."""
+        piece, seconds = Piece(unit), 0.0
+        for entry in self.corpus.read_unit(unit) if entries is None else entries:
+            if len(piece.loaded) >= PIECE_ROWS or seconds >= PIECE_SECONDS:
+                yield piece
+                piece, seconds = Piece(unit), 0.0
+            try:
+                with held_interrupts():
+                    loaded = self._load(entry)
+            except AudioError as error:
+                piece.rejections.append(Rejection(error.source, error.reason))
+            else:
+                piece.loaded.append(loaded)
+                seconds += 0.0 if loaded.samples is None else len(loaded.samples) / self.rate
+        piece.is_last = True
+        yield piece
+
+    def _load(self, entry: Entry) -> Loaded:
+        if entry.seconds is not None and entry.seconds > LONG_SECONDS:
+            return Loaded(entry, None)
+        limit = LONG_SECONDS * self.rate
+        parts, n_samples = [], 0
+        with self.corpus.open(entry, self.rate) as blocks:
+            for block in blocks:
+                parts.append(block)
+                n_samples += block.shape[-1]
+                if n_samples > limit:
+                    return Loaded(entry, None)
+        waveform = torch.cat(parts, dim=-1)
+        check_loud(entry, waveform.abs().max().item())
+        return Loaded(entry, waveform[0].numpy(), self._conditioning(waveform))
+
+    @torch.inference_mode()
+    def _conditioning(self, waveform: Tensor) -> np.ndarray | None:
+        """One by one, so that rounding does not depend on the batch."""
+        if self.conditioning is None:
+            return None
+        return _frames(self.conditioning(waveform[None]))
+
+    # -- encoding ----------------------------------------------------------------
+
+    def encode(self, work: Unfinished, piece: Piece) -> None:
+        """Add the rows of a piece, in order."""
+        rows: dict[int, Row] = {}
+        short = {i: x.samples for i, x in enumerate(piece.loaded) if x.samples is not None}
+        with torch.inference_mode(), running_in(self.precision, self.codec.device):
+            for batch, encoded in self._batches(short):
+                for i, e in zip(batch, encoded, strict=True):
+                    loaded = piece.loaded[i]
+                    rows[i] = self._row(loaded.entry, e, len(short[i]), loaded.conditioning)
+            for i, loaded in enumerate(piece.loaded):
+                if i not in short:
+                    try:
+                        rows[i] = self._long_row(loaded.entry)
+                    except AudioError as error:
+                        piece.rejections.append(Rejection(error.source, error.reason))
+        work.rows += [rows[i] for i in sorted(rows)]
+        work.rejections += piece.rejections
+        self.tell(len(piece.rejections), 0.0)
+
+    def keep(self, work: Unfinished) -> Shard:
+        """Store a unit, all its pieces encoded."""
+        return self.store.write(
+            work.unit.index,
+            work.rows,
+            work.rejections,
+            n_entries=len(work.rows) + len(work.rejections),
+            audio_seconds=sum(row.n_samples for row in work.rows) / self.rate,
+        )
+
+    def _batches(
+        self, short: dict[int, np.ndarray]
+    ) -> Iterator[tuple[Sequence[int], list[Encoded]]]:
+        """Batches of like length; one is fetched from the device when the next is under way."""
+        order = sorted(short, key=lambda i: -len(short[i]))
+        pending = None
+        while order:
+            size = max(1, int(self.batch_seconds * self.rate / len(short[order[0]])))
+            batch, order = order[:size], order[size:]
+            waveforms = [torch.from_numpy(short[i]) for i in batch]
+            encoded, ready = _on_the_way(self.codec.encode_batch_with_side(waveforms))
+            if pending is not None:
+                pending[2]()
+                yield pending[:2]
+            pending = batch, encoded, ready
+            self.tell(len(batch), sum(map(len, waveforms)) / self.rate)
+        if pending is not None:
+            pending[2]()
+            yield pending[:2]
+
+    def _long_row(self, entry: Entry) -> Row:
+        """Block by block; the audio is read twice where there is a conditioning.
+
+        Raises:
+            AudioError: as `Readable.open`, silence, or too long for a codec that needs the whole.
+        """
+        peak, n_samples = 0.0, 0
+
+        def heard(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+            nonlocal peak, n_samples
+            for block in blocks:
+                peak = max(peak, block.abs().max().item())
+                n_samples += block.shape[-1]
+                yield block
+
+        with self.corpus.open(entry, self.rate) as blocks:
+            try:
+                encoded = encode_blocks(self.codec, heard(blocks))
+            except TooLong as error:
+                raise AudioError(entry.source, str(error)) from error
+        check_loud(entry, peak)
+        conditioning = None
+        if self.conditioning is not None:
+            frames = bytearray()  # many small arrays would scatter the memory
+            with self.corpus.open(entry, self.rate) as blocks:
+                for part in self.conditioning.blocks(blocks):
+                    frames += _frames(part).tobytes()
+            conditioning = np.frombuffer(frames, np.float16)
+            conditioning = conditioning.reshape(-1, self.conditioning.settings.n_features)
+        self.tell(1, n_samples / self.rate)
+        side = {name: values[0] for name, values in encoded.side.items()}
+        return self._row(entry, Encoded(encoded.codes[0], side), n_samples, conditioning)
+
+    def _row(
+        self, entry: Entry, encoded: Encoded, n_samples: int, conditioning: np.ndarray | None
+    ) -> Row:
+        return Row(
+            id=entry.id,
+            split=split_name(entry.split),
+            codes=encoded.codes[: self.n_codebooks].T.cpu().numpy().astype(np.uint16),
+            n_samples=n_samples,
+            text=entry.text,
+            speaker=entry.speaker,
+            conditioning=conditioning,
+            side={name: values.cpu().numpy() for name, values in encoded.side.items()},
+        )
+
+
+def _on_the_way(encoded: list[Encoded]) -> tuple[list[Encoded], Callable[[], None]]:
+    """Copies that come from a GPU while it goes on, and what waits until they are here."""
+    if encoded[0].codes.device.type != "cuda":
+        return encoded, lambda: None
+
+    def begin(values: Tensor) -> Tensor:
+        here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+        return here.copy_(values, non_blocking=True)
+
+    copies = [Encoded(begin(e.codes), {k: begin(v) for k, v in e.side.items()}) for e in encoded]
+    done = torch.cuda.Event()
+    done.record()
+    return copies, done.synchronize
+
+
+def _tell_nobody(n_rows: int, seconds: float) -> None:
+    pass
+
+
+def _frames(coefficients: Tensor) -> np.ndarray:
+    """[1, C, T] -> float16 [T, C]."""
+    return coefficients[0].T.numpy().astype(np.float16)
+
+
+def split_name(name: str | None) -> str:
+    """A split's name as `datasets` takes it: letters, digits and _; "train" where there is none."""
+    return re.sub(r"\W+", "_", name or "train")

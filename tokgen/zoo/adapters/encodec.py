@@ -1,0 +1,289 @@
+"""EnCodec as transformers runs it (Défossez et al. 2022, "High Fidelity Neural Audio Compression").
+
+There are two kinds. At 24 kHz it is causal and mono, and sees the whole audio. At 48 kHz it is
+stereo and codes chunks of a second that overlap by 1 %: audio is padded with zeros to whole
+chunks, as `EncodecFeatureExtractor` does, and the codes of chunks follow each other along T. It
+divides each chunk by its loudness, and these scales are side information: a decoder needs them.
+transformers takes the lowest bandwidth where none is asked for; this wrapper takes the highest.
+
+Same audio, same codes: every item is encoded alone, at its true length. Audio of the first kind
+goes through the convolutions in windows that overlap by their whole field of view, and through
+the LSTM between them with its state carried along; audio of the second kind chunk by chunk. So
+memory does not grow with the length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokgen.codec.base import CodecSpec, Encoded, Side, UnsupportedStage, WholeOnly
+from tokgen.codec.blocks import BlockDecoder, BlockEncoder
+from tokgen.codec.windows import Chunks, Conv, Reach, Windows, decoder_reach, encoder_reach
+from tokgen.zoo.loading import TransformersCodec
+from tokgen.zoo.registry import encodec_numbers
+from tokgen.zoo.residual import ResidualCodec, let_gradients_through
+
+if TYPE_CHECKING:
+    from transformers import EncodecModel
+
+WINDOW_SECONDS = 20.0
+
+
+class EncodecCodec(TransformersCodec, ResidualCodec):
+    """`transformers.EncodecModel` as a `Codec`; the 24 kHz kind shows its stages.
+
+    Attributes:
+        window_frames: longer audio goes through the convolutions in windows of so many frames.
+        in_pieces: whether audio can be coded before all of it is there.
+        side_names: "scales", one value per chunk, where the model normalises.
+    """
+
+    model: EncodecModel
+    model_class = "EncodecModel"
+    numbers = staticmethod(encodec_numbers)
+
+    def __init__(self, model: EncodecModel, spec: CodecSpec) -> None:
+        super().__init__(model, spec)
+        self.side_names = ("scales",) if model.config.normalize else ()
+        self.window_frames = max(1, round(WINDOW_SECONDS * spec.frame_rate))
+        layers_apart = model.config.norm_type == "weight_norm"
+        self.in_pieces = bool(spec.chunk_length) or (layers_apart and not self.side_names)
+        if not self.in_pieces:
+            what = "its layers" if self.side_names == () else "the audio"
+            self.whole_because = f"normalises {what} over all of an utterance"
+
+    # -- verbs ---------------------------------------------------------------
+
+    def side_length(self, n_samples: int) -> int:
+        return self.spec.n_chunks(n_samples) if self.side_names else 0
+
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        n_samples, n_items = waveform.shape[-1], len(lengths)
+        shape = (n_items, self.spec.n_codebooks, self.spec.n_frames(n_samples))
+        codes = torch.zeros(shape, dtype=torch.long, device=waveform.device)
+        scales = waveform.new_zeros(n_items, self.side_length(n_samples))
+        for i, n in enumerate(lengths):
+            found, loudness = self._encode_alone(waveform[i : i + 1, :, :n])
+            codes[i, :, : found.shape[-1]] = found[0]
+            scales[i, : loudness.shape[-1]] = loudness[0]
+        return Encoded(codes, {"scales": scales} if self.side_names else {})
+
+    def _encode_alone(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """[1, C, N] -> codes [1, K, T], and scales [1, S]."""
+        if self.in_pieces:
+            coder = self.block_encoder()
+            found = [*coder.push(waveform), *coder.finish()]
+            scales = [piece.side["scales"] for piece in found if self.side_names]
+            codes = torch.cat([piece.codes for piece in found], dim=-1)
+            return codes, torch.cat([waveform.new_empty(1, 0), *scales], dim=-1)
+        scale = waveform.new_empty(1, 0)
+        if self.side_names:
+            waveform, scale = _normalised(waveform)
+        return self.quantize(self.model.encoder(waveform)), scale
+
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
+        scales = side.get("scales")
+        if self.in_pieces:
+            coder = self.block_decoder()
+            return torch.cat([*coder.push(Encoded(codes, side)), *coder.finish()], dim=-1)
+        audio = self.model.decoder(self.dequantize(codes))
+        return audio if scales is None else audio * scales[..., None]
+
+    # -- audio in pieces -----------------------------------------------------
+
+    def block_encoder(self, step: int | None = None) -> BlockEncoder:
+        if not self.in_pieces:
+            raise WholeOnly(self)
+        if self.spec.chunk_length:
+            return self._chunk_encoder()
+        before, lstm, after = _parts(self.model.encoder)
+        hop = self.spec.hop_length
+        return BlockEncoder(
+            self._windows(_runner(before), encoder_reach(*_shape(before)), step, hop_in=hop),
+            _Recurrent(lstm),
+            self._windows(
+                lambda hidden, _: self.quantize(_run(after, hidden)),
+                encoder_reach(*_shape(after)),
+                None if step is None else 1,
+            ),
+        )
+
+    def block_decoder(self, step: int | None = None) -> BlockDecoder:
+        if not self.in_pieces:
+            raise WholeOnly(self)
+        if self.spec.chunk_length:
+            return self._chunk_decoder()
+        before, lstm, after = _parts(self.model.decoder)
+        hop = self.spec.hop_length
+        return BlockDecoder(
+            self._windows(
+                lambda codes, _: _run(before, self.dequantize(codes)),
+                decoder_reach(*_shape(before)),
+                step,
+            ),
+            _Recurrent(lstm),
+            self._windows(
+                _runner(after),
+                decoder_reach(*_shape(after)),
+                None if step is None else 1,
+                hop_out=hop,
+            ),
+        )
+
+    def _windows(
+        self, run: Callable[[Tensor, int], Tensor], reach: Reach, step: int | None, **hops: int
+    ) -> Windows:
+        return Windows(run, reach, size=self.window_frames, step=step, **hops)
+
+    def _chunk_encoder(self) -> BlockEncoder:
+        s = self.spec
+        side: dict[str, list[Tensor]] = {name: [] for name in self.side_names}
+
+        def run(chunk: Tensor) -> Tensor:
+            if side:
+                chunk, scale = _normalised(chunk)
+                side["scales"].append(scale)
+            return self.quantize(self.model.encoder(chunk))
+
+        frames = s.chunk_length // s.hop_length
+        return BlockEncoder(Chunks(run, s.chunk_length, s.chunk_stride, frames), side=side)
+
+    def _chunk_decoder(self) -> BlockDecoder:
+        s = self.spec
+        scales: deque[Tensor] = deque()
+
+        def take_side(side: Side) -> None:
+            if self.side_names:
+                scales.extend(side["scales"].unbind(-1))
+
+        def run(codes: Tensor) -> Tensor:
+            audio = self.model.decoder(self.dequantize(codes))
+            return audio * scales.popleft()[:, None, None] if scales else audio
+
+        frames = s.chunk_length // s.hop_length
+        return BlockDecoder(
+            Chunks(run, frames, frames, s.chunk_length),
+            _OverlapAdd(s.chunk_length, s.chunk_stride),
+            take_side=take_side,
+        )
+
+    @property
+    def levels(self) -> list[Any]:
+        quantizer: Any = self.model.quantizer
+        return list(quantizer.layers)[: self.spec.n_codebooks]
+
+    # -- stages that chunks and scales have no place in ----------------------
+
+    def encode_latents(self, waveform: Tensor) -> Tensor:
+        self._check_open("encode_latents")
+        let_gradients_through(self.model.encoder)
+        return self.model.encoder(waveform)
+
+    def decode_latents(self, quantized: Tensor) -> Tensor:
+        self._check_open("decode_latents")
+        let_gradients_through(self.model.decoder)
+        return self.model.decoder(quantized)
+
+    def _check_open(self, stage: str) -> None:
+        if self.spec.chunk_length or self.side_names or self.spec.channels > 1:
+            raise UnsupportedStage(self, stage)
+
+
+def _parts(network: nn.Module) -> tuple[list[nn.Module], nn.Module, list[nn.Module]]:
+    """The layers before the LSTM, the LSTM, and those after it."""
+    layers: Any = network.layers
+    layers = list(layers)
+    at = next(i for i, layer in enumerate(layers) if hasattr(layer, "lstm"))
+    return layers[:at], layers[at], layers[at + 1 :]
+
+
+def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _runner(layers: list[nn.Module]) -> Callable[[Tensor, int], Tensor]:
+    return lambda x, _: _run(layers, x)
+
+
+def _normalised(waveform: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, C, N] divided by its loudness, and that [B, 1]."""
+    scale = waveform.mean(1).square().mean(-1, keepdim=True).sqrt() + 1e-8
+    return waveform / scale[..., None], scale
+
+
+class _Recurrent:
+    """The stage of `EncodecLSTM`: all that came before is in its state."""
+
+    def __init__(self, layer: Any) -> None:
+        self.lstm, self._state = layer.lstm, None  # zeros at first
+
+    def push(self, x: Tensor) -> Iterator[Tensor]:
+        x = x.permute(2, 0, 1)
+        out, self._state = self.lstm(x, self._state)
+        yield (out + x).permute(1, 2, 0)
+
+    def finish(self) -> Iterator[Tensor]:
+        yield from ()
+
+    def ready(self, n: int) -> int:
+        return n
+
+
+class _OverlapAdd:
+    """The stage that fades chunks [B, C, length], `stride` apart, into each other linearly."""
+
+    def __init__(self, length: int, stride: int) -> None:
+        self.length, self.stride = length, stride
+        rise = torch.arange(1, length + 1) / (length + 1)
+        self._weight = torch.minimum(rise, rise.flip(0))
+        self._total, self._weights = torch.zeros(0), torch.zeros(0)
+
+    def push(self, x: Tensor) -> Iterator[Tensor]:
+        for chunk in x.split(self.length, dim=-1):
+            weight = self._weight.to(chunk.device)
+            new = self.length - self._weights.shape[-1]
+            if new == self.length:
+                self._total, self._weights = torch.zeros_like(chunk), torch.zeros_like(weight)
+            else:
+                self._total = F.pad(self._total, (0, new))
+                self._weights = F.pad(self._weights, (0, new))
+            self._total = self._total + weight * chunk
+            self._weights = self._weights + weight
+            yield self._total[..., : self.stride] / self._weights[: self.stride]
+            self._total = self._total[..., self.stride :]
+            self._weights = self._weights[self.stride :]
+
+    def finish(self) -> Iterator[Tensor]:
+        if len(self._weights):
+            yield self._total / self._weights
+
+    def ready(self, n: int) -> int:
+        return n // self.length * self.stride
+
+
+def _shape(layers: Iterable[nn.Module]) -> tuple[list[Conv], bool]:
+    """A chain's convolutions, and whether padding mirrors the beginning of what they get."""
+    found, mirrored = [], False
+    for layer in layers:
+        parts: Iterable[Any] = layer.modules()
+        for part in parts:
+            if not hasattr(part, "causal"):
+                continue
+            kernel, stride = part.conv.kernel_size[0], part.conv.stride[0]
+            dilation, transposed = part.conv.dilation[0], hasattr(part, "trim_right_ratio")
+            total = dilation * (kernel - 1) + 1 - stride
+            right = 0 if part.causal else total // 2
+            if transposed and part.causal:
+                right = math.ceil(total * part.trim_right_ratio)
+            found.append(Conv(kernel, stride, dilation, total - right, transposed))
+            mirrored = mirrored or (not transposed and part.pad_mode == "reflect")
+    return found, mirrored

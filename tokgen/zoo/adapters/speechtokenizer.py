@@ -1,0 +1,147 @@
+"""SpeechTokenizer (Zhang et al. 2023) as its PyPI package runs it; extra `speechtokenizer`.
+
+The published checkpoints are pickles, which can run code when they are opened, so tokgen does
+not load them. To use one, make a folder of two files yourself:
+
+    model.safetensors  the published tensors, opened with torch's `weights_only=True` and written
+                       by `safetensors.torch.save_file({k: v.clone() for k, v in state.items()}, …)`
+    config.json        the published one, with `"model_type": "speechtokenizer"` added
+
+Same audio, same codes: the encoder's LSTM runs over the whole clip in both directions, so every
+item is encoded alone at its true length, in one piece; memory grows with its length. The
+convolutions pad by themselves, so the codes of any length are the package's own.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.codec.base import CodecSpec, folder_name, hash_weights
+from tokgen.extras import require
+from tokgen.nn.pretrained import CONFIG, WEIGHTS, resolve_folder
+from tokgen.zoo.residual import ResidualCodec, let_gradients_through
+
+SETTINGS = (
+    *("sample_rate", "strides", "n_q", "codebook_size", "dimension", "semantic_dimension"),
+    *("n_filters", "n_residual_layers", "residual_kernel_size", "dilation_base", "activation"),
+    *("lstm_layers", "bidirectional"),
+)
+
+
+class SpeechTokenizerCodec(ResidualCodec):
+    """`speechtokenizer.SpeechTokenizer` as a `Codec`, with every stage open."""
+
+    model: Any
+    whole_because = "hears an utterance in both directions"
+
+    def __init__(self, model: Any, spec: CodecSpec) -> None:
+        self.model, self.spec = model, spec
+
+    @classmethod
+    def from_model(
+        cls, model: Any, name: str = "speechtokenizer", **spec: str | None
+    ) -> SpeechTokenizerCodec:
+        full = CodecSpec(
+            name,
+            sample_rate=model.sample_rate,
+            hop_length=int(model.downsample_rate),
+            n_codebooks=model.n_q,
+            codebook_size=model.quantizer.bins,
+            weight_hash=hash_weights(model),
+            library="speechtokenizer",
+            **spec,  # type: ignore[arg-type]
+        )
+        return cls(model.eval(), full)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        name: str | None = None,
+        licence: str = "",
+    ) -> SpeechTokenizerCodec:
+        """From a folder, or a hub id, of config.json and model.safetensors, in float32.
+
+        Raises:
+            FileNotFoundError: neither a folder nor a hub model in reach, or no safetensors.
+            ModuleNotFoundError: the extra is not installed.
+            ValueError: another model's config, or weights that do not fit.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = resolve_folder(source, revision)
+        config = read_config(folder)
+        if not (folder / WEIGHTS).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {WEIGHTS}; tokgen opens no pickles (.pt, .ckpt): convert one "
+                f"with safetensors.torch.save_file, as {__name__} describes"
+            )
+        try:
+            model = make_model(config, device="meta")
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder / CONFIG}: a setting is wrong: {error}") from error
+        try:
+            state = load_file(str(folder / WEIGHTS))
+            state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+            model.load_state_dict(state, strict=True, assign=True)
+        except (RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
+        name = name or (folder_name(folder) if Path(source).is_dir() else str(source))
+        return cls.from_model(model, name, revision=revision, licence=licence)
+
+    @property
+    def levels(self) -> Sequence[Any]:
+        return self.model.quantizer.vq.layers
+
+    def encode_latents(self, waveform: Tensor) -> Tensor:
+        let_gradients_through(self.model.encoder)
+        return self.model.encoder(waveform)
+
+    def decode_latents(self, quantized: Tensor) -> Tensor:
+        let_gradients_through(self.model.decoder)
+        return self.model.decoder(quantized)
+
+
+def make_model(config: dict[str, Any], device: str = "cpu") -> Any:
+    """The package's network for the settings of a config.json, with random weights.
+
+    Raises:
+        ModuleNotFoundError: the extra is not installed.
+    """
+    import_torchaudio()  # the package's training code imports it
+    require("beartype", "speechtokenizer")  # and this, which its metadata leaves out
+    package = require("speechtokenizer", "speechtokenizer")
+    with torch.device(device), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it has torch's older weight norm
+        return package.SpeechTokenizer(config)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a folder.
+
+    Raises:
+        ValueError: it cannot be read, is another model's, or lacks a setting.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    found = config.get("model_type") if isinstance(config, dict) else type(config).__name__
+    if found != "speechtokenizer":
+        raise ValueError(f"{path} is of a {found!r}, not a 'speechtokenizer' model")
+    missing = [key for key in SETTINGS if key not in config]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}: take them from the published one")
+    return config

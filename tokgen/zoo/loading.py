@@ -1,0 +1,157 @@
+"""Codecs that transformers runs, loaded strictly: safetensors only, every weight in its place."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+
+from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.codec.base import Codec, CodecSpec, folder_name, hash_weights
+from tokgen.nn.pretrained import resolve_folder
+
+
+class TransformersCodec(Codec):
+    """What the wrappers of transformers' models share: how they are made.
+
+    Attributes:
+        model_class: the model's name in transformers.
+    """
+
+    model_class: ClassVar[str]
+
+    def __init__(self, model: Any, spec: CodecSpec) -> None:
+        self.model, self.spec = model, spec
+
+    @staticmethod
+    @abstractmethod
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        """What the spec needs of config.json, at one of the model's bandwidths in kbps.
+
+        Raises:
+            ValueError: a bandwidth that the model does not have.
+        """
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Any,
+        name: str | None = None,
+        *,
+        bandwidth: float | None = None,
+        revision: str | None = None,
+        licence: str = "",
+    ) -> Self:
+        """Wrap a model.
+
+        Args:
+            name: to go by; None takes the model's type.
+            bandwidth: kbps; None takes the highest.
+        Raises:
+            ValueError: a bandwidth that the model does not have, or a model whose parts do not
+                go together.
+        """
+        spec = CodecSpec(
+            name or model.config.model_type,
+            **cls.numbers(model.config.to_dict(), bandwidth),
+            weight_hash=hash_weights(model),
+            library="transformers",
+            revision=revision,
+            licence=licence,
+        )
+        return cls(model.eval(), spec)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        name: str | None = None,
+        licence: str = "",
+        bandwidth: float | None = None,
+    ) -> Self:
+        """From a folder that the model's `save_pretrained` wrote, or a hub id, in float32.
+
+        Args:
+            bandwidth: kbps; None takes the highest.
+        Raises:
+            FileNotFoundError: neither a folder nor a hub model in reach.
+            ValueError: another model's config, weights that do not fit, or a bandwidth that the
+                model does not have.
+        """
+        model, label = load_model(from_transformers(cls.model_class), source, revision)
+        return cls.from_model(
+            model, name or label, bandwidth=bandwidth, revision=revision, licence=licence
+        )
+
+
+def from_transformers(name: str) -> Any:
+    """A class of transformers.
+
+    Raises:
+        ModuleNotFoundError: the installed version does not have it.
+    """
+    import_torchaudio()  # which transformers imports beside some of its models
+    import transformers
+
+    try:
+        return getattr(transformers, name)
+    except AttributeError as error:
+        raise ModuleNotFoundError(
+            f"transformers {transformers.__version__} has no {name}: pip install -U transformers"
+        ) from error
+
+
+def load_model(model_class: Any, source: str | Path, revision: str | None) -> tuple[Any, str]:
+    """From a folder that `model_class.save_pretrained` wrote, or a hub id, in float32.
+
+    Returns:
+        the model in eval mode, and the folder's name or the hub id.
+    Raises:
+        FileNotFoundError: neither a folder nor a hub model in reach.
+        ValueError: another model's config, or weights that do not fit.
+    """
+    from safetensors import SafetensorError
+
+    folder = resolve_folder(source, revision)
+    config_class = model_class.config_class
+    config = config_class.get_config_dict(str(folder), local_files_only=True)[0]
+    if config.get("model_type") != config_class.model_type:
+        raise ValueError(
+            f"{folder}: config.json is of a {config.get('model_type')!r}, not a "
+            f"{config_class.model_type!r} model"
+        )
+    try:
+        with _no_bars():
+            model, loading = model_class.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
+    wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
+    if wrong:
+        raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
+    return model.eval(), folder_name(folder) if Path(source).is_dir() else str(source)
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without transformers' bar over weights, which takes a moment."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
