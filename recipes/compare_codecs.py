@@ -15,20 +15,22 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from accelerate import Accelerator
 from tokgen.codec.base import Codec
 from tokgen.comparison.cells import Cell, fill_cell
 from tokgen.comparison.compare import check_margins, compare
 from tokgen.comparison.formats import to_text, write_comparison
 from tokgen.comparison.lines import Line, score_lines
-from tokgen.comparison.telephone import TelephoneSettings, play_telephone, write_telephone
+from tokgen.comparison.telephone import TelephoneSettings, play_telephone
+from tokgen.comparison.telephone_results import write_telephone
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import compare_drift
 from tokgen.drift.passes import DriftClips
+from tokgen.evaluation.metric import check_metrics
 from tokgen.evaluation.samples import write_samples
-from tokgen.evaluation.scorer import Scorer, check_metrics
+from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.held_out import (
     HeldOut,
     choose_held_out,
@@ -38,20 +40,18 @@ from tokgen.generation.held_out import (
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.metrics.statistics import Estimate, bootstrap_mean
-from tokgen.modelling.masked import MaskedTransformer, ModelSettings, masked_cross_entropy
+from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+from tokgen.modelling.masking import masked_cross_entropy
 from tokgen.plotting import plot_curves
-from tokgen.runs.folder import (
-    claim_run,
-    clear_results,
-    parse_settings,
-    plain_errors,
-    run_recipe,
-    save_settings,
-)
+from tokgen.runs.accelerator import conditions_of, make_accelerator
+from tokgen.runs.folder import clear_results
+from tokgen.runs.interrupts import plain_errors, run_recipe
+from tokgen.runs.settings import claim_run, parse_settings, save_settings
 from tokgen.runs.store import slug
 from tokgen.tokens.conditioning import check_kind
 from tokgen.tokens.dataset import TokenDataset
-from tokgen.training.loop import Training, TrainingSettings, conditions_of, make_accelerator
+from tokgen.training.loop import Training
+from tokgen.training.settings import TrainingSettings
 from tokgen.zoo.lookup import load_codec
 
 
@@ -66,7 +66,7 @@ class Settings(TrainingSettings):
         conditioning: "mfcc" (the paper), "log_mel" or "none".
         task: what is generated; "continue" and "infill" need no conditioning.
         seeds: trainings of each codec, with seed, seed + 1 ...
-        metrics: names of `tokgen.evaluation.scorer.METRICS`.
+        metrics: names of `tokgen.evaluation.metric.METRICS`.
         margins: metric -> the largest loss that does not matter, for the verdict "no worse".
         drift_passes: encodings of the drift measurement; 0 leaves it out.
         phase: measure sensitivity to shifts with it.
@@ -136,7 +136,12 @@ def main(argv: list[str] | None = None) -> int:
     s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv, repeated="codec")
     with plain_errors():
         check(s)
-        accelerator = make_accelerator(s, Path(s.runs) / s.name, s.mixed_precision, s.tracker)
+        accelerator = make_accelerator(
+            Path(s.runs) / s.name,
+            gradient_accumulation=s.gradient_accumulation,
+            mixed_precision=s.mixed_precision,
+            tracker=s.tracker,
+        )
     run = Path(s.runs) / s.name
 
     # 1. Tokens of every codec, and the same utterances to generate for all.
@@ -243,7 +248,12 @@ def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer
 
     None where Ctrl-C ended it, with a checkpoint written.
     """
-    accelerator = make_accelerator(s, cell, s.mixed_precision, s.tracker)
+    accelerator = make_accelerator(
+        cell,
+        gradient_accumulation=s.gradient_accumulation,
+        mixed_precision=s.mixed_precision,
+        tracker=s.tracker,
+    )
     settings = replace(s, seed=seed)
     set_seed(seed)
     about = {"codec": entry.codec.spec.as_dict(), "data": entry.tokens.provenance.as_dict()}

@@ -18,29 +18,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from tokgen.codec_training.adversarial_losses import MultiScaleMel, SpectralDistance
 from tokgen.codec_training.adversary import Adversary, part_of
-from tokgen.codec_training.crops import AudioCrops, augment
+from tokgen.codec_training.augment import augment
+from tokgen.codec_training.crops import AudioCrops
 from tokgen.codec_training.discriminators.ensemble import Discriminator
-from tokgen.codec_training.phases import Phases, cooled, ema_update
+from tokgen.codec_training.phases import Phases, cooled
 from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.codec_training.validation import validate
 from tokgen.corpus.listed import open_corpus
-from tokgen.runs.folder import (
-    Checkpoints,
-    Interrupt,
-    claim_run,
-    parse_settings,
-    pick_precision,
-    run_recipe,
-    save_settings,
-    step_seed,
-    write_json,
-)
+from tokgen.nn.ema import ema_update
+from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
+from tokgen.runs.accelerator import pick_precision, step_seed
+from tokgen.runs.checkpoints import Checkpoints
+from tokgen.runs.folder import write_json
+from tokgen.runs.interrupts import Interrupt, run_recipe
+from tokgen.runs.settings import claim_run, parse_settings, save_settings
 
 
 @dataclass(frozen=True)

@@ -19,32 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import set_seed
 from tqdm import tqdm
 
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from tokgen.codec.base import Codec
-from tokgen.codec_training.adversarial_losses import MultiScaleMel, SpectralDistance
 from tokgen.codec_training.adversary import Adversary, part_of
-from tokgen.codec_training.crops import AudioCrops, augment
+from tokgen.codec_training.augment import augment
+from tokgen.codec_training.crops import AudioCrops
 from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
 from tokgen.codec_training.idempotence import Reencoder
-from tokgen.codec_training.phases import Phase, cooled, ema_update
+from tokgen.codec_training.phases import Phase, cooled
 from tokgen.codec_training.validation import Tuned, validate_tuned
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.passes import DriftClips
-from tokgen.runs.folder import (
-    Checkpoints,
-    Interrupt,
-    claim_run,
-    parse_settings,
-    pick_precision,
-    plain_errors,
-    run_recipe,
-    save_settings,
-    step_seed,
-    write_json,
-)
+from tokgen.nn.ema import ema_update
+from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
+from tokgen.runs.accelerator import pick_precision, step_seed
+from tokgen.runs.checkpoints import Checkpoints
+from tokgen.runs.folder import write_json
+from tokgen.runs.interrupts import Interrupt, plain_errors, run_recipe
+from tokgen.runs.settings import claim_run, parse_settings, save_settings
 from tokgen.zoo.lookup import load_codec
 
 

@@ -21,17 +21,15 @@ from tokgen.evaluation.samples import Column, write_samples
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
-from tokgen.modelling.masked import MaskedTransformer, ModelSettings, masked_cross_entropy
+from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+from tokgen.modelling.masking import masked_cross_entropy
 from tokgen.plotting import plot_curves, plot_spectrograms
-from tokgen.runs.folder import (
-    claim_run,
-    parse_settings,
-    plain_errors,
-    run_recipe,
-    save_settings,
-    write_json,
-)
-from tokgen.training.loop import Training, TrainingSettings, conditions_of, make_accelerator
+from tokgen.runs.accelerator import conditions_of, make_accelerator
+from tokgen.runs.folder import write_json
+from tokgen.runs.interrupts import plain_errors, run_recipe
+from tokgen.runs.settings import claim_run, parse_settings, save_settings
+from tokgen.training.loop import Training
+from tokgen.training.settings import TrainingSettings
 from tokgen.zoo.lookup import load_codec
 
 
@@ -79,7 +77,12 @@ def main(argv: list[str] | None = None) -> int:
     s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv)
     run = Path(s.runs) / s.name
     with plain_errors():
-        accelerator = make_accelerator(s, run, s.mixed_precision, s.tracker)
+        accelerator = make_accelerator(
+            run,
+            gradient_accumulation=s.gradient_accumulation,
+            mixed_precision=s.mixed_precision,
+            tracker=s.tracker,
+        )
     say = accelerator.print
     set_seed(s.seed)
     started = time.monotonic()

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tokgen import patience
+import tokgen.storage
 from tokgen.storage import Storage, find_filesystem, is_url
 
 
@@ -126,7 +126,7 @@ def test_unknown_protocols_and_absent_drivers():
 
 
 def test_a_store_that_is_busy_is_asked_again(monkeypatch) -> None:
-    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(tokgen.storage, "PAUSES", (0.0, 0.0))
     pipe_file, calls = MemoryFileSystem.pipe_file, []
 
     def busy(self, path, value, **more):
@@ -139,6 +139,6 @@ def test_a_store_that_is_busy_is_asked_again(monkeypatch) -> None:
     Storage("memory://bucket/x").write("a", b"1")
     assert Storage("memory://bucket/x").read("a") == b"1" and len(calls) == 3
     calls.clear()
-    monkeypatch.setattr(patience, "PAUSES", (0.0,))
-    with pytest.raises(patience.StoreError, match=r"does not answer .*503 SlowDown"):
+    monkeypatch.setattr(tokgen.storage, "PAUSES", (0.0,))
+    with pytest.raises(tokgen.storage.StoreError, match=r"does not answer .*503 SlowDown"):
         Storage("memory://bucket/x").write("a", b"2")

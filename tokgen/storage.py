@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import fsspec
-
-from tokgen.patience import patiently
 
 _PARTIAL = ".partial"  # suffix of a file that is being written on this machine
 
@@ -234,3 +234,46 @@ def _write_local(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+PAUSES = (1.0, 5.0, 20.0)  # seconds before asking again
+
+
+_FINAL = (FileNotFoundError, IsADirectoryError, NotImplementedError, ImportError)
+
+
+T = TypeVar("T")
+
+
+class StoreError(ConnectionError):
+    """A store does not answer: the run stops, and can go on when it does."""
+
+
+def patiently(call: Callable[[], T], what: object) -> T:
+    """Call, and again after pauses where a connection failed.
+
+    Drivers raise what their HTTP libraries do, so anything counts but what says that the file
+    cannot be had.
+
+    Raises:
+        OSError: gone.
+        StoreError: no answer in the end, or access denied.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return call()
+        except _FINAL:
+            raise
+        except PermissionError as error:  # a token that has expired, mostly: no file's fault
+            raise StoreError(
+                f"{what}: the store refuses ({error}); see to the credentials and start the same "
+                "run again: it goes on where it stopped"
+            ) from error
+        except Exception as error:
+            if pause is None:
+                raise StoreError(
+                    f"{what}: the store does not answer ({type(error).__name__}: {error}); "
+                    "start the same run again when it does: it goes on where it stopped"
+                ) from error
+            time.sleep(pause)
+    raise AssertionError("unreachable")

@@ -42,7 +42,7 @@ from harness import (
 )
 from tokgen.audio.files import AudioWriter, open_blocks, read_audio
 from tokgen.codec.base import Codec
-from tokgen.codec.streaming import decode_file, encode_file
+from tokgen.codec.long_audio import decode_file, encode_file
 from tokgen.corpus.listed import open_corpus
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.zoo.adapters.dac import DacCodec

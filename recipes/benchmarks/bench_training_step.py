@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from datasets import Dataset, DatasetDict, load_from_disk
 from torch import Tensor, nn
 
-from accelerate import Accelerator
 from harness import (
     Contender,
     alternate,
@@ -39,12 +39,14 @@ from harness import (
     roofline,
     write_report,
 )
-from tokgen.codec.base import CodecSpec
-from tokgen.modelling.masked import PRESETS, MaskedTransformer, masked_cross_entropy
-from tokgen.runs.folder import pick_precision
+from tokgen.codec.spec import CodecSpec
+from tokgen.modelling.masked import PRESETS, MaskedTransformer
+from tokgen.modelling.masking import masked_cross_entropy
+from tokgen.runs.accelerator import pick_precision
 from tokgen.tokens.dataset import Provenance, TokenDataset, token_features
 from tokgen.training.flops import peak_flops
-from tokgen.training.loop import Training, TrainingSettings
+from tokgen.training.loop import Training
+from tokgen.training.settings import TrainingSettings
 
 LEVELS, SIZE, RATE, SECONDS, COEFFICIENTS = 8, 1024, 50, 5.0, 30
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -14,15 +14,11 @@ from makers.audio import make_tone
 from makers.codecs import MAKERS, STRIDES, make_encodec, make_stft_codec
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.codec import streaming
-from tokgen.codec.base import Codec, Encoded, WholeOnly
-from tokgen.codec.streaming import (
-    StreamDecoder,
-    StreamEncoder,
-    decode_blocks,
-    decode_file,
-    encode_blocks,
-    encode_file,
-)
+from tokgen.codec.base import Codec
+from tokgen.codec.checks import WholeOnly
+from tokgen.codec.long_audio import decode_blocks, decode_file, encode_blocks, encode_file
+from tokgen.codec.spec import Encoded
+from tokgen.codec.streaming import CodecStream, StreamDecoder, StreamEncoder
 from tokgen.zoo.lookup import load_codec
 
 
@@ -193,7 +189,7 @@ def test_codecs_that_need_the_whole_get_it(name: str, monkeypatch: pytest.Monkey
     parts = list(decode_blocks(codec, found.codes, 7777))
     assert torch.equal(torch.cat(parts, dim=-1), codec.decode(found.codes, 7777))
     with pytest.raises(WholeOnly, match=f"{codec.spec.name} .*, so it cannot code audio piece"):
-        codec.stream()
+        CodecStream(codec)
     monkeypatch.setattr(streaming, "WHOLE_SECONDS", 1.2)
     with pytest.raises(ValueError, match=r"more than 0\.02 minutes, and .* cut the audio"):
         encode_blocks(codec, blocks(waveform, [999]))
@@ -206,7 +202,7 @@ def test_codecs_that_need_the_whole_get_it(name: str, monkeypatch: pytest.Monkey
 def test_encodec_that_hears_everything_at_once(settings: dict, reason: str) -> None:
     codec = make_encodec("encodec-24k", use_causal_conv=False, **settings)
     with pytest.raises(WholeOnly, match=f"normalises {reason} over all of an utterance"):
-        codec.stream()
+        CodecStream(codec)
     waveform = tone(codec, 0.5)
     assert_same(encode_blocks(codec, blocks(waveform, [99])), codec.encode_with_side(waveform))
 
@@ -238,7 +234,7 @@ def test_a_stream_gives_the_codes_of_the_whole(codec: Codec, sizes: list[int], s
     waveform = tone(codec, 2.34)
     expected = codec.encode_with_side(waveform)
     audio = codec.decode(expected.codes, waveform.shape[-1], expected.side)
-    encoder, stream = StreamEncoder(codec, step=step), codec.stream(step=step)
+    encoder, stream = StreamEncoder(codec, step=step), CodecStream(codec, step=step)
     parts, heard = [], []
     for block in blocks(waveform, sizes):
         parts.append(encoder.push(block))
@@ -252,7 +248,7 @@ def test_a_stream_gives_the_codes_of_the_whole(codec: Codec, sizes: list[int], s
 @pytest.mark.parametrize("size", [1, 23])
 def test_latency_is_exact(codec: Codec, step: int, size: int) -> None:
     """Sample s is out once s + latency are in, and for some s not one earlier."""
-    stream, n_in, n_out, lags = codec.stream(step=step), 0, 0, []
+    stream, n_in, n_out, lags = CodecStream(codec, step=step), 0, 0, []
     waveform = tone(codec, 1)
     n_samples = stream.start_samples + 9 * codec.spec.hop_length
     skipped = stream.start_samples - 2 * size  # in one block: nothing may come out
@@ -283,7 +279,7 @@ def test_latency_is_exact(codec: Codec, step: int, size: int) -> None:
     ],
 )
 def test_latency_of_each_kind(name: str, latency: int, start: int) -> None:
-    stream = make(name).stream()
+    stream = CodecStream(make(name))
     assert (stream.latency_samples, stream.start_samples) == (latency, start)
 
 
@@ -293,7 +289,7 @@ def test_what_is_out_does_not_depend_on_what_comes(codec: Codec) -> None:
     noise = torch.randn(beginning.shape, generator=torch.Generator().manual_seed(0))
     heard = []
     for rest in (torch.zeros_like(beginning), noise.clamp(-1, 1)):
-        stream = codec.stream()
+        stream = CodecStream(codec)
         heard.append(stream.push(beginning))
         both = torch.cat([beginning, rest], dim=-1)
         encoded = codec.encode_with_side(both)
@@ -318,13 +314,13 @@ def test_halves_on_two_sides_of_a_line(codec: Codec) -> None:
 
 
 def test_streams_end_once_and_say_what_is_wrong(codec: Codec) -> None:
-    stream = codec.stream()
+    stream = CodecStream(codec)
     assert stream.push(torch.zeros(1, 1, 0)).shape == (1, 1, 0)
     assert stream.finish().shape == (1, 1, 0)
     with pytest.raises(ValueError, match="the stream has ended"):
         stream.push(torch.zeros(1, 1, 10))
     with pytest.raises(ValueError, match="step = 0"):
-        codec.stream(step=0)
+        CodecStream(codec, step=0)
     with pytest.raises(ValueError, match="MASK token"):
         wrong = torch.full((1, 1, 3), codec.spec.codebook_size)
         StreamDecoder(codec).push(Encoded(wrong))

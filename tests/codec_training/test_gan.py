@@ -5,17 +5,18 @@ import torch
 
 from makers.audio import make_tone
 from tokgen.codec_training.adversarial_losses import (
-    MultiScaleMel,
-    SpectralDistance,
     adversarial_loss,
     discriminator_loss,
     feature_loss,
 )
-from tokgen.codec_training.crops import AudioCrops, augment, loudness_lufs, to_int16
+from tokgen.codec_training.augment import augment, loudness_lufs
+from tokgen.codec_training.crops import AudioCrops, to_int16
 from tokgen.codec_training.discriminators.ensemble import Discriminator
-from tokgen.codec_training.phases import Phases, cooled, ema_update
+from tokgen.codec_training.phases import Phases, cooled
 from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.corpus.listed import open_corpus
+from tokgen.nn.ema import ema_update
+from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
 
 TINY = {
     "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from makers.audio import make_tone
 from makers.codecs import BlockCodec, make_dac, make_encodec, make_stft_codec
-from tokgen.codec.base import Codec, UnsupportedStage
+from tokgen.codec.base import Codec
+from tokgen.codec.stages import UnsupportedStage
 from tokgen.codec_training.idempotence import LOSSES, Reencoder, distance, idempotence_loss
 
 
@@ -163,17 +164,12 @@ def test_a_few_steps_lower_the_loss():
 
 
 def test_wrong_settings_are_refused(tiny_codec):
-    class Closed(BlockCodec):
-        def encode_latents(self, waveform: Tensor) -> Tensor:
-            return Codec.encode_latents(self, waveform)
-
     with pytest.raises(ValueError, match="loss 'latent': known are enc, proj, code"):
         Reencoder(tiny_codec, "latent")
     with pytest.raises(ValueError, match="passes = 0: give at least 1"):
         Reencoder(tiny_codec, "code", passes=0)
-    for codec in (Closed(), make_encodec("encodec-48k")):
-        with pytest.raises(UnsupportedStage, match="'encode_latents'"):
-            Reencoder(codec)
+    with pytest.raises(UnsupportedStage, match="does not expose its stages"):
+        Reencoder(make_encodec("encodec-48k"))
     bare = BlockCodec()
     bare.model.quantizer = None
     with pytest.raises(ValueError, match="shows no quantizer to freeze"):

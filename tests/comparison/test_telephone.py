@@ -11,12 +11,8 @@ import torch
 
 from makers.audio import make_tone
 from makers.codecs import BlockCodec, make_stft_codec
-from tokgen.comparison.telephone import (
-    UNTOUCHED,
-    TelephoneSettings,
-    play_telephone,
-    write_telephone,
-)
+from tokgen.comparison.telephone import UNTOUCHED, TelephoneSettings, play_telephone
+from tokgen.comparison.telephone_results import write_telephone
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.generate import conditioning_for
 from tokgen.generation.held_out import HeldOut

@@ -6,14 +6,14 @@ import pickle
 import fsspec
 import pytest
 
-from tokgen import patience
+from tokgen import storage
 from tokgen.audio.files import AudioError
 from tokgen.corpus.remote import RemoteFile, StoreError, patiently, read_audio_file, without_query
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(patience, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0))
 
 
 @pytest.fixture

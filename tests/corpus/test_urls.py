@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from makers.corpora import reasons, run, save, table, tone, upload
-from tokgen import patience
+from tokgen import storage
 from tokgen.audio.files import AudioError
 from tokgen.corpus import urls as corpus_urls
 from tokgen.corpus.listed import open_corpus
@@ -23,7 +23,7 @@ from tokgen.corpus.remote import RemoteFile, StoreError
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(patience, "PAUSES", (0.0,))
+    monkeypatch.setattr(storage, "PAUSES", (0.0,))
 
 
 @pytest.fixture

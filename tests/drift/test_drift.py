@@ -15,7 +15,9 @@ from torch import Tensor
 from makers.audio import RATE, make_tone
 from makers.codecs import BlockCodec, make_dac
 from tokgen.audio.files import write_audio
-from tokgen.codec.base import WaveformCodec, WaveformSpec, fit_length
+from tokgen.codec.base import WaveformCodec
+from tokgen.codec.spec import WaveformSpec
+from tokgen.codec.windows import fit_length
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import compare_drift
 from tokgen.drift.passes import PER_CLIP, ClipDrift, DriftClips, DriftRun, drift_of, measure_drift

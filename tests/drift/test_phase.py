@@ -15,7 +15,8 @@ from makers.codecs import BlockCodec
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import compare_drift
 from tokgen.drift.passes import DriftClips
-from tokgen.drift.phase import Correlation, pearson, phase_sensitivity, shift_grid
+from tokgen.drift.phase import Correlation, phase_sensitivity, shift_grid
+from tokgen.metrics.statistics import pearson
 
 
 class Deaf(BlockCodec):

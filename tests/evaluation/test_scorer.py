@@ -9,7 +9,8 @@ import torch
 
 from makers.audio import make_tone
 from tokgen.evaluation import scorer as scoring
-from tokgen.evaluation.scorer import METRICS, Scorer, score_clips
+from tokgen.evaluation.metric import METRICS
+from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.runs.store import RecordStore
 
 CLIPS = [make_tone(1.2, i) for i in range(4)]

@@ -15,8 +15,12 @@ from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
 from makers.audio import RATE
 from tokgen.audio.torchaudio_shim import import_torchaudio
-from tokgen.codec.base import Codec, CodecSpec, Encoded, Side, fit_length, hash_weights
-from tokgen.quantizers.residual import Quantized, ResidualQuantizer
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
+from tokgen.codec.stages import StagedCodec
+from tokgen.codec.windows import fit_length
+from tokgen.nn.pretrained import hash_weights
+from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.adapters.encodec import EncodecCodec
 from tokgen.zoo.adapters.mimi import MimiCodec
@@ -156,11 +160,11 @@ def make_xcodec(bandwidth: float | None = None) -> XcodecCodec:
     return XcodecCodec.from_model(model, bandwidth=bandwidth)
 
 
-def make_xcodec2(wrapper: type[Xcodec2Codec]) -> Xcodec2Codec:
+def make_xcodec2(adapter: type[Xcodec2Codec]) -> Xcodec2Codec:
     """65536 entries and strides as published; 8 kHz, which NeuCodec hears and makes 12 kHz of."""
-    model_class = from_transformers(wrapper.model_class)
+    model_class = from_transformers(adapter.model_class)
     config = model_class.config_class(
-        **{rate: 12000 if rate.startswith("output") else 8000 for rate in wrapper.rates},
+        **{rate: 12000 if rate.startswith("output") else 8000 for rate in adapter.rates},
         hidden_size=64,
         intermediate_size=32,
         num_hidden_layers=1,
@@ -183,7 +187,7 @@ def make_xcodec2(wrapper: type[Xcodec2Codec]) -> Xcodec2Codec:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = model_class(config)
-    return wrapper.from_model(model)
+    return adapter.from_model(model)
 
 
 SPEECHTOKENIZER = {
@@ -278,7 +282,7 @@ class BlockModel(nn.Module):
             nn.init.zeros_(projection.bias)
 
 
-class BlockCodec(Codec):
+class BlockCodec(StagedCodec):
     """f(f(x)) = f(x) exactly where decoder * encoder = 1: the row that is nearest by angle."""
 
     model: BlockModel

@@ -16,17 +16,20 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from datasets import Dataset, DatasetDict
 
-from accelerate import Accelerator
 from makers.paths import ROOT
-from tokgen.codec.base import CodecSpec
-from tokgen.modelling.masked import MaskedTransformer, masked_cross_entropy
+from tokgen.codec.spec import CodecSpec
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.masking import masked_cross_entropy
+from tokgen.runs.accelerator import make_accelerator
 from tokgen.tokens.dataset import Provenance, TokenDataset, token_features
 from tokgen.training.data import TrainingBatch
-from tokgen.training.loop import Training, TrainingSettings, make_accelerator
+from tokgen.training.loop import Training
+from tokgen.training.settings import TrainingSettings
 
 LEVELS, SIZE, COEFFICIENTS = 3, 20, 4
 LENGTHS = [5, 60, 12, 33, 27, 60, 41, 8, 19, 55, 60]
@@ -110,7 +113,12 @@ def train(
         tokens: `make_tokens()` if None.
         stop: ends the process at this step.
     """
-    accelerator = accelerator or make_accelerator(settings, folder, "no", "none")
+    accelerator = accelerator or make_accelerator(
+        folder,
+        gradient_accumulation=settings.gradient_accumulation,
+        mixed_precision="no",
+        tracker="none",
+    )
     training = Training(accelerator, make_model(), tokens or make_tokens(), settings, folder)
     for batch in training.batches():
         if training.step == stop:
@@ -127,7 +135,12 @@ def shard_on_cpu(settings: TrainingSettings, folder: Path) -> Accelerator:
     """
     file = ROOT / "recipes" / "accelerate" / "fsdp.yaml"
     config = yaml.safe_load(file.read_text())["fsdp_config"]
-    accelerator = make_accelerator(settings, folder, "no", "none")
+    accelerator = make_accelerator(
+        folder,
+        gradient_accumulation=settings.gradient_accumulation,
+        mixed_precision="no",
+        tracker="none",
+    )
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=config["fsdp_version"],
         reshard_after_forward=config["fsdp_reshard_after_forward"],

@@ -224,7 +224,7 @@ def test_wav2vec2_loads_from_a_folder(wav2vec2_folder):
 
 def test_auto_falls_back_and_says_so(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("tokgen.metrics.cer.hub_model_in_reach", lambda name: False)
+    monkeypatch.setattr("tokgen.metrics.backends.hub_model_in_reach", lambda name: False)
     monkeypatch.setattr("tokgen.metrics.cer.WAV2VEC2", "nobody/nothing")
     with pytest.warns(UserWarning, match="using moonshine"):
         assert make_recogniser("auto").backend.startswith("moonshine")

@@ -15,8 +15,8 @@ from makers.paths import ALLISON
 from tokgen.audio.files import resample
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.corpus.listed import open_corpus
+from tokgen.extras import require_legacy
 from tokgen.metrics import speaker
-from tokgen.metrics.legacy import require_legacy
 from tokgen.metrics.speaker import (
     FILES,
     ResemblyzerEncoder,

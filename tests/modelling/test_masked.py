@@ -11,8 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tokgen.modelling.masked import PRESETS, MaskedTransformer, level_accuracy, masked_cross_entropy
-from tokgen.modelling.masking import TrainingMask, training_mask
+from tokgen.modelling.masked import PRESETS, MaskedTransformer
+from tokgen.modelling.masking import (
+    TrainingMask,
+    level_accuracy,
+    masked_cross_entropy,
+    training_mask,
+)
 from tokgen.zoo.stft import StftCodec, StftCodecModel
 
 TINY: dict[str, Any] = {"dim": 32, "depth": 2, "heads": 2, "dim_head": 32}

@@ -250,7 +250,7 @@ def test_tune_idempotence_says_what_is_wrong(
 def test_configs_parse_and_their_codecs_add_up(path):
     from importlib import import_module
 
-    from tokgen.runs.folder import parse_settings
+    from tokgen.runs.settings import parse_settings
 
     sys.path.insert(0, str(ROOT / "recipes"))
     recipe = import_module(path.name.split(".")[0])

@@ -23,7 +23,7 @@ from scipy.signal import lfilter
 from makers.runs import EDGE, RATE, add_drift_audio, estimate, make_drift, make_run, put, tone
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.cli import main as cli
-from tokgen.codec_training.crops import K_FILTERS
+from tokgen.codec_training.augment import K_FILTERS
 from tokgen.drift.phase import Correlation, PhaseSummary
 from tokgen.drift.summary import Difference, DriftSummary, Point
 from tokgen.metrics.statistics import Estimate

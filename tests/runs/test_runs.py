@@ -8,18 +8,11 @@ import torch
 from accelerate import Accelerator
 
 from tokgen.runs import folder as runs
-from tokgen.runs.folder import (
-    Checkpoints,
-    Interrupt,
-    append_history,
-    claim_run,
-    clear_results,
-    parse_settings,
-    read_history,
-    run_recipe,
-    save_settings,
-    step_seed,
-)
+from tokgen.runs.folder import append_history, clear_results, read_history
+from tokgen.runs.accelerator import step_seed
+from tokgen.runs.interrupts import Interrupt, run_recipe
+from tokgen.runs.checkpoints import Checkpoints
+from tokgen.runs.settings import claim_run, parse_settings, save_settings
 
 
 @dataclass(frozen=True)

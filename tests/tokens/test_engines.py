@@ -21,7 +21,7 @@ from makers.corpora import CLIPS
 from makers.tokens import rows_of
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
-from tokgen.tokens.engines.run import local
+from tokgen.tokens.engines import local
 from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.stft import StftCodec

@@ -10,7 +10,7 @@ import torch
 
 from makers.training import LENGTHS, SIZE, make_rows, make_settings
 from tokgen.modelling.masking import training_mask
-from tokgen.runs.folder import step_seed
+from tokgen.runs.accelerator import step_seed
 from tokgen.training.data import TrainingBatch, TrainingData, pack
 from tokgen.training.excerpts import CropDataset, collate
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from tokgen.tokens.dataset import token_features
-from tokgen.training.excerpts import CropDataset, Excerpt, collate, compute_statistics
+from tokgen.tokens.dataset import compute_statistics, token_features
+from tokgen.training.excerpts import CropDataset, Excerpt, collate
 
 LENGTHS = [5, 40, 12, 1, 27]
 

@@ -7,8 +7,7 @@ import torch
 
 from ceilings import count_flops
 from makers.training import make_model
-from tokgen.modelling.masked import masked_cross_entropy
-from tokgen.modelling.masking import training_mask
+from tokgen.modelling.masking import masked_cross_entropy, training_mask
 from tokgen.training.flops import Counts, peak_flops, training_flops
 
 

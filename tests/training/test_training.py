@@ -15,14 +15,21 @@ from safetensors.torch import load_file
 
 from makers.training import make_model, make_settings, make_tokens, one_pass, train
 from tokgen.modelling.masked import MaskedTransformer
+from tokgen.runs.accelerator import make_accelerator
 from tokgen.runs.folder import read_history
 from tokgen.training.flops import training_flops
-from tokgen.training.loop import Training, TrainingSettings, make_accelerator
+from tokgen.training.loop import Training
+from tokgen.training.settings import TrainingSettings
 
 
 def leave_after(folder: Path, settings: TrainingSettings, steps: int) -> None:
     """Train and go without a word."""
-    accelerator = make_accelerator(settings, folder, "no", "none")
+    accelerator = make_accelerator(
+        folder,
+        gradient_accumulation=settings.gradient_accumulation,
+        mixed_precision="no",
+        tracker="none",
+    )
     training = Training(accelerator, make_model(), make_tokens(), settings, folder)
     batches = training.batches()
     for batch in batches:
@@ -88,7 +95,12 @@ def test_what_diverges_stops(tmp_path: Path) -> None:
 
 def test_ctrl_c_reaches_the_workers_too_and_leaves_them(tmp_path: Path) -> None:
     settings = make_settings(workers=2)
-    accelerator = make_accelerator(settings, tmp_path, "no", "none")
+    accelerator = make_accelerator(
+        tmp_path,
+        gradient_accumulation=settings.gradient_accumulation,
+        mixed_precision="no",
+        tracker="none",
+    )
     training = Training(accelerator, make_model(), make_tokens(), settings, tmp_path)
     for batch in training.batches():
         if training.step == 4:
@@ -101,7 +113,12 @@ def test_ctrl_c_reaches_the_workers_too_and_leaves_them(tmp_path: Path) -> None:
 @pytest.mark.gpu
 def test_between_two_logs_the_host_does_not_wait_for_a_gpu(tmp_path: Path) -> None:
     settings = make_settings(steps=30, log_every=30, checkpoint_every=30, ema=0.9)
-    accelerator = make_accelerator(settings, tmp_path, "bf16", "none")
+    accelerator = make_accelerator(
+        tmp_path,
+        gradient_accumulation=settings.gradient_accumulation,
+        mixed_precision="bf16",
+        tracker="none",
+    )
     training = Training(accelerator, make_model(), make_tokens(), settings, tmp_path)
     batches = training.batches()
     try:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tokgen.codec.base import CodecSpec, Side
+from tokgen.codec.spec import CodecSpec, Side
 
 _KIND = "tokgen codes 1"
 _SIDE = "side."  # before the names of tensors of side information

@@ -80,7 +80,7 @@ def info(args: argparse.Namespace) -> None:
 
 def encode(args: argparse.Namespace) -> None:
     from tokgen.bitstream.codes_file import write_codes
-    from tokgen.codec.streaming import encode_file
+    from tokgen.codec.long_audio import encode_file
     from tokgen.zoo.lookup import load_codec
 
     codec = load_codec(args.codec, device=_device(args.device))
@@ -93,7 +93,7 @@ def encode(args: argparse.Namespace) -> None:
 
 def decode(args: argparse.Namespace) -> None:
     from tokgen.bitstream.codes_file import read_codes
-    from tokgen.codec.streaming import decode_file
+    from tokgen.codec.long_audio import decode_file
     from tokgen.zoo.lookup import find_in_zoo, load_codec
 
     file = read_codes(args.file)
@@ -169,8 +169,8 @@ def tokenize(args: argparse.Namespace) -> None:
 
 def score(args: argparse.Namespace) -> None:
     from tokgen.audio.files import read_audio
+    from tokgen.evaluation.metric import check_metrics
     from tokgen.evaluation.rows import score_codec
-    from tokgen.evaluation.scorer import check_metrics
     from tokgen.runs.folder import write_json
     from tokgen.zoo.lookup import load_codec
 

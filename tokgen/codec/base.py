@@ -1,19 +1,9 @@
-"""What a codec does: the verbs of `Codec`; its numbers are in `tokgen.codec.spec`.
-
-A codec is a chain of stages, named as in the Code Drift paper (eq. 1):
-
-    x' = decode_latents . dequantize . quantize . encode_latents (x)
-              f_d        f_dp . f_dq    f_q . f_p       f_e
-
-`encode` and `decode` are all most users need; the stages are for tuning.
-"""
+"""The codec interface: `Codec`, which encodes audio to codes and decodes codes to audio."""
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec.checks import (
-    UnsupportedStage,
     WholeOnly,
     check_codes,
     check_lengths,
@@ -30,47 +19,18 @@ from tokgen.codec.checks import (
     check_n_samples,
     check_waveform,
 )
-from tokgen.codec.spec import CodecSpec, WaveformSpec
-from tokgen.quantizers.residual import Quantized
+from tokgen.codec.spec import CodecSpec, Encoded, Side, WaveformSpec
+from tokgen.codec.windows import fit_length
 
 if TYPE_CHECKING:
     from tokgen.codec.blocks import BlockDecoder, BlockEncoder
-    from tokgen.codec.streaming import CodecStream
-
-__all__ = [
-    "Codec",
-    "CodecSpec",
-    "Encoded",
-    "Side",
-    "UnsupportedStage",
-    "WaveformCodec",
-    "WaveformSpec",
-    "WholeOnly",
-]
-
-
-Side = Mapping[str, Tensor]  # name -> float32 [B, S]: what a decoder needs beside the codes
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What encoding gives.
-
-    Attributes:
-        codes: int64 [B, K, T].
-        side: side information by name; empty for most codecs.
-    """
-
-    codes: Tensor
-    side: Side = field(default_factory=dict)
 
 
 class Codec(ABC):
     """A codec with its weights: waveform [B, 1, N] <-> codes [B, K, T].
 
-    Subclasses give `_encode` and `_decode` and, where the library lets them,
-    the stages. Codes of an utterance do not depend on what it is batched with:
-    `_encode` gets the true lengths and must honour them.
+    Subclasses implement `_encode` and `_decode`. The codes of an utterance do not depend on the
+    rest of its batch: `_encode` gets the true lengths and must honour them.
 
     Attributes:
         side_names: of the side information that `decode` needs beside the codes.
@@ -257,19 +217,6 @@ class Codec(ABC):
 
     # -- audio in pieces (optional) --------------------------------------------
 
-    def stream(self, n_codebooks: int | None = None, *, step: int = 1) -> CodecStream:
-        """Audio through the codec block by block, as it comes: see `tokgen.codec.streaming`.
-
-        Args:
-            n_codebooks: levels to keep; None keeps all K.
-            step: frames coded at once: more of them cost less work and more latency.
-        Raises:
-            WholeOnly: the codec needs all of an utterance before it can code any of it.
-        """
-        from tokgen.codec.streaming import CodecStream
-
-        return CodecStream(self, n_codebooks, step=step)
-
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
         """What takes audio and gives codes piece by piece.
 
@@ -279,52 +226,11 @@ class Codec(ABC):
         Raises:
             WholeOnly: as for `stream`.
         """
-        raise WholeOnly(self)
+        raise WholeOnly(self.spec.name, self.whole_because)
 
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
         """What takes codes and gives audio piece by piece; as `block_encoder`."""
-        raise WholeOnly(self)
-
-    # -- stages (optional; differentiable) -----------------------------------
-
-    def encode_latents(self, waveform: Tensor) -> Tensor:
-        """f_e: waveform [B, 1, N] -> latents [B, D, T]."""
-        raise UnsupportedStage(self, "encode_latents")
-
-    def project(self, latents: Tensor) -> Tensor:
-        """f_p: latents [B, D, T] -> projected_latents [B, K*d, T], level after level.
-
-        In a residual quantizer level k projects what levels before k left over.
-        """
-        raise UnsupportedStage(self, "project")
-
-    def quantize(self, latents: Tensor) -> Tensor:
-        """f_q . f_p: latents [B, D, T] -> codes [B, K, T]."""
-        raise UnsupportedStage(self, "quantize")
-
-    def codebook_rows(self, codes: Tensor) -> Tensor:
-        """f_dq: codes [B, K, T] -> the chosen codebook rows [B, K*d, T]."""
-        raise UnsupportedStage(self, "codebook_rows")
-
-    def dequantize(self, codes: Tensor) -> Tensor:
-        """f_dp . f_dq: codes [B, k, T] -> quantized [B, D, T]."""
-        raise UnsupportedStage(self, "dequantize")
-
-    def quantize_through(self, latents: Tensor) -> Quantized:
-        """f_dp . f_dq . f_q . f_p with the straight-through gradient, for training.
-
-        Codecs whose library brings its own straight-through pass override this one, which
-        passes the gradient of `quantized` to `latents` as it is.
-        """
-        codes = self.quantize(latents)
-        projected, rows = self.project(latents), self.codebook_rows(codes)
-        quantized = latents + (self.dequantize(codes) - latents).detach()
-        commitment = (projected - rows.detach()).square().mean()
-        return Quantized(quantized, codes, projected, commitment, latents.new_zeros(()))
-
-    def decode_latents(self, quantized: Tensor) -> Tensor:
-        """f_d: quantized [B, D, T] -> waveform [B, 1, T * hop_length]."""
-        raise UnsupportedStage(self, "decode_latents")
+        raise WholeOnly(self.spec.name, self.whole_because)
 
     def code_vectors(self) -> Tensor | None:
         """The codebooks as [K, codebook_size, d], or None where they are not exposed."""
@@ -364,23 +270,3 @@ class WaveformCodec(ABC):
         Raises:
             ValueError: not mono, empty or not finite.
         """
-
-
-def fit_length(waveform: Tensor, n_samples: int) -> Tensor:
-    """Cut or zero-pad the end of [..., N] to `n_samples`."""
-    return F.pad(waveform, (0, n_samples - waveform.shape[-1]))
-
-
-def hash_weights(model: nn.Module) -> str:
-    """SHA-256 over every tensor of the state dict: name, dtype, shape, bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def folder_name(path: str | Path) -> str:
-    """The codec's name where it is loaded from a folder."""
-    return Path(path).resolve().name

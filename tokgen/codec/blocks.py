@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from tokgen.codec.base import Encoded, Side
+from tokgen.codec.spec import Encoded, Side
 from tokgen.codec.windows import Stage, finish_all, push_through
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec
-
-if TYPE_CHECKING:
-    from tokgen.codec.base import Codec
 
 
 def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
@@ -88,23 +84,23 @@ def check_n_samples(n_samples: int | None, n_frames: int, spec: CodecSpec) -> in
     return full if n_samples is None else n_samples
 
 
-class UnsupportedStage(ValueError):
-    """A codec does not expose the stage that was asked for."""
-
-    def __init__(self, codec: Codec, stage: str) -> None:
-        super().__init__(
-            f"{codec.spec.name} does not expose its stage {stage!r}: tuning needs a codec whose "
-            "stages are open (tokgen's STFT codec, DAC, EnCodec at 24 kHz); use encode and decode "
-            "with this one"
-        )
-
-
 class WholeOnly(ValueError):
     """A codec codes utterances in one piece."""
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, name: str, reason: str) -> None:
         super().__init__(
-            f"{codec.spec.name} {codec.whole_because}, so it cannot code audio piece by piece: "
+            f"{name} {reason}, so it cannot code audio piece by piece: "
             "cut the audio into utterances and use encode and decode, or take a codec of finite "
             "look-ahead (tokgen's STFT codec, DAC, EnCodec)"
         )
+
+
+def check_blocks(blocks: Iterable[Tensor], channels: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield blocks [1, n] or [1, C, n] as [1, C, n] on `device`, without the empty ones."""
+    for block in blocks:
+        block = block[None] if block.ndim == 2 else block
+        if block.shape[0] != 1:
+            shape = tuple(block.shape)
+            raise ValueError(f"block of shape {shape}: give one item, [1, n] or [1, C, n]")
+        if block.shape[-1]:
+            yield check_waveform(block, channels).expand(-1, channels, -1).to(device)

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    pass
 
 
 @dataclass(frozen=True)
@@ -112,3 +119,30 @@ class WaveformSpec:
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+Side = Mapping[str, Tensor]  # name -> float32 [B, S]: what a decoder needs beside the codes
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What encoding gives.
+
+    Attributes:
+        codes: int64 [B, K, T].
+        side: side information by name; empty for most codecs.
+    """
+
+    codes: Tensor
+    side: Side = field(default_factory=dict)
+
+
+@dataclass
+class Quantized:
+    """What quantizing gave. `quantized` carries the straight-through gradient."""
+
+    quantized: Tensor  # [B, D, T]
+    codes: Tensor  # int64 [B, K, T]
+    projected_latents: Tensor  # [B, K*d, T]
+    commitment_loss: Tensor  # scalar
+    codebook_loss: Tensor  # scalar

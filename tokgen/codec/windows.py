@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    pass
 
 # Matrix products and convolutions of few columns round along other paths than those of many, and
 # so do oneDNN's where columns are a multiple of a large power of two.
@@ -258,3 +261,8 @@ def finish_all(stages: Sequence[Stage]) -> Iterator[Tensor]:
 def run_whole(stages: Sequence[Stage], x: Tensor) -> Tensor:
     """What a chain of stages makes of a sequence that is there as a whole."""
     return torch.cat([*push_through(stages, x), *finish_all(stages)], dim=-1)
+
+
+def fit_length(waveform: Tensor, n_samples: int) -> Tensor:
+    """Cut or zero-pad the end of [..., N] to `n_samples`."""
+    return F.pad(waveform, (0, n_samples - waveform.shape[-1]))

@@ -2,77 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from tokgen.audio.torchaudio_shim import import_torchaudio
-
-WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
-MELS = (5, 10, 20, 40, 80, 160, 320)
-
-
-class MultiScaleMel(nn.Module):
-    """L1 between log10 mel magnitudes at several window lengths, summed over scales.
-
-    Args:
-        sample_rate: Hz.
-        windows: STFT window lengths in samples; hop is a quarter of each.
-        mels: mel bands per window.
-        floor: magnitudes are clamped to it before the logarithm.
-        scales_per_step: in training, how many scales to draw at random for a step (the sum is
-            scaled up to stay unbiased); None takes all. A CPU saver.
-    """
-
-    def __init__(
-        self,
-        sample_rate: int,
-        windows: tuple[int, ...] = WINDOWS,
-        mels: tuple[int, ...] = MELS,
-        floor: float = 1e-5,
-        scales_per_step: int | None = None,
-    ) -> None:
-        super().__init__()
-        if len(windows) != len(mels):
-            raise ValueError(f"{len(windows)} windows but {len(mels)} mel counts: give one each")
-        self.windows, self.floor = windows, floor
-        self.scales_per_step = scales_per_step or len(windows)
-        melscale_fbanks = import_torchaudio().functional.melscale_fbanks
-        for window, n_mels in zip(windows, mels, strict=True):
-            with warnings.catch_warnings():  # at high rates a short window has bands without bins
-                warnings.filterwarnings("ignore", "At least one mel filterbank")
-                bank = melscale_fbanks(
-                    window // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, "slaney", "slaney"
-                )
-            self.register_buffer(f"bank_{window}", bank, persistent=False)
-            self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
-
-    def log_mel(self, waveform: Tensor, window: int) -> Tensor:
-        """[B, 1, N] -> [B, frames, mels] log10 mel magnitudes."""
-        spectrum = torch.stft(
-            waveform[:, 0].float(),
-            window,
-            window // 4,
-            window=self.get_buffer(f"window_{window}"),
-            return_complex=True,
-        )
-        power = spectrum.real.square() + spectrum.imag.square()
-        magnitude = power.clamp(min=1e-12).sqrt().mT
-        return (magnitude @ self.get_buffer(f"bank_{window}")).clamp(min=self.floor).log10()
-
-    def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """[B, 1, N] each -> scalar."""
-        n = len(self.windows)
-        keep = self.scales_per_step if self.training else n
-        chosen = torch.randperm(n)[:keep].tolist() if keep < n else range(n)
-        total = estimate.new_zeros(())
-        for i in chosen:
-            window = self.windows[i]
-            target = self.log_mel(reference, window)
-            total = total + F.l1_loss(self.log_mel(estimate, window), target)
-        return total * (n / keep)
+from torch import Tensor
 
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
@@ -103,34 +35,3 @@ def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
             for r, f in zip(rs[:-1], fs[:-1], strict=True)
         ]
     ).sum()
-
-
-class SpectralDistance(nn.Module):
-    """L1 between complex spectra over their reference's mean magnitude, summed over windows.
-
-    Mel losses ignore phase; without an adversary this term is what aligns it.
-
-    Args:
-        windows: STFT window lengths in samples, hop a quarter of each.
-        floor: added to the reference's mean, so that silence does not dominate.
-    """
-
-    def __init__(self, windows: tuple[int, ...] = (512, 1024), floor: float = 1e-3) -> None:
-        super().__init__()
-        self.windows, self.floor = windows, floor
-        for window in windows:
-            self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
-
-    def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """[B, 1, N] each -> scalar."""
-        total = estimate.new_zeros(())
-        for size in self.windows:
-            window = self.get_buffer(f"window_{size}")
-            a, b = (
-                torch.view_as_real(
-                    torch.stft(w[:, 0].float(), size, size // 4, window=window, return_complex=True)
-                )
-                for w in (estimate, reference)
-            )
-            total = total + (a - b).abs().mean() / (b.abs().mean() + self.floor)
-        return total

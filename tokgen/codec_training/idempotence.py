@@ -19,8 +19,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tokgen.codec.base import Codec, fit_length
-from tokgen.quantizers.residual import Quantized
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import Quantized
+from tokgen.codec.stages import StagedCodec, check_stages
+from tokgen.codec.windows import fit_length
 
 LOSSES = ("enc", "proj", "code")
 
@@ -65,13 +67,10 @@ class Reencoder(nn.Module):
             raise ValueError(f"loss {loss!r}: known are {', '.join(LOSSES)}")
         if passes < 1:
             raise ValueError(f"passes = {passes}: give at least 1")
-        self.codec, self.loss, self.passes = codec, loss, passes
+        self.codec, self.loss, self.passes = check_stages(codec), loss, passes
         self.hold_first = hold_first
         self.model = codec.model.eval()
-        freeze_quantizer(codec)
-        with torch.no_grad():  # raises UnsupportedStage where one is closed
-            frame = torch.zeros(1, 1, codec.spec.hop_length, device=codec.device)
-            codec.decode_latents(codec.quantize_through(codec.encode_latents(frame)).quantized)
+        freeze_quantizer(self.codec)
 
     def train(self, mode: bool = True) -> Reencoder:
         """Stays in eval mode: dropout of levels is off in tuning."""
@@ -131,7 +130,7 @@ def idempotence_loss(codec: Codec, waveform: Tensor, loss: str = "code") -> Tens
     return Reencoder(codec, loss)(waveform).drift
 
 
-def freeze_quantizer(codec: Codec) -> None:
+def freeze_quantizer(codec: StagedCodec) -> None:
     """Stop the gradient to the quantizer, its projections included.
 
     Raises:

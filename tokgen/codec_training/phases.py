@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import nn
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -61,11 +58,3 @@ def cooled(step: int, phase: Phase, warmup: int, cooldown: float, floor: float =
     falling = cooldown * (phase.end - phase.start)
     fall = min(1.0, (phase.end - step) / falling) if falling else 1.0
     return rise * max(floor, fall)
-
-
-@torch.no_grad()
-def ema_update(average: nn.Module, current: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * current; decay 0 copies."""
-    old = [p for p in average.state_dict().values() if p.is_floating_point()]
-    new = [p for p in current.state_dict().values() if p.is_floating_point()]
-    torch._foreach_lerp_(old, [n.to(o) for n, o in zip(new, old, strict=True)], 1.0 - decay)

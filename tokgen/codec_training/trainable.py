@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import DacConfig, DacModel
 
-from tokgen.codec.base import Codec, fit_length
+from tokgen.codec.base import Codec
+from tokgen.codec.windows import fit_length
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.stft import StftCodec, StftCodecModel
 

@@ -11,7 +11,6 @@ import torch
 
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec
-from tokgen.codec_training.adversarial_losses import MultiScaleMel, SpectralDistance
 from tokgen.codec_training.trainable import TrainableCodec
 from tokgen.corpus.listed import Corpus, Rejection
 from tokgen.drift.passes import DriftClips, drift_of
@@ -19,6 +18,7 @@ from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.pesq import pesq_wb
 from tokgen.metrics.si_sdr import si_sdr
 from tokgen.metrics.statistics import bootstrap_mean
+from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
 
 
 @torch.inference_mode()

@@ -11,13 +11,13 @@ from typing import Any
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from tokgen.codec.base import hash_weights
 from tokgen.comparison.compare import accuracy_records
 from tokgen.evaluation.accuracy import token_accuracy
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
+from tokgen.nn.pretrained import hash_weights
 from tokgen.runs.store import ClipStore
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tokgen.evaluation.scorer import METRICS, Metric
+from tokgen.evaluation.metric import METRICS, Metric
 from tokgen.metrics import pesq
 from tokgen.metrics.statistics import (
     Estimate,

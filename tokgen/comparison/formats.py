@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tokgen.comparison.compare import ROW_METRICS, Comparison, is_known
-from tokgen.evaluation.scorer import Metric
+from tokgen.evaluation.metric import Metric
 from tokgen.metrics.statistics import Estimate
 from tokgen.runs.folder import write_json
 

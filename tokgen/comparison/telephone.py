@@ -7,9 +7,7 @@ parts that nobody touched included. Quality is told of the whole clip and of wha
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tokgen.codec.base import hash_weights
-from tokgen.evaluation.scorer import METRICS, Metric, Scorer
+from tokgen.evaluation.metric import METRICS, Metric
+from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.generate import regenerate
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.prompts import around, gap_start
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.metrics import pesq
-from tokgen.metrics.statistics import Estimate, bootstrap_crossed, paired_crossed
+from tokgen.metrics.statistics import Estimate, bootstrap_crossed
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.runs.folder import step_seed, write_json
+from tokgen.nn.pretrained import hash_weights
+from tokgen.runs.accelerator import step_seed
 from tokgen.runs.store import ClipStore
 
 GUARD_SECONDS = 0.1  # a decoder lets an edit be heard a little beyond its frames
@@ -198,59 +197,3 @@ def _edit(
         | {"last": heard[i].numpy()}
         for i, row in enumerate(rows)
     ]
-
-
-def write_telephone(
-    calls: Sequence[Call],
-    settings: TelephoneSettings,
-    scorer: Scorer,
-    folder: Path,
-) -> dict[str, Any]:
-    """Write telephone.json, telephone.csv and telephone.png; what the first holds.
-
-    Args:
-        calls: one a codec, over the same utterances.
-        settings, scorer: that they were made with.
-        folder: is made.
-    """
-    from tokgen.comparison.telephone_results import plot_telephone
-
-    metrics = [*UNTOUCHED, *(METRICS[n] for n in SCORED if n in scorer.metrics)]
-    rounds = range(1, settings.rounds + 1)
-    panels: list[tuple[str, list[Any]]] = []
-    curves: list[dict[str, Any]] = []
-    differences: list[dict[str, Any]] = []
-    for metric in metrics:
-        lines = [(c.codec, rounds, [c.estimate(metric, n) for n in rounds]) for c in calls]
-        panels.append((metric.label, lines))
-        for codec, _, estimates in lines:
-            points = [{"round": n, **asdict(e)} for n, e in zip(rounds, estimates, strict=True)]
-            about = {"codec": codec, "metric": metric.name, "label": metric.label}
-            curves.append({**about, "points": points})
-    for call in calls[1:]:
-        for metric in metrics:
-            first, second = calls[0].columns(metric), call.columns(metric)
-            last = [table[:, -1:].T for table in (first[0], second[0], first[1], second[1])]
-            about = {"codec": call.codec, "than": calls[0].codec, "metric": metric.name}
-            differences.append({**about, "round": settings.rounds, **asdict(paired_crossed(*last))})
-    backends = {n: scorer.backends[n] for n in SCORED if n in scorer.metrics}
-    backends |= {
-        "pesq_untouched": f"{pesq.BACKEND}, edited regions replaced by the original's audio",
-        "match_untouched": "tokgen (share of codes equal to the original's, after re-encoding)",
-    }
-    content = {
-        "rounds": settings.rounds,
-        "settings": asdict(settings),
-        "backends": backends,
-        "curves": curves,
-        "differences": differences,
-    }
-    write_json(folder / "telephone.json", content)
-    with (folder / "telephone.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["codec", "metric", "round", "mean", "low", "high", "n", "n_failed"])
-        for curve in curves:
-            for point in curve["points"]:
-                table.writerow([curve["codec"], curve["metric"], *point.values()])
-    plot_telephone(panels, folder / "telephone.png")
-    return content

@@ -25,15 +25,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from tokgen.audio.files import AudioError, display_name, read_duration
-from tokgen.corpus.entries import (
-    AudioStore,
-    Catalogue,
-    Entry,
-    Rejection,
-    assign_split,
-    holds_audio,
-    list_folder,
-)
+from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection, assign_split
+from tokgen.corpus.folders import holds_audio, list_folder
 from tokgen.corpus.hub import list_hub, stream_hub
 from tokgen.corpus.reading import (
     LONGEST_SECONDS,

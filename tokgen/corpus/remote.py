@@ -16,8 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tokgen.audio.files import AudioError
-from tokgen.patience import StoreError, patiently
-from tokgen.storage import find_filesystem
+from tokgen.storage import StoreError, find_filesystem, patiently
 
 LARGEST_BYTES = 32 << 30  # more than 24 hours of 48 kHz stereo
 # What stores call the checksum and the time of the last change of a file, best first.

@@ -21,7 +21,8 @@ from typing import Any, TextIO
 import pyarrow as pa
 
 from tokgen.audio.files import AUDIO_SUFFIXES
-from tokgen.corpus.entries import AudioStore, Catalogue, FoundFile, list_files
+from tokgen.corpus.entries import AudioStore, Catalogue
+from tokgen.corpus.folders import FoundFile, list_files
 from tokgen.corpus.remote import RemoteFile, of_one_file, patiently, read_audio_file, without_query
 from tokgen.corpus.tables import by_split, list_dataset, list_parquet
 from tokgen.storage import find_filesystem

@@ -26,13 +26,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tokgen.audio.files import AudioError, write_audio
-from tokgen.codec.base import Codec, Encoded, WaveformCodec
-from tokgen.codec_training.adversarial_losses import MultiScaleMel
+from tokgen.codec.base import Codec, WaveformCodec
+from tokgen.codec.spec import Encoded
 from tokgen.corpus.listed import SILENCE_PEAK, Corpus, Rejection
 from tokgen.metrics.codebook import token_match
 from tokgen.metrics.delay import Delay, align, measure_delay
 from tokgen.metrics.pesq import pesq_wb
 from tokgen.metrics.si_sdr import si_sdr
+from tokgen.nn.spectral_losses import MultiScaleMel
 from tokgen.runs.store import ClipStore, slug
 
 PER_CLIP = ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level")  # one value a pass

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
 from tokgen.drift.passes import DriftClips
-from tokgen.drift.summary import DriftSummary, estimate_from_dict
+from tokgen.drift.summary import DriftSummary
 from tokgen.metrics.codebook import token_match
-from tokgen.metrics.statistics import Estimate, bootstrap_mean
+from tokgen.metrics.statistics import Estimate, bootstrap_mean, estimate_from_dict, pearson
 from tokgen.runs.store import ClipStore
 
 REACH_MS, STEP_MS = 2.0, 0.25
@@ -205,17 +205,3 @@ def correlate(phases: Sequence[PhaseSummary], drifts: Sequence[DriftSummary]) ->
     ]
     r, low, high = pearson([m for _, m, _ in pairs], [q for _, _, q in pairs])
     return Correlation(pairs, last, r, low, high)
-
-
-def pearson(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """r and its 95 % interval by Fisher's transform; NaN where there are too few points, or no
-    spread.
-    """
-    n = len(x)
-    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan, math.nan, math.nan
-    r = float(np.clip(np.corrcoef(x, y)[0, 1], -1.0, 1.0))
-    if n < 4 or abs(r) >= 1:
-        return r, math.nan, math.nan
-    middle, half = math.atanh(r), 1.959964 / math.sqrt(n - 3)
-    return r, math.tanh(middle - half), math.tanh(middle + half)

@@ -16,7 +16,12 @@ import numpy as np
 from tokgen.drift.passes import PER_CLIP, PER_LEVEL, DriftRun
 from tokgen.metrics import pesq, si_sdr
 from tokgen.metrics.codebook import use_with_interval
-from tokgen.metrics.statistics import Estimate, bootstrap_mean, paired_difference
+from tokgen.metrics.statistics import (
+    Estimate,
+    bootstrap_mean,
+    estimate_from_dict,
+    paired_difference,
+)
 
 BACKENDS = {
     "pesq": pesq.BACKEND,
@@ -124,18 +129,6 @@ class DriftSummary:
             points,
             [str(reason) for reason in content.get("rejections") or []],
         )
-
-
-def estimate_from_dict(content: Mapping[str, Any]) -> Estimate:
-    """`asdict` of an estimate, read back from JSON, where NaN is None.
-
-    Raises:
-        TypeError, ValueError: a number that is none.
-    """
-    mean, low, high = (
-        math.nan if content.get(k) is None else float(content[k]) for k in ("mean", "low", "high")
-    )
-    return Estimate(mean, low, high, int(content.get("n") or 0), int(content.get("n_failed") or 0))
 
 
 def summarise(run: DriftRun) -> DriftSummary:

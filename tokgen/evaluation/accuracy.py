@@ -8,8 +8,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tokgen.generation.held_out import HeldOut
-from tokgen.modelling.masked import MaskedTransformer, level_accuracy
-from tokgen.modelling.masking import TrainingMask, cosine_schedule
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.masking import TrainingMask, cosine_schedule, level_accuracy
 from tokgen.runs.store import ClipStore
 
 TIMES = (0.125, 0.375, 0.625, 0.875)  # of the masking schedule: the middles of its quarters

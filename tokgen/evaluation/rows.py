@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import Corpus, Rejection
+from tokgen.evaluation.metric import DEFAULT_METRICS, METRICS
 from tokgen.evaluation.pool import ScoringPool
-from tokgen.evaluation.scorer import DEFAULT_METRICS, METRICS, Scorer, score_clips
+from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.statistics import Estimate, bootstrap_ratio
 
@@ -93,7 +94,7 @@ def score_rows(
         texts: transcript of each utterance; those without letters have no CER and are counted
             as failed there.
         sample_rate: of all audio, Hz.
-        metrics: names of `tokgen.evaluation.scorer.METRICS`.
+        metrics: names of `tokgen.evaluation.metric.METRICS`.
         asr: backend of CER (`tokgen.metrics.cer.make_recogniser`).
         mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
         mos_reference: clean speech [1, N] for SQUIM, none of the scored clips.

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from tokgen.codec.base import Codec, Side
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import Side
 from tokgen.generation.sampling import SamplingSettings, sample
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokgen.codec.base import Codec, Side
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import Side
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.generate import Generated, regenerate, vocode
 from tokgen.generation.prompts import TaskSettings

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import urllib.request
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.extras import require
+from tokgen.metrics.backends import hub_model_in_reach
 from tokgen.metrics.signals import RATE, at_16k
 from tokgen.metrics.text import normalise_text
 
@@ -157,20 +157,6 @@ class Wav2Vec2Recogniser:
         inputs = self.processor(arrays, sampling_rate=RATE, return_tensors="pt")
         best = self.model(inputs.input_values.to(self.model.device)).logits.argmax(-1)
         return self.processor.batch_decode(best)
-
-
-def hub_model_in_reach(name: str, timeout: float = 5.0) -> bool:
-    """Whether the hub answers for model `name` within `timeout` seconds."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        url = f"{constants.ENDPOINT}/api/models/{name}"
-        with urllib.request.urlopen(url, timeout=timeout):
-            return True
-    except OSError:
-        return False
 
 
 def make_recogniser(name: str = "auto") -> Recogniser:

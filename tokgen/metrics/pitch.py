@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokgen.metrics.legacy import require_legacy
+from tokgen.extras import require_legacy
 from tokgen.metrics.signals import RATE, at_16k
 
 F0_MIN, F0_MAX = 60.0, 500.0  # Hz

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
-from tokgen.metrics.cer import hub_model_in_reach
-from tokgen.metrics.legacy import require_legacy
+from tokgen.extras import require_legacy
+from tokgen.metrics.backends import hub_model_in_reach
 from tokgen.metrics.signals import RATE, at_16k
 
 WAVLM = "microsoft/wavlm-base-plus-sv"

@@ -15,9 +15,9 @@ Failures (NaN, infinity) are left out and counted, never replaced.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -242,3 +242,29 @@ def _resampled_sums(tables: np.ndarray, seed: int, n_resamples: int) -> np.ndarr
     seeds = rng.integers(0, n_seeds, (n_resamples, n_seeds))
     per_seed = np.stack([[row[clips].sum(-1) for row in table] for table in tables])  # [P, S, R]
     return np.take_along_axis(per_seed, seeds.T[None], axis=1).sum(1)
+
+
+def estimate_from_dict(content: Mapping[str, Any]) -> Estimate:
+    """`asdict` of an estimate, read back from JSON, where NaN is None.
+
+    Raises:
+        TypeError, ValueError: a number that is none.
+    """
+    mean, low, high = (
+        math.nan if content.get(k) is None else float(content[k]) for k in ("mean", "low", "high")
+    )
+    return Estimate(mean, low, high, int(content.get("n") or 0), int(content.get("n_failed") or 0))
+
+
+def pearson(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """r and its 95 % interval by Fisher's transform; NaN where there are too few points, or no
+    spread.
+    """
+    n = len(x)
+    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan, math.nan, math.nan
+    r = float(np.clip(np.corrcoef(x, y)[0, 1], -1.0, 1.0))
+    if n < 4 or abs(r) >= 1:
+        return r, math.nan, math.nan
+    middle, half = math.atanh(r), 1.959964 / math.sqrt(n - 3)
+    return r, math.tanh(middle - half), math.tanh(middle + half)

@@ -15,12 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from x_transformers import Encoder
 
-from tokgen.codec.base import Codec, CodecSpec
-from tokgen.modelling.masking import TrainingMask
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import CodecSpec
 from tokgen.nn.dense import linear, use_onednn
 from tokgen.nn.pretrained import Pretrained
-from tokgen.tokens.dataset import TokenDataset, check_codec
-from tokgen.training.excerpts import compute_statistics
+from tokgen.tokens.dataset import TokenDataset, check_codec, compute_statistics
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"dim": 256, "depth": 6, "heads": 4, "dim_head": 64},
@@ -295,47 +294,3 @@ class MaskedTransformer(Pretrained):
         if drop is None:
             return out
         return torch.where(drop[:, None, None], self.no_conditioning.to(out.dtype), out)
-
-
-def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: TrainingMask) -> Tensor:
-    """Mean cross-entropy (nats) over the hidden positions of each item's level.
-
-    Args:
-        logits: [B, T, V] at `mask.level`, or [n, V] of the positions `mask.target` alone.
-        codes: int64 [B, K, T].
-        mask: of `tokgen.modelling.masking.training_mask`.
-    """
-    wanted = _at_level(codes, mask.level)
-    if logits.ndim == 2:
-        wanted = wanted[mask.target]
-    else:  # all positions with some ignored: picking them would have a GPU wait
-        logits, wanted = logits.flatten(0, 1), wanted.masked_fill(~mask.target, -100).flatten()
-    if mask.divisor is None:
-        return F.cross_entropy(logits.float(), wanted)
-    return F.cross_entropy(logits.float(), wanted, reduction="sum") / mask.divisor
-
-
-@torch.no_grad()
-def level_accuracy(
-    logits: Tensor, codes: Tensor, mask: TrainingMask, n_codebooks: int
-) -> tuple[Tensor, Tensor]:
-    """Hidden positions whose likeliest code is right, and how many there were, per level [K].
-
-    Args:
-        logits, codes, mask: as `masked_cross_entropy` takes them.
-        n_codebooks: K.
-    """
-    wanted, levels = _at_level(codes, mask.level), mask.level
-    zeros = torch.zeros(n_codebooks, device=codes.device)
-    seen = zeros.index_add(0, levels, mask.target.sum(-1).float())
-    if logits.ndim == 2:
-        right = torch.zeros_like(mask.target)
-        right[mask.target] = logits.argmax(-1) == wanted[mask.target]
-    else:
-        right = (logits.argmax(-1) == wanted) & mask.target
-    return zeros.index_add(0, levels, right.sum(-1).float()), seen
-
-
-def _at_level(codes: Tensor, level: Tensor) -> Tensor:
-    """codes [B, K, T] -> [B, T], each item's at its level."""
-    return codes[torch.arange(len(codes), device=codes.device), level]

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -98,3 +99,47 @@ def training_mask(
     _, n_levels, n_frames = codes.shape
     level, target = draw_mask(lengths.cpu(), n_levels, n_frames, generator)
     return apply_mask(codes, level.to(codes.device), target.to(codes.device), mask_id)
+
+
+def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: TrainingMask) -> Tensor:
+    """Mean cross-entropy (nats) over the hidden positions of each item's level.
+
+    Args:
+        logits: [B, T, V] at `mask.level`, or [n, V] of the positions `mask.target` alone.
+        codes: int64 [B, K, T].
+        mask: of `tokgen.modelling.masking.training_mask`.
+    """
+    wanted = _at_level(codes, mask.level)
+    if logits.ndim == 2:
+        wanted = wanted[mask.target]
+    else:  # all positions with some ignored: picking them would have a GPU wait
+        logits, wanted = logits.flatten(0, 1), wanted.masked_fill(~mask.target, -100).flatten()
+    if mask.divisor is None:
+        return F.cross_entropy(logits.float(), wanted)
+    return F.cross_entropy(logits.float(), wanted, reduction="sum") / mask.divisor
+
+
+@torch.no_grad()
+def level_accuracy(
+    logits: Tensor, codes: Tensor, mask: TrainingMask, n_codebooks: int
+) -> tuple[Tensor, Tensor]:
+    """Hidden positions whose likeliest code is right, and how many there were, per level [K].
+
+    Args:
+        logits, codes, mask: as `masked_cross_entropy` takes them.
+        n_codebooks: K.
+    """
+    wanted, levels = _at_level(codes, mask.level), mask.level
+    zeros = torch.zeros(n_codebooks, device=codes.device)
+    seen = zeros.index_add(0, levels, mask.target.sum(-1).float())
+    if logits.ndim == 2:
+        right = torch.zeros_like(mask.target)
+        right[mask.target] = logits.argmax(-1) == wanted[mask.target]
+    else:
+        right = (logits.argmax(-1) == wanted) & mask.target
+    return zeros.index_add(0, levels, right.sum(-1).float()), seen
+
+
+def _at_level(codes: Tensor, level: Tensor) -> Tensor:
+    """codes [B, K, T] -> [B, T], each item's at its level."""
+    return codes[torch.arange(len(codes), device=codes.device), level]

@@ -77,3 +77,11 @@ class Ema:
             )
         for name, average in self._average.items():
             average.copy_(found[name])
+
+
+@torch.no_grad()
+def ema_update(average: nn.Module, current: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * current; decay 0 copies."""
+    old = [p for p in average.state_dict().values() if p.is_floating_point()]
+    new = [p for p in current.state_dict().values() if p.is_floating_point()]
+    torch._foreach_lerp_(old, [n.to(o) for n, o in zip(new, old, strict=True)], 1.0 - decay)

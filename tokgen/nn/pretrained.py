@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+if TYPE_CHECKING:
+    pass
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -104,3 +108,18 @@ class Pretrained(nn.Module):
             raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
         model.extra = extra
         return model.eval()
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 over every tensor of the state dict: name, dtype, shape, bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def folder_name(path: str | Path) -> str:
+    """The codec's name where it is loaded from a folder."""
+    return Path(path).resolve().name

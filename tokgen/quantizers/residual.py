@@ -5,24 +5,12 @@ Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec.spec import Quantized
 from tokgen.nn.dense import argmax, linear
-
-
-@dataclass
-class Quantized:
-    """What quantizing gave. `quantized` carries the straight-through gradient."""
-
-    quantized: Tensor  # [B, D, T]
-    codes: Tensor  # int64 [B, K, T]
-    projected_latents: Tensor  # [B, K*d, T]
-    commitment_loss: Tensor  # scalar
-    codebook_loss: Tensor  # scalar
 
 
 class FactorizedQuantizer(nn.Module):

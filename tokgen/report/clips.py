@@ -14,7 +14,7 @@ from matplotlib.image import imsave
 from torch import Tensor
 
 from tokgen.audio.files import AudioError, read_audio
-from tokgen.codec_training.crops import QUIET_LUFS, loudness_lufs
+from tokgen.codec_training.augment import QUIET_LUFS, loudness_lufs
 from tokgen.plotting import SILENCE_DB, decibels
 from tokgen.report.encoding import AudioFormat
 from tokgen.report.json_files import clean_text

@@ -10,9 +10,9 @@ from typing import Any
 
 from tokgen.audio.files import display_name
 from tokgen.drift.phase import Correlation, PhaseSummary
-from tokgen.drift.summary import Difference, DriftSummary, estimate_from_dict
-from tokgen.evaluation import scorer as scoring
-from tokgen.metrics.statistics import Estimate
+from tokgen.drift.summary import Difference, DriftSummary
+from tokgen.evaluation import metric as scoring
+from tokgen.metrics.statistics import Estimate, estimate_from_dict
 from tokgen.report.json_files import (
     check_size,
     clean,

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
-from tokgen.codec.base import CodecSpec, fit_length
 from tokgen.codec.checks import check_waveform
-from tokgen.codec.windows import MIN_FRAMES, Chunks, Reach, Stage, Windows, run_whole
+from tokgen.codec.spec import CodecSpec
+from tokgen.codec.windows import MIN_FRAMES, Chunks, Reach, Stage, Windows, fit_length, run_whole
 
 CONDITIONINGS = ("mfcc", "log_mel")  # each is also the column's name in a token dataset
 WINDOW_FRAMES = 1000  # long audio goes through in windows of so many frames

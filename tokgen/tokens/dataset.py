@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from tokgen.codec.base import CodecSpec, Side
+from tokgen.codec.spec import CodecSpec, Side
 from tokgen.storage import Storage
 from tokgen.tokens.conditioning import CONDITIONINGS, ConditioningSettings
 
@@ -286,3 +287,21 @@ def token_features(
         columns[name] = List(List(Value("float16"), length=size))
     columns |= {side_column(name): List(Value("float32")) for name in side_names}
     return Features(columns)
+
+
+def compute_statistics(dataset: Any) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation [C] of each conditioning coefficient over all frames."""
+    column = conditioning_column(dataset)
+    if column is None:
+        raise ValueError(
+            "the token dataset has no conditioning: tokenize it with one of "
+            f"{', '.join(CONDITIONINGS)}"
+        )
+    count, total, squares = 0, np.zeros(()), np.zeros(())
+    for row in dataset.with_format("numpy", columns=[column]):
+        frames = row[column].astype(np.float64)
+        count += len(frames)
+        total, squares = total + frames.sum(0), squares + (frames**2).sum(0)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
+    return mean.tolist(), deviation.tolist()

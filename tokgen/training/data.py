@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from tokgen.modelling.masking import TrainingMask, apply_mask, draw_mask
-from tokgen.runs.folder import step_seed
+from tokgen.runs.accelerator import step_seed
 from tokgen.training.excerpts import CropDataset, Excerpt, TokenBatch, collate, row_lengths
 from tokgen.training.flops import Counts
 from tokgen.training.settings import FRAME_BUCKET, TrainingSettings

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tokgen.tokens.conditioning import CONDITIONINGS
 from tokgen.tokens.dataset import conditioning_column
 
 Content = TypeVar("Content")
@@ -158,21 +157,3 @@ def collate(items: Sequence[Excerpt], frames: int | None = None) -> TokenBatch:
         lengths,
         padded=int(lengths.min()) < longest,
     )
-
-
-def compute_statistics(dataset: Any) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation [C] of each conditioning coefficient over all frames."""
-    column = conditioning_column(dataset)
-    if column is None:
-        raise ValueError(
-            "the token dataset has no conditioning: tokenize it with one of "
-            f"{', '.join(CONDITIONINGS)}"
-        )
-    count, total, squares = 0, np.zeros(()), np.zeros(())
-    for row in dataset.with_format("numpy", columns=[column]):
-        frames = row[column].astype(np.float64)
-        count += len(frames)
-        total, squares = total + frames.sum(0), squares + (frames**2).sum(0)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
-    return mean.tolist(), deviation.tolist()

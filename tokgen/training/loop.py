@@ -25,28 +25,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate import DistributedType
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from accelerate import Accelerator, DistributedType
-from tokgen.modelling.masked import MaskedTransformer, level_accuracy, masked_cross_entropy
-from tokgen.modelling.masking import TrainingMask, training_mask
-from tokgen.nn.ema import Ema
-from tokgen.runs.folder import (
-    Checkpoints,
-    Interrupt,
-    append_history,
-    pick_precision,
-    read_history,
-    write_json,
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.masking import (
+    TrainingMask,
+    level_accuracy,
+    masked_cross_entropy,
+    training_mask,
 )
+from tokgen.nn.ema import Ema
+from tokgen.runs.accelerator import conditions_of, make_accelerator
+from tokgen.runs.checkpoints import Checkpoints
+from tokgen.runs.folder import append_history, read_history, write_json
+from tokgen.runs.interrupts import Interrupt
 from tokgen.tokens.dataset import TokenDataset
 from tokgen.training.data import TrainingBatch, TrainingData
 from tokgen.training.excerpts import CropDataset, collate
@@ -54,37 +53,6 @@ from tokgen.training.flops import Counts, peak_flops, training_flops
 from tokgen.training.settings import TrainingSettings, learning_rate
 
 __all__ = ["Training", "TrainingSettings", "conditions_of", "learning_rate", "make_accelerator"]
-
-
-LONGEST_HOURS = 24  # that processes wait for each other: the first one may tokenize a corpus
-
-
-def make_accelerator(
-    settings: TrainingSettings, folder: Path, mixed_precision: str, tracker: str
-) -> Accelerator:
-    """An Accelerator for a training.
-
-    Args:
-        settings: its gradient accumulation.
-        folder: of the run; trackers write there.
-        mixed_precision: "auto", "no", "bf16" or "fp16".
-        tracker: "none", "tensorboard", "wandb" ...
-    Raises:
-        ValueError: unknown precision or tracker.
-    """
-    return Accelerator(
-        mixed_precision=pick_precision(mixed_precision),
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        log_with=None if tracker == "none" else tracker,
-        project_dir=folder,
-        step_scheduler_with_optimizer=False,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=LONGEST_HOURS))],
-    )
-
-
-def conditions_of(accelerator: Any) -> dict[str, Any]:
-    """What shapes weights beside settings and data: for `claim_run` and `save_settings`."""
-    return {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
 
 
 class Training:

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Self
 import torch
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
-from tokgen.codec.base import Codec, CodecSpec, folder_name, hash_weights
-from tokgen.nn.pretrained import resolve_folder
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import CodecSpec
+from tokgen.nn.pretrained import folder_name, hash_weights, resolve_folder
 
 
 class TransformersCodec(Codec):
@@ -63,7 +64,12 @@ class TransformersCodec(Codec):
             revision=revision,
             licence=licence,
         )
-        return cls(model.eval(), spec)
+        return cls.kind_of(model.config)(model.eval(), spec)
+
+    @classmethod
+    def kind_of(cls, config: Any) -> type[Any]:
+        """The class for a model with this config."""
+        return cls
 
     @classmethod
     def from_pretrained(
@@ -155,3 +161,17 @@ def _no_bars() -> Iterator[None]:
     finally:
         if was_on:
             logging.enable_progress_bar()
+
+
+def _one_of(kbps: list[float], bandwidth: float | None) -> float:
+    """`bandwidth` where it is one of `kbps`; None takes the highest."""
+    chosen = max(kbps) if bandwidth is None else bandwidth
+    if chosen not in kbps:
+        known = ", ".join(f"{k:g}" for k in sorted(kbps))
+        raise ValueError(f"bandwidth {chosen:g} kbps: the model has {known}; give one of them")
+    return chosen
+
+
+def _refuse(bandwidth: float | None) -> None:
+    if bandwidth is not None:
+        raise ValueError(f"bandwidth {bandwidth:g} kbps: the model has one bitrate; leave it out")

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 
 import tokgen
-from tokgen.codec.base import Codec, CodecSpec, WaveformCodec, folder_name
-from tokgen.nn.pretrained import CONFIG, resolve_folder
-from tokgen.zoo.registry import WRAPPERS, Wrapper
+from tokgen.codec.base import Codec, WaveformCodec
+from tokgen.codec.spec import CodecSpec
+from tokgen.nn.pretrained import CONFIG, folder_name, resolve_folder
+from tokgen.zoo.registry import ADAPTERS, Adapter
 
 CARD = "codec.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -93,17 +94,17 @@ def read_card(folder: Path) -> CodecCard:
     """What codec.toml and config.json of a folder say.
 
     Raises:
-        ValueError: one of them cannot be read, or no wrapper loads what it names.
+        ValueError: one of them cannot be read, or no adapter loads what it names.
     """
-    wrapper, card, config = _identify(folder)
+    adapter, card, config = _identify(folder)
     try:
-        numbers = wrapper.numbers(config)
+        numbers = adapter.codec_class().numbers(config)
         spec = CodecSpec(
-            folder.name, **numbers, library=wrapper.library, licence=card.get("licence", "")
+            folder.name, **numbers, library=adapter.library, licence=card.get("licence", "")
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG}: a setting is missing or wrong: {error}") from error
-    return CodecCard(folder.name, folder, spec, wrapper.class_name, card.get("summary", ""))
+    return CodecCard(folder.name, folder, spec, adapter.class_name, card.get("summary", ""))
 
 
 def load_codec(
@@ -137,15 +138,15 @@ def load_codec(
         raise ValueError(f"{name}: bandwidth = {bandwidth:g} is given too; leave one of them out")
     bandwidth = suffix if bandwidth is None else bandwidth
     folder, label, commit = _locate(plain, revision)
-    wrapper, card, _ = _identify(folder)
+    adapter, card, _ = _identify(folder)
     options = {}
     if bandwidth is not None:
-        if not wrapper.bandwidths:
+        if not adapter.bandwidths:
             raise ValueError(
-                f"{label}: {wrapper.class_name} has one bitrate; leave out {bandwidth:g} kbps"
+                f"{label}: {adapter.class_name} has one bitrate; leave out {bandwidth:g} kbps"
             )
         label, options = f"{label}:{bandwidth:g}", {"bandwidth": bandwidth}
-    codec = wrapper.codec_class().from_pretrained(
+    codec = adapter.codec_class().from_pretrained(
         folder, name=label, revision=commit, licence=card.get("licence", ""), **options
     )
     is_folder = Path(plain).is_dir() and find_in_zoo(str(plain)) is None
@@ -209,8 +210,8 @@ def _locate(name: str | Path, revision: str | None) -> tuple[Path, str, str | No
     return folder, label, folder.name if in_cache else revision
 
 
-def _identify(folder: Path) -> tuple[Wrapper, dict[str, str], dict[str, Any]]:
-    """The wrapper for a folder, its codec.toml and its config.json."""
+def _identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
+    """The adapter for a folder, its codec.toml and its config.json."""
     card = _read_toml(folder / CARD) if (folder / CARD).is_file() else {}
     try:
         config = json.loads((folder / CONFIG).read_text())
@@ -218,13 +219,13 @@ def _identify(folder: Path) -> tuple[Wrapper, dict[str, str], dict[str, Any]]:
         raise ValueError(f"{folder / CONFIG} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{folder / CONFIG}: holds a {type(config).__name__}, not settings")
-    for wrapper in WRAPPERS:
-        if card and (card["library"], card["class"]) == (wrapper.library, wrapper.class_name):
-            return wrapper, card, config
-        if not card and config.get("model_type") == wrapper.model_type:
-            return wrapper, card, config
+    for adapter in ADAPTERS:
+        if card and (card["library"], card["class"]) == (adapter.library, adapter.class_name):
+            return adapter, card, config
+        if not card and config.get("model_type") == adapter.model_type:
+            return adapter, card, config
     what = f"{card['library']}'s {card['class']}" if card else repr(config.get("model_type"))
-    known = ", ".join(f"{w.library}'s {w.class_name}" for w in WRAPPERS)
+    known = ", ".join(f"{w.library}'s {w.class_name}" for w in ADAPTERS)
     raise ValueError(f"{folder} holds {what}, which tokgen cannot run; it runs {known}")
 
 

@@ -9,36 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tokgen.codec.base import Codec, Encoded, Side
+from tokgen.codec.spec import CodecSpec, Encoded, Side
+from tokgen.codec.stages import StagedCodec
 
 
-class ResidualCodec(Codec):
-    """Everything between the latents and their quantized form, and the verbs made of stages.
+class ResidualLevels:
+    """Everything between the latents and their quantized form.
 
     Level k picks the row nearest to what the levels before it left over, which is what it
     "projects"; rows are as wide as the latents. Rows carry no gradient, so that of every
-    level's projection reaches the latents as it is. Items are encoded one by one.
-
-    Subclasses give `levels`, `encode_latents` (which pads) and `decode_latents`.
+    level's projection reaches the latents as it is.
     """
+
+    spec: CodecSpec
+    device: torch.device
 
     @property
     @abstractmethod
     def levels(self) -> Sequence[Any]:
         """Modules with `encode`: [B, D, T] -> indices [B, T], and `decode`, the way back."""
-
-    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        n_frames = self.spec.n_frames(waveform.shape[-1])
-        codes = torch.zeros(
-            len(lengths), self.spec.n_codebooks, n_frames, dtype=torch.long, device=waveform.device
-        )
-        for item, audio, n in zip(codes, waveform, lengths, strict=True):
-            latents = self.encode_latents(audio[None, :, :n])
-            item[:, : self.spec.n_frames(n)] = self.quantize(latents)[0]
-        return Encoded(codes)
-
-    def _decode(self, codes: Tensor, side: Side) -> Tensor:
-        return self.decode_latents(self.dequantize(codes))
 
     def project(self, latents: Tensor) -> Tensor:
         return torch.cat([rest for rest, _ in self._descend(latents)], dim=1)
@@ -68,6 +57,26 @@ class ResidualCodec(Codec):
         """[B, D, T] of each of the k levels of codes [B, k, T]."""
         pairs = zip(self.levels, codes.unbind(1), strict=False)
         return [level.decode(indices) for level, indices in pairs]
+
+
+class ResidualCodec(ResidualLevels, StagedCodec):
+    """A codec made of its stages. Items are encoded one by one.
+
+    Subclasses give `levels`, `encode_latents` (which pads) and `decode_latents`.
+    """
+
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        n_frames = self.spec.n_frames(waveform.shape[-1])
+        codes = torch.zeros(
+            len(lengths), self.spec.n_codebooks, n_frames, dtype=torch.long, device=waveform.device
+        )
+        for item, audio, n in zip(codes, waveform, lengths, strict=True):
+            latents = self.encode_latents(audio[None, :, :n])
+            item[:, : self.spec.n_frames(n)] = self.quantize(latents)[0]
+        return Encoded(codes)
+
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
+        return self.decode_latents(self.dequantize(codes))
 
 
 def let_gradients_through(network: nn.Module) -> None:

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec.base import Codec, CodecSpec, Encoded, Side, fit_length, folder_name, hash_weights
 from tokgen.codec.blocks import BlockDecoder, BlockEncoder
-from tokgen.codec.windows import MIN_FRAMES, Reach, Windows, run_whole
+from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
+from tokgen.codec.stages import StagedCodec
+from tokgen.codec.windows import MIN_FRAMES, Reach, Windows, fit_length, run_whole
 from tokgen.nn.dense import ROWS, use_onednn
-from tokgen.nn.pretrained import Pretrained
-from tokgen.quantizers.residual import Quantized, ResidualQuantizer
+from tokgen.nn.pretrained import Pretrained, folder_name, hash_weights
+from tokgen.quantizers.residual import ResidualQuantizer
 
 WINDOW_FRAMES = 1000  # long audio is coded in windows of so many frames
 FLOOR = 1e-4  # magnitudes under it count as silence: their phase is noise
@@ -242,7 +244,7 @@ def _frame_mask(frames: list[int], padded: int, like: Tensor) -> Tensor | None:
     return mask[..., None].to(like.dtype)
 
 
-class StftCodec(Codec):
+class StftCodec(StagedCodec):
     """`StftCodecModel` as a `Codec`, with every stage open."""
 
     model: StftCodecModel
@@ -250,10 +252,15 @@ class StftCodec(Codec):
     def __init__(self, model: StftCodecModel, spec: CodecSpec) -> None:
         self.model, self.spec, self.window_frames = model, spec, WINDOW_FRAMES
 
+    @staticmethod
+    def numbers(config: dict[str, Any]) -> dict[str, Any]:
+        """Fields of `CodecSpec` from config.json."""
+        names = ("sample_rate", "hop_length", "n_codebooks", "codebook_size")
+        return {name: config[name] for name in names}
+
     @classmethod
     def from_model(cls, model: StftCodecModel, name: str = "stft", **spec: str | None) -> StftCodec:
-        c = model.config
-        numbers = {k: c[k] for k in ("sample_rate", "hop_length", "n_codebooks", "codebook_size")}
+        numbers = cls.numbers(model.config)
         full = CodecSpec(name, **numbers, weight_hash=hash_weights(model), **spec)  # type: ignore[arg-type]
         return cls(model.eval(), full)
 

@@ -13,7 +13,6 @@ from makers.audio import make_tone
 from makers.codecs import make_mimi
 from tokgen.zoo.adapters.mimi import MimiCodec
 from tokgen.zoo.lookup import load_codec, read_card
-from tokgen.zoo.registry import mimi_numbers
 
 RATE, HOP, LEVELS = 8000, 320, 6  # of the small model
 PUBLISHED = {
@@ -93,7 +92,7 @@ def test_code_vectors_are_what_levels_choose_from(mimi: MimiCodec) -> None:
 
 
 def test_numbers_of_the_published_model() -> None:
-    numbers = mimi_numbers(PUBLISHED)
+    numbers = MimiCodec.numbers(PUBLISHED)
     assert numbers == {
         "sample_rate": 24000,
         "hop_length": 1920,
@@ -102,8 +101,8 @@ def test_numbers_of_the_published_model() -> None:
         "channels": 1,
     }
     without = {k: v for k, v in PUBLISHED.items() if k != "frame_rate"}
-    assert mimi_numbers(without) == numbers
-    assert mimi_numbers({**without, "_frame_rate": 12.5}) == numbers
+    assert MimiCodec.numbers(without) == numbers
+    assert MimiCodec.numbers({**without, "_frame_rate": 12.5}) == numbers
 
 
 @pytest.mark.parametrize(
@@ -111,13 +110,13 @@ def test_numbers_of_the_published_model() -> None:
     [(0.01, 1), (0.1375, 1), (0.27, 1), (0.275, 2), (1.1, 8), (2.0, 14), (4.4, 32)],
 )
 def test_bandwidths_are_rounded_down_to_levels(kbps: float, levels: int) -> None:
-    assert mimi_numbers(PUBLISHED, kbps)["n_codebooks"] == levels
+    assert MimiCodec.numbers(PUBLISHED, kbps)["n_codebooks"] == levels
 
 
 @pytest.mark.parametrize("kbps", [0, -1, 4.41, 6, float("nan"), float("inf")])
 def test_bandwidths_outside_are_refused(kbps: float) -> None:
     with pytest.raises(ValueError, match=r"32 levels of 0.1375 kbps; give at most 4.4"):
-        mimi_numbers(PUBLISHED, kbps)
+        MimiCodec.numbers(PUBLISHED, kbps)
 
 
 def test_saved_loaded_and_listed(mimi: MimiCodec, tmp_path: Path) -> None:

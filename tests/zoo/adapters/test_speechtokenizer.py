@@ -16,7 +16,7 @@ from makers.audio import make_tone
 from makers.codecs import SPEECHTOKENIZER, make_speechtokenizer
 from tokgen.zoo.adapters.speechtokenizer import SETTINGS, SpeechTokenizerCodec, make_model
 from tokgen.zoo.lookup import load_codec
-from tokgen.zoo.registry import WRAPPERS
+from tokgen.zoo.registry import ADAPTERS
 
 WEIGHTS = "model.safetensors"
 
@@ -144,7 +144,7 @@ def test_the_extra_is_named(module: str, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_numbers_of_a_config(codec: SpeechTokenizerCodec) -> None:
     assert set(SPEECHTOKENIZER) == {"model_type", *SETTINGS}
-    (wrapper,) = (w for w in WRAPPERS if w.model_type == "speechtokenizer")
-    numbers = wrapper.numbers(SPEECHTOKENIZER)
+    (adapter,) = (w for w in ADAPTERS if w.model_type == "speechtokenizer")
+    numbers = adapter.codec_class().numbers(SPEECHTOKENIZER)
     assert numbers == {key: getattr(codec.spec, key) for key in numbers}
     assert len(numbers) == 4

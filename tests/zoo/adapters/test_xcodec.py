@@ -14,7 +14,7 @@ from makers.audio import make_tone
 from makers.codecs import make_xcodec
 from tokgen.zoo.adapters.xcodec import XcodecCodec
 from tokgen.zoo.lookup import load_codec
-from tokgen.zoo.registry import WRAPPERS
+from tokgen.zoo.registry import ADAPTERS
 
 HOP = 320
 
@@ -115,14 +115,14 @@ def test_branches_must_agree_on_the_frame(codec: XcodecCodec) -> None:
 def test_numbers_of_a_config(codec: XcodecCodec) -> None:
     from transformers import XcodecConfig
 
-    (wrapper,) = (w for w in WRAPPERS if w.model_type == "xcodec")
-    assert wrapper.bandwidths
+    (adapter,) = (w for w in ADAPTERS if w.model_type == "xcodec")
+    assert adapter.bandwidths
     for config in (XcodecConfig(), codec.model.config):
-        numbers = wrapper.numbers(config.to_dict())
+        numbers = adapter.codec_class().numbers(config.to_dict())
         assert numbers == {
             "sample_rate": config.sample_rate,
             "hop_length": 320,
             "n_codebooks": config.num_quantizers,
             "codebook_size": config.codebook_size,
         }
-    assert wrapper.numbers(XcodecConfig().to_dict())["n_codebooks"] == 8
+    assert adapter.codec_class().numbers(XcodecConfig().to_dict())["n_codebooks"] == 8

@@ -2,93 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import weight_norm
 
+from tokgen.codec_training.discriminators.bands import SpectrumDiscriminator
+from tokgen.codec_training.discriminators.period import PeriodDiscriminator
 from tokgen.nn.pretrained import CONFIG, Pretrained
 from tokgen.zoo.lookup import find_in_zoo
-
-BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-SLOPE = 0.1
-
-
-def _conv2d(n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[int, int]) -> nn.Conv2d:
-    padding = (kernel[0] // 2, kernel[1] // 2)
-    return weight_norm(nn.Conv2d(n_in, n_out, kernel, stride, padding))
-
-
-class PeriodDiscriminator(nn.Module):
-    """The waveform folded at `period` samples (Kong et al. 2020)."""
-
-    def __init__(self, period: int, channels: tuple[int, ...]) -> None:
-        super().__init__()
-        self.period = period
-        widths = [1, *channels]
-        self.layers = nn.ModuleList(
-            _conv2d(a, b, (5, 1), (3, 1) if i < len(channels) - 1 else (1, 1))
-            for i, (a, b) in enumerate(pairwise(widths))
-        )
-        self.output = _conv2d(widths[-1], 1, (3, 1), (1, 1))
-
-    def forward(self, waveform: Tensor) -> list[Tensor]:
-        """[B, 1, N] -> feature maps, the output last."""
-        x = F.pad(waveform, (0, -waveform.shape[-1] % self.period), mode="reflect")
-        x = x.unflatten(-1, (-1, self.period))
-        features = []
-        for layer in self.layers:
-            x = F.leaky_relu(layer(x), SLOPE)
-            features.append(x)
-        return [*features, self.output(x)]
-
-
-class SpectrumDiscriminator(nn.Module):
-    """A complex spectrum, cut in frequency bands with a stack of convolutions each."""
-
-    window: Tensor
-    bands: Iterable[nn.ModuleList]
-
-    def __init__(self, window: int, channels: int) -> None:
-        super().__init__()
-        self.n_fft = window
-        self.register_buffer("window", torch.hann_window(window), persistent=False)
-        n_bins = window // 2 + 1
-        self.edges = [round(b * n_bins) for b in BANDS]
-        self.bands = nn.ModuleList(  # type: ignore[assignment]
-            nn.ModuleList(
-                [
-                    _conv2d(2, channels, (3, 9), (1, 1)),
-                    *(_conv2d(channels, channels, (3, 9), (1, 2)) for _ in range(3)),
-                    _conv2d(channels, channels, (3, 3), (1, 1)),
-                ]
-            )
-            for _ in pairwise(self.edges)
-        )
-        self.output = _conv2d(channels, 1, (3, 3), (1, 1))
-
-    def forward(self, waveform: Tensor) -> list[Tensor]:
-        """[B, 1, N] -> feature maps, the output last."""
-        spectrum = torch.stft(
-            waveform[:, 0].float(),
-            self.n_fft,
-            self.n_fft // 4,
-            window=self.window,
-            return_complex=True,
-        )
-        x = torch.view_as_real(spectrum).permute(0, 3, 2, 1)  # [B, 2, frames, bins]
-        features, ends = [], []
-        for (low, high), layers in zip(pairwise(self.edges), self.bands, strict=True):
-            band = x[..., low:high]
-            for layer in layers:
-                band = F.leaky_relu(layer(band), SLOPE)
-                features.append(band)
-            ends.append(band)
-        return [*features, self.output(torch.cat(ends, dim=-1))]
 
 
 class Discriminator(Pretrained):

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from tokgen.audio.files import AudioError
 from tokgen.audio.interrupts import held_interrupts
-from tokgen.codec.base import Codec, Encoded
-from tokgen.codec.streaming import TooLong, encode_blocks
+from tokgen.codec.base import Codec
+from tokgen.codec.long_audio import TooLong, encode_blocks
+from tokgen.codec.spec import Encoded
 from tokgen.corpus.listed import Entry, Readable, Rejection, Unit, check_loud
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.tokens.precision import running_in

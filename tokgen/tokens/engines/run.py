@@ -46,9 +46,8 @@ class Place:
         if engine != "accelerate":
             return cls()
         import torch
-        from accelerate.utils import parse_flag_from_env
-
         from accelerate import PartialState
+        from accelerate.utils import parse_flag_from_env
 
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
         patient = timedelta(hours=LONGEST_HOURS)  # the first process may have much to clear up
@@ -96,9 +95,9 @@ def run_units(
         RuntimeError: workers die again and again.
     """
     if engine == "ray":
-        from tokgen.tokens.engines.run import ray_data
+        from tokgen.tokens.engines import ray_data
 
         return ray_data.run(job, units, workers, progress)
-    from tokgen.tokens.engines.run import local
+    from tokgen.tokens.engines import local
 
     return local.run(job, units, workers, progress)

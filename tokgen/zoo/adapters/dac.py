@@ -14,6 +14,7 @@ view: same codes, bounded memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tokgen.codec.base import CodecSpec, Encoded, Side, fit_length
 from tokgen.codec.blocks import BlockDecoder, BlockEncoder
-from tokgen.codec.windows import Conv, Reach, Windows, decoder_reach, encoder_reach, run_whole
-from tokgen.quantizers.residual import Quantized
+from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
+from tokgen.codec.stages import StagedCodec
+from tokgen.codec.windows import (
+    Conv,
+    Reach,
+    Windows,
+    decoder_reach,
+    encoder_reach,
+    fit_length,
+    run_whole,
+)
 from tokgen.zoo.adapters.dac_cpu import adapt
-from tokgen.zoo.loading import TransformersCodec
-from tokgen.zoo.registry import dac_numbers
+from tokgen.zoo.loading import TransformersCodec, _refuse
 
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
@@ -36,7 +44,7 @@ WINDOW_SAMPLES = 100_000  # of a window; the widest layers take some 3 kB for ea
 WHOLE_SECONDS = 20.0  # clips of so much go through the encoder whole, as transformers takes them
 
 
-class DacCodec(TransformersCodec):
+class DacCodec(TransformersCodec, StagedCodec):
     """`transformers.DacModel` as a `Codec`, with every stage open.
 
     Attributes:
@@ -47,7 +55,17 @@ class DacCodec(TransformersCodec):
 
     model: DacModel
     model_class = "DacModel"
-    numbers = staticmethod(dac_numbers)
+
+    @staticmethod
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        """Numbers of a DAC, which has one bitrate."""
+        _refuse(bandwidth)
+        return {
+            "sample_rate": config["sampling_rate"],
+            "hop_length": math.prod(config["downsampling_ratios"]),
+            "n_codebooks": config["n_codebooks"],
+            "codebook_size": config["codebook_size"],
+        }
 
     def __init__(self, model: DacModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)

@@ -23,12 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec.base import CodecSpec, Encoded, Side, UnsupportedStage, WholeOnly
 from tokgen.codec.blocks import BlockDecoder, BlockEncoder
+from tokgen.codec.checks import WholeOnly
+from tokgen.codec.spec import CodecSpec, Encoded, Side
+from tokgen.codec.stages import StagedCodec
 from tokgen.codec.windows import Chunks, Conv, Reach, Windows, decoder_reach, encoder_reach
-from tokgen.zoo.loading import TransformersCodec
-from tokgen.zoo.registry import encodec_numbers
-from tokgen.zoo.residual import ResidualCodec, let_gradients_through
+from tokgen.zoo.loading import TransformersCodec, _one_of
+from tokgen.zoo.residual import ResidualLevels, let_gradients_through
 
 if TYPE_CHECKING:
     from transformers import EncodecModel
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 20.0
 
 
-class EncodecCodec(TransformersCodec, ResidualCodec):
-    """`transformers.EncodecModel` as a `Codec`; the 24 kHz kind shows its stages.
+class EncodecCodec(ResidualLevels, TransformersCodec):
+    """`transformers.EncodecModel` as a `Codec`; see `StagedEncodecCodec` too.
 
     Attributes:
         window_frames: longer audio goes through the convolutions in windows of so many frames.
@@ -47,7 +48,34 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
 
     model: EncodecModel
     model_class = "EncodecModel"
-    numbers = staticmethod(encodec_numbers)
+
+    @staticmethod
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        """Numbers of an EnCodec at one of its bandwidths in kbps; None takes the highest.
+
+        Raises:
+            ValueError: a bandwidth that is none of them.
+        """
+        kbps = config["target_bandwidths"]
+        chosen = _one_of(kbps, bandwidth)
+        rate, hop_length = config["sampling_rate"], math.prod(config["upsampling_ratios"])
+        level = math.ceil(rate / hop_length) * math.log2(config["codebook_size"])  # bits per second
+        numbers = {
+            "sample_rate": rate,
+            "hop_length": hop_length,
+            "n_codebooks": max(1, int(1000 * min(chosen, kbps[-1]) // level)),
+            "codebook_size": config["codebook_size"],
+            "channels": config["audio_channels"],
+        }
+        if config["chunk_length_s"]:
+            numbers["chunk_length"] = length = int(config["chunk_length_s"] * rate)
+            numbers["chunk_stride"] = max(1, int((1.0 - (config["overlap"] or 0.0)) * length))
+        return numbers
+
+    @classmethod
+    def kind_of(cls, config: Any) -> type[EncodecCodec]:
+        chunks = config.chunk_length_s or config.normalize or config.audio_channels > 1
+        return EncodecCodec if chunks else StagedEncodecCodec
 
     def __init__(self, model: EncodecModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)
@@ -100,7 +128,7 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
 
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
         if not self.in_pieces:
-            raise WholeOnly(self)
+            raise WholeOnly(self.spec.name, self.whole_because)
         if self.spec.chunk_length:
             return self._chunk_encoder()
         before, lstm, after = _parts(self.model.encoder)
@@ -117,7 +145,7 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
 
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
         if not self.in_pieces:
-            raise WholeOnly(self)
+            raise WholeOnly(self.spec.name, self.whole_because)
         if self.spec.chunk_length:
             return self._chunk_decoder()
         before, lstm, after = _parts(self.model.decoder)
@@ -179,21 +207,17 @@ class EncodecCodec(TransformersCodec, ResidualCodec):
         quantizer: Any = self.model.quantizer
         return list(quantizer.layers)[: self.spec.n_codebooks]
 
-    # -- stages that chunks and scales have no place in ----------------------
+
+class StagedEncodecCodec(EncodecCodec, StagedCodec):
+    """An EnCodec without chunks, scales or second channel, such as the one at 24 kHz."""
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
-        self._check_open("encode_latents")
         let_gradients_through(self.model.encoder)
         return self.model.encoder(waveform)
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
-        self._check_open("decode_latents")
         let_gradients_through(self.model.decoder)
         return self.model.decoder(quantized)
-
-    def _check_open(self, stage: str) -> None:
-        if self.spec.chunk_length or self.side_names or self.spec.channels > 1:
-            raise UnsupportedStage(self, stage)
 
 
 def _parts(network: nn.Module) -> tuple[list[nn.Module], nn.Module, list[nn.Module]]:

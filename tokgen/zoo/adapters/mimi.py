@@ -10,14 +10,15 @@ for the attention's mask with the square of it. Cut recordings of more than some
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from tokgen.codec.base import Codec, Encoded, Side
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import Encoded, Side
 from tokgen.zoo.loading import TransformersCodec
-from tokgen.zoo.registry import mimi_numbers
 
 if TYPE_CHECKING:
     from transformers import MimiModel
@@ -28,8 +29,35 @@ class MimiCodec(TransformersCodec):
 
     model: MimiModel
     model_class = "MimiModel"
-    numbers = staticmethod(mimi_numbers)
     whole_because = "attends over minutes of what came before"
+
+    @staticmethod
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        """Numbers of a Mimi with as many levels as fit into `bandwidth` kbps; None takes all.
+
+        Raises:
+            ValueError: not above 0, or more than all levels take.
+        """
+        rate, product = config["sampling_rate"], math.prod(config["upsampling_ratios"])
+        given = config.get("frame_rate") or config.get("_frame_rate")  # the second: saved by 5.x
+        frame_rate = given or rate / (2 * product)
+        hop_length = product * int(math.ceil(rate / product) / frame_rate)
+        levels, bits = config["num_quantizers"], math.log2(config["codebook_size"])
+        if bandwidth is not None:
+            level = bits * rate / hop_length / 1000
+            if not 0 < bandwidth <= levels * level + 1e-9:
+                raise ValueError(
+                    f"bandwidth {bandwidth:g} kbps: this Mimi has {levels} levels of {level:g} "
+                    f"kbps; give at most {levels * level:g}"
+                )
+            levels = max(1, int(bandwidth / level + 1e-9))
+        return {
+            "sample_rate": rate,
+            "hop_length": hop_length,
+            "n_codebooks": levels,
+            "codebook_size": config["codebook_size"],
+            "channels": config["audio_channels"],
+        }
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         n_levels, n_frames = self.spec.n_codebooks, self.spec.n_frames(waveform.shape[-1])

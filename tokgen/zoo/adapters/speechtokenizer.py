@@ -15,6 +15,7 @@ convolutions pad by themselves, so the codes of any length are the package's own
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +25,9 @@ import torch
 from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
-from tokgen.codec.base import CodecSpec, folder_name, hash_weights
+from tokgen.codec.spec import CodecSpec
 from tokgen.extras import require
-from tokgen.nn.pretrained import CONFIG, WEIGHTS, resolve_folder
+from tokgen.nn.pretrained import CONFIG, WEIGHTS, folder_name, hash_weights, resolve_folder
 from tokgen.zoo.residual import ResidualCodec, let_gradients_through
 
 SETTINGS = (
@@ -41,6 +42,15 @@ class SpeechTokenizerCodec(ResidualCodec):
 
     model: Any
     whole_because = "hears an utterance in both directions"
+
+    @staticmethod
+    def numbers(config: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "sample_rate": config["sample_rate"],
+            "hop_length": math.prod(config["strides"]),
+            "n_codebooks": config["n_q"],
+            "codebook_size": config["codebook_size"],
+        }
 
     def __init__(self, model: Any, spec: CodecSpec) -> None:
         self.model, self.spec = model, spec

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokgen.codec.base import CodecSpec, fit_length
-from tokgen.zoo.loading import TransformersCodec
-from tokgen.zoo.registry import xcodec_numbers
+from tokgen.codec.spec import CodecSpec
+from tokgen.codec.windows import fit_length
+from tokgen.zoo.loading import TransformersCodec, _one_of
 from tokgen.zoo.residual import ResidualCodec
 
 if TYPE_CHECKING:
@@ -37,8 +37,24 @@ class XcodecCodec(TransformersCodec, ResidualCodec):
 
     model: XcodecModel
     model_class = "XcodecModel"
-    numbers = staticmethod(xcodec_numbers)
     whole_because = "normalises and attends over all of an utterance"
+
+    @staticmethod
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        """Numbers of an X-Codec at one of its bandwidths in kbps; None takes the highest.
+
+        Raises:
+            ValueError: a bandwidth that is none of them.
+        """
+        chosen = _one_of(config["target_bandwidths"], bandwidth)
+        hop_length = math.prod(config["acoustic_model_config"]["downsampling_ratios"])
+        bits = 1000 * chosen / math.ceil(config["sample_rate"] / hop_length)
+        return {
+            "sample_rate": config["sample_rate"],
+            "hop_length": hop_length,
+            "n_codebooks": int(bits // math.log2(config["codebook_size"])),
+            "codebook_size": config["codebook_size"],
+        }
 
     def __init__(self, model: XcodecModel, spec: CodecSpec) -> None:
         config: Any = model.config

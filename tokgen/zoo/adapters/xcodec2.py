@@ -27,10 +27,10 @@ import torch
 from torch import Tensor
 
 from tokgen.audio.files import resample
-from tokgen.codec.base import CodecSpec, Encoded, Side, fit_length
+from tokgen.codec.spec import CodecSpec, Encoded, Side
+from tokgen.codec.windows import fit_length
 from tokgen.nn.pretrained import resolve_folder
-from tokgen.zoo.loading import TransformersCodec, from_transformers
-from tokgen.zoo.registry import xcodec2_numbers
+from tokgen.zoo.loading import TransformersCodec, _refuse, from_transformers
 
 EXTRACTOR_CONFIG = "preprocessor_config.json"
 
@@ -46,8 +46,20 @@ class Xcodec2Codec(TransformersCodec):
     model_class = "Xcodec2Model"
     extractor_class: ClassVar[str] = "Xcodec2FeatureExtractor"
     rates: ClassVar = ("sampling_rate", "sampling_rate")  # in config.json: heard, and spoken
-    numbers = staticmethod(xcodec2_numbers)
     whole_because = "normalises and attends over all of an utterance"
+
+    @staticmethod
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        """Numbers of an X-Codec2 or a NeuCodec, which have one bitrate."""
+        _refuse(bandwidth)
+        heard_hop = math.prod(config["downsampling_ratios"])
+        spoken = config.get("output_sampling_rate", config.get("sampling_rate"))
+        return {
+            "sample_rate": spoken,
+            "hop_length": heard_hop * spoken // config.get("input_sampling_rate", spoken),
+            "n_codebooks": 1,
+            "codebook_size": math.prod(config["quantization_levels"]),
+        }
 
     def __init__(self, model: Any, spec: CodecSpec) -> None:
         super().__init__(model, spec)

@@ -1,0 +1,189 @@
+"""TODO long audio"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tokgen.audio.files import AudioWriter, open_blocks
+from tokgen.codec.base import Codec
+from tokgen.codec.blocks import BlockDecoder
+from tokgen.codec.checks import (
+    WholeOnly,
+    check_blocks,
+    check_codes,
+    check_levels,
+    check_n_samples,
+)
+from tokgen.codec.spec import Encoded, Side
+
+WHOLE_SECONDS = 1200  # of audio that is collected for a codec that needs all of it at once
+
+
+BAR_DELAY = 5  # seconds without a progress bar
+
+
+class TooLong(ValueError):
+    """Audio that a codec would have to hold whole, and that is too long for that."""
+
+
+@torch.no_grad()
+def encode_blocks(
+    codec: Codec, blocks: Iterable[Tensor], n_codebooks: int | None = None
+) -> Encoded:
+    """Encode audio that comes in blocks, such as `tokgen.audio.files.open_blocks` gives.
+
+    Args:
+        blocks: float [1, n] or [1, C, n] each at the codec's rate, any n.
+        n_codebooks: levels to keep; None keeps all K.
+    Returns:
+        codes [1, K, T] and side information, equal to those of `codec.encode_with_side`.
+    Raises:
+        ValueError: no audio, blocks that `encode` would refuse, or more than `WHOLE_SECONDS` of
+            them for a codec that needs all of an utterance at once.
+    """
+    keep = check_levels(n_codebooks, codec.spec)
+    try:
+        encoder = codec.block_encoder()
+    except WholeOnly as reason:
+        return codec.encode_with_side(_collect(codec, blocks, reason), keep)
+    frames = bytearray()  # one block of memory that grows: many small ones would lie scattered
+    side: dict[str, list[Tensor]] = {name: [] for name in codec.side_names}
+
+    def take(found: Iterator[Encoded]) -> None:
+        for piece in found:
+            frames.extend(piece.codes[0, :keep].T.int().cpu().numpy().tobytes())
+            for name, values in piece.side.items():
+                side[name].append(values)
+
+    for block in check_blocks(blocks, codec.spec.channels, codec.device):
+        take(encoder.push(block))
+    take(encoder.finish())
+    if not frames:
+        raise ValueError("0 samples in all blocks: nothing to encode")
+    codes = torch.frombuffer(frames, dtype=torch.int32).view(1, -1, keep).mT.contiguous()
+    joined = {name: torch.cat(values, dim=-1) for name, values in side.items()}
+    return Encoded(codes.to(codec.device).long(), joined)
+
+
+def decode_blocks(
+    codec: Codec,
+    codes: Tensor,
+    n_samples: int | None = None,
+    side: Side | None = None,
+    *,
+    mono: bool = True,
+) -> Iterator[Tensor]:
+    """Decode codes to audio that is given out in blocks.
+
+    Args:
+        codes, n_samples, side, mono: as of `Codec.decode`, codes [1, k, T] of one item.
+    Returns:
+        waveform blocks float32 [1, 1, n], together equal to that of `codec.decode`.
+    Raises:
+        ValueError: as `Codec.decode`, or several items.
+    """
+    codes = check_codes(codes, codec.spec)
+    if len(codes) != 1:
+        raise ValueError(f"codes of {len(codes)} items: decode_blocks takes one, [1, k, T]")
+    n_samples = check_n_samples(n_samples, codes.shape[-1], codec.spec)
+    encoded = Encoded(codes.to(codec.device), codec.needed_side(side, codes))
+    try:
+        decoder = codec.block_decoder()
+    except WholeOnly:
+        return iter([codec.decode(codes, n_samples, side, mono=mono)])
+    return _decoded(decoder, encoded, n_samples, mono)
+
+
+@torch.no_grad()
+def _decoded(
+    decoder: BlockDecoder, encoded: Encoded, n_samples: int, mono: bool
+) -> Iterator[Tensor]:
+    missing, like = n_samples, torch.empty(0)
+    for found in (decoder.push(encoded), decoder.finish()):
+        for piece in found:
+            like = (piece.mean(1, keepdim=True) if mono else piece)[..., :missing].float()
+            missing -= like.shape[-1]
+            if like.shape[-1]:
+                yield like
+    if missing:
+        yield like.new_zeros(*like.shape[:-1], missing)
+
+
+def encode_file(
+    codec: Codec, path: str | Path, n_codebooks: int | None = None, *, progress: bool = True
+) -> tuple[Encoded, int]:
+    """Encode an audio file of any length and rate.
+
+    Args:
+        progress: whether to show a bar after some seconds.
+    Returns:
+        what `encode_blocks` gives, and the samples that were encoded, at the codec's rate.
+    Raises:
+        AudioError: as `read_audio`.
+        ValueError: as `encode_blocks`.
+    """
+    rate = codec.spec.sample_rate
+    with open_blocks(path, sample_rate=rate) as blocks, _bar(blocks.seconds, progress) as bar:
+
+        def shown() -> Iterator[Tensor]:
+            for block in blocks:
+                yield block
+                bar.update(block.shape[-1] / rate)
+
+        return encode_blocks(codec, shown(), n_codebooks), blocks.n_samples
+
+
+def decode_file(
+    codec: Codec,
+    codes: Tensor,
+    n_samples: int,
+    path: str | Path,
+    side: Side | None = None,
+    *,
+    progress: bool = True,
+) -> int:
+    """Decode codes [1, k, T] into a .wav or .flac file.
+
+    Args:
+        n_samples, side: as of `Codec.decode`.
+        progress: whether to show a bar after some seconds.
+    Returns:
+        how many samples lay outside [-1, 1] and were clipped.
+    Raises:
+        ValueError: as `Codec.decode`, or as `AudioWriter`.
+    """
+    rate = codec.spec.sample_rate
+    blocks = decode_blocks(codec, codes, n_samples, side)
+    with AudioWriter(path, rate) as writer, _bar(n_samples / rate, progress) as bar:
+        for block in blocks:
+            writer.write(block[0])
+            bar.update(block.shape[-1] / rate)
+    return writer.clipped
+
+
+def _collect(codec: Codec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tensor:
+    """Blocks as one waveform [1, C, N], for a codec that has to have it whole."""
+    pieces, missing = [], WHOLE_SECONDS * codec.spec.sample_rate
+    for block in check_blocks(blocks, codec.spec.channels, codec.device):
+        missing -= block.shape[-1]
+        if missing < 0:
+            raise TooLong(
+                f"audio of more than {WHOLE_SECONDS / 60:g} minutes, and {reason}"
+            ) from reason
+        pieces.append(block)
+    if not pieces:
+        raise ValueError("0 samples in all blocks: nothing to encode")
+    return torch.cat(pieces, dim=-1)
+
+
+def _bar(seconds: float | None, progress: bool) -> tqdm:
+    total = None if seconds is None else round(seconds, 1)
+    form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]" if total else None
+    return tqdm(
+        total=total, unit="s", desc="audio", delay=BAR_DELAY, bar_format=form, disable=not progress
+    )

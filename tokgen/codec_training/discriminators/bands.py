@@ -1,0 +1,58 @@
+"""TODO bands"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokgen.codec_training.discriminators.layers import SLOPE, _conv2d
+
+BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+class SpectrumDiscriminator(nn.Module):
+    """A complex spectrum, cut in frequency bands with a stack of convolutions each."""
+
+    window: Tensor
+    bands: Iterable[nn.ModuleList]
+
+    def __init__(self, window: int, channels: int) -> None:
+        super().__init__()
+        self.n_fft = window
+        self.register_buffer("window", torch.hann_window(window), persistent=False)
+        n_bins = window // 2 + 1
+        self.edges = [round(b * n_bins) for b in BANDS]
+        self.bands = nn.ModuleList(  # type: ignore[assignment]
+            nn.ModuleList(
+                [
+                    _conv2d(2, channels, (3, 9), (1, 1)),
+                    *(_conv2d(channels, channels, (3, 9), (1, 2)) for _ in range(3)),
+                    _conv2d(channels, channels, (3, 3), (1, 1)),
+                ]
+            )
+            for _ in pairwise(self.edges)
+        )
+        self.output = _conv2d(channels, 1, (3, 3), (1, 1))
+
+    def forward(self, waveform: Tensor) -> list[Tensor]:
+        """[B, 1, N] -> feature maps, the output last."""
+        spectrum = torch.stft(
+            waveform[:, 0].float(),
+            self.n_fft,
+            self.n_fft // 4,
+            window=self.window,
+            return_complex=True,
+        )
+        x = torch.view_as_real(spectrum).permute(0, 3, 2, 1)  # [B, 2, frames, bins]
+        features, ends = [], []
+        for (low, high), layers in zip(pairwise(self.edges), self.bands, strict=True):
+            band = x[..., low:high]
+            for layer in layers:
+                band = F.leaky_relu(layer(band), SLOPE)
+                features.append(band)
+            ends.append(band)
+        return [*features, self.output(torch.cat(ends, dim=-1))]
