@@ -1,40 +1,133 @@
-"""Starting, killing and reading recipes as subprocesses."""
+"""Start, kill and read recipes, each in a process of its own.
+
+Importing torch and its company takes several seconds of processor time for each process. So most
+launches are forks of one server that has imported them; `fresh=True` starts a new interpreter.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.forkserver
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from makers.paths import ROOT
 
 TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "2"]
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
+IMPORTED = [
+    "torch", "transformers", "accelerate", "datasets", "tensorboard", "jsonargparse",
+    "tokgen.zoo.adapters.dac", "tokgen.zoo.adapters.encodec", "tokgen.comparison.telephone_results",
+    "tokgen.training.loop", "tokgen.codec_training.validation", "tokgen.tokens.tokenizing",
+    "tokgen.plotting", "moonshine_voice", "x_transformers",
+]  # fmt: skip
+
+
+class Running(Protocol):
+    """A recipe that was started."""
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, number: int) -> None: ...
+
+    def communicate(self, *, timeout: float) -> tuple[str, str | None]:
+        """Wait for the end and return what was printed."""
+        ...
+
+
+class Forked:
+    """A recipe in a process that was forked with its libraries already imported."""
+
+    def __init__(self, script: Path, flags: list[str]) -> None:
+        self._printed = Path(tempfile.mkstemp(suffix=".log")[1])
+        context = multiprocessing.get_context("forkserver")
+        self._process = context.Process(
+            target=_run_script, args=(str(script), flags, str(self._printed))
+        )
+        _start_server()
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self._process.is_alive() and self._process.pid is not None:
+            os.kill(self._process.pid, number)
+
+    def communicate(self, *, timeout: float) -> tuple[str, None]:
+        self._process.join(timeout)
+        assert self._process.exitcode is not None, f"still running after {timeout} s"
+        printed = self._printed.read_text(errors="replace")
+        self._printed.unlink()
+        return printed, None
+
+
+def _start_server() -> None:
+    """Start the server that forks recipes, with the environment that they need at import."""
+    before = dict(os.environ)
+    os.environ.update(ENVIRONMENT)
+    try:
+        multiprocessing.set_forkserver_preload(IMPORTED)
+        multiprocessing.forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _run_script(script: str, flags: list[str], printed: str) -> None:
+    """Run a script as `python script flags` would, with its output in a file."""
+    file = os.open(printed, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.chdir(ROOT)
+    os.environ.update(ENVIRONMENT)
+    sys.argv = [script, *flags]
+    sys.path[0] = str(Path(script).parent)
+    runpy.run_path(script, run_name="__main__")
 
 
 def launch(
-    recipe: str | Path, *flags: object, processes: int = 1, config: str | None = None
-) -> subprocess.Popen:
-    """Start a recipe on the CPU, one thread a process, without a hub.
+    recipe: str | Path,
+    *flags: object,
+    processes: int = 1,
+    config: str | None = None,
+    fresh: bool = False,
+) -> Running:
+    """Start a recipe on the CPU, with one thread in each process and no hub.
 
-    `config`, a file of recipes/accelerate, goes to `accelerate launch` and says how many processes.
+    Args:
+        recipe: file name in recipes/.
+        flags: its command line.
+        processes: number of processes, started by torch's launcher if above 1.
+        config: file in recipes/accelerate for `accelerate launch`, which then sets the number.
+        fresh: start a new interpreter even for one process.
     """
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
+    script, words = ROOT / "recipes" / recipe, list(map(str, flags))
+    if processes == 1 and not config and not fresh:
+        return Forked(script, words)
     many = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     if config:
         file = ROOT / "recipes" / "accelerate" / config
         many = ["-m", "accelerate.commands.launch", "--config_file", str(file)]
         many += ["--main_process_port", "0"]  # a free one
     python = [sys.executable, *(many if processes > 1 or config else [])]
-    command = [*python, str(ROOT / "recipes" / recipe), *map(str, flags)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, text=True,
+        [*python, str(script), *words], cwd=ROOT, env=os.environ | ENVIRONMENT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -45,15 +138,17 @@ def run(
     code: int = 0,
     processes: int = 1,
     config: str | None = None,
+    fresh: bool = False,
 ) -> str:
-    process = launch(recipe, *flags, processes=processes, config=config)
+    """Run a recipe to its end; returns what it printed, after a check of its exit code."""
+    process = launch(recipe, *flags, processes=processes, config=config, fresh=fresh)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == code, out
     return out
 
 
-def kill_when(process: subprocess.Popen, ready, number: int = signal.SIGKILL) -> str:
-    """Send a signal as soon as `ready()`; what the process printed."""
+def kill_when(process: Running, ready: Callable[[], bool], number: int = signal.SIGKILL) -> str:
+    """Send a signal as soon as `ready()` is true; returns what the process printed."""
     deadline = time.monotonic() + 200
     while not ready() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
