@@ -86,14 +86,15 @@ def commands(work: Path, out: Path) -> dict[str, list[str]]:
         "train_codec": recipe("train_codec", *flags({
             **train, "name": "codec", "corpora": [str(corpus)], "model": TINY_CODEC,
             "discriminator": TINY_DISCRIMINATOR, "continuous_steps": 2, "decoder_steps": 1,
-            "adversarial_start": 3, "adversarial_warmup": 1,
-            "seconds": 0.5, "adversarial_seconds": 0.25, "warmup": 2, "validate_every": 3, "ema": 0.9,
+            "adversarial_start": 3, "adversarial_warmup": 1, "warmup": 2, "ema": 0.9,
+            "seconds": 0.5, "adversarial_seconds": 0.25, "validate_every": 3,
             "quantizer_init_seconds": 2.0, "validation_min_seconds": 0.5})),
         "tune_idempotence": recipe("tune_idempotence", *flags({
             **train, "name": "tuned", "codec": tiny, "corpora": [str(corpus)], "weight": 1.0,
             "seconds": 0.5, "adversarial_seconds": 0.25, "validate_every": 3, "ema": 0.5,
             "validation_min_seconds": 0.5, "adversarial_share": 0.5, "passes": 2,
-            "discriminator": TINY_DISCRIMINATOR, "start_discriminator": "null"})),
+            "discriminator_warmup": 2, "discriminator": TINY_DISCRIMINATOR,
+            "start_discriminator": "null"})),
         "vocode_mfcc": recipe("vocode_mfcc", *flags({
             **train, **TINY_MODEL, "name": "vocode", "codec": tiny, "corpus": corpus,
             "crop_seconds": 0.5, "validate_every": 3, "ema": 0.9, "sampling.steps": [2, 1],
@@ -167,11 +168,13 @@ def contents(path: Path, root: str) -> Any:
     """A file as something to compare, or None if it is not compared."""
     if path.suffix == ".safetensors":
         return load_file(path)
-    if path.suffix == ".json" and path.name != "settings.json":
+    if path.suffix == ".json" and path.name not in ("settings.json", "training.json"):
         return plain(json.loads(path.read_text()), root)
     if path.suffix == ".jsonl":
         return [plain(json.loads(line), root) for line in path.read_text().splitlines()]
-    if path.suffix in (".csv", ".wav", ".arrow"):
+    if path.suffix == ".csv":
+        return [line for line in path.read_text().splitlines() if "_speed" not in line]
+    if path.suffix in (".wav", ".arrow"):
         return path.read_bytes()
     return None
 
