@@ -133,7 +133,7 @@ class Entry:
 
 
 def main(argv: list[str] | None = None) -> int:
-    s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv, repeated="codec")
+    s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv)
     with plain_errors():
         check(s)
         accelerator = make_accelerator(

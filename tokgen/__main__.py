@@ -1,4 +1,4 @@
-"""`python -m tokgen`, which launchers such as `accelerate launch -m tokgen` can start."""
+"""Run the `tokgen` command as `python -m tokgen`, or by `accelerate launch -m tokgen`."""
 
 import sys
 

@@ -1,58 +1,15 @@
-"""Run folders: settings from YAML and flags, checkpoints that survive kills, claims."""
+"""Run folders, checkpoints that survive kills, and interrupts."""
 
 import signal
-from dataclasses import dataclass, field
 
 import pytest
 import torch
 from accelerate import Accelerator
 
-from tokgen.runs import folder as runs
-from tokgen.runs.folder import append_history, clear_results, read_history
 from tokgen.runs.accelerator import step_seed
-from tokgen.runs.interrupts import Interrupt, run_recipe
 from tokgen.runs.checkpoints import Checkpoints
-from tokgen.runs.settings import claim_run, parse_settings, save_settings
-
-
-@dataclass(frozen=True)
-class Inner:
-    depth: int = 2
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Outer:
-    inner: Inner = field(default_factory=Inner)
-    steps: int = 10
-    extra: dict = field(default_factory=dict)
-    rates: tuple[int, ...] = (1, 2)
-
-
-def test_a_named_config_replaces_the_default_and_flags_win(tmp_path):
-    default, config = tmp_path / "default.yaml", tmp_path / "other.yaml"
-    default.write_text("steps: 20\ninner: {depth: 3}\nextra: {a: 1}\n")
-    config.write_text("steps: 30\n")
-    assert parse_settings(Outer, default, []) == Outer(Inner(3), 20, {"a": 1})
-    argv = ["--config", str(config), "--inner.depth", "6", "--rates", "[4]"]
-    assert parse_settings(Outer, default, argv) == Outer(Inner(6), 30, {}, (4,))
-
-
-def test_unknown_setting_is_refused(tmp_path, capsys):
-    default = tmp_path / "default.yaml"
-    default.write_text("steps: 20\n")
-    with pytest.raises(SystemExit):
-        parse_settings(Outer, default, ["--stepz", "3"])
-    assert "stepz" in capsys.readouterr().err
-
-
-def test_claim_refuses_other_settings_but_free_ones(tmp_path):
-    claim_run(tmp_path, Outer())
-    save_settings(tmp_path, Outer(), codec="x")
-    claim_run(tmp_path, Outer())
-    claim_run(tmp_path, Outer(steps=11), free=("steps",))
-    with pytest.raises(SystemExit, match="steps = 10, not 11"):
-        claim_run(tmp_path, Outer(steps=11))
+from tokgen.runs.folder import append_history, clear_results, read_history
+from tokgen.runs.interrupts import Interrupt, run_recipe
 
 
 def test_history_drops_the_line_that_a_kill_cut(tmp_path):
@@ -124,28 +81,3 @@ def test_clearing_results_takes_what_is_named_from_a_run_alone(tmp_path):
     clear_results(tmp_path, names)
     left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert left == {"settings.json", "cells/a/model", "drift/clips/0", "own.txt"}
-
-
-def test_a_claim_names_the_nested_value_and_a_damaged_file(tmp_path):
-    save_settings(tmp_path, Outer(), codec={"weight_hash": "abc"})
-    claim_run(tmp_path, Outer(), codec={"weight_hash": "abc"})
-    with pytest.raises(SystemExit, match=r"codec.weight_hash = 'abc', not 'xyz'"):
-        claim_run(tmp_path, Outer(), codec={"weight_hash": "xyz"})
-    with pytest.raises(SystemExit, match="processes = None, not 2"):
-        claim_run(tmp_path, Outer(), processes=2)
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(SystemExit, match=r"settings.json cannot be read .*: delete"):
-        claim_run(tmp_path, Outer())
-
-
-@pytest.mark.parametrize(
-    ("given", "read"),
-    [
-        (["--codec", "a", "--x", "1", "--codec=b"], ["--x", "1", "--codec", '["a", "b"]']),
-        (["--codec", '["a"]'], ["--codec", '["a"]']),
-        (["--x"], ["--x"]),
-        (["--codec"], ["--codec"]),
-    ],
-)
-def test_a_flag_that_is_given_several_times(given, read):
-    assert runs._gather(given, "--codec") == read

@@ -1,24 +1,17 @@
-"""TODO settings"""
+"""Settings of recipes and of the command line: read from YAML and flags, saved, and compared."""
 
 from __future__ import annotations
 
 import json
-import math
-import platform
-import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
-import numpy as np
-import torch
+from typing import Any, TypeVar, get_type_hints
+
 from jsonargparse import auto_cli
-from tokgen import __version__
+
 from tokgen.runs.folder import versions, write_json
 from tokgen.runs.interrupts import plain_errors
 
@@ -26,62 +19,92 @@ Settings = TypeVar("Settings")
 
 
 def parse_settings(
-    cls: Callable[..., Settings],
-    default_config: Path,
-    argv: list[str] | None = None,
-    *,
-    repeated: str | None = None,
+    cls: type[Settings], default_config: Path, argv: Sequence[str] | None = None
 ) -> Settings:
-    """Build the frozen dataclass `cls` from YAML and flags.
+    """Build a recipe's settings from YAML and flags.
 
-    `--config FILE` replaces `default_config`, so that a file says all it wants; single flags such
-    as `--model.depth 6` change what was read. A list named `repeated` may be given as its flag
-    several times.
+    `--config FILE` is read instead of `default_config`. Single flags such as `--model.depth 6`
+    change what was read. See `plain_flags` for how flags may be written.
+
+    Args:
+        cls: frozen dataclass of the settings.
+        default_config: YAML file to read if no other is given.
+        argv: flags; those of the process by default.
+    Returns:
+        an object of `cls`.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    if repeated:
-        argv = _gather(argv, f"--{repeated}")
+    argv = plain_flags(sys.argv[1:] if argv is None else argv, cls)
     named = any(a == "--config" or a.startswith("--config=") for a in argv)
     files = [] if named else [str(default_config)]
     with plain_errors():
         return auto_cli(cls, args=argv, as_positional=False, default_config_files=files)
 
 
-def _gather(argv: list[str], flag: str) -> list[str]:
-    """`--codec a --codec=b` as `--codec ["a", "b"]`; a JSON list stays as it is."""
-    rest, found = [], []
-    waiting = False
-    for word in argv:
-        if waiting:
-            found.append(word)
-        elif word.startswith(f"{flag}="):
-            found.append(word.partition("=")[2])
-        elif word != flag:
+def plain_flags(argv: Sequence[str], cls: type) -> list[str]:
+    """Rewrite flags in the form that jsonargparse reads.
+
+    - `--batch-size 4` becomes `--batch_size 4`.
+    - `--phase` without a value becomes `--phase=true` if `cls` has a bool of this name.
+    - `--codec a --codec b` becomes `--codec ["a", "b"]` if `cls` has a list of strings of this
+      name. A JSON list that is given once stays as it is.
+
+    Args:
+        argv: the words after the name of the command.
+        cls: dataclass of the settings.
+    """
+    kinds = {f"--{name}": kind for name, kind in get_type_hints(cls).items()}
+    rest: list[str] = []
+    lists: dict[str, list[str]] = {}
+    words = deque(argv)
+    while words:
+        word = words.popleft()
+        if word == "--":
+            return [*rest, *_joined(lists), word, *words]
+        if not word.startswith("--"):
             rest.append(word)
-        waiting = not waiting and word == flag
-    if waiting:
-        rest.append(flag)  # without a value: the parser says so
-    if len(found) == 1 and found[0].startswith("["):
-        return [*rest, flag, found[0]]
-    return [*rest, flag, json.dumps(found)] if found else rest
+            continue
+        flag, equals, value = word.partition("=")
+        flag = "--" + flag[2:].replace("-", "_")
+        kind = kinds.get(flag)
+        if kind == list[str] and (equals or (words and not words[0].startswith("--"))):
+            lists.setdefault(flag, []).append(value if equals else words.popleft())
+        elif kind is bool and not equals and (not words or words[0] not in ("true", "false")):
+            rest.append(f"{flag}=true")
+        else:
+            rest.append(flag + equals + value)
+    return [*rest, *_joined(lists)]
+
+
+def _joined(lists: dict[str, list[str]]) -> list[str]:
+    words = []
+    for flag, values in lists.items():
+        whole = len(values) == 1 and values[0].startswith("[")
+        words += [flag, values[0] if whole else json.dumps(values)]
+    return words
 
 
 def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
-    """Write `settings.json`: resolved settings, provenance (codec hash …), library versions."""
+    """Write `settings.json`: the settings, the provenance and the versions of the libraries.
+
+    Args:
+        folder: folder of the run.
+        settings: the frozen dataclass.
+        provenance: what else shaped the run, such as the spec of its codec.
+    """
     content = {"settings": asdict(settings), **provenance, "versions": versions()}
     write_json(folder / "settings.json", content)
 
 
 def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provenance: Any) -> None:
-    """Refuse to continue a run under other settings than it was begun with.
+    """Refuse to continue a run with settings other than those it began with.
 
     Args:
-        folder: of the run; nothing is checked while it holds no settings.json.
+        folder: folder of the run. Nothing is checked if it has no settings.json.
         settings: the frozen dataclass.
-        free: names of settings that may change (those that act after training).
-        provenance: what else must be as `save_settings` was told (a codec's weight hash …).
+        free: names of settings that may change, such as those used only after training.
+        provenance: what else must equal the arguments of `save_settings`.
     Raises:
-        SystemExit: naming the setting, both values and the way out.
+        SystemExit: a setting differs, or settings.json cannot be read.
     """
     path = folder / "settings.json"
     if not path.is_file():
@@ -103,7 +126,7 @@ def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provena
 
 
 def _flat(content: dict[str, Any], free: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as {"model.depth": 6}, without the names in `free`."""
+    """Flatten nested dicts to {"model.depth": 6}, without the names in `free`."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
         if name in free:

@@ -1,0 +1,91 @@
+"""Settings from YAML and flags, and the settings that a run was started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tokgen.runs.settings import claim_run, parse_settings, plain_flags, save_settings
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: int = 2
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner = field(default_factory=Inner)
+    steps: int = 10
+    extra: dict = field(default_factory=dict)
+    rates: tuple[int, ...] = (1, 2)
+    codec: list[str] = field(default_factory=list)
+    batch_size: int = 4
+    phase: bool = False
+
+
+def test_a_named_config_replaces_the_default_and_flags_win(tmp_path: Path) -> None:
+    default, config = tmp_path / "default.yaml", tmp_path / "other.yaml"
+    default.write_text("steps: 20\ninner: {depth: 3}\nextra: {a: 1}\n")
+    config.write_text("steps: 30\n")
+    assert parse_settings(Outer, default, []) == Outer(Inner(3), 20, {"a": 1})
+    argv = ["--config", str(config), "--inner.depth", "6", "--rates", "[4]"]
+    assert parse_settings(Outer, default, argv) == Outer(Inner(6), 30, {}, (4,))
+
+
+def test_flags_with_dashes_repeated_flags_and_switches(tmp_path: Path) -> None:
+    default = tmp_path / "default.yaml"
+    default.write_text("codec: [x]\n")
+    argv = ["--batch-size", "8", "--codec", "a", "--codec=b", "--phase"]
+    assert parse_settings(Outer, default, argv) == Outer(codec=["a", "b"], batch_size=8, phase=True)
+    assert parse_settings(Outer, default, ["--phase", "false"]) == Outer(codec=["x"])
+
+
+def test_unknown_setting_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    default = tmp_path / "default.yaml"
+    default.write_text("steps: 20\n")
+    with pytest.raises(SystemExit):
+        parse_settings(Outer, default, ["--stepz", "3"])
+    assert "stepz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (["--codec", "a", "--x", "1", "--codec=b"], ["--x", "1", "--codec", '["a", "b"]']),
+        (["--codec", '["a"]'], ["--codec", '["a"]']),
+        (["--x"], ["--x"]),
+        (["--codec"], ["--codec"]),
+        (["--codec", "--x"], ["--codec", "--x"]),
+        (["--batch-size", "8-9"], ["--batch_size", "8-9"]),
+        (["--batch-size=--a-b", "-1"], ["--batch_size=--a-b", "-1"]),
+        (["--phase", "a-b", "--phase=false"], ["--phase=true", "a-b", "--phase=false"]),
+        (["--codec", "a", "--", "--b-c"], ["--codec", '["a"]', "--", "--b-c"]),
+    ],
+)
+def test_flags_are_rewritten(given: list[str], plain: list[str]) -> None:
+    assert plain_flags(given, Outer) == plain
+
+
+def test_claim_refuses_other_settings_but_free_ones(tmp_path: Path) -> None:
+    claim_run(tmp_path, Outer())
+    save_settings(tmp_path, Outer(), codec="x")
+    claim_run(tmp_path, Outer())
+    claim_run(tmp_path, Outer(steps=11), free=("steps",))
+    with pytest.raises(SystemExit, match="steps = 10, not 11"):
+        claim_run(tmp_path, Outer(steps=11))
+
+
+def test_a_claim_names_the_nested_value_and_a_damaged_file(tmp_path: Path) -> None:
+    save_settings(tmp_path, Outer(), codec={"weight_hash": "abc"})
+    claim_run(tmp_path, Outer(), codec={"weight_hash": "abc"})
+    with pytest.raises(SystemExit, match=r"codec.weight_hash = 'abc', not 'xyz'"):
+        claim_run(tmp_path, Outer(), codec={"weight_hash": "xyz"})
+    with pytest.raises(SystemExit, match="processes = None, not 2"):
+        claim_run(tmp_path, Outer(), processes=2)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(SystemExit, match=r"settings.json cannot be read .*: delete"):
+        claim_run(tmp_path, Outer())
