@@ -1,51 +1,54 @@
-"""Folders on this machine or on object storage, by path or by any fsspec URL.
+"""Folders on this machine or on object storage, named by a path or any fsspec URL.
 
     out = Storage("s3://bucket/tokens")  # or a path, gs://, hf://, memory:// ...
     out.write("shards/00000.parquet", data)
     out.names("shards/")
 
-Credentials come from where the driver of each store looks for them: the environment, its own
-files, or fsspec's settings. None stand in a URL that is written down.
+Each store's driver finds its credentials itself: in the environment, in its own files or in
+fsspec's settings. Never put credentials in a URL, because URLs are written to files.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar
 
 import fsspec
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_chain, wait_fixed
 
-_PARTIAL = ".partial"  # suffix of a file that is being written on this machine
+PAUSES = (1.0, 5.0, 20.0)  # seconds before the second, third and fourth attempt
+_FINAL = (FileNotFoundError, IsADirectoryError, NotImplementedError, ImportError)
+_PARTIAL = ".partial"  # suffix of a local file while it is being written
+
+T = TypeVar("T")
 
 
-def is_url(where: str | Path) -> bool:
-    """Whether this names a store by its protocol, as in "s3://bucket/folder"."""
-    return isinstance(where, str) and "://" in where
+def is_url(location: str | Path) -> bool:
+    """Return whether a location is a URL with a protocol, such as "s3://bucket/folder"."""
+    return isinstance(location, str) and "://" in location
 
 
-def local_path(where: str | Path) -> Path | None:
-    """The path that a path or a file:// URL names; None for other URLs."""
-    if not is_url(where):
-        return Path(where)
-    if str(where).startswith(("file://", "local://")):
-        return Path(find_filesystem(str(where))[1])
+def local_path(location: str | Path) -> Path | None:
+    """Return the path of a local location (a path or a file:// URL), None for other URLs."""
+    if not is_url(location):
+        return Path(location)
+    if str(location).startswith(("file://", "local://")):
+        return Path(find_filesystem(str(location))[1])
     return None
 
 
 def find_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URL, and the path there.
+    """Return the file system of a URL and the path in it.
 
-    Cheap: fsspec keeps its file systems, one for each process and thread, so hold on to the URL
-    and ask again after a fork.
+    This is cheap, because fsspec caches file systems per process and thread. Keep the URL rather
+    than the file system, and call this again after a fork.
 
     Raises:
-        ValueError: no such protocol.
-        ModuleNotFoundError: its driver is not installed.
+        ValueError: the protocol is unknown.
+        ModuleNotFoundError: the protocol's driver is not installed.
     """
     try:
         return fsspec.url_to_fs(url)
@@ -58,22 +61,68 @@ def find_filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         if "rotocol" not in str(error):
             raise
         raise ValueError(
-            f"{url}: unknown protocol; known are file, s3, gs, hf, https, memory and all that "
+            f"{url}: unknown protocol; use file, s3, gs, hf, https, memory or another one that "
             f"fsspec lists ({error})"
         ) from error
 
 
-class Storage:
-    """A folder of files, each written whole or not at all. Picklable: it holds no connection.
+class StoreError(ConnectionError):
+    """A store does not answer or denies access. The run stops and can be resumed later."""
+
+
+def patiently(call: Callable[[], T], what: object) -> T:
+    """Call a function, and retry after `PAUSES` if the connection fails.
+
+    Drivers raise many types of errors for a failed connection. So every error is retried, except
+    those that say that the file cannot be had.
 
     Args:
-        url: a path, or any fsspec URL of a folder. Nothing is made until the first write.
-    Attributes:
-        url: absolute path of a local folder, the URL of another.
-        path: the local folder, None elsewhere.
+        call: the request to a store.
+        what: the file or URL, for error messages.
     Raises:
-        ValueError: no such protocol.
-        ModuleNotFoundError: its driver is not installed.
+        FileNotFoundError, IsADirectoryError, NotImplementedError, ImportError: raised by `call`,
+            without a retry.
+        StoreError: access is denied, or the last attempt failed.
+    """
+
+    def is_retried(error: BaseException) -> bool:
+        return isinstance(error, Exception) and not isinstance(error, (*_FINAL, PermissionError))
+
+    attempts = Retrying(
+        retry=retry_if_exception(is_retried),
+        wait=wait_chain(*map(wait_fixed, PAUSES)),
+        stop=stop_after_attempt(len(PAUSES) + 1),
+        reraise=True,
+    )
+    try:
+        return attempts(call)
+    except _FINAL:
+        raise
+    except PermissionError as error:  # usually an expired token, which affects every file
+        raise StoreError(
+            f"{what}: the store denies access ({error}); check the credentials and start the "
+            "same run again to resume it"
+        ) from error
+    except Exception as error:
+        raise StoreError(
+            f"{what}: the store does not answer ({type(error).__name__}: {error}); start the "
+            "same run again later to resume it"
+        ) from error
+
+
+class Storage:
+    """A folder whose files are written completely or not at all.
+
+    A `Storage` holds no connection, so it can be pickled.
+
+    Args:
+        url: path or fsspec URL of a folder. The folder is created by the first write.
+    Attributes:
+        url: absolute path of a local folder, otherwise the URL.
+        path: path of a local folder, otherwise None.
+    Raises:
+        ValueError: the protocol is unknown.
+        ModuleNotFoundError: the protocol's driver is not installed.
     """
 
     def __init__(self, url: str | Path) -> None:
@@ -89,28 +138,15 @@ class Storage:
     def __repr__(self) -> str:
         return f"Storage({self.url!r})"
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Storage) and self.url == other.url
-
-    def __hash__(self) -> int:
-        return hash(self.url)
-
     @property
     def is_local(self) -> bool:
         return self.path is not None
 
-    @property
-    def name(self) -> str:
-        """Last part of the URL."""
-        return self.url.rpartition("/")[2]
-
-    def child(self, name: str) -> Storage:
-        """The folder `name` inside this one."""
-        _check(name)
-        return Storage(f"{self.url}/{name}" if self.path is None else self.path / name)
-
     def names(self, prefix: str = "") -> list[str]:
-        """Files at any depth whose path inside, with slashes, starts so; sorted."""
+        """Return the sorted names of all files at any depth that start with `prefix`.
+
+        A name is the path inside the folder, with slashes.
+        """
         if self.path is not None:
             found = [
                 Path(folder, name).relative_to(self.path).as_posix()
@@ -123,37 +159,44 @@ class Storage:
         return sorted(name for name in found if name.startswith(prefix))
 
     def exists(self, name: str | None = None) -> bool:
-        """Whether there is a file `name`; without one, whether there is any file."""
+        """Return whether the file `name` exists, or without a name, whether any file does."""
         if name is None:
             return bool(self.names())
         return self._local(name).is_file() if self.path else self._remote().isfile(self._full(name))
 
     def read(self, name: str) -> bytes:
-        """
+        """Read a file.
+
         Raises:
-            FileNotFoundError: there is none.
-            StoreError: the store does not answer, here and below.
+            FileNotFoundError: the file does not exist.
+            StoreError: the store does not answer.
         """
-        return self._local(name).read_bytes() if self.path else self._cat(name)
+        if self.path:
+            return self._local(name).read_bytes()
+        full = self._full(name)
+        data: Any = patiently(lambda: self._remote().cat_file(full), f"{self.url}/{name}")
+        return data
 
     def open(self, name: str) -> IO[bytes]:
-        """A file for reading; from another machine it comes in parts, as they are asked for.
+        """Open a file for reading. A remote file is fetched in parts as it is read.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
         if self.path is not None:
             return self._local(name).open("rb")
         return self._remote().open(self._full(name), "rb")
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all, over one that is there.
+        """Write or replace a file, completely or not at all.
 
-        On this machine it waits until the disk has it. Elsewhere it is one put, which object
-        stores show when it is complete; on a mounted or SSH store, a reader may see half.
+        A local write returns when the data is on the disk. A remote write is one put: object
+        stores show the file when it is complete, but on mounted or SSH stores readers may see
+        an incomplete file.
 
         Raises:
-            ValueError: the store is for reading only.
+            ValueError: the store is read-only.
+            StoreError: the store does not answer.
         """
         if self.path is not None:
             _write_local(self._local(name), data)
@@ -162,26 +205,18 @@ class Storage:
         try:
             try:
                 patiently(lambda: filesystem.pipe_file(full, data), f"{self.url}/{name}")
-            except FileNotFoundError:  # a store that has real folders
+            except FileNotFoundError:  # the store has real folders
                 filesystem.makedirs(full.rpartition("/")[0], exist_ok=True)
                 filesystem.pipe_file(full, data)
         except NotImplementedError as error:
             raise ValueError(f"{self.url} cannot be written to: give another store") from error
 
     def delete(self, name: str) -> None:
-        """Delete a file, if it is there."""
+        """Delete a file if it exists."""
         if self.path is not None:
             self._local(name).unlink(missing_ok=True)
         elif self.exists(name):
             self._remote().rm_file(self._full(name))
-
-    def delete_all(self) -> None:
-        """Delete everything inside, half-written files too."""
-        if self.path is not None:
-            if self.path.is_dir():
-                shutil.rmtree(self.path)
-        elif found := self._find():
-            self._remote().rm(found)
 
     def _local(self, name: str) -> Path:
         _check(name)
@@ -198,14 +233,9 @@ class Storage:
         _check(name)
         return f"{self._root()}/{name}"
 
-    def _cat(self, name: str) -> bytes:
-        full = self._full(name)
-        data: Any = patiently(lambda: self._remote().cat_file(full), f"{self.url}/{name}")
-        return data
-
-    def _find(self, prefix: str = "") -> list[str]:
+    def _find(self, prefix: str) -> list[str]:
         filesystem = self._remote()
-        filesystem.invalidate_cache()  # others write there too
+        filesystem.invalidate_cache()  # other processes may have written files
         inside = self._root() + "/"
         folder = (inside + prefix).rpartition("/")[0]
         found = patiently(lambda: filesystem.find(folder), self.url)
@@ -215,12 +245,14 @@ class Storage:
 def _check(name: str) -> None:
     parts = PurePosixPath(name).parts
     if not parts or parts[0] == "/" or ".." in parts or "\\" in name or "\0" in name:
-        raise ValueError(f"{name!r} is no path inside the folder: use a/b, without .. or a root")
+        raise ValueError(
+            f"{name!r} is not a path inside the folder: use a relative path such as a/b, without .."
+        )
 
 
 def _write_local(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")  # of this writer alone
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
     try:
         with partial.open("xb") as file:
             file.write(data)
@@ -234,46 +266,3 @@ def _write_local(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-PAUSES = (1.0, 5.0, 20.0)  # seconds before asking again
-
-
-_FINAL = (FileNotFoundError, IsADirectoryError, NotImplementedError, ImportError)
-
-
-T = TypeVar("T")
-
-
-class StoreError(ConnectionError):
-    """A store does not answer: the run stops, and can go on when it does."""
-
-
-def patiently(call: Callable[[], T], what: object) -> T:
-    """Call, and again after pauses where a connection failed.
-
-    Drivers raise what their HTTP libraries do, so anything counts but what says that the file
-    cannot be had.
-
-    Raises:
-        OSError: gone.
-        StoreError: no answer in the end, or access denied.
-    """
-    for pause in (*PAUSES, None):
-        try:
-            return call()
-        except _FINAL:
-            raise
-        except PermissionError as error:  # a token that has expired, mostly: no file's fault
-            raise StoreError(
-                f"{what}: the store refuses ({error}); see to the credentials and start the same "
-                "run again: it goes on where it stopped"
-            ) from error
-        except Exception as error:
-            if pause is None:
-                raise StoreError(
-                    f"{what}: the store does not answer ({type(error).__name__}: {error}); "
-                    "start the same run again when it does: it goes on where it stopped"
-                ) from error
-            time.sleep(pause)
-    raise AssertionError("unreachable")

@@ -38,7 +38,8 @@ from tokgen.audio.files import read_audio, resample, write_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
 from tokgen.nn.dense import Dense, without_onednn
-from tokgen.tokens.tokenizing import load_tokens, tokenize_corpus
+from tokgen.tokens.dataset import load_tokens
+from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.lookup import load_codec
 
 PLAIN = "file by file, torch's own linear layers"

@@ -12,8 +12,8 @@ import torch
 from makers.corpora import save, table, tone
 from tokgen.audio.files import AudioError
 from tokgen.corpus.entries import Entry
-from tokgen.corpus.listed import Corpus, Unit, check_loud, open_corpus
-from tokgen.corpus.reading import cut_units
+from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.corpus.reading import Unit, check_loud, cut_units
 
 
 def entries(*seconds: float | None) -> list[Entry]:
@@ -49,14 +49,14 @@ def parquet(tmp_path) -> Corpus:
     return open_corpus(folder)
 
 
-def test_a_pickled_corpus_reads_on(parquet):
+def test_a_pickled_corpus_can_be_read(parquet):
     first = parquet.load(parquet.entries[1], 16000).waveform  # files are open now
     again = pickle.loads(pickle.dumps(parquet))
     assert again.entries == parquet.entries and again.fingerprint == parquet.fingerprint
     assert again.load(again.entries[1], 16000).waveform.equal(first)
 
 
-def test_a_pickled_dataset_reads_on(tmp_path):
+def test_a_pickled_dataset_can_be_read(tmp_path):
     datasets.Dataset(table(tmp_path, 3)).save_to_disk(str(tmp_path / "saved"))
     corpus = open_corpus(tmp_path / "saved")
     again = pickle.loads(pickle.dumps(corpus))
@@ -65,8 +65,8 @@ def test_a_pickled_dataset_reads_on(tmp_path):
         assert theirs.waveform.equal(ours.waveform)
 
 
-def test_a_forked_process_reads_with_files_of_its_own(parquet):
-    """Parent and child share the position in a file that was open before the fork."""
+def test_a_forked_process_opens_its_own_files(parquet):
+    """Parent and child would share the position in a file that was opened before the fork."""
     waveforms = [parquet.load(entry, 16000).waveform for entry in parquet.entries]
     parquet.load(parquet.entries[0], 16000)
     reader, writer = os.pipe()
@@ -82,7 +82,7 @@ def test_a_forked_process_reads_with_files_of_its_own(parquet):
     assert parquet.load(parquet.entries[1], 16000).waveform.equal(waveforms[1])
 
 
-def test_open_gives_what_load_gives(tmp_path, parquet):
+def test_blocks_of_open_equal_the_waveform_of_load(tmp_path, parquet):
     save(tmp_path / "folder" / "a.wav", tone(20, 22050), 22050)
     for corpus in (parquet, open_corpus(tmp_path / "folder")):
         entry = corpus.entries[0]
@@ -93,7 +93,7 @@ def test_open_gives_what_load_gives(tmp_path, parquet):
     assert len(parts) > 1
 
 
-def test_open_takes_a_day_where_load_takes_an_hour(tmp_path):
+def test_longest_audio_of_load_and_open(tmp_path):
     save(tmp_path / "two hours.flac", np.zeros(1000 * 7200, np.int16), 1000)
     save(tmp_path / "long.flac", np.zeros(1000 * 90000, np.int16), 1000)
     corpus = open_corpus(tmp_path)

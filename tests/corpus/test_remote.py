@@ -8,11 +8,12 @@ import pytest
 
 from tokgen import storage
 from tokgen.audio.files import AudioError
-from tokgen.corpus.remote import RemoteFile, StoreError, patiently, read_audio_file, without_query
+from tokgen.corpus.remote import RemoteFile, read_audio_file, without_query
+from tokgen.storage import StoreError
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def no_pauses(monkeypatch):
     monkeypatch.setattr(storage, "PAUSES", (0.0, 0.0))
 
 
@@ -34,32 +35,13 @@ def test_reading_by_ranges(file):
     assert RemoteFile(file.url).open().size == 200
 
 
-def test_what_is_no_longer_as_it_was_is_no_answer(file):
+def test_a_file_that_changed_since_listing(file):
     fsspec.filesystem("memory").pipe_file("/remote/a.bin", b"short")
     with pytest.raises(StoreError, match="asked for 100 bytes, got 5"):
         file.read(0, 100)
 
 
-def test_a_store_is_asked_again():
-    calls = []
-
-    def flaky(n: int):
-        calls.append(n)
-        if len(calls) < n:
-            raise TimeoutError("slow")
-        return "here"
-
-    assert patiently(lambda: flaky(3), "x") == "here" and len(calls) == 3
-    calls.clear()
-    with pytest.raises(StoreError, match=r"x: the store does not answer \(TimeoutError: slow\)"):
-        patiently(lambda: flaky(4), "x")
-    calls.clear()
-    with pytest.raises(FileNotFoundError):
-        patiently(lambda: calls.append(1) or RemoteFile("memory://remote/none").read(), "x")
-    assert len(calls) == 1
-
-
-def test_a_file_that_cannot_be_had_is_an_error_of_its_own(file):
+def test_a_missing_or_too_large_file_is_an_audio_error(file):
     with pytest.raises(AudioError, match=r"memory://remote/gone.wav: cannot be fetched"):
         read_audio_file(RemoteFile("memory://remote/gone.wav"))
     with pytest.raises(AudioError, match="64 GB: the limit is 32 GB"):

@@ -11,7 +11,8 @@ import pytest
 
 from makers.corpora import audio_bytes, run, save, table, tone, upload
 from tokgen.audio.files import AudioError
-from tokgen.corpus.listed import StreamCorpus, open_corpus, stream_corpus
+from tokgen.corpus.listed import open_corpus
+from tokgen.corpus.streams import StreamCorpus, stream_corpus
 
 
 @pytest.fixture
@@ -40,10 +41,10 @@ def about(entries):
     return sorted((e.id, e.text, e.speaker, e.split) for e in entries)
 
 
-@pytest.mark.parametrize("where", ["path", "memory"])
-def test_parquet_streams_as_it_lists(folder, where):
-    at = folder if where == "path" else upload(folder, f"memory://{uuid.uuid4().hex}/tables")
-    listed, streamed = open_corpus(at), open_corpus(at, streaming=True)
+@pytest.mark.parametrize("kind", ["path", "memory"])
+def test_a_stream_has_the_utterances_of_the_listed_corpus(folder, kind):
+    source = folder if kind == "path" else upload(folder, f"memory://{uuid.uuid4().hex}/tables")
+    listed, streamed = open_corpus(source), open_corpus(source, streaming=True)
     assert isinstance(streamed, StreamCorpus) and streamed.name == listed.name
     assert (streamed.n_entries, streamed.is_local) == (None, False)
     assert [unit.index for unit in streamed.units()] == [0, 1, 2]
@@ -51,12 +52,11 @@ def test_parquet_streams_as_it_lists(folder, where):
     ours, theirs = ({u.id: u.waveform for u in run(c)[0]} for c in (listed, streamed))
     assert len(ours) == 20
     assert all(ours[id].equal(theirs[id]) for id in ours)
-    one = next(path for path in sorted(folder.iterdir()) if path.name == "train-1.parquet")
-    one = one if where == "path" else f"{at}/{one.name}"
+    one = f"{source}/train-1.parquet"
     assert about(read(open_corpus(one, streaming=True))) == about(open_corpus(one).entries)
 
 
-def test_units_are_shards_and_read_alike_everywhere(folder):
+def test_units_are_shards_and_survive_pickling(folder):
     corpus = open_corpus(folder, streaming=True)
     units = corpus.units(rows=1)
     sizes = [len(list(corpus.read_unit(unit))) for unit in units]
@@ -90,7 +90,7 @@ def test_audio_features_are_not_decoded(tmp_path):
     assert corpus.load(entry, 16000).waveform.shape == (1, 8000)
 
 
-def test_a_generator_that_tells_no_features(tmp_path):
+def test_a_generator_without_features(tmp_path):
     def rows():
         for i in range(20):
             yield {"audio": {"bytes": data, "path": None}, "text": str(i)}
@@ -129,7 +129,7 @@ def test_durations_are_measured_while_reading(tmp_path):
     assert read(corpus.select(max_seconds=0.0))[0].id == "x.parquet-000003"
 
 
-def test_rows_that_cannot_be_used_are_reported_on_loading(tmp_path):
+def test_unusable_rows_are_reported_when_they_are_loaded(tmp_path):
     good = {"bytes": audio_bytes(tmp_path, 300), "path": None}
     outside = str(save(tmp_path / "outside.wav"))
     cells = {
@@ -150,13 +150,13 @@ def test_rows_that_cannot_be_used_are_reported_on_loading(tmp_path):
     found = {r.source: r.reason for r in rejected}
     assert "duplicate id 'good'" in found["x.parquet row 1 (good)"]
     assert "missing transcript" in found["x.parquet row 2 (wordless)"]
-    assert "in place of audio; it is not followed" in found["x.parquet row 3 (path)"]
+    assert "instead of audio; it is not followed" in found["x.parquet row 3 (path)"]
     assert "no audio" in found["x.parquet row 4 (hollow)"]
     assert "not audio" in found["x.parquet row 5 (junk)"]
     assert len(utterances) + len(rejected) == len(cells)
 
 
-def test_a_damaged_shard_is_reported_and_the_rest_goes_on(folder):
+def test_a_damaged_shard_is_reported_and_the_others_are_read(folder):
     corpus = open_corpus(folder, streaming=True)
     data = (folder / "train-0.parquet").read_bytes()
     (folder / "train-0.parquet").write_bytes(data[: len(data) // 2])
@@ -166,7 +166,7 @@ def test_a_damaged_shard_is_reported_and_the_rest_goes_on(folder):
     assert "the shard is damaged" in rejected[0].reason
 
 
-def test_a_connection_that_fails_stops_the_run():
+def test_a_failed_connection_stops_the_run():
     def rows():
         yield {"audio": {"bytes": b"x", "path": None}}
         raise ConnectionError("gone")
@@ -177,14 +177,14 @@ def test_a_connection_that_fails_stops_the_run():
 
 
 def test_the_fingerprint_follows_content_and_selection(folder):
-    def fingerprint(**how) -> str:
-        return open_corpus(folder, streaming=True, **how).fingerprint
+    def fingerprint(**selection) -> str:
+        return open_corpus(folder, streaming=True, **selection).fingerprint
 
     base = fingerprint()
     pickled = pickle.dumps(open_corpus(folder, streaming=True))
     assert base == fingerprint() == pickle.loads(pickled).fingerprint
     selections = [{"split": "test"}, {"min_seconds": 1.0}, {"require_text": True}]
-    others = {fingerprint(**how) for how in selections}
+    others = {fingerprint(**selection) for selection in selections}
     rows = pq.read_table(folder / "test-0.parquet")
     pq.write_table(rows.slice(1), folder / "test-0.parquet")
     others.add(fingerprint())
@@ -193,7 +193,7 @@ def test_the_fingerprint_follows_content_and_selection(folder):
     assert len(versions) == 2
 
 
-def test_what_cannot_be_streamed(tmp_path):
+def test_sources_that_cannot_be_streamed(tmp_path):
     with pytest.raises(ValueError, match=r"no \.parquet files: open it without streaming"):
         open_corpus(tmp_path, streaming=True)
     with pytest.raises(FileNotFoundError, match="owner/name"):
@@ -209,29 +209,7 @@ def test_what_cannot_be_streamed(tmp_path):
         stream_of_one.load(corpus.entries[0], 16000)
 
 
-def test_a_hub_dataset(folder, monkeypatch):
-    """The hub is not in reach of a test: what it would list is taken from a folder."""
-    files = {"train": [str(folder / "train-0.parquet"), str(folder / "train-1.parquet")]}
-    real = datasets.load_dataset_builder
-
-    def builder(repository, config):
-        assert (repository, config) == ("owner/name", "en")
-        return real("parquet", data_files=files)
-
-    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
-    corpus = open_corpus("owner/name:en", streaming=True)
-    assert corpus.name == "owner/name:en" and len(corpus.units()) == 2
-    assert about(read(corpus)) == about(open_corpus(folder, split="train").entries)
-
-    def unreachable(repository, config):
-        raise ConnectionError("offline")
-
-    monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
-    with pytest.raises(FileNotFoundError, match="no hub dataset of that name in reach"):
-        open_corpus("owner/name", streaming=True)
-
-
-def test_audio_error_is_the_entrys(folder):
+def test_errors_name_the_entry(folder):
     entry = read(open_corpus(folder, streaming=True))[0]
     corpus = open_corpus(folder, streaming=True)
     corpus.longest_seconds = 0.1

@@ -16,13 +16,14 @@ import pytest
 from makers.corpora import reasons, run, save, table, tone, upload
 from tokgen import storage
 from tokgen.audio.files import AudioError
-from tokgen.corpus import urls as corpus_urls
+from tokgen.corpus import urls
 from tokgen.corpus.listed import open_corpus
-from tokgen.corpus.remote import RemoteFile, StoreError
+from tokgen.corpus.remote import RemoteFile
+from tokgen.storage import StoreError
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch):
+def no_pauses(monkeypatch):
     monkeypatch.setattr(storage, "PAUSES", (0.0,))
 
 
@@ -33,7 +34,7 @@ def url() -> str:
 
 @pytest.fixture
 def folder(tmp_path):
-    """Audio with metadata, and things that are not."""
+    """Audio files with metadata, and files that are not audio."""
     folder = tmp_path / "corpus"
     for name in ("train/a.wav", "train/ñ.flac", "dev/b.wav", ".hidden/c.wav"):
         save(folder / name, tone(0.3))
@@ -50,7 +51,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_a_folder_of_audio_is_as_on_this_machine(folder, url):
+def test_a_remote_folder_has_the_utterances_of_a_local_one(folder, url):
     upload(folder, url)
     here, there = open_corpus(folder), open_corpus(url + "/")
     assert there.name == here.name == "corpus"
@@ -76,19 +77,19 @@ def test_a_folder_of_audio_is_as_on_this_machine(folder, url):
     assert reasons(bad) == reasons(also_bad) and "not audio" in reasons(bad)["bad.wav"]
 
 
-def test_a_file_url_is_the_path(folder):
+def test_a_file_url_is_a_path(folder):
     here, there = open_corpus(folder), open_corpus(f"file://{folder}")
     assert there.entries == here.entries and there.fingerprint == here.fingerprint
 
 
-def test_listing_fetches_no_audio_and_each_file_is_fetched_once(folder, url, monkeypatch):
+def test_listing_fetches_no_audio_and_reading_fetches_each_file_once(folder, url, monkeypatch):
     upload(folder, url)
     fetched = []
     real = RemoteFile.read
 
-    def spy(self, *where):
+    def spy(self, *limits):
         fetched.append(self.name)
-        return real(self, *where)
+        return real(self, *limits)
 
     monkeypatch.setattr(RemoteFile, "read", spy)
     corpus = open_corpus(url)
@@ -98,8 +99,8 @@ def test_listing_fetches_no_audio_and_each_file_is_fetched_once(folder, url, mon
     assert sorted(fetched[1:]) == ["a.wav", "b.wav", "bad.wav", "ñ.flac"]
 
 
-def test_large_files_go_through_the_disk(folder, url, monkeypatch):
-    monkeypatch.setattr(corpus_urls, "HELD_BYTES", 1000)
+def test_large_files_are_downloaded_to_the_disk(folder, url, monkeypatch):
+    monkeypatch.setattr(urls, "HELD_BYTES", 1000)
     corpus = open_corpus(upload(folder, url))
     entry = next(e for e in corpus.entries if e.id == "train/a")
     with corpus._store.borrow(entry.key) as (path, name):
@@ -110,7 +111,7 @@ def test_large_files_go_through_the_disk(folder, url, monkeypatch):
         assert sum(block.shape[-1] for block in blocks) == 4800
 
 
-def test_durations_are_measured_where_a_filter_asks(tmp_path, url):
+def test_durations_are_measured_for_a_filter(tmp_path, url):
     for i, seconds in enumerate((0.2, 0.5, 1.0)):
         save(tmp_path / "c" / f"{i}.wav", tone(seconds))
     corpus = open_corpus(upload(tmp_path / "c", url), min_seconds=0.3)
@@ -127,7 +128,7 @@ def test_the_fingerprint_follows_the_store(folder, url):
     assert open_corpus(url).fingerprint != before
 
 
-def test_files_that_vanish_are_reported(folder, url):
+def test_missing_files_are_reported(folder, url):
     corpus = open_corpus(upload(folder, url))
     fsspec.filesystem("memory").rm_file(f"{url.removeprefix('memory:/')}/dev/b.wav")
     utterances, rejected = run(corpus)
@@ -135,7 +136,7 @@ def test_files_that_vanish_are_reported(folder, url):
     assert "cannot be fetched" in reasons(rejected)["b.wav"]
 
 
-def test_a_store_that_does_not_answer_stops_the_run(folder, url, monkeypatch):
+def test_no_answer_stops_the_run(folder, url, monkeypatch):
     corpus = open_corpus(upload(folder, url))
 
     def fail(*args, **kwargs):
@@ -167,7 +168,7 @@ def tables(tmp_path):
     return folder
 
 
-def test_parquet_is_as_on_this_machine(tables, url):
+def test_remote_parquet_has_the_utterances_of_local_parquet(tables, url):
     upload(tables, url)
     here, there = open_corpus(tables), open_corpus(url)
     assert not there.is_local
@@ -207,7 +208,7 @@ def test_parquet_is_read_by_ranges(tmp_path, url, monkeypatch):
     assert footer <= sum(asked) < footer + size / 3
 
 
-def test_a_table_whose_store_does_not_answer_is_not_damaged(tables, url, monkeypatch):
+def test_no_answer_is_not_a_damaged_table(tables, url, monkeypatch):
     corpus = open_corpus(upload(tables, url))
 
     def fail(*args, **kwargs):
@@ -279,7 +280,7 @@ def test_parquet_over_http(server, tables):
             paths.load(entry, 16000)
 
 
-def test_what_cannot_be_opened(tmp_path, url, monkeypatch):
+def test_urls_that_cannot_be_opened(tmp_path, url, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no files there"):
         open_corpus(url)
     fsspec.filesystem("memory").pipe_file(f"{url.removeprefix('memory:/')}/a.txt", b"x")

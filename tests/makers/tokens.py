@@ -1,4 +1,4 @@
-"""Token datasets as plain values, to compare."""
+"""Token datasets as plain values for comparisons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tokgen.tokens.dataset import load_tokens
 
 
 def rows_of(out: str | Path) -> dict[str, list[dict]]:
-    """Every row of a token dataset, by split."""
+    """Return every row of a token dataset, by split."""
     return {
         split: [{k: np.asarray(v).tolist() for k, v in row.items()} for row in data]
         for split, data in load_tokens(out).splits.items()

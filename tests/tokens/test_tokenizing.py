@@ -15,7 +15,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-import tokgen.codec.streaming
+import tokgen.codec.long_audio
 import tokgen.tokens.engines.job
 from makers.audio import RATE, make_tone
 from makers.codecs import make_encodec, make_mimi, make_stft_codec
@@ -26,7 +26,8 @@ from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.tokens.dataset import check_codec, load_tokens, provenance_of, sides_of
-from tokgen.tokens.tokenizing import TokenizeReport, split_name, tokenize_corpus
+from tokgen.tokens.engines.job import split_name
+from tokgen.tokens.tokenizing import TokenizeReport, tokenize_corpus
 from tokgen.zoo.stft import StftCodec
 
 N_BAD = 3
@@ -225,7 +226,7 @@ def test_ids_that_repeat_between_shards_of_a_stream_are_told(
 
 def test_audio_too_long_for_a_codec_is_rejected_by_name(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(tokgen.tokens.engines.job, "LONG_SECONDS", 0.5)
-    monkeypatch.setattr(tokgen.codec.streaming, "WHOLE_SECONDS", 2.0)
+    monkeypatch.setattr(tokgen.codec.long_audio, "WHOLE_SECONDS", 2.0)
     for name, seconds in (("short", 1.0), ("long", 3.0)):
         write_audio(tmp_path / "c" / f"{name}.wav", make_tone(seconds, 0), RATE)
     report = run(tmp_path / "c", make_mimi(), tmp_path / "t", conditioning=None)

@@ -12,7 +12,8 @@ import torch
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec
 from tokgen.codec_training.trainable import TrainableCodec
-from tokgen.corpus.listed import Corpus, Rejection
+from tokgen.corpus.entries import Rejection
+from tokgen.corpus.listed import Corpus
 from tokgen.drift.passes import DriftClips, drift_of
 from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.pesq import pesq_wb

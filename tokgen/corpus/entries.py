@@ -1,7 +1,7 @@
-"""What a corpus is listed into, and the first source: folders of audio.
+"""Entries of a corpus (utterances without their audio), and the stores that fetch the audio.
 
-A `list_*` function (here and in `corpus_tables`) files light entries in a `Catalogue` and
-returns the `AudioStore` that fetches the audio of one entry later.
+A `list_*` function (in `folders`, `tables` or `hub`) adds the entries of a corpus to a
+`Catalogue`. It returns the `AudioStore` that fetches their audio later.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Entry:
     """One utterance without its audio.
 
     Attributes:
-        id: unique in its corpus; may hold slashes and any letter.
-        source: what people are shown: a path, or a file and row.
-        text: transcript, None where there is none.
-        speaker: None where unknown.
+        id: unique in its corpus; may contain slashes and any letter.
+        source: for messages: a path, or a file and row.
+        text: transcript, or None.
+        speaker: name or id, or None.
         split: "train", "validation", "test", or the corpus' own name.
-        seconds: by the header or the corpus' own column; None where nobody says.
-        key: position in the corpus' store.
+        seconds: duration by the file's header or the corpus' own column; None if unknown.
+        key: position in the corpus' `AudioStore`.
     """
 
     id: str
@@ -46,43 +46,51 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Something that is left out, and why."""
+    """Something that was left out of a corpus, and the reason."""
 
     source: str
     reason: str
 
 
 def assign_split(id: str) -> str:
-    """Split of an utterance whose corpus has none: 90/5/5 by SHA-256 of its id."""
+    """Return a split for an utterance that has none: 90/5/5 by the SHA-256 of its id."""
     part = int.from_bytes(hashlib.sha256(id.encode("utf-8", "replace")).digest()[:8], "big") % 100
     return "train" if part < 90 else "validation" if part < 95 else "test"
 
 
 class Catalogue:
-    """Collects entries with unique ids, and what was left out."""
+    """Collects entries with unique ids, and rejections.
+
+    Args:
+        require_text: reject utterances without a transcript.
+    Attributes:
+        entries: accepted utterances.
+        rejections: everything else.
+        sources: source of each utterance by its id, also if it was rejected after all.
+    """
 
     def __init__(self, *, require_text: bool = False) -> None:
         self.entries: list[Entry] = []
         self.rejections: list[Rejection] = []
+        self.sources: dict[str, str] = {}
         self.require_text = require_text
-        self._sources: dict[str, str] = {}
-
-    def __contains__(self, id: str) -> bool:
-        return id in self._sources
-
-    def source_of(self, id: str) -> str | None:
-        """Where the utterance `id` was found, None if there is none."""
-        return self._sources.get(id)
 
     def reject(self, source: str, reason: str) -> None:
         self.rejections.append(Rejection(source, reason))
 
     def add(self, key: int, id: str, source: str, fields: Mapping[str, Any]) -> None:
-        """File an utterance; `fields` may hold text, speaker, split and seconds."""
-        if id in self._sources:
-            self.reject(source, f"duplicate id {id!r}: {self._sources[id]} has it already")
+        """Add an utterance, or reject it.
+
+        Args:
+            key: position in the corpus' `AudioStore`.
+            id: of the utterance.
+            source: for messages.
+            fields: text, speaker, split and seconds, as far as they are known.
+        """
+        if id in self.sources:
+            self.reject(source, f"duplicate id {id!r}: {self.sources[id]} has the same id")
             return
-        self._sources[id] = source
+        self.sources[id] = source
         if not _is_text(id, *(v for v in fields.values() if isinstance(v, str))):
             self.reject(source, "metadata that is not valid Unicode (a lone surrogate)")
             return
@@ -100,41 +108,45 @@ class Catalogue:
 
 
 def _is_text(*strings: str) -> bool:
-    """Whether all can be written as UTF-8: JSON can smuggle half of a character pair in."""
+    """Return whether all strings can be written as UTF-8. JSON may hold lone surrogates."""
     return not any("\ud800" <= c <= "\udfff" for s in strings for c in s)
 
 
 def string(value: Any) -> str | None:
-    """None for nothing or blanks."""
+    """Convert a value to a stripped string, or to None if nothing is left."""
     return None if value is None else str(value).strip() or None
 
 
 class AudioStore(ABC):
-    """Fetches encoded audio by an entry's key. One thread at a time; picklable.
+    """Fetches encoded audio by an entry's key. Picklable, but not thread-safe.
 
     Attributes:
-        is_local: whether all of it is on this machine.
+        is_local: whether all audio is on this machine.
     """
 
     is_local: bool = True
 
     @abstractmethod
     def fetch(self, key: int) -> tuple[Path | bytes, str]:
-        """The file, or its bytes, and a name whose suffix tells the format.
+        """Return a file or its bytes, and a name whose suffix tells the format.
 
         Raises:
-            AudioError: it is not there.
+            AudioError: the audio cannot be fetched.
         """
 
     @contextmanager
     def borrow(self, key: int) -> Iterator[tuple[Path | bytes, str]]:
-        """What `fetch` gives, as long as it is in use: large audio may be a temporary file."""
+        """Yield the result of `fetch`. Large audio may be a file that is deleted afterwards."""
         yield self.fetch(key)
 
     def stamp(self, key: int) -> str | None:
-        """What changes when the audio does, without reading it; None where its bytes must do."""
+        """Return a string that changes with the audio, without reading the audio.
+
+        None means that the audio must be read to notice a change.
+        """
         return None
 
 
 def stem(name: str) -> str:
+    """Return a path without its suffix."""
     return os.path.splitext(name)[0]

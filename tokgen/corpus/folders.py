@@ -1,4 +1,4 @@
-"""TODO folders"""
+"""Folders of audio files as a corpus."""
 
 from __future__ import annotations
 
@@ -21,28 +21,31 @@ _PAPERS = ("readme", "license", "licence", "copying", "copyright", "attribution"
 
 
 class FolderStore(AudioStore):
-    """Files by position in a list."""
+    """Local audio files, by position in a list."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"files": [path.absolute() for path in self.files]}  # for other working folders
+    def __getstate__(self) -> dict[str, Any]:  # a worker may have another working folder
+        return {"files": [path.absolute() for path in self.files]}
 
     def fetch(self, key: int) -> tuple[Path | bytes, str]:
         return self.files[key], display_name(self.files[key])
 
 
 def list_folder(folder: Path, catalogue: Catalogue) -> FolderStore:
-    """A folder of audio, searched deep; see `list_files`."""
+    """List a local folder and its subfolders; see `list_files`."""
     files, others = _walk(folder)
+
+    def found(path: Path) -> FoundFile:
+        name = display_name(path.relative_to(folder)).replace(os.sep, "/")
+        inside = unicodedata.normalize("NFC", name)
+        return FoundFile(inside, display_name(path), partial(_open_text, path), path.is_file())
+
     list_files(
         catalogue,
-        [FoundFile(_inside(p, folder), display_name(p), partial(_open_text, p)) for p in files],
-        [
-            FoundFile(_inside(p, folder), display_name(p), partial(_open_text, p), p.is_file())
-            for p in others
-        ],
+        [found(path) for path in files],
+        [found(path) for path in others],
         root=str(folder.resolve()),
         seconds=lambda key: read_duration(files[key]),
     )
@@ -55,13 +58,13 @@ def _open_text(path: Path) -> TextIO:
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file of a folder.
+    """A file in a corpus' folder.
 
     Attributes:
-        inside: path in the folder, with slashes, composed Unicode.
-        source: what people are shown.
-        open: opens it as text (UTF-8, line ends as they are).
-        is_file: rather than a pipe, a link to nowhere ...
+        inside: path inside the folder, with slashes, in composed Unicode (NFC).
+        source: for messages.
+        open: opens the file as UTF-8 text, with line ends as they are.
+        is_file: False for a pipe, a broken link and so on.
     """
 
     inside: str
@@ -78,19 +81,19 @@ def list_files(
     root: str,
     seconds: Callable[[int], float | None] | None = None,
 ) -> None:
-    """List audio files; metadata.csv or metadata.jsonl add text and more. Keys are positions.
+    """List audio files. An entry's key is the file's position.
 
-    Ids are paths inside the folder without suffix, unless metadata gives them. The top
-    folder's name is the split where it is one ("train/", "dev/" ...). Files that are neither
-    audio, metadata, paperwork (README, LICENSE ...) nor companions of an audio file by name
-    are reported.
+    metadata.csv and metadata.jsonl add texts, speakers, splits and durations. An id is the path
+    inside the folder without suffix, unless metadata has an id. If the top folder is named like
+    a split ("train/", "dev/" ...), it is the split. A file is reported if it is not audio,
+    metadata, a document (README, LICENSE ...) or named like an audio file.
 
     Args:
-        catalogue: gets them.
-        files: audio by their names.
-        others: not.
-        root: absolute path or URL of the folder, as absolute paths in metadata begin.
-        seconds: measures the duration of an audio file; without it, metadata may tell.
+        catalogue: receives the entries.
+        files: files with the suffix of an audio format.
+        others: all other files.
+        root: absolute path or URL of the folder, to resolve absolute paths in metadata.
+        seconds: measures the duration of an audio file; None uses durations in metadata only.
     """
     names = [file.inside for file in files]
     described = read_metadata(
@@ -115,24 +118,18 @@ def list_files(
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Audio files and other files, in a stable order; hidden ones are left out."""
+    """Return audio files and other files, in a stable order, without hidden ones."""
     audio: list[Path] = []
     others: list[Path] = []
-    for where, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):
-                path = Path(where, name)
+                path = Path(parent, name)
                 (audio if path.suffix.lower() in AUDIO_SUFFIXES else others).append(path)
     return audio, others
 
 
 def holds_audio(folder: Path) -> bool:
-    """Whether `list_folder` would find any file that is audio by its name."""
+    """Return whether `list_folder` would find a file with the suffix of an audio format."""
     return bool(_walk(folder)[0])
-
-
-def _inside(path: Path, folder: Path) -> str:
-    """Path relative to the corpus, slashes, composed Unicode."""
-    name = display_name(path.relative_to(folder)).replace(os.sep, "/")
-    return unicodedata.normalize("NFC", name)

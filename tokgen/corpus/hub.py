@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub as a corpus: downloaded and listed, or streamed."""
+"""Datasets of the Hugging Face hub as corpora, downloaded or streamed."""
 
 from __future__ import annotations
 
@@ -12,53 +12,55 @@ from tokgen.corpus.tables import by_split, list_dataset
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
-def list_hub(where: str, catalogue: Catalogue) -> AudioStore:
-    """Download a dataset, "owner/name" or "owner/name:config", and list it.
+def list_hub(name: str, catalogue: Catalogue) -> AudioStore:
+    """Download a dataset and list it.
 
+    Args:
+        name: "owner/name" or "owner/name:config".
+        catalogue: receives the entries.
     Raises:
-        FileNotFoundError: no hub dataset of that name in reach.
-        ValueError: no audio column.
+        FileNotFoundError: the hub has no such dataset or cannot be reached.
+        ValueError: the dataset has no audio column.
     """
-    repository, config = _hub_id(where)
+    repository, config = _parse(name)
     import datasets
     from huggingface_hub.constants import HF_HUB_CACHE
 
     try:
         found = datasets.load_dataset(repository, config)
     except OSError as error:
-        raise _no_such(where, error) from error
+        raise _not_found(name, error) from error
     roots = [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
-    return list_dataset(by_split(found), where, roots, catalogue)
+    return list_dataset(by_split(found), name, roots, catalogue)
 
 
-def stream_hub(where: str, *, require_text: bool = False) -> StreamCorpus:
-    """A dataset of the hub without download; named and refused as by `list_hub`."""
-    repository, config = _hub_id(where)
+def stream_hub(name: str, *, require_text: bool = False) -> StreamCorpus:
+    """Open a dataset without a download; takes the names and raises the errors of `list_hub`."""
+    repository, config = _parse(name)
     import datasets
 
     try:
         builder = datasets.load_dataset_builder(repository, config)
         streams = by_split(builder.as_streaming_dataset())
     except OSError as error:
-        raise _no_such(where, error) from error
-    files = {str(split): list(names) for split, names in (builder.config.data_files or {}).items()}
+        raise _not_found(name, error) from error
+    files = {str(split): list(urls) for split, urls in (builder.config.data_files or {}).items()}
     parts = [
         stream_part(split, data, files.get(split), files.get(split, ()))
         for split, data in streams.items()
     ]
-    return StreamCorpus(where, parts, require_text=require_text)
+    return StreamCorpus(name, parts, require_text=require_text)
 
 
-def _hub_id(where: str) -> tuple[str, str | None]:
-    """Repository and config."""
-    if "/" not in where or not _HUB_ID.fullmatch(where) or where.startswith("."):
-        raise FileNotFoundError(f"no folder or file {where} (a hub dataset is named owner/name)")
-    repository, _, config = where.partition(":")
+def _parse(name: str) -> tuple[str, str | None]:
+    """Return the repository and the config."""
+    if "/" not in name or not _HUB_ID.fullmatch(name) or name.startswith("."):
+        raise FileNotFoundError(f"no folder or file {name} (a hub dataset is named owner/name)")
+    repository, _, config = name.partition(":")
     return repository, config or None
 
 
-def _no_such(where: str, error: OSError) -> FileNotFoundError:
-    """Not found, or no connection."""
+def _not_found(name: str, error: OSError) -> FileNotFoundError:
     return FileNotFoundError(
-        f"{where}: no such folder or file, and no hub dataset of that name in reach ({error})"
+        f"{name}: no such folder or file, and no hub dataset of that name can be reached ({error})"
     )

@@ -1,12 +1,12 @@
-"""A corpus: folders of audio, Parquet files or datasets as one stream of utterances.
+"""Listed corpora: the utterances of a folder, of Parquet files or of a dataset, in order.
 
     corpus = open_corpus("recipes/data/allison", split="train")
     rejected: list[Rejection] = []
     for utterance in corpus.utterances(16000, rejected=rejected):
         utterance.waveform  # [1, N]
 
-Opening lists light entries; audio is decoded one utterance at a time. What cannot be used is
-reported by name and reason and never stops the stream.
+Opening a corpus lists entries without audio. Audio is decoded one utterance at a time. Unusable
+files are reported by name and reason, and never stop a run.
 """
 
 from __future__ import annotations
@@ -21,55 +21,31 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, overload
 
-import pyarrow as pa
 from tqdm import tqdm
 
 from tokgen.audio.files import AudioError, display_name, read_duration
-from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection, assign_split
+from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection
 from tokgen.corpus.folders import holds_audio, list_folder
 from tokgen.corpus.hub import list_hub, stream_hub
-from tokgen.corpus.reading import (
-    LONGEST_SECONDS,
-    SILENCE_PEAK,
-    Readable,
-    Unit,
-    Utterance,
-    check_loud,
-    cut_units,
-    within,
-)
+from tokgen.corpus.parquet import list_parquet
+from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, cut_units, within
 from tokgen.corpus.remote import RemoteFile
-from tokgen.corpus.streams import StreamCorpus, stream_corpus, stream_parquet
-from tokgen.corpus.tables import by_split, list_dataset, list_parquet
+from tokgen.corpus.streams import StreamCorpus, stream_parquet
+from tokgen.corpus.tables import list_saved
 from tokgen.corpus.urls import find_tables, open_url
 from tokgen.storage import is_url, local_path
 
-__all__ = [
-    "SILENCE_PEAK",
-    "Corpus",
-    "Entry",
-    "Readable",
-    "Rejection",
-    "StreamCorpus",
-    "Unit",
-    "Utterance",
-    "assign_split",
-    "check_loud",
-    "open_corpus",
-    "stream_corpus",
-]
-
-_EDGE = 64 << 10  # bytes of a file's start and end that enter the fingerprint
+_EDGE = 64 << 10  # bytes of a file's start and of its end that enter the fingerprint
 
 
 class Corpus(Readable):
-    """Utterances in a stable order; `open_corpus` makes one.
+    """Utterances in a stable order, made by `open_corpus`.
 
     Attributes:
-        name: the folder's, file's or dataset's.
-        entries: unique by id.
-        rejections: what listing left out. Selections keep them all: count them once.
-        longest_seconds: `load` refuses longer audio, so that one file cannot fill the memory.
+        name: name of the folder, file or dataset.
+        entries: utterances without audio, with unique ids.
+        rejections: what listing left out. A selection keeps all of them, so count them once.
+        longest_seconds: `load` refuses longer audio, so that no file fills the memory.
     """
 
     def __init__(
@@ -101,15 +77,15 @@ class Corpus(Readable):
 
     @property
     def splits(self) -> dict[str, int]:
-        """Entries per split."""
+        """Number of entries by split."""
         return dict(Counter(entry.split for entry in self.entries))
 
     def units(self, rows: int = 64, seconds: float = 600.0) -> list[Unit]:
-        """Units of consecutive entries.
+        """Divide the corpus into units of consecutive entries.
 
         Args:
-            rows: in a unit at most.
-            seconds: a unit ends with the entry that brings its known duration here.
+            rows: largest number of entries in a unit.
+            seconds: a unit ends with the entry whose known duration brings the sum to this.
         """
         return cut_units(self.entries, rows, seconds)
 
@@ -127,23 +103,23 @@ class Corpus(Readable):
         n: int | None = None,
         ids: Sequence[str] | None = None,
     ) -> Corpus:
-        """Part of the corpus, in the same order.
+        """Select a part of the corpus, in the same order.
 
-        Entries whose duration nobody tells are measured by their header, which behind a URL
-        takes a pass over all files: better have a duration column there. Those that cannot be
-        measured stay, so that loading reports them.
+        For duration limits, unknown durations are measured from the audio's header. Behind a URL
+        this fetches all files, so a duration column saves time. Entries that cannot be measured
+        are kept, so that loading reports them.
 
         Args:
             split: keep one split.
-            min_seconds: keep entries at least as long.
-            max_seconds: keep entries at most as long.
-            n: keep the first n of what is left.
-            ids: keep entries of these ids.
+            min_seconds: keep entries that are at least this long.
+            max_seconds: keep entries that are at most this long.
+            n: keep the first n entries after all other selections.
+            ids: keep entries with these ids.
         Raises:
-            ValueError: no such split, n under 1, or an id that is not there.
+            ValueError: there is no such split or id, or n is under 1.
         """
         if n is not None and n < 1:
-            raise ValueError(f"n = {n}: keep at least 1 entry, or None for all")
+            raise ValueError(f"n = {n}: must be at least 1, or None to keep all")
         entries = self.entries
         if split is not None and entries:
             if split not in self.splits:
@@ -154,7 +130,9 @@ class Corpus(Readable):
             wanted = set(ids)
             absent = sorted(wanted - {entry.id for entry in entries})
             if absent:
-                raise ValueError(f"{self.name} has no {absent[:3]}, {len(absent)} ids in all")
+                raise ValueError(
+                    f"{self.name} lacks {len(absent)} of the ids, such as {absent[:3]}"
+                )
             entries = [entry for entry in entries if entry.id in wanted]
         if min_seconds is not None or max_seconds is not None:
             bar = tqdm(entries, desc=f"durations of {self.name}", unit="file", delay=2)
@@ -177,13 +155,13 @@ class Corpus(Readable):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the ids, texts, speakers, splits and audio, in order.
+        """SHA-256 (hex) over the ids, texts, speakers, splits and audio of all entries, in order.
 
-        Audio in tables counts byte for byte; a file counts by its size and its first and
-        last 64 kB, so that a large folder is quick to check. Behind a URL, a file counts by its
-        size and the checksum that the store keeps of it (an ETag, an MD5 ...), or else the time
-        of its last change, and a row of a table by its file and number: nothing is downloaded.
-        Where a store tells none of these, bytes count.
+        For a local file, size and the first and last 64 kB are hashed, so that large folders are
+        checked quickly. For local tables, all bytes are hashed. For a remote file, its size and
+        the store's checksum (ETag, MD5 ...) or time of last change are hashed, and for a row of
+        a remote table also its number. A remote file is only downloaded if its store reports
+        neither.
         """
         total = hashlib.sha256()
         for entry in self.entries:
@@ -210,7 +188,7 @@ class Corpus(Readable):
 
 @overload
 def open_corpus(
-    where: str | Path,
+    source: str | Path,
     *,
     streaming: Literal[False] = False,
     split: str | None = None,
@@ -220,7 +198,7 @@ def open_corpus(
 ) -> Corpus: ...
 @overload
 def open_corpus(
-    where: str | Path,
+    source: str | Path,
     *,
     streaming: bool,
     split: str | None = None,
@@ -229,7 +207,7 @@ def open_corpus(
     max_seconds: float | None = None,
 ) -> Corpus | StreamCorpus: ...
 def open_corpus(
-    where: str | Path,
+    source: str | Path,
     *,
     streaming: bool = False,
     split: str | None = None,
@@ -237,63 +215,64 @@ def open_corpus(
     min_seconds: float | None = None,
     max_seconds: float | None = None,
 ) -> Corpus | StreamCorpus:
-    """List a corpus, or open it to be read as it comes.
+    """List a corpus, or open it as a stream.
 
     Args:
-        where: a folder of audio (with `metadata.csv` or `metadata.jsonl`, or LJSpeech's
-            `id|text|normalized`, if there is one), a `.parquet` file or a folder of them with
-            a column `audio {bytes, path}`, a dataset that `save_to_disk` wrote, or the name of
-            a hub dataset ("owner/name" or "owner/name:config"). All but the last may be a URL
-            that fsspec knows (s3://, gs://, hf://, memory:// ...; over https:// a `.parquet`).
-        streaming: read a hub dataset or Parquet without download and without listing.
+        source: one of the following. All but the last may also be a URL that fsspec knows (s3://,
+            gs://, hf://, memory:// ...; over https:// only a `.parquet` file).
+            - a folder of audio, optionally with `metadata.csv` or `metadata.jsonl` (LJSpeech's
+              `id|text|normalized` too);
+            - a `.parquet` file or a folder of them, with a column `audio {bytes, path}`;
+            - a dataset that `save_to_disk` wrote;
+            - a hub dataset, "owner/name" or "owner/name:config".
+        streaming: read a hub dataset or Parquet files without a download and without listing.
         split: keep one split. Utterances without a split get one from `assign_split`.
         require_text: reject utterances without a transcript.
-        min_seconds: leave out shorter ones.
-        max_seconds: leave out longer ones.
+        min_seconds: leave out shorter utterances.
+        max_seconds: leave out longer utterances.
     Raises:
-        FileNotFoundError: neither here nor a hub dataset in reach.
-        ValueError: holds no audio at all, no audio column, or no such split; no such protocol.
+        FileNotFoundError: there is no such folder or file, and no such hub dataset in reach.
+        ValueError: the source has no audio, no audio column or no such split, or the protocol is
+            unknown.
         ModuleNotFoundError: the protocol's driver is not installed.
-        StoreError: an OSError, for a store that does not answer.
+        StoreError: the store does not answer.
     """
-    where = local_path(where) or where
+    source = local_path(source) or source
     if streaming:
-        stream = _open_stream(where, require_text)
-        return stream.select(split, min_seconds, max_seconds)
-    path = Path(where)
+        return _open_stream(source, require_text).select(split, min_seconds, max_seconds)
+    path = Path(source)
     catalogue = Catalogue(require_text=require_text)
-    if is_url(where):
-        name, store = open_url(str(where), catalogue)
+    store: AudioStore
+    if is_url(source):
+        name, store = open_url(str(source), catalogue)
     elif path.is_dir():
         name = display_name(path.resolve().name)
         store = _open_folder(path, name, catalogue)
     elif path.is_file():
-        name, store = (
-            display_name(path.stem),
-            list_parquet([_parquet(path)], path.parent, catalogue),
-        )
+        name = display_name(path.stem)
+        store = list_parquet([_parquet(path)], path.parent, catalogue)
     else:
-        name = str(where)
+        name = str(source)
         store = list_hub(name, catalogue)
     if not catalogue.entries and not catalogue.rejections:
-        raise ValueError(f"{where} holds no utterances")
+        raise ValueError(f"{source} holds no utterances")
     corpus = Corpus(name, catalogue.entries, catalogue.rejections, store)
     return corpus.select(split, min_seconds, max_seconds)
 
 
-def _open_stream(where: str | Path, require_text: bool) -> StreamCorpus:
-    path = Path(where)
+def _open_stream(source: str | Path, require_text: bool) -> StreamCorpus:
+    path = Path(source)
     files: list[Path] | list[RemoteFile]
-    if is_url(where):
-        name, files = find_tables(str(where))
+    if is_url(source):
+        name, files = find_tables(str(source))
     elif path.is_dir():
         name, files = display_name(path.resolve().name), _tables(path)
     elif path.is_file():
         name, files = display_name(path.stem), [_parquet(path)]
     else:
-        return stream_hub(str(where), require_text=require_text)
+        return stream_hub(str(source), require_text=require_text)
     if not files:
-        raise ValueError(f"{where} holds no .parquet files: open it without streaming")
+        raise ValueError(f"{source} holds no .parquet files: open it without streaming")
     return stream_parquet(files, name, require_text=require_text)
 
 
@@ -304,23 +283,16 @@ def _parquet(path: Path) -> Path:
 
 
 def _tables(folder: Path) -> list[Path]:
-    """Parquet files at any depth; hidden ones are left out."""
+    """Return Parquet files at any depth, without hidden ones."""
     found = folder.rglob("*.parquet")
     return sorted(p for p in found if not set(".") & {q[0] for q in p.relative_to(folder).parts})
 
 
 def _open_folder(path: Path, name: str, catalogue: Catalogue) -> AudioStore:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        import datasets
-
-        try:
-            saved = datasets.load_from_disk(str(path))
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise ValueError(f"{path} is a saved dataset that cannot be opened: {error}") from error
-        return list_dataset(by_split(saved), name, [path], catalogue)
-    if not holds_audio(path):
-        tables = _tables(path)
-        if tables:
-            return list_parquet(tables, path, catalogue)
-        raise ValueError(f"{path} holds no audio files, no .parquet files and no saved dataset")
-    return list_folder(path, catalogue)
+        return list_saved(path, name, catalogue)
+    if holds_audio(path):
+        return list_folder(path, catalogue)
+    if tables := _tables(path):
+        return list_parquet(tables, path, catalogue)
+    raise ValueError(f"{path} holds no audio files, no .parquet files and no saved dataset")

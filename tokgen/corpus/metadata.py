@@ -1,6 +1,6 @@
-"""metadata.csv and metadata.jsonl of a folder of audio, LJSpeech's form too.
+"""Read metadata.csv and metadata.jsonl of a folder of audio, also in LJSpeech's format.
 
-Paths in metadata are only ever looked up among the files that the folder holds.
+Paths in metadata are only looked up among the files of the folder. They are never opened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-# What a field is called in the corpora of the world, best first.
+# Names of each field's column, preferred ones first.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "utterance_id", "utt_id", "segment_id", "uid"),
     "text": (
@@ -34,6 +34,7 @@ _FILE_COLUMNS = ("file_name", "filename", "file", "path", "audio", "audio_filepa
 
 
 def is_metadata(name: str) -> bool:
+    """Return whether a path names a metadata file."""
     return posixpath.basename(name).lower() in ("metadata.csv", "metadata.jsonl")
 
 
@@ -43,15 +44,15 @@ def read_metadata(
     root: str,
     reject: Callable[[str, str], None],
 ) -> dict[int, dict[str, Any]]:
-    """What metadata says about files.
+    """Read the fields that metadata files give for audio files.
 
     Args:
-        metadata: opens each metadata file, by its path inside the corpus.
+        metadata: function that opens each metadata file, by the file's path inside the corpus.
         names: paths of the audio files inside the corpus.
         root: absolute path or URL of the corpus.
-        reject: gets the source and reason of each line that cannot be used.
+        reject: called with the source and reason of each line that cannot be used.
     Returns:
-        fields (id, text, speaker, split, seconds where given) by position in `names`.
+        the given fields among id, text, speaker, split and seconds, by position in `names`.
     """
     index = _index(names)
     described: dict[int, dict[str, Any]] = {}
@@ -88,7 +89,7 @@ def read_metadata(
 
 
 def _index(names: Sequence[str]) -> dict[str, int]:
-    """Position by path, path without suffix, bare name and bare stem, where that is unique."""
+    """Map paths, paths without suffix, file names and stems to positions, if unique."""
     forms: list[Callable[[str], str]] = [
         lambda name: name,
         lambda name: os.path.splitext(name)[0],
@@ -105,7 +106,7 @@ def _index(names: Sequence[str]) -> dict[str, int]:
 
 
 def _resolve(file: str, folder_inside: str, root: str) -> str | None:
-    """Path inside the corpus; None where it leaves it."""
+    """Return the path inside the corpus of a file named in metadata; None if it is outside."""
     file = file.strip().replace("\\", "/")
     if "://" in file or "://" in root:
         if file.startswith(root + "/"):
@@ -134,7 +135,7 @@ def _fields(record: Mapping[str, Any]) -> dict[str, Any]:
 def _records(
     name: str, open_text: Callable[[], TextIO]
 ) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Line number and its record, or what is wrong with it."""
+    """Yield each line's number, and its record or what is wrong with it."""
     with open_text() as file:
         if name.lower().endswith(".jsonl"):
             for line, text in enumerate(file, 1):

@@ -1,11 +1,11 @@
-"""Reading the utterances of a corpus, one by one, unit by unit, or block by block.
+"""Decode the utterances of a corpus, whole or in blocks, and divide a corpus into units.
 
     for unit in corpus.units():
         for entry in corpus.read_unit(unit):
             utterance = corpus.load(entry, 16000)
 
-A unit is what one worker does at a time. Units depend on the corpus only, so any number of
-workers, on any machines, cut it alike.
+A worker processes one unit at a time. Units depend on the corpus only, so they are the same for
+any number of workers on any machine.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from torch import Tensor
 from tokgen.audio.files import AudioBlocks, AudioError, open_blocks, read_audio
 from tokgen.corpus.entries import Entry, Rejection
 
-LONGEST_SECONDS = 3600.0  # `load` holds the waveform: an hour at 16 kHz is 230 MB
-LONGEST_STREAM_SECONDS = 24 * 3600.0  # `open` holds one block
-SILENCE_PEAK = 10 ** (-60 / 20)
+LONGEST_SECONDS = 3600.0  # for `load`, which holds the waveform: 230 MB for an hour at 16 kHz
+LONGEST_STREAM_SECONDS = 24 * 3600.0  # for `open`, which holds one block
+SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A stretch of a corpus.
+    """A range of a corpus that one worker processes at a time.
 
     Attributes:
         index: position among the corpus' units.
-        start, stop: its entries, `entries[start:stop]`; of a stream, its shards.
+        start, stop: range of the corpus' entries, or of a stream's shards.
     """
 
     index: int
@@ -42,7 +42,7 @@ class Unit:
 
 @dataclass
 class Utterance:
-    """One utterance with its audio, waveform [1, N] float32 in [-1, 1]."""
+    """One utterance with its audio: waveform [1, N] float32 in [-1, 1]."""
 
     id: str
     waveform: Tensor
@@ -53,12 +53,12 @@ class Utterance:
 
 
 class Readable(ABC):
-    """What can be read by units: a listed `Corpus`, or a `StreamCorpus`. Picklable.
+    """Interface of a corpus: a listed `Corpus` or a `StreamCorpus`. Picklable.
 
     Attributes:
-        name: the folder's, file's or dataset's.
-        rejections: what listing left out. Selections keep them all: count them once.
-        longest_seconds: `load` refuses longer audio, so that one file cannot fill the memory.
+        name: name of the folder, file or dataset.
+        rejections: what listing left out. A selection keeps all of them, so count them once.
+        longest_seconds: `load` refuses longer audio, so that no file fills the memory.
     """
 
     name: str
@@ -68,36 +68,36 @@ class Readable(ABC):
     @property
     @abstractmethod
     def n_entries(self) -> int | None:
-        """Entries in all; None where nobody knows before reading."""
+        """Number of entries; None if it is not known before reading."""
 
     @property
     @abstractmethod
     def is_local(self) -> bool:
-        """Whether all audio is on this machine, so that forked processes may read it."""
+        """Whether all audio is on this machine, so that forked processes can read it."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of what the corpus holds."""
+        """SHA-256 (hex) of the corpus' content."""
 
     @abstractmethod
     def units(self, rows: int = 64, seconds: float = 600.0) -> list[Unit]:
-        """The corpus, cut into units."""
+        """Divide the corpus into units."""
 
     @abstractmethod
     def read_unit(self, unit: Unit) -> Iterator[Entry]:
-        """Its entries, in order."""
+        """Yield the entries of a unit, in order."""
 
     @abstractmethod
     def _borrow(self, entry: Entry) -> AbstractContextManager[tuple[Path | bytes, str]]:
-        """The entry's file, or its bytes, and a name whose suffix tells the format."""
+        """Yield the entry's file or its bytes, and a name whose suffix tells the format."""
 
     def load(self, entry: Entry, sample_rate: int) -> Utterance:
         """Decode one utterance.
 
         Raises:
-            AudioError: cannot be read (see `read_audio`), longer than `longest_seconds`, or
-                silent (peak under -60 dBFS).
+            AudioError: the audio cannot be read (see `read_audio`), is longer than
+                `longest_seconds`, or is silent (peak under -60 dBFS).
         """
         try:
             with self._borrow(entry) as (data, name):
@@ -113,17 +113,18 @@ class Readable(ABC):
     def open(
         self, entry: Entry, sample_rate: int, longest_seconds: float = LONGEST_STREAM_SECONDS
     ) -> Iterator[AudioBlocks]:
-        """Decode one utterance block by block: for recordings of hours.
+        """Decode one utterance in blocks, for recordings of hours.
 
         Args:
             entry: of this corpus.
             sample_rate: Hz.
-            longest_seconds: refuse anything longer.
+            longest_seconds: refuse longer audio.
         Yields:
-            the blocks: together the samples that `load` gives. Silence is for the caller to
-            refuse, with `check_loud`.
+            blocks that together equal the waveform of `load`. Silence is not refused: call
+            `check_loud` for that.
         Raises:
-            AudioError: cannot be read (see `open_blocks`), here or while the blocks are read.
+            AudioError: the audio cannot be read (see `open_blocks`). This may be raised while the
+                blocks are read.
         """
         label = None
         try:
@@ -140,11 +141,12 @@ class Readable(ABC):
             raise
 
     def utterances(self, sample_rate: int, *, rejected: list[Rejection]) -> Iterator[Utterance]:
-        """Every utterance that loads, in order.
+        """Decode all utterances, in order.
 
         Args:
             sample_rate: Hz.
-            rejected: gets those that do not; `rejections` from listing are not repeated.
+            rejected: receives the utterances that cannot be loaded. Rejections from listing are
+                not repeated here.
         """
         for unit in self.units():
             for entry in self.read_unit(unit):
@@ -157,26 +159,37 @@ class Readable(ABC):
 
 
 def check_loud(entry: Entry, peak: float) -> None:
-    """
+    """Refuse a silent utterance.
+
+    Args:
+        entry: of the utterance.
+        peak: largest absolute sample.
     Raises:
-        AudioError: the largest sample of an utterance is under -60 dBFS.
+        AudioError: the peak is under -60 dBFS.
     """
     if peak < SILENCE_PEAK:
         raise AudioError(entry.source, f"silence: its peak {peak:.2g} is under -60 dBFS")
 
 
 def within(seconds: float, low: float | None, high: float | None) -> bool:
+    """Return whether a duration is in a closed range; None means no limit."""
     return (low is None or seconds >= low) and (high is None or seconds <= high)
 
 
 def cut_units(entries: Sequence[Entry], rows: int, seconds: float) -> list[Unit]:
-    """Cut after `rows` entries, or after the entry with which the known duration reaches `seconds`.
+    """Divide entries into units.
 
+    Args:
+        entries: of the corpus.
+        rows: largest number of entries in a unit.
+        seconds: a unit ends with the entry whose known duration brings the sum to this.
     Raises:
-        ValueError: rows under 1, or seconds not above 0.
+        ValueError: rows is under 1, or seconds is not above 0.
     """
     if rows < 1 or not seconds > 0:
-        raise ValueError(f"rows = {rows}, seconds = {seconds}: at least 1 and above 0")
+        raise ValueError(
+            f"rows = {rows}, seconds = {seconds}: rows must be at least 1, seconds above 0"
+        )
     units: list[Unit] = []
     start, known = 0, 0.0
     for stop, entry in enumerate(entries, 1):

@@ -1,7 +1,7 @@
-"""Files behind a URL: read by ranges or whole, patiently, and told apart without reading.
+"""Files behind a URL, read whole or by ranges.
 
-A store that does not answer is asked again, and then stops the run with a `StoreError`; a file
-that is gone or forbidden is an error of that file alone.
+If a store does not answer, the request is repeated. If it fails again, a `StoreError` stops the
+run. A missing file is an error of that file only.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tokgen.audio.files import AudioError
 from tokgen.storage import StoreError, find_filesystem, patiently
 
 LARGEST_BYTES = 32 << 30  # more than 24 hours of 48 kHz stereo
-# What stores call the checksum and the time of the last change of a file, best first.
+# Stores' names for a file's checksum and for the time of its last change, preferred ones first.
 _CHECKSUMS = (
     *("sha256", "xet_hash", "blob_id", "md5Hash", "md5", "content_md5", "Content-MD5", "crc32c"),
     *("checksum", "ETag", "etag", "Digest"),
@@ -29,12 +29,12 @@ _TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file behind a URL. Picklable: it holds no connection.
+    """A file behind a URL. It holds no connection, so it can be pickled.
 
     Attributes:
         url: of the file.
-        size: bytes, None where the store does not say.
-        stamp: size and checksum, or time of the last change; None where neither is known.
+        size: bytes; None if unknown.
+        stamp: size, and checksum or time of the last change; None if both are unknown.
     """
 
     url: str
@@ -43,7 +43,7 @@ class RemoteFile:
 
     @classmethod
     def of(cls, url: str, info: Mapping[str, Any]) -> RemoteFile:
-        """From what the file system says of it."""
+        """Make a `RemoteFile` from the file system's info about it."""
         size = info.get("size")
         found = next(
             (f"{k} {info[k]}" for k in (*_CHECKSUMS, *_TIMES, "created") if info.get(k)), None
@@ -52,18 +52,17 @@ class RemoteFile:
 
     @classmethod
     def find(cls, url: str) -> RemoteFile:
-        """With what its store says of it.
+        """Ask the store for a file's size and stamp.
 
         Raises:
-            AudioError: there is none.
+            AudioError: the file does not exist.
             StoreError: the store does not answer.
         """
         file = cls(url)
-        with of_one_file(file):
+        with as_audio_error(file):
             return cls.of(url, patiently(lambda: file._filesystem().info(file._path()), file))
 
     def __str__(self) -> str:
-        """URL without its query, which may hold a signature."""
         return without_query(self.url)
 
     @property
@@ -75,31 +74,33 @@ class RemoteFile:
         return posixpath.splitext(self.name)[0]
 
     def read(self, start: int | None = None, stop: int | None = None) -> bytes:
-        """Its bytes, or those from `start` to `stop`.
+        """Read the file, or its bytes from `start` to `stop`.
 
         Raises:
-            OSError: gone or forbidden.
-            StoreError: the store does not answer, or does not give parts of a file.
+            OSError: the file does not exist.
+            StoreError: the store does not answer, or does not support ranges.
         """
         data = patiently(lambda: self._filesystem().cat_file(self._path(), start, stop), self)
         if stop is not None and len(data) != stop - (start or 0):
             raise StoreError(
                 f"{self}: asked for {stop - (start or 0)} bytes, got {len(data)}: the file has "
-                "changed, or its server does not give ranges; download it and give its path"
+                "changed, or its server does not support ranges; download it and give its path"
             )
         return bytes(data)
 
     def download(self, path: Path) -> None:
-        """Copy it to this machine; errors as of `read`."""
+        """Copy the file to a local path; raises the errors of `read`."""
         patiently(lambda: self._filesystem().get_file(self._path(), str(path)), self)
 
     def open(self) -> RangeReader:
-        """For reading in parts, each one request; errors as of `read`."""
+        """Open the file for reading in parts, one request each; raises the errors of `read`."""
         size = self.size
         if size is None:
             size = patiently(lambda: self._filesystem().size(self._path()), self)
         if size is None:
-            raise StoreError(f"{self}: its server does not tell its size; give a path instead")
+            raise StoreError(
+                f"{self}: its server does not report its size; download it and give its path"
+            )
         return RangeReader(self, size)
 
     def _filesystem(self) -> Any:
@@ -110,7 +111,7 @@ class RemoteFile:
 
 
 class RangeReader(io.RawIOBase):
-    """A remote file that is fetched as it is read, without reading ahead."""
+    """A remote file that is fetched as it is read, without read-ahead."""
 
     def __init__(self, file: RemoteFile, size: int) -> None:
         self.file, self.size, self.position = file, size, 0
@@ -142,25 +143,26 @@ class RangeReader(io.RawIOBase):
 
 
 def without_query(url: str) -> str:
-    """A URL as it is shown: an HTTP URL's query may hold a signature."""
+    """Return a URL for messages, without an HTTP query, because that may hold a signature."""
     if not url.startswith(("http://", "https://")):
         return url
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 def read_audio_file(file: RemoteFile) -> bytes:
-    """
+    """Read a whole file.
+
     Raises:
-        AudioError: gone, forbidden or larger than `LARGEST_BYTES`.
+        AudioError: the file does not exist or is larger than `LARGEST_BYTES`.
         StoreError: the store does not answer.
     """
-    with of_one_file(file):
+    with as_audio_error(file):
         return file.read()
 
 
 @contextmanager
-def of_one_file(file: RemoteFile) -> Iterator[None]:
-    """Errors that are of this file alone, as `AudioError`."""
+def as_audio_error(file: RemoteFile) -> Iterator[None]:
+    """Raise the errors of one file as `AudioError`, also if the file is too large."""
     if file.size is not None and file.size > LARGEST_BYTES:
         limit = f"the limit is {LARGEST_BYTES >> 30} GB"
         raise AudioError(str(file), f"{file.size / 2**30:.0f} GB: {limit}; split it first")

@@ -1,4 +1,4 @@
-"""Corpora that are read as they come: Hugging Face streaming datasets, Parquet without listing.
+"""Corpora that are read without listing: streaming Hugging Face datasets and Parquet files.
 
     corpus = open_corpus("owner/name", streaming=True)
     corpus = stream_corpus(load_dataset(..., streaming=True), "my corpus")
@@ -6,8 +6,8 @@
         for entry in corpus.read_unit(unit):
             corpus.load(entry, 16000)
 
-Nothing is downloaded ahead and no list of entries is held, however large the corpus. A unit is a
-shard of the stream, mostly one file.
+Nothing is downloaded in advance, and no list of entries is held in memory. A unit is one shard
+of the stream, usually a file.
 """
 
 from __future__ import annotations
@@ -28,30 +28,24 @@ import pyarrow as pa
 from tokgen.audio.files import AudioError, read_duration
 from tokgen.corpus.entries import SPLIT_NAMES, Catalogue, Entry, Rejection
 from tokgen.corpus.metadata import COLUMNS
+from tokgen.corpus.parquet import split_of
 from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
 from tokgen.corpus.remote import RemoteFile, without_query
-from tokgen.corpus.tables import (
-    audio_column,
-    audio_of,
-    by_split,
-    list_batch,
-    split_of,
-    wanted_columns,
-)
+from tokgen.corpus.tables import audio_column, audio_of, by_split, list_batches, wanted_columns
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-READ_ROWS = 16  # with their audio, held at once
+READ_ROWS = 16  # rows that are held at once, with their audio
 
 
 @dataclass(frozen=True)
 class StreamedEntry(Entry):
-    """An entry that holds its audio, encoded, for a stream does not go back.
+    """An entry that holds its encoded audio, because a stream cannot go back.
 
     Attributes:
         audio: {bytes, path} or bytes.
-        problem: why `load` refuses it.
+        problem: reason for `load` to refuse the entry, or None.
     """
 
     audio: Any = field(default=None, repr=False, compare=False)
@@ -63,12 +57,12 @@ class StreamPart:
     """One split of a stream.
 
     Attributes:
-        split: its name, "" where it has none.
+        split: name, or "" if the stream has no splits.
         data: the stream.
-        column: holds the audio.
-        columns: to read, `column` too.
-        shards: a name for each.
-        identity: what tells this content from another, JSON-ready.
+        column: name of the audio column.
+        columns: names of all columns to read, including `column`.
+        shards: name of each shard.
+        identity: JSON-ready value that changes with the content.
     """
 
     split: str
@@ -80,16 +74,16 @@ class StreamPart:
 
 
 class StreamCorpus(Readable):
-    """Utterances of a streaming dataset; `open_corpus` and `stream_corpus` make one.
+    """Utterances of a streaming dataset, made by `open_corpus` or `stream_corpus`.
 
-    Rows that listing would report (a duplicate id, no transcript where one is required) come as
-    entries that `load` refuses with the reason. Ids are the dataset's own, or else the paths of
-    its audio, or shard and row; they must not repeat in different shards, which no shard knows.
+    A row that listing would reject, such as a duplicate id, becomes an entry that `load` refuses.
+    An id is the dataset's own, or the path of the audio, or the shard and row. Ids must be unique
+    across shards. Tokenizing notices duplicates at the end, with a warning.
 
     Attributes:
         name: of the corpus.
         parts: splits that are read.
-        rejections: empty, for nothing is listed.
+        rejections: empty, because nothing is listed.
         longest_seconds: `load` refuses longer audio.
     """
 
@@ -122,17 +116,17 @@ class StreamCorpus(Readable):
         return False
 
     def units(self, rows: int = 64, seconds: float = 600.0) -> list[Unit]:
-        """One for each shard; `rows` and `seconds` change nothing, for nobody knows them yet."""
+        """Return one unit per shard. `rows` and `seconds` are ignored, because both are unknown."""
         n_shards = sum(len(part.shards) for part in self.parts)
         return [Unit(i, i, i + 1) for i in range(n_shards)]
 
     def read_unit(self, unit: Unit) -> Iterator[Entry]:
-        """Entries as they come in, each with its audio: let go of them as you go.
+        """Yield entries with their audio. Do not keep them, because audio fills the memory.
 
-        A shard that is damaged ends with an entry that `load` refuses.
+        A damaged shard ends with an entry that `load` refuses.
 
         Raises:
-            OSError: no connection, after the retries of `datasets`.
+            OSError: the connection failed, and so did the retries of `datasets`.
         """
         shards = [(part, i) for part in self.parts for i in range(len(part.shards))]
         for part, i in shards[unit.start : unit.stop]:
@@ -152,7 +146,7 @@ class StreamCorpus(Readable):
                 table: pa.Table | None = next(tables, None)
                 if table is None:
                     return
-                list_batch(table, part.column, catalogue, 0, first, label, part.split or None)
+                list_batches([table], part.column, catalogue, 0, label, part.split or None, first)
             except (pa.ArrowException, ValueError) as error:
                 yield _refused(label, f"the shard is damaged after row {first} ({error})")
                 return
@@ -184,14 +178,14 @@ class StreamCorpus(Readable):
     @contextmanager
     def _borrow(self, entry: Entry) -> Iterator[tuple[Path | bytes, str]]:
         if not isinstance(entry, StreamedEntry):
-            raise TypeError(f"{entry.source} is no entry of a stream: read it with read_unit")
+            raise TypeError(f"{entry.source} is not an entry of a stream: read it with read_unit")
         if entry.problem is not None:
             raise AudioError(entry.source, entry.problem)
         cell = entry.audio
         if isinstance(cell, Mapping) and cell.get("bytes") is None and cell.get("path"):
             raise AudioError(
                 entry.source,
-                f"the stream gives a path ({cell['path']!r}) in place of audio; it is not "
+                f"the stream holds a path ({cell['path']!r}) instead of audio; it is not "
                 "followed: open the folder or its URL without streaming",
             )
         yield audio_of(cell, entry.source, [])
@@ -202,10 +196,16 @@ class StreamCorpus(Readable):
         min_seconds: float | None = None,
         max_seconds: float | None = None,
     ) -> StreamCorpus:
-        """Part of the stream; durations that nobody tells are measured by header on reading.
+        """Select a part of the stream.
 
+        Unknown durations are measured from the audio's header while reading.
+
+        Args:
+            split: keep one split.
+            min_seconds: keep entries that are at least this long.
+            max_seconds: keep entries that are at most this long.
         Raises:
-            ValueError: no such split.
+            ValueError: there is no such split.
         """
         parts = self.parts
         if split is not None and not any(_has_split_column(part) for part in parts):
@@ -226,11 +226,11 @@ class StreamCorpus(Readable):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over name, selection, splits, features, and the names of the shards' files.
+        """SHA-256 (hex) over name, selection, splits, columns, shards and each part's identity.
 
-        Names on the hub hold the commit. Of Parquet files it holds size and end, or behind a URL
-        the store's checksum. A dataset given to `stream_corpus` counts by its `version`: the audio
-        of a stream is not read to compare it.
+        The identity of a hub dataset is its files' URLs, which hold the commit. For local Parquet
+        files it is the size and a hash of the end, for remote ones the store's checksum, and for
+        `stream_corpus` its `version`. No audio is read.
         """
         chosen = [self.require_text, self.split, self.min_seconds, self.max_seconds]
         parts = [[part.split, part.columns, part.shards, part.identity] for part in self.parts]
@@ -244,15 +244,15 @@ def stream_corpus(
     version: str = "",
     require_text: bool = False,
 ) -> StreamCorpus:
-    """A corpus of a streaming dataset of yours; `datasets` never decodes its audio.
+    """Make a corpus from your own streaming dataset. `datasets` does not decode its audio.
 
     Args:
-        dataset: what `load_dataset(..., streaming=True)` gives, with a split or without.
+        dataset: result of `load_dataset(..., streaming=True)`, with or without a split.
         name: of the corpus.
-        version: tells one content from another, as a commit does: it enters the fingerprint.
+        version: of the content, such as a commit. It enters the fingerprint.
         require_text: refuse utterances without a transcript.
     Raises:
-        ValueError: no audio column.
+        ValueError: there is no audio column.
     """
     parts = [stream_part(split, data, version) for split, data in by_split(dataset).items()]
     return StreamCorpus(name, parts, require_text=require_text)
@@ -261,10 +261,12 @@ def stream_corpus(
 def stream_parquet(
     files: Sequence[Path | RemoteFile], name: str, *, require_text: bool = False
 ) -> StreamCorpus:
-    """Parquet files, each a unit, without listing their rows; splits as of `list_parquet`.
+    """Open Parquet files without listing their rows. Each file is a unit.
+
+    Splits are found as in `list_parquet`.
 
     Raises:
-        ValueError: no audio column.
+        ValueError: there is no audio column.
     """
     from datasets import load_dataset
 
@@ -287,15 +289,15 @@ def stream_parquet(
 def stream_part(
     split: str, data: IterableDataset, identity: Any, files: Sequence[str] = ()
 ) -> StreamPart:
-    """One split of a stream.
+    """Describe one split of a stream.
 
     Args:
-        split: "" where it has none.
+        split: name, or "" if the stream has no splits.
         data: the stream.
-        identity: what tells this content from another, JSON-ready.
-        files: that the shards are made of, named after them where there are as many.
+        identity: JSON-ready value that changes with the content.
+        files: the stream's files. If there is one per shard, they name the shards.
     Raises:
-        ValueError: no audio column.
+        ValueError: there is no audio column.
     """
     if data.features is not None:
         schema = data.features.arrow_schema
@@ -317,7 +319,7 @@ def _identity(file: Path | RemoteFile) -> str:
         return file.stamp or f"{file.size} bytes"
     size = file.stat().st_size
     with file.open("rb") as opened:
-        opened.seek(max(0, size - (64 << 10)))  # a Parquet file's end tells of all its columns
+        opened.seek(max(0, size - (64 << 10)))  # the end describes all columns
         return f"{size} bytes, {hashlib.sha256(opened.read()).hexdigest()}"
 
 

@@ -1,9 +1,9 @@
 """Corpora behind a URL: folders of audio, Parquet files and saved datasets on object storage.
 
-Listing asks for names, sizes and checksums, reads metadata files and the small columns of tables
-(by ranges), and no audio. An audio file is fetched when it is decoded; a recording of more than a
-minute whose duration nobody tells is begun, and then read once for the codes and once for the
-conditioning.
+Listing asks for names, sizes and checksums, and reads metadata files and the small columns of
+tables. It reads no audio. An audio file is fetched when it is decoded. Tokenizing fetches a
+recording of more than a minute once for the codes and once for the conditioning, and once more
+before if its duration is unknown.
 """
 
 from __future__ import annotations
@@ -16,18 +16,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
-
-import pyarrow as pa
+from typing import TextIO
 
 from tokgen.audio.files import AUDIO_SUFFIXES
 from tokgen.corpus.entries import AudioStore, Catalogue
 from tokgen.corpus.folders import FoundFile, list_files
-from tokgen.corpus.remote import RemoteFile, of_one_file, patiently, read_audio_file, without_query
-from tokgen.corpus.tables import by_split, list_dataset, list_parquet
-from tokgen.storage import find_filesystem
+from tokgen.corpus.parquet import list_parquet
+from tokgen.corpus.remote import RemoteFile, as_audio_error, read_audio_file, without_query
+from tokgen.corpus.tables import list_saved
+from tokgen.storage import find_filesystem, patiently
 
-HELD_BYTES = 64 << 20  # a larger file goes through a temporary file
+HELD_BYTES = 64 << 20  # larger files are downloaded to a temporary file
 _HTTP = ("http://", "https://")
 
 
@@ -51,7 +50,7 @@ class UrlStore(AudioStore):
             return
         with tempfile.TemporaryDirectory(prefix="tokgen-") as folder:
             path = Path(folder, f"audio{posixpath.splitext(file.name)[1]}")
-            with of_one_file(file):
+            with as_audio_error(file):
                 file.download(path)
             yield path, str(file)
 
@@ -60,33 +59,31 @@ class UrlStore(AudioStore):
 
 
 def open_url(url: str, catalogue: Catalogue) -> tuple[str, AudioStore]:
-    """List what a URL holds.
+    """List a corpus behind a URL.
 
     Args:
         url: of a folder of audio, a `.parquet` file, a folder of them, or a saved dataset.
-        catalogue: gets the utterances.
+        catalogue: receives the entries.
     Returns:
-        the corpus' name, and what fetches its audio.
+        the corpus' name, and the store that fetches its audio.
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: no audio there, or no such protocol.
+        FileNotFoundError: there are no files.
+        ValueError: the files hold no audio, or the protocol is unknown.
         ModuleNotFoundError: the protocol's driver is not installed.
         StoreError: the store does not answer.
     """
     shown = without_query(url).rstrip("/")
+    if url.startswith(_HTTP) or shown.lower().endswith(".parquet"):
+        name, tables = find_tables(url)
+        # HTTP servers differ in what a path means to them, so none is followed there.
+        folder = None if url.startswith(_HTTP) else shown.rpartition("/")[0]
+        return name, list_parquet(tables, folder, catalogue)
     name = posixpath.basename(shown)
-    if shown.lower().endswith(".parquet"):
-        over_http = url.startswith(_HTTP)  # servers differ in what a path means to them
-        folder = None if over_http else shown.rpartition("/")[0]
-        return posixpath.splitext(name)[0], list_parquet([find_file(url)], folder, catalogue)
-    if url.startswith(_HTTP):
-        raise ValueError(f"{shown}: over HTTP, only one .parquet file can be read; name it")
     files = find_files(url)
     if not files:
         raise FileNotFoundError(f"{shown}: no files there")
-    paths = [file.url[len(shown) + 1 :] for file in files]
-    if {"dataset_dict.json", "state.json"} & set(paths):
-        return name, _saved(url, name, catalogue)
+    if {"dataset_dict.json", "state.json"} & {file.url[len(shown) + 1 :] for file in files}:
+        return name, list_saved(url, name, catalogue)
     audio = [file for file in files if posixpath.splitext(file.name)[1].lower() in AUDIO_SUFFIXES]
     if audio:
         others = [file for file in files if file not in set(audio)]
@@ -104,27 +101,24 @@ def open_url(url: str, catalogue: Catalogue) -> tuple[str, AudioStore]:
 
 
 def find_tables(url: str) -> tuple[str, list[RemoteFile]]:
-    """Name and Parquet files of a URL, that of a file or of a folder; errors as of `open_url`."""
+    """Return the name and the Parquet files of a corpus; raises the errors of `open_url`.
+
+    Args:
+        url: of a `.parquet` file or a folder.
+    """
     shown = without_query(url).rstrip("/")
     name = posixpath.basename(shown)
     if shown.lower().endswith(".parquet"):
-        return posixpath.splitext(name)[0], [find_file(url)]
+        filesystem, path = find_filesystem(url)
+        info = patiently(lambda: filesystem.info(path), shown)
+        return posixpath.splitext(name)[0], [RemoteFile.of(url, info)]
     if url.startswith(_HTTP):
         raise ValueError(f"{shown}: over HTTP, only one .parquet file can be read; name it")
     return name, [file for file in find_files(url) if file.name.lower().endswith(".parquet")]
 
 
-def find_file(url: str) -> RemoteFile:
-    """
-    Raises:
-        FileNotFoundError: no such file.
-    """
-    filesystem, path = find_filesystem(url)
-    return RemoteFile.of(url, patiently(lambda: filesystem.info(path), without_query(url)))
-
-
 def find_files(url: str) -> list[RemoteFile]:
-    """All files below a folder, by name; hidden ones are left out."""
+    """Return all files below a folder, sorted by name, without hidden ones."""
     filesystem, path = find_filesystem(url)
     filesystem.invalidate_cache()
     found = patiently(lambda: filesystem.find(path, detail=True), url)
@@ -147,14 +141,3 @@ def _found(file: RemoteFile, root: str) -> FoundFile:
 
 def _open_text(file: RemoteFile) -> TextIO:
     return io.TextIOWrapper(io.BytesIO(file.read()), encoding="utf-8-sig", newline="")
-
-
-def _saved(url: str, name: str, catalogue: Catalogue) -> AudioStore:
-    """A dataset that `save_to_disk` wrote: `datasets` copies it to this machine first."""
-    import datasets
-
-    try:
-        saved: Any = datasets.load_from_disk(url)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"{url} is a saved dataset that cannot be opened: {error}") from error
-    return list_dataset(by_split(saved), name, [], catalogue)

@@ -24,19 +24,19 @@ from torch import Tensor
 import tokgen
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
-from tokgen.corpus.listed import Corpus, Readable, Rejection, Unit
+from tokgen.corpus.entries import Rejection
+from tokgen.corpus.listed import Corpus
+from tokgen.corpus.reading import Readable, Unit
 from tokgen.storage import Storage
 from tokgen.tokens.conditioning import ConditioningSettings
 from tokgen.tokens.dataset import (
     PROVENANCE,
     Provenance,
     TokenDataset,
-    check_codec,
     lengths_in,
     load_tokens,
-    provenance_of,
 )
-from tokgen.tokens.engines.job import Job, split_name
+from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.engines.run import ENGINES, Place, run_units
 from tokgen.tokens.output import (
@@ -49,18 +49,6 @@ from tokgen.tokens.output import (
 )
 from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.shards import PLAN, Shard, ShardStore
-
-__all__ = [
-    "Provenance",
-    "TokenDataset",
-    "TokenizeReport",
-    "cached_tokens",
-    "check_codec",
-    "load_tokens",
-    "provenance_of",
-    "split_name",
-    "tokenize_corpus",
-]
 
 BATCH_SECONDS = (10.0, 240.0)  # on a CPU, on anything else
 MEASURED_CLIPS = 16  # that a faster precision is tried on

@@ -16,7 +16,8 @@ from tokgen.audio.interrupts import held_interrupts
 from tokgen.codec.base import Codec
 from tokgen.codec.long_audio import TooLong, encode_blocks
 from tokgen.codec.spec import Encoded
-from tokgen.corpus.listed import Entry, Readable, Rejection, Unit, check_loud
+from tokgen.corpus.entries import Entry, Rejection
+from tokgen.corpus.reading import Readable, Unit, check_loud
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.tokens.precision import running_in
 from tokgen.tokens.shards import Row, Shard, ShardStore

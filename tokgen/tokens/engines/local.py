@@ -24,7 +24,8 @@ from contextlib import nullcontext
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tokgen.corpus.listed import Entry, Rejection, Unit
+from tokgen.corpus.entries import Entry, Rejection
+from tokgen.corpus.reading import Unit
 from tokgen.runs.workers import begin_worker, one_thread, usable_cores
 from tokgen.tokens.engines.job import Job, Piece, Unfinished
 from tokgen.tokens.engines.progress import Counter, Progress

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tokgen.corpus.listed import Unit
+from tokgen.corpus.reading import Unit
 from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.shards import Shard

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from tokgen.corpus.listed import Unit
+    from tokgen.corpus.reading import Unit
     from tokgen.tokens.engines.job import Job
     from tokgen.tokens.engines.progress import Progress
     from tokgen.tokens.shards import Shard

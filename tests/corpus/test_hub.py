@@ -1,0 +1,64 @@
+"""Hub datasets as corpora. No hub is in reach: local data stands in for its answers."""
+
+from __future__ import annotations
+
+import datasets
+import pyarrow.parquet as pq
+import pytest
+
+from makers.corpora import run, table
+from tokgen.corpus.listed import open_corpus
+
+
+def test_list_a_hub_dataset(tmp_path, monkeypatch):
+    asked = []
+
+    def load_dataset(*args):
+        asked.append(args)
+        if args[0] != "someone/speech":
+            raise datasets.exceptions.DatasetNotFoundError("no such dataset")
+        return datasets.DatasetDict({"train.clean": datasets.Dataset(table(tmp_path, 2))})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    corpus = open_corpus("someone/speech:clean")
+    assert asked == [("someone/speech", "clean")]
+    assert corpus.splits == {"train.clean": 2}
+    assert len(run(corpus)[0]) == 2
+    with pytest.raises(FileNotFoundError, match="no hub dataset of that name can be reached"):
+        open_corpus("someone/else")
+    with pytest.raises(FileNotFoundError, match="no folder or file"):
+        open_corpus(tmp_path / "gone")
+    assert len(asked) == 2
+
+
+@pytest.mark.network
+def test_hub_dataset_for_real():
+    corpus = open_corpus("hf-internal-testing/librispeech_asr_dummy:clean")
+    assert len(corpus.load(corpus.entries[0], 16000).waveform[0]) > 16000
+
+
+def test_stream_a_hub_dataset(tmp_path, monkeypatch):
+    rows = table(tmp_path, 4, sentence=list("abcd"))
+    files = [str(tmp_path / f"train-{i}.parquet") for i in range(2)]
+    for i, file in enumerate(files):
+        pq.write_table(rows.slice(2 * i, 2), file)
+    real = datasets.load_dataset_builder
+
+    def builder(repository, config):
+        assert (repository, config) == ("owner/name", "en")
+        return real("parquet", data_files={"train": files})
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", builder)
+    corpus = open_corpus("owner/name:en", streaming=True)
+    assert corpus.name == "owner/name:en" and len(corpus.units()) == 2
+    found = [entry for unit in corpus.units() for entry in corpus.read_unit(unit)]
+    assert [(e.id, e.text, e.split) for e in found] == [
+        (f"c{i}", "abcd"[i], "train") for i in range(4)
+    ]
+
+    def unreachable(repository, config):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
+    with pytest.raises(FileNotFoundError, match="no hub dataset of that name can be reached"):
+        open_corpus("owner/name", streaming=True)

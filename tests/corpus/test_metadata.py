@@ -1,0 +1,106 @@
+"""metadata.csv and metadata.jsonl."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from makers.corpora import reasons, save
+from tokgen.corpus.entries import assign_split
+from tokgen.corpus.listed import open_corpus
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl"])
+def test_metadata_gives_text_speaker_and_split(tmp_path, form):
+    save(tmp_path / "a b.wav")
+    save(tmp_path / "sub" / "ñ.wav")
+    save(tmp_path / "bare.wav")
+    rows = [
+        {"file_name": "a b.wav", "text": 'He said: "yes, no"', "speaker": "s1", "split": "valid"},
+        {"file_name": "sub/n\u0303.wav", "text": "zwei", "speaker": "s2", "split": "test"},
+    ]
+    if form == "jsonl":
+        text = "\n".join(json.dumps(row) for row in rows) + "\n\n"
+        (tmp_path / "metadata.jsonl").write_text(text)
+    else:
+        mark = "," if form == "csv" else "\t"
+        quoted = [['"' + v.replace('"', '""') + '"' for v in row.values()] for row in rows]
+        lines = [mark.join(rows[0]), *(mark.join(q) for q in quoted)]
+        (tmp_path / "metadata.csv").write_text("\ufeff" + "\r\n".join(lines))
+    corpus = open_corpus(tmp_path)
+    assert corpus.rejections == []
+    found = {e.id: (e.text, e.speaker, e.split) for e in corpus.entries}
+    assert found == {
+        "a b": ('He said: "yes, no"', "s1", "validation"),
+        "sub/ñ": ("zwei", "s2", "test"),
+        "bare": (None, None, assign_split("bare")),
+    }
+    needy = open_corpus(tmp_path, require_text=True)
+    assert len(needy) == 2
+    assert reasons(needy.rejections) == {"bare.wav": "missing transcript, and one is required"}
+
+
+def test_ljspeech(tmp_path):
+    save(tmp_path / "wavs" / "LJ001-0001.wav")
+    save(tmp_path / "wavs" / "LJ001-0002.wav")
+    lines = [
+        'LJ001-0001|Chapter "1|Chapter "one',
+        "LJ001-0002|plain|",
+        "LJ001-0003|gone|gone",
+        "odd",
+    ]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    corpus = open_corpus(tmp_path)
+    assert [(e.id, e.text) for e in corpus.entries] == [
+        ("LJ001-0001", 'Chapter "one'),
+        ("LJ001-0002", "plain"),
+    ]
+    assert [(r.source, r.reason) for r in corpus.rejections] == [
+        ("metadata.csv line 3: LJ001-0003", "missing file (or several files of that name)"),
+        ("metadata.csv line 4", "1 fields: LJSpeech lines are id|text|normalized"),
+    ]
+
+
+def test_bad_metadata_lines(tmp_path):
+    outside = save(tmp_path / "outside.wav")
+    folder = tmp_path / "corpus"
+    for name in ("a.wav", "b.wav", "c.wav"):
+        save(folder / name)
+    lines = [
+        json.dumps({"file_name": "a.wav", "text": "first", "id": "x"}),
+        json.dumps({"file_name": "a.wav", "text": "second"}),
+        json.dumps({"file_name": "../outside.wav", "text": "stolen"}),
+        json.dumps({"file_name": str(outside), "text": "stolen"}),
+        json.dumps({"file_name": "gone.wav", "text": "t"}),
+        json.dumps({"text": "of nothing"}),
+        "{not json",
+        "[1]",
+        json.dumps({"file_name": "b.wav", "text": "  ", "id": "x"}),
+        json.dumps({"file_name": str(folder / "c.wav"), "text": "inside"}),
+    ]
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    corpus = open_corpus(folder)
+    assert [(e.id, e.text) for e in corpus.entries] == [("x", "first"), ("c", "inside")]
+    found = {r.source.split(":")[0]: r.reason for r in corpus.rejections}
+    assert "duplicate" in found["metadata.jsonl line 2"]
+    assert "leaves the corpus" in found["metadata.jsonl line 3"]
+    assert "leaves the corpus" in found["metadata.jsonl line 4"]
+    assert "missing file" in found["metadata.jsonl line 5"]
+    assert "names no file" in found["metadata.jsonl line 6"]
+    assert "not JSON" in found["metadata.jsonl line 7"]
+    assert "not a JSON object" in found["metadata.jsonl line 8"]
+    assert "duplicate id 'x'" in found[str(folder / "b.wav")]
+    assert len(corpus.rejections) == 8
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"file_name,text\n\xff\xfe,x\n", "not UTF-8"), (b"some,thing\n1,2\n", "no header")],
+)
+def test_unreadable_metadata_is_reported(tmp_path, data, reason):
+    save(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_bytes(data)
+    corpus = open_corpus(tmp_path)
+    assert len(corpus) == 1
+    assert len(corpus.rejections) == 1 and reason in corpus.rejections[0].reason
