@@ -1,4 +1,4 @@
-"""Plots are files with pictures in them, whatever the history holds."""
+"""Tests of plots: the files hold pictures, for empty histories too."""
 
 import matplotlib.image
 import pytest
@@ -24,7 +24,7 @@ def test_curves(history, tmp_path):
     assert picture.shape[:2] == (480, 1320) and picture.std() > 0.01
 
 
-def test_spectrograms_show_what_differs(tmp_path):
+def test_spectrograms_differ_as_their_clips_do(tmp_path):
     clips = {"original": make_tone(1.0, 0), "silence": make_tone(1.0, 0) * 0}
     plot_spectrograms(clips, 16000, tmp_path / "s.png")
     picture = matplotlib.image.imread(tmp_path / "s.png")[60:-60, :, :3]

@@ -1,4 +1,4 @@
-"""Training curves and spectrograms. Drawn without a display; `plot_...` save a PNG."""
+"""Plots of training curves and spectrograms, drawn without a display. `plot_...` save a PNG."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from torch import Tensor
 
 from tokgen.metrics.statistics import Estimate
 
-SILENCE_DB = -80.0  # bottom of the colour scale, under the loudest bin
+SILENCE_DB = -80.0  # lower end of the colour scale, relative to the loudest bin
 COLOURS = ("#1f4e9c", "#c8501e", "#2a8c4a", "#8c2a7d", "#b8960c", "#2a8c8c", "#7d4a2a", "#555555")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Inches, drawn without a display."""
+    """Make a figure of the given size in inches that needs no display."""
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_figure(figure: Figure, path: Path) -> None:
+    """Save a figure; missing folders are created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
 def series_style(i: int) -> dict[str, Any]:
-    """Colour and dashes of the i-th of several lines; none of the first 16 look alike."""
+    """Return colour and dashes of the i-th line. The first 16 lines all differ."""
     return {"color": COLOURS[i % len(COLOURS)], "linestyle": "-" if i < len(COLOURS) else "--"}
 
 
 def draw_band(
     axes: Axes, x: Sequence[float], estimates: Sequence[Estimate], i: int, label: str
 ) -> None:
-    """The i-th line of a panel, with its 95 % interval shaded."""
+    """Draw the i-th line of a panel and shade its 95 % interval."""
     x, style = [float(value) for value in x], series_style(i)
     axes.plot(x, [e.mean for e in estimates], label=label, linewidth=1.4, **style)
     known = [(a, e) for a, e in zip(x, estimates, strict=True) if not math.isnan(e.low)]
@@ -52,29 +53,29 @@ def draw_band(
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Label passes and rounds, which have no halves."""
+    """Label the x axis with integers only."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def shortened(name: str, size: int) -> str:
-    """A name that leaves room for the figure; at most `size` characters."""
+    """Cut a name to at most `size` characters."""
     return name if len(name) <= size else name[: size - 1] + "…"
 
 
 def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Loss and accuracy per level against steps.
+    """Plot loss and accuracy per level against training steps.
 
     Args:
-        history: rows with "step", "loss" and, where known, "accuracy/level<k>",
-            "validation/loss" and "validation/accuracy".
-        path: of the PNG.
+        history: rows with "step", "loss" and optionally "accuracy/level<k>", "validation/loss" and
+            "validation/accuracy".
+        path: PNG file to write.
     """
     figure = new_figure(11, 4)
     losses, accuracies = figure.subplots(1, 2)
     names = sorted({name for row in history for name in row if name != "step"})
     levels = [n for n in names if n.startswith("accuracy/")]
     for name in names:
-        steps, values = column(history, name)
+        steps, values = _column(history, name)
         is_validation = name.startswith("validation/")
         style = {"color": "black", "marker": "o", "linewidth": 1} if is_validation else {}
         axes = losses if name.endswith("loss") else accuracies
@@ -93,11 +94,12 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
 def draw_training(
     losses: Axes, accuracies: Axes, histories: Sequence[Sequence[Mapping[str, float]]]
 ) -> None:
-    """Several trainings in the same two panels: smoothed lines, and dots where validated.
+    """Draw several trainings in two panels: smoothed lines, and dots for validations.
 
     Args:
-        losses, accuracies: the panels.
-        histories: rows of each, as for `plot_curves`; accuracy is the mean over levels.
+        losses: panel of the losses.
+        accuracies: panel of the accuracies, means over levels.
+        histories: rows of each training, as for `plot_curves`.
     """
     for i, history in enumerate(histories):
         levels = sorted({n for row in history for n in row if n.startswith("accuracy/")})
@@ -108,11 +110,11 @@ def draw_training(
         ]
         style = series_style(i)
         for axes, rows, name in ((losses, history, "loss"), (accuracies, means, "accuracy")):
-            steps, values = column(rows, name)
+            steps, values = _column(rows, name)
             if values:
                 axes.plot(steps, _smooth(values), linewidth=1.2, **style)
             axes.plot(
-                *column(history, f"validation/{name}"),
+                *_column(history, f"validation/{name}"),
                 linestyle="none",
                 marker="o",
                 markersize=4,
@@ -121,8 +123,8 @@ def draw_training(
     _label_training(losses, accuracies)
 
 
-def column(history: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
-    """Steps and values of the rows that have a value of this name."""
+def _column(history: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    """Return steps and values of the rows that have a value `name`."""
     known = [(row["step"], row[name]) for row in history if name in row]
     return [step for step, _ in known], [value for _, value in known]
 
@@ -135,7 +137,7 @@ def _label_training(losses: Axes, accuracies: Axes) -> None:
 
 
 def _smooth(values: Sequence[float], decay: float = 0.8) -> np.ndarray:
-    """Running mean that forgets with `decay` per point, started at the first."""
+    """Compute the exponential moving average, starting at the first value."""
     out, current = [], values[0]
     for value in values:
         current = decay * current + (1 - decay) * value
@@ -143,21 +145,18 @@ def _smooth(values: Sequence[float], decay: float = 0.8) -> np.ndarray:
     return np.array(out)
 
 
-def plot_spectrograms(
-    clips: Mapping[str, Tensor], sample_rate: int, path: Path, n_fft: int = 512
-) -> None:
-    """One spectrogram a clip, side by side, in dB under the loudest bin of all.
+def plot_spectrograms(clips: Mapping[str, Tensor], sample_rate: int, path: Path) -> None:
+    """Plot spectrograms side by side, in dB relative to the loudest bin of all.
 
     Args:
         clips: title -> waveform [1, N].
-        sample_rate: Hz.
-        path: of the PNG.
-        n_fft: window in samples; hop is a quarter of it.
+        sample_rate: sample rate in Hz.
+        path: PNG file to write.
     """
     figure = new_figure(3.6 * len(clips), 3.2)
     all_axes = figure.subplots(1, len(clips), sharey=True, squeeze=False)[0]
     pictures = {
-        title: decibels(wave.flatten().numpy(), n_fft, n_fft // 4) for title, wave in clips.items()
+        title: decibels(wave[0].numpy(), n_fft=512, hop=128) for title, wave in clips.items()
     }
     top = max(picture.max() for picture in pictures.values())
     for axes, (title, picture) in zip(all_axes, pictures.items(), strict=True):
@@ -178,7 +177,7 @@ def plot_spectrograms(
 
 
 def decibels(waveform: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
-    """waveform [N] -> power in dB [n_fft/2 + 1, frames], a frame every `hop` samples."""
+    """Compute power in dB, [n_fft/2 + 1, frames], of a waveform [N]; one frame per hop."""
     padded = np.pad(waveform, n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     spectrum = np.fft.rfft(frames * np.hanning(n_fft), axis=-1)

@@ -1,4 +1,4 @@
-"""Waveform -> conditioning -> codes -> waveform with a tiny random codec and model."""
+"""Tests of `vocode` and `regenerate` with a tiny random codec and model."""
 
 from __future__ import annotations
 
@@ -9,34 +9,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from makers.codecs import make_encodec
+from makers.codecs import make_encodec, make_stft_codec
 from tokgen.generation.generate import conditioning_for, regenerate, vocode
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import ConditioningSettings
-from tokgen.zoo.stft import StftCodec, StftCodecModel
+from tokgen.zoo.networks.stft import StftCodecModel
+from tokgen.zoo.stft import StftCodec
 
 SETTINGS = SamplingSettings(steps=(4, 1))
 N_SAMPLES = [5000, 321, 9600, 1, 4321]
 
 
 def make_codec(name: str = "little", seed: int = 0) -> StftCodec:
-    """A random codec of three levels of 32 entries."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = StftCodecModel(
-            n_fft=640,
-            width=16,
-            encoder_depth=1,
-            decoder_depth=1,
-            latent_dim=8,
-            n_codebooks=3,
-            codebook_size=32,
-            codebook_dim=4,
-        )
-    return StftCodec.from_model(model, name)
+    """A random codec with 3 levels of 32 entries."""
+    return make_stft_codec(seed, name, latent_dim=8, n_codebooks=3, codebook_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +67,7 @@ def test_lengths_order_and_range(
         torch.testing.assert_close(made.waveform, codec.decode(made.codes[None], n)[0])
 
 
-def test_batch_size_and_order_change_nothing(
+def test_batch_size_and_order_do_not_change_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     conditioning = conditioning_for(model, waveforms)
@@ -98,7 +87,7 @@ def test_batch_size_and_order_change_nothing(
     assert all(torch.equal(a.codes, b.codes) for a, b in zip(one, back[::-1], strict=True))
 
 
-def test_conditioning_counts_unless_unconditional(
+def test_unconditional_ignores_the_conditioning(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     conditioning = conditioning_for(model, waveforms)
@@ -129,8 +118,8 @@ def test_saved_model_generates_the_same(
     assert all(torch.equal(x.waveform, y.waveform) for x, y in zip(a, b, strict=True))
 
 
-def test_side_information_comes_from_elsewhere(waveforms: list[Tensor]) -> None:
-    codec = make_encodec("encodec-48k")  # chunks of 8000 samples, a scale each
+def test_side_information_is_passed_on(waveforms: list[Tensor]) -> None:
+    codec = make_encodec("encodec-48k")  # one scale per chunk of 8000 samples
     settings = asdict(ConditioningSettings.for_codec(codec.spec))
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -154,7 +143,7 @@ def test_nothing_to_generate(model: MaskedTransformer, codec: StftCodec) -> None
     assert vocode(model, codec, [], [], SETTINGS) == []
 
 
-def test_misfits_are_refused(
+def test_vocode_checks_its_input(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     conditioning = conditioning_for(model, waveforms[:1])
@@ -167,7 +156,7 @@ def test_misfits_are_refused(
         conditioning_for(bare, waveforms)
 
 
-def test_regenerating_keeps_what_is_kept(
+def test_regenerate_keeps_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     codes = codec.encode_batch(waveforms)
@@ -183,7 +172,7 @@ def test_regenerating_keeps_what_is_kept(
     assert all(s.codes.equal(c) for s, c in zip(same, codes, strict=True))
 
 
-def test_regenerating_hears_the_conditioning_and_the_kept_codes(
+def test_regenerate_uses_the_conditioning_and_the_kept_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     codes = codec.encode_batch(waveforms[:1])
@@ -199,7 +188,9 @@ def test_regenerating_hears_the_conditioning_and_the_kept_codes(
     assert not alone.equal(made([(codes[0] + 7) % 32], None))
 
 
-def test_a_model_without_conditioning_continues(codec: StftCodec, waveforms: list[Tensor]) -> None:
+def test_continue_with_a_model_without_conditioning(
+    codec: StftCodec, waveforms: list[Tensor]
+) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         bare = MaskedTransformer.for_codec(
@@ -212,7 +203,7 @@ def test_a_model_without_conditioning_continues(codec: StftCodec, waveforms: lis
     assert [g.waveform.shape[-1] for g in out] == N_SAMPLES
 
 
-def test_a_store_goes_on_after_a_kill_with_the_same_codes(
+def test_store_resumes_with_equal_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor], tmp_path: Path
 ) -> None:
     conditioning = conditioning_for(model, waveforms)
@@ -232,15 +223,15 @@ def test_a_store_goes_on_after_a_kill_with_the_same_codes(
     assert all(a.codes.equal(b.codes) for a, b in zip(whole, third, strict=True))
 
 
-def test_regenerating_refuses_misfits(
+def test_regenerate_checks_its_input(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     codes = codec.encode_batch(waveforms[:1])
     keep = [torch.zeros_like(codes[0], dtype=torch.bool)]
-    with pytest.raises(ValueError, match="codes of 16 frames for 99 samples: little has 1"):
+    with pytest.raises(ValueError, match="codes of 16 frames for 99 samples: little makes 1"):
         regenerate(model, codec, codes, keep, [99], SETTINGS)
     with pytest.raises(ValueError, match="one flag for each code"):
         regenerate(model, codec, codes, [keep[0][:, :3]], [5000], SETTINGS)
-    with pytest.raises(ValueError, match="conditioning of 3 frames for 16 of codes"):
+    with pytest.raises(ValueError, match="conditioning of 3 frames for codes of 16 frames"):
         few = [torch.zeros(3, 30)]
         regenerate(model, codec, codes, keep, [5000], SETTINGS, conditioning=few)

@@ -1,4 +1,4 @@
-"""Masks of kept codes: continuation, inpainting, periodic and coarse prompts."""
+"""Tests of prompt masks: continuation, infilling, periodic and coarse."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tokgen.generation.prompts import (
     periodic,
 )
 
-SPEC = CodecSpec("x", 16000, 320, 4, 60)  # 20 ms a frame
-OTHER = CodecSpec("y", 24000, 240, 2, 60)  # 10 ms a frame
+SPEC = CodecSpec("x", 16000, 320, 4, 60)  # 20 ms per frame
+OTHER = CodecSpec("y", 24000, 240, 2, 60)  # 10 ms per frame
 CHUNKED = CodecSpec("z", 8000, 80, 2, 60, chunk_length=8000, chunk_stride=7920)
 
 
@@ -30,7 +30,7 @@ def test_beginning_keeps_the_first_seconds_at_every_level() -> None:
     assert not beginning(SPEC, 16000, 0.0).any()
 
 
-def test_gap_takes_every_frame_that_it_touches() -> None:
+def test_gap_holds_every_frame_that_it_touches() -> None:
     mask = around(SPEC, 16000, 0.25, 0.51)  # frames 12 (0.24-0.26) to 25 (0.50-0.52)
     assert not mask[:, 12:26].any()
     assert mask[:, :12].all() and mask[:, 26:].all()
@@ -45,14 +45,14 @@ def test_periodic_and_coarse() -> None:
         periodic(SPEC, 3200, 0)
 
 
-def test_frames_of_overlapping_chunks_start_where_their_audio_does() -> None:
+def test_frame_starts_of_overlapping_chunks() -> None:
     starts = frame_starts(CHUNKED, 10000)
     assert len(starts) == CHUNKED.n_frames(10000) == 200
     assert starts[99] == pytest.approx(0.99) and starts[100] == pytest.approx(0.99)
 
 
 @given(st.floats(0.1, 8), st.floats(0.05, 3), st.integers(0, 50), st.integers(0, 50))
-def test_a_gap_is_at_the_same_seconds_for_every_codec(seconds, gap, seed, item) -> None:
+def test_gap_starts_at_the_same_second_for_every_codec(seconds, gap, seed, item) -> None:
     a, b = (gap_start(s, round(seconds * s.sample_rate), gap, (seed, item)) for s in (SPEC, OTHER))
     assert a == pytest.approx(b, abs=1e-3)
     assert a >= 0 and a + gap <= max(seconds, gap) + 1e-3
@@ -74,7 +74,7 @@ def test_tasks_by_name() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "edit"}, "task 'edit': known are vocode, continue, infill"),
+        ({"name": "edit"}, "task 'edit': must be one of vocode, continue, infill"),
         ({"prompt_seconds": 0}, "prompt_seconds = 0"),
         ({"gap_seconds": -1.0}, "gap_seconds = -1.0"),
         ({"period": -1}, "period = -1"),

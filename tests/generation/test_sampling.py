@@ -1,4 +1,4 @@
-"""Level by level decoding, against the traps of public samplers."""
+"""Tests of the sampler: schedule, confidences, nucleus, guidance, and independence of the batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LENGTHS = torch.tensor([23, 11, 1])
 
 
 class Recorder(nn.Module):
-    """Stands in for a model: fixed logits, and a record of every call."""
+    """Stands in for a model: returns fixed logits and records every call."""
 
     def __init__(self, logits: Tensor | None = None, dropped: Tensor | None = None) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Recorder(nn.Module):
         self.n_codebooks, self.codebook_size, self.mask_id = K, V, V
         self.logits, self.dropped = logits, dropped
         self.calls: list[tuple[int, Tensor]] = []
-        self.asked: list[int] = []  # positions whose logits were wanted
+        self.asked: list[int] = []  # number of positions in each call
 
     def forward(
         self,
@@ -38,16 +38,18 @@ class Recorder(nn.Module):
         drop_conditioning: Tensor | None = None,
         lengths: Tensor | None = None,
         level: int,
-        where: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         self.calls.append((level, tokens.clone()))
-        self.asked.append(tokens.shape[0] * tokens.shape[2] if where is None else int(where.sum()))
+        self.asked.append(
+            tokens.shape[0] * tokens.shape[2] if positions is None else int(positions.sum())
+        )
         out = torch.zeros(len(tokens), tokens.shape[-1], V)
         if self.logits is not None:
             out = out + self.logits
         if self.dropped is not None and drop_conditioning is not None:
             out = torch.where(drop_conditioning[:, None, None], self.dropped, out)
-        return out if where is None else out[where]
+        return out if positions is None else out[positions]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def plain_sample(
     codes: Tensor,
     keep: Tensor,
 ) -> Tensor:
-    """One item alone, position by position: what `sample` must give, said as plainly as can be."""
+    """Reference implementation of `sample` for one item, position by position."""
     tokens = torch.full((1, K, n_frames), V)
     for level in range(K):
         tokens[0, level] = torch.where(keep[level], codes[level], tokens[0, level])
@@ -117,16 +119,16 @@ def plain_sample(
 
 
 SEED = 11
-BLANKS = {"as it is": None, "filled up": (5, 32)}
+SHAPES = {"as it is": None, "padded": (5, 32)}
 
 
-@pytest.mark.parametrize("shape", BLANKS.values(), ids=BLANKS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("conditioned", [True, False])
 @pytest.mark.parametrize("some_kept", [True, False])
-def test_codes_are_those_of_the_plain_way(
+def test_codes_equal_the_reference(
     model: MaskedTransformer, shape: tuple[int, int] | None, conditioned: bool, some_kept: bool
 ) -> None:
-    """Whether only hidden positions are asked for or all, of a batch that blanks fill up or not."""
+    """With and without padding, conditioning and given codes."""
     chosen = SamplingSettings(steps=(6, 2, 1), temperature=0.9)
     conditioning = make_conditioning() if conditioned else None
     codes = torch.randint(0, V, (3, K, 23), generator=torch.Generator().manual_seed(4))
@@ -149,7 +151,7 @@ def test_codes_are_those_of_the_plain_way(
         assert (out[i, :, n:] == 0).all()
 
 
-def test_only_hidden_positions_are_asked_for_unless_shapes_are_to_stay() -> None:
+def test_only_hidden_positions_are_computed_unless_a_shape_is_given() -> None:
     lengths = torch.tensor([12])
     few, all_ = Recorder(), Recorder()
     chosen = SamplingSettings(steps=(3, 1))
@@ -161,8 +163,7 @@ def test_only_hidden_positions_are_asked_for_unless_shapes_are_to_stay() -> None
     assert all_.asked == [32] * 5 and {t.shape for _, t in all_.calls} == {(2, K, 16)}
 
 
-def test_equally_likely_codes_come_in_the_order_of_torch() -> None:
-    """Draws are those of `Tensor.sort`, ties too."""
+def test_draws_order_ties_as_torch_does() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randint(0, 9, (500, 70), generator=generator).float()
     noise = torch.rand(500, generator=generator)
@@ -176,7 +177,7 @@ def test_equally_likely_codes_come_in_the_order_of_torch() -> None:
 
 
 @pytest.mark.slow
-def test_compiled_model_gives_the_codes_and_few_graphs(model: MaskedTransformer) -> None:
+def test_compiled_model_gives_equal_codes_with_few_graphs(model: MaskedTransformer) -> None:
     conditioning = make_conditioning()
     plain, compiled = SamplingSettings(steps=(4, 1)), SamplingSettings(steps=(4, 1), compile=True)
     torch._dynamo.utils.counters.clear()
@@ -188,8 +189,8 @@ def test_compiled_model_gives_the_codes_and_few_graphs(model: MaskedTransformer)
     assert 1 <= torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 3
 
 
-def test_upper_levels_are_mask_and_lower_levels_done() -> None:
-    """Levels over the one being decoded are all MASK at every call; those under it have none."""
+def test_levels_are_decoded_in_order() -> None:
+    """Levels above the current one are all MASK in every call; levels below have no MASK."""
     recorder = Recorder()
     sample(recorder, None, LENGTHS, SamplingSettings(steps=(5, 3, 2)), seed=0)
     levels = [level for level, _ in recorder.calls]
@@ -207,7 +208,7 @@ def test_upper_levels_are_mask_and_lower_levels_done() -> None:
     st.integers(0, 100),
 )
 def test_counts_follow_the_schedule_of_each_item(lengths: list[int], steps: int, seed: int) -> None:
-    """N0 is each item's own: a short item in a batch with a long one keeps its schedule."""
+    """Each item follows the schedule of its own length, whatever the batch."""
     recorder = Recorder()
     sample(recorder, None, torch.tensor(lengths), SamplingSettings(steps=(steps, 1)), seed=seed)
     calls = [tokens for level, tokens in recorder.calls if level == 0]
@@ -253,10 +254,10 @@ def test_no_mask_survives_and_kept_codes_stay(
     inside = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None, None]
     assert torch.equal(out[keep & inside], codes[keep & inside])
     for level, tokens in recorder.calls:
-        assert (tokens[:, level + 1 :] == V).all()  # kept codes of upper levels wait their turn
+        assert (tokens[:, level + 1 :] == V).all()  # kept codes of later levels too
 
 
-def test_all_kept_asks_the_model_nothing() -> None:
+def test_no_call_of_the_model_if_all_codes_are_kept() -> None:
     codes = torch.randint(0, V, (3, K, 23), generator=torch.Generator().manual_seed(0))
     recorder = Recorder()
     keep = torch.ones_like(codes, dtype=torch.bool)
@@ -267,7 +268,7 @@ def test_all_kept_asks_the_model_nothing() -> None:
 
 
 def test_most_confident_is_revealed_first_without_noise() -> None:
-    """With mask_temperature 0 positions appear in the order of their certainty."""
+    """With mask_temperature 0, positions are revealed in the order of their confidence."""
     n = 12
     certainty = torch.linspace(0.5, 12, n)[torch.randperm(n, generator=torch.Generator())]
     logits = torch.zeros(1, n, V)
@@ -294,7 +295,7 @@ def test_mask_temperature_shuffles_the_order() -> None:
 
 
 def test_guidance_is_used() -> None:
-    """u + w (c - u): code 1 wins with w = 2 where code 0 wins conditionally."""
+    """u + w (c - u): code 1 is the most likely with w = 2, code 0 with w = 1."""
     conditional, unconditional = torch.full((V,), -50.0), torch.full((V,), -50.0)
     conditional[:2], unconditional[:2] = torch.tensor([1.0, 0.9]), torch.tensor([1.0, 0.0])
     conditioning = make_conditioning()
@@ -305,12 +306,12 @@ def test_guidance_is_used() -> None:
         out = sample(recorder, conditioning, LENGTHS, chosen, seed=0)
         results[scale] = set(out[torch.arange(23).expand_as(out) < LENGTHS[:, None, None]].tolist())
         batch = {len(tokens) for _, tokens in recorder.calls}
-        assert batch == {3 if scale == 1 else 6}  # both passes in one batch, or one pass
+        assert batch == {3 if scale == 1 else 6}  # guidance doubles the batch
     assert results == {1.0: {0}, 2.0: {1}}
 
 
 def test_guidance_one_equals_conditional(model: MaskedTransformer) -> None:
-    """Scale 1 takes one pass; a hair beside 1 takes two and gives the same codes."""
+    """Scale 1 computes one prediction. A scale just above 1 computes two; the codes are equal."""
     conditioning = make_conditioning()
     one = sample(model, conditioning, LENGTHS, SamplingSettings(guidance_scale=1.0), seed=0)
     near = SamplingSettings(guidance_scale=1.0 + 1e-7)
@@ -328,7 +329,7 @@ def test_guidance_zero_equals_unconditional(model: MaskedTransformer) -> None:
     )
 
 
-def test_batching_and_order_change_nothing(model: MaskedTransformer) -> None:
+def test_batch_and_order_do_not_change_codes(model: MaskedTransformer) -> None:
     chosen = SamplingSettings(steps=(6, 2, 1))
     conditioning = make_conditioning()
     together = sample(model, conditioning, LENGTHS, chosen, seed=7, item_ids=[40, 41, 42])
@@ -349,7 +350,7 @@ def test_batching_and_order_change_nothing(model: MaskedTransformer) -> None:
         assert (together[i, :, n:] == 0).all()
 
 
-def test_seed_and_id_decide(model: MaskedTransformer) -> None:
+def test_codes_depend_on_seed_and_id(model: MaskedTransformer) -> None:
     conditioning = make_conditioning()
     same = [sample(model, conditioning, LENGTHS, SamplingSettings(), seed=5) for _ in range(2)]
     assert torch.equal(*same)
@@ -360,7 +361,7 @@ def test_seed_and_id_decide(model: MaskedTransformer) -> None:
     assert not torch.equal(pair[0], pair[1])
 
 
-def test_fewer_levels_are_the_first_of_all(model: MaskedTransformer) -> None:
+def test_fewer_levels_are_the_first_levels(model: MaskedTransformer) -> None:
     conditioning = make_conditioning()
     every = sample(model, conditioning, LENGTHS, SamplingSettings(), seed=5)
     two = sample(model, conditioning, LENGTHS, SamplingSettings(), seed=5, n_codebooks=2)
@@ -369,7 +370,7 @@ def test_fewer_levels_are_the_first_of_all(model: MaskedTransformer) -> None:
 
 
 def test_draw_follows_the_nucleus() -> None:
-    """Frequencies are the probabilities of the smallest set that holds top_p, renormalised."""
+    """Frequencies are the renormalised probabilities of the smallest set with mass top_p."""
     p = torch.tensor([0.1, 0.5, 0.05, 0.3, 0.05])
     noise = (torch.arange(4000) + 0.5)[None] / 4000
     codes, log_p = _draw(p.log().expand(1, 4000, 5), 0.85, noise)
@@ -399,12 +400,12 @@ def test_temperature_sharpens() -> None:
     assert (out == logits.argmax()).all()
 
 
-def test_steps_repeat_the_last() -> None:
+def test_last_number_of_steps_repeats() -> None:
     chosen = SamplingSettings(steps=(20, 10))
     assert [chosen.at(k) for k in range(4)] == [20, 10, 10, 10]
 
 
-def test_progress_bar_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_is_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     sample(Recorder(), None, LENGTHS, SamplingSettings(steps=(2, 1)), seed=0, progress=True)
     captured = capsys.readouterr()
     assert "4/4" in captured.err

@@ -131,7 +131,7 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
         ({"margins": '{"polqa": 0.1}'}, r"margins of \['polqa'\]: judged are mos, pesq, cer"),
         ({"margins": '{"accuracy": 0.1}'}, r"margins of \['accuracy'\]: judged are"),
         ({"margins": '{"pesq": -1}'}, "margin of pesq = -1"),
-        ({"task.name": "edit"}, "task 'edit': known are vocode, continue, infill"),
+        ({"task.name": "edit"}, "task 'edit': must be one of vocode, continue, infill"),
         ({"telephone.n_clips": 0}, "n_clips = 0"),
         ({"schedule": "linear"}, "schedule 'linear': known are"),
         ({"steps": 0}, "steps = 0: must be at least 1"),

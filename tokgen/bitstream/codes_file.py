@@ -1,4 +1,4 @@
-"""One utterance's codes in a safetensors file: what `tokgen encode` writes."""
+"""Write and read the codes of one utterance, the safetensors file of `tokgen encode`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,19 @@ from torch import Tensor
 from tokgen.codec.spec import CodecSpec, Side
 
 _KIND = "tokgen codes 1"
-_SIDE = "side."  # before the names of tensors of side information
+_SIDE = "side."  # prefix of the tensor names of side information
 
 
 @dataclass(frozen=True)
 class CodesFile:
-    """Codes int64 [K, T] and what is needed to decode them.
+    """Codes and all that is needed to decode them.
 
     Attributes:
+        codes: int64 [K, T].
+        n_samples: length of the audio in samples.
+        sample_rate: sample rate in Hz.
+        codec: name of the codec that made the codes.
+        weight_hash: SHA-256 (hex) of the codec's weights.
         side: side information float32 [S] by name; empty for most codecs.
     """
 
@@ -33,7 +38,7 @@ class CodesFile:
     side: Mapping[str, Tensor] = field(default_factory=dict)
 
     def check_codec(self, spec: CodecSpec) -> None:
-        """Raise ValueError, naming both codecs, where another one made the codes."""
+        """Raise a ValueError that names both codecs if another codec made the codes."""
         if self.weight_hash != spec.weight_hash:
             raise ValueError(
                 f"the codes were made by codec {self.codec!r} (weights {self.weight_hash[:12]}), "
@@ -44,12 +49,16 @@ class CodesFile:
 def write_codes(
     path: str | Path, codes: Tensor, n_samples: int, spec: CodecSpec, side: Side | None = None
 ) -> None:
-    """Store codes [K, T] as uint16, or int32 where the codebook is larger; folders are made.
+    """Write a codes file. Codes are stored as uint16, or int32 if codebook_size is above 65536.
 
     Args:
-        side: side information [S] by name, for a codec that needs it to decode.
+        path: file to write; missing folders are created.
+        codes: int64 [K, T].
+        n_samples: length of the audio in samples.
+        spec: spec of the codec that made the codes.
+        side: side information [S] by name, if the codec needs it to decode.
     Raises:
-        ValueError: wrong shape, or n_samples that T frames do not hold.
+        ValueError: codes of another shape than [K, spec.n_frames(n_samples)].
     """
     path = Path(path)
     if codes.ndim != 2 or spec.n_frames(n_samples) != codes.shape[1]:
@@ -73,11 +82,11 @@ def write_codes(
 
 
 def read_codes(path: str | Path) -> CodesFile:
-    """Read what `write_codes` wrote.
+    """Read a file that `write_codes` wrote.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a codes file, or damaged.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a codes file, or is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -90,7 +99,7 @@ def read_codes(path: str | Path) -> CodesFile:
             codes = file.get_tensor("codes")
             side = {
                 key.removeprefix(_SIDE): file.get_tensor(key)
-                for key in file.keys()  # noqa: SIM118 - no mapping
+                for key in file.keys()  # noqa: SIM118 - safe_open is not iterable
                 if key.startswith(_SIDE)
             }
             found = CodesFile(

@@ -1,7 +1,7 @@
-"""Conditioning, or part of the codes, -> codes -> waveform, for lists of utterances.
+"""Generate lists of utterances: codes from a model, and audio from the codes.
 
-`vocode` makes everything from the conditioning; `regenerate` keeps the codes it is told to keep
-(`tokgen.generation.prompts`): continuation, infilling, editing. It is the same model and sampler.
+`vocode` generates all codes from the conditioning. `regenerate` keeps some codes and generates the
+others: continuation, infilling and editing (see `tokgen.generation.prompts`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,17 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 
-FRAMES_APART = 64  # lengths that a compiled model or a GPU is shown: few shapes, little padding
+FRAME_MULTIPLE = 64  # pad to multiples of it on a GPU and under compile: few shapes
 
 
 @dataclass
 class Generated:
-    """codes int64 [K, T] and waveform float32 [1, N], on the CPU.
+    """One generated utterance, on the CPU.
 
-    `seconds` is the clip's share of the time that sampling its batch took.
+    Attributes:
+        codes: int64 [K, T].
+        waveform: float32 [1, N].
+        seconds: time that sampling the batch took, divided by its number of utterances.
     """
 
     codes: Tensor
@@ -39,10 +42,10 @@ class Generated:
 
 
 def conditioning_for(model: MaskedTransformer, waveforms: Sequence[Tensor]) -> list[Tensor]:
-    """The conditioning [T, C] of waveforms [1, N] with the settings the model was trained on."""
+    """Compute the conditioning [T, C] of waveforms [1, N] with the settings of the model."""
     settings = model.config["conditioning"]
     if settings is None:
-        raise ValueError("the model's config holds no conditioning settings: pass `conditioning`")
+        raise ValueError("the model's config has no conditioning settings: pass `conditioning`")
     features = Conditioning(ConditioningSettings(**settings))
     return [features(w[None])[0].T for w in waveforms]
 
@@ -62,33 +65,37 @@ def vocode(
     store: ClipStore | None = None,
     progress: bool = False,
 ) -> list[Generated]:
-    """Generate utterances from their conditioning; batches hold utterances of like length.
+    """Generate utterances from their conditioning.
 
     Args:
-        model: in eval mode, made for `codec`.
-        codec: turns codes into audio.
-        conditioning: [T, C] of each utterance (`conditioning_for`).
-        n_samples: length of each in samples; T must be `codec.spec.n_frames` of it.
-        settings: of the sampler.
-        sides: side information [S] of each, for a codec that has `side_names`: the model makes
-            codes alone, so it is that of real utterances (`tokgen.tokens.dataset.sides_of`).
-        seed, item_ids: an utterance's noise comes from the seed and its id; default its index.
-        batch_size: utterances at once.
-        unconditional: hide the conditioning: the floor that conditioning must beat.
-        store: keeps finished batches by id, so that the same call goes on after a kill.
+        model: a model in eval mode, made for `codec`.
+        codec: decodes the codes.
+        conditioning: [T, C] per utterance (see `conditioning_for`).
+        n_samples: length of each utterance in samples; T must be `codec.spec.n_frames` of it.
+        settings: settings of the sampler.
+        sides: side information per utterance, required if the codec has `side_names`. The model
+            generates codes only, so pass that of real utterances
+            (`tokgen.tokens.dataset.sides_of`).
+        seed: seed of all noise.
+        item_ids: ids that, with the seed, select each utterance's noise; default 0, 1, 2 ...
+        batch_size: utterances per batch. Batches hold utterances of similar length.
+        unconditional: ignore the conditioning, to get the baseline that conditioning must beat.
+        store: saves each batch by id when it is done. A repeated call reads them from it.
         progress: show a bar.
     Returns:
-        one `Generated` each, in the order given.
+        one `Generated` per utterance, in the order of the input.
     Raises:
-        ValueError: another codec, conditioning and lengths that do not fit, or side information
-            missing.
+        ValueError: the model was made for another codec, conditioning and lengths do not match, or
+            side information is missing.
     """
     for c, n in zip(conditioning, n_samples, strict=True):
         _check_frames(codec, len(c), n, "conditioning")
-    return _generate(
+    codes = [torch.zeros(model.n_codebooks, len(c), dtype=torch.int64) for c in conditioning]
+    return regenerate(
         model,
         codec,
-        [len(c) for c in conditioning],
+        codes,
+        [torch.zeros_like(c, dtype=torch.bool) for c in codes],
         n_samples,
         settings,
         conditioning=None if unconditional else conditioning,
@@ -117,123 +124,89 @@ def regenerate(
     store: ClipStore | None = None,
     progress: bool = False,
 ) -> list[Generated]:
-    """Generate the codes that are not kept, around those that are.
+    """Generate all codes that are not kept.
 
     Args:
-        codes: int64 [K, T] of each utterance.
-        keep: bool [K, T] of each; true codes come back as they are.
-        conditioning: [T, C] of each, or None to generate from the kept codes alone.
+        codes: int64 [K, T] per utterance.
+        keep: bool [K, T] per utterance, true at codes that stay as they are.
+        conditioning: [T, C] per utterance, or None to generate from the kept codes alone.
         model, codec, n_samples, settings, sides, seed, item_ids, batch_size, store, progress: as
             in `vocode`.
     Returns:
-        one `Generated` each, in the order given.
+        one `Generated` per utterance, in the order of the input.
     Raises:
-        ValueError: as `vocode`, or codes, masks and lengths that do not fit.
+        ValueError: as in `vocode`, or codes, masks and lengths do not match.
     """
     for c, k, n in zip(codes, keep, n_samples, strict=True):
         _check_frames(codec, c.shape[-1], n, "codes")
         if c.shape != k.shape:
             raise ValueError(
-                f"codes {tuple(c.shape)} and keep {tuple(k.shape)}: give one flag for each code"
+                f"codes {tuple(c.shape)} and keep {tuple(k.shape)}: pass one flag for each code"
             )
-    for frames, c in zip(conditioning or [], codes, strict=conditioning is not None):
-        if len(frames) != c.shape[-1]:
-            raise ValueError(f"conditioning of {len(frames)} frames for {c.shape[-1]} of codes")
-    return _generate(
-        model,
-        codec,
-        [c.shape[-1] for c in codes],
-        n_samples,
-        settings,
-        conditioning=conditioning,
-        known=list(zip(codes, keep, strict=True)),
-        sides=sides,
-        seed=seed,
-        item_ids=item_ids,
-        batch_size=batch_size,
-        store=store,
-        progress=progress,
-    )
-
-
-def _check_frames(codec: Codec, n_frames: int, n_samples: int, what: str) -> None:
-    wanted = codec.spec.n_frames(n_samples)
-    if n_frames != wanted:
-        raise ValueError(
-            f"{what} of {n_frames} frames for {n_samples} samples: {codec.spec.name} has "
-            f"{wanted} frames there"
-        )
-
-
-def _generate(
-    model: MaskedTransformer,
-    codec: Codec,
-    n_frames: Sequence[int],
-    n_samples: Sequence[int],
-    settings: SamplingSettings,
-    *,
-    conditioning: Sequence[Tensor] | None,
-    known: Sequence[tuple[Tensor, Tensor]] | None = None,
-    sides: Sequence[Side] | None,
-    seed: int,
-    item_ids: Sequence[int] | None,
-    batch_size: int,
-    store: ClipStore | None,
-    progress: bool,
-) -> list[Generated]:
+    n_frames = [c.shape[-1] for c in codes]
+    for frames, n in zip(conditioning or [], n_frames, strict=conditioning is not None):
+        if len(frames) != n:
+            raise ValueError(f"conditioning of {len(frames)} frames for codes of {n} frames")
     model.check_codec(codec.spec)
-    if codec.side_names and (sides is None or len(sides) != len(n_frames)):
+    if codec.side_names and (sides is None or len(sides) != len(codes)):
         raise ValueError(
             f"{codec.spec.name} needs side information {list(codec.side_names)} of "
-            f"{len(n_frames)} utterances, which the model does not generate: pass `sides`, "
-            "those of the utterances that gave the conditioning"
+            f"{len(codes)} utterances, which the model does not generate: pass `sides`, "
+            "those of the utterances that the conditioning was computed from"
         )
-    ids = list(range(len(n_frames))) if item_ids is None else list(item_ids)
+    ids = range(len(codes)) if item_ids is None else item_ids
     device = next(model.parameters()).device
     static = settings.compile or device.type == "cuda"
-    order = sorted(range(len(n_frames)), key=lambda i: n_frames[i])
+    order = sorted(range(len(codes)), key=lambda i: n_frames[i])
     out: dict[int, Generated] = {}
     with tqdm(total=len(order), unit="clip", desc="generating", disable=not progress) as bar:
         for start in range(0, len(order), batch_size):
-            members = order[start : start + batch_size]
-            found = [store.read(ids[i]) if store else None for i in members]
-            if any(arrays is None for arrays in found):  # batches stay as they are on a resume
+            batch = order[start : start + batch_size]
+            stored = [store.read(ids[i]) for i in batch] if store else []
+            done = [arrays for arrays in stored if arrays is not None]
+            if len(done) < len(batch):  # repeat the whole batch
+                longest = n_frames[batch[-1]]
+                multiple = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE
+                padded = min(multiple, n_frames[order[-1]])
                 began = time.perf_counter()
-                longest = max(n_frames[i] for i in members)
-                padded = min(-(-longest // FRAMES_APART) * FRAMES_APART, max(n_frames))
                 sampled = sample(
                     model,
-                    None if conditioning is None else _pad([conditioning[i].T for i in members]),
-                    torch.tensor([n_frames[i] for i in members]),
+                    None if conditioning is None else _pad([conditioning[i].T for i in batch]),
+                    torch.tensor([n_frames[i] for i in batch]),
                     settings,
                     seed=seed,
-                    item_ids=[ids[i] for i in members],
-                    codes=None if known is None else _pad([known[i][0] for i in members]),
-                    keep=None if known is None else _pad([known[i][1] for i in members]),
+                    item_ids=[ids[i] for i in batch],
+                    codes=_pad([codes[i] for i in batch]),
+                    keep=_pad([keep[i] for i in batch]),
                     shape=(min(batch_size, len(order)), padded) if static else None,
                 ).cpu()
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                seconds = (time.perf_counter() - began) / len(members)
-                codes = [c[:, : n_frames[i]] for c, i in zip(sampled, members, strict=True)]
-                if store:
-                    for i, c in zip(members, codes, strict=True):
-                        content = {"codes": c.numpy(), "seconds": np.array(seconds)}
-                        store.write(ids[i], content)
-                times = [seconds] * len(members)
-            else:
-                arrays = [a for a in found if a is not None]
-                codes = [torch.from_numpy(a["codes"]) for a in arrays]
-                times = [float(a["seconds"]) for a in arrays]
-            side = None if sides is None else [sides[i] for i in members]
-            audio = codec.decode_batch(codes, [n_samples[i] for i in members], side)
-            for i, c, w, s in zip(members, codes, audio, times, strict=True):
-                out[i] = Generated(c, w, s)
-            bar.update(len(members))
-    return [out[i] for i in range(len(n_frames))]
+                seconds = np.array((time.perf_counter() - began) / len(batch))
+                done = [
+                    {"codes": c[:, : n_frames[i]].numpy(), "seconds": seconds}
+                    for i, c in zip(batch, sampled, strict=True)
+                ]
+                for i, arrays in zip(batch, done, strict=True):
+                    if store:
+                        store.write(ids[i], arrays)
+            made = [torch.from_numpy(arrays["codes"]) for arrays in done]
+            side = None if sides is None else [sides[i] for i in batch]
+            audio = codec.decode_batch(made, [n_samples[i] for i in batch], side)
+            for i, c, w, arrays in zip(batch, made, audio, done, strict=True):
+                out[i] = Generated(c, w, float(arrays["seconds"]))
+            bar.update(len(batch))
+    return [out[i] for i in range(len(codes))]
+
+
+def _check_frames(codec: Codec, n_frames: int, n_samples: int, what: str) -> None:
+    expected = codec.spec.n_frames(n_samples)
+    if n_frames != expected:
+        raise ValueError(
+            f"{what} of {n_frames} frames for {n_samples} samples: {codec.spec.name} makes "
+            f"{expected} frames of them"
+        )
 
 
 def _pad(items: Sequence[Tensor]) -> Tensor:
-    """Stack [..., T_i], filled up on the right."""
+    """Stack tensors [..., T_i], padded with zeros on the right."""
     longest = max(item.shape[-1] for item in items)
     return torch.stack([F.pad(item, (0, longest - item.shape[-1])) for item in items])

@@ -1,4 +1,4 @@
-"""The utterances that are generated and scored, as one codec sees them."""
+"""Test utterances: choose them, generate them, and resynthesize them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
 from tokgen.corpus.listed import open_corpus
-from tokgen.generation.generate import Generated, regenerate, vocode
+from tokgen.generation.generate import Generated, regenerate
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
@@ -26,15 +25,15 @@ from tokgen.tokens.tokenizing import cached_tokens
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Test utterances; all lists are in the same order.
+    """Test utterances and their codes from one codec. All lists have the same order.
 
     Attributes:
-        codec: whose codes these are.
-        ids: of the utterances.
-        items: their rows in the test split; noise is drawn by them.
-        texts: transcripts, None where there is none.
-        n_samples: at the codec's rate.
-        codes: int64 [K, T].
+        codec: the codec that made the codes.
+        ids: utterance ids.
+        items: row numbers in the test split; they select each utterance's noise.
+        texts: transcripts, None if unknown.
+        n_samples: lengths in samples at the codec's rate.
+        codes: int64 [K, T] each.
         conditioning: [T, C] each, or None.
         sides: side information each, or None.
         originals: waveforms [1, N] at the codec's rate.
@@ -55,26 +54,32 @@ class HeldOut:
 
     @property
     def seconds(self) -> float:
-        """Of audio."""
+        """Total duration of the audio in seconds."""
         return sum(self.n_samples) / self.codec.spec.sample_rate
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over what generation and scores depend on, the codec's weights included."""
+        """SHA-256 (hex) of all that generation and scores depend on, codec weights included."""
         text = json.dumps([self.codec.spec.weight_hash, self.ids, self.items, self.texts])
         audio = hash_audio([*self.originals, *(self.conditioning or [])])
         return hashlib.sha256(f"{text} {audio}".encode()).hexdigest()
 
+    def keep(self, task: TaskSettings, *, seed: int) -> list[Tensor]:
+        """Return the mask of kept codes, bool [K, T], of each utterance."""
+        return [
+            task.keep(self.codec.spec, n, seed=seed, item=item)
+            for n, item in zip(self.n_samples, self.items, strict=True)
+        ]
+
     def generated_seconds(self, task: TaskSettings, *, seed: int) -> float:
-        """Seconds of audio in frames that `task` does not keep whole."""
+        """Return the seconds of audio in frames that have at least one generated code."""
         total = 0.0
-        for n, item in zip(self.n_samples, self.items, strict=True):
-            keep = task.keep(self.codec.spec, n, seed=seed, item=item)
+        for n, keep in zip(self.n_samples, self.keep(task, seed=seed), strict=True):
             total += n * float((~keep).any(0).double().mean())
         return total / self.codec.spec.sample_rate
 
     def part(self, members: Sequence[int]) -> HeldOut:
-        """Some of them, by position."""
+        """Return the utterances at the given positions."""
 
         def pick(values: list | None) -> list | None:
             return None if values is None else [values[i] for i in members]
@@ -83,7 +88,7 @@ class HeldOut:
         return HeldOut(self.codec, **lists)  # type: ignore[arg-type]
 
     def resynthesis(self) -> list[Tensor]:
-        """Waveforms [1, N] decoded from the codes: the best that a generator could do."""
+        """Decode the codes to waveforms [1, N]: the best result that a generator can reach."""
         return self.codec.decode_batch(self.codes, self.n_samples, self.sides)
 
     def generate(
@@ -98,65 +103,54 @@ class HeldOut:
         store: ClipStore | None = None,
         progress: bool = False,
     ) -> list[Generated]:
-        """Generate each utterance as `task` says; arguments as in `vocode`.
+        """Generate each utterance according to `task`.
 
+        Args:
+            task: which codes are kept, and if the conditioning is used.
+            seed: seed of the noise and of the gaps of "infill".
+            unconditional: ignore the conditioning.
+            model, sampling, batch_size, store, progress: as in `tokgen.generation.generate.vocode`.
         Raises:
-            ValueError: "vocode" without conditioning.
+            ValueError: task "vocode" without conditioning.
         """
-        more: dict[str, Any] = {
-            "sides": self.sides,
-            "seed": seed,
-            "item_ids": self.items,
-            "batch_size": batch_size,
-            "store": store,
-            "progress": progress,
-        }
-        if task.name == "vocode":
-            if self.conditioning is None:
-                raise ValueError(
-                    "task 'vocode' generates from a conditioning and these tokens have none: "
-                    "take conditioning mfcc or log_mel, or task continue or infill"
-                )
-            return vocode(
-                model,
-                self.codec,
-                self.conditioning,
-                self.n_samples,
-                sampling,
-                unconditional=unconditional,
-                **more,
+        if task.name == "vocode" and self.conditioning is None:
+            raise ValueError(
+                "task 'vocode' generates from a conditioning, and these tokens have none: "
+                "use conditioning mfcc or log_mel, or task continue or infill"
             )
-        told = task.conditioned and not unconditional
+        conditioned = (task.name == "vocode" or task.conditioned) and not unconditional
         return regenerate(
             model,
             self.codec,
             self.codes,
-            [
-                task.keep(self.codec.spec, n, seed=seed, item=i)
-                for n, i in zip(self.n_samples, self.items, strict=True)
-            ],
+            self.keep(task, seed=seed),
             self.n_samples,
             sampling,
-            conditioning=self.conditioning if told else None,
-            **more,
+            conditioning=self.conditioning if conditioned else None,
+            sides=self.sides,
+            seed=seed,
+            item_ids=self.items,
+            batch_size=batch_size,
+            store=store,
+            progress=progress,
         )
 
 
 def choose_held_out(
     tokens: TokenDataset, codec: Codec, corpus: str, *, n: int, min_seconds: float = 0.0
 ) -> HeldOut:
-    """The first `n` utterances of the test split that are long enough.
+    """Choose the first `n` utterances of the test split that are long enough.
 
     Args:
-        tokens: holds a test split, made from `corpus` by `codec`.
-        corpus: as `open_corpus` takes it.
-        n: at most so many.
-        min_seconds: shorter ones are left out.
+        tokens: tokens with a test split, made from `corpus` by `codec`.
+        corpus: a corpus as `open_corpus` accepts it.
+        n: maximum number of utterances.
+        min_seconds: shortest duration in seconds.
     Raises:
-        ValueError: no test split, or no utterance in it to take.
+        ValueError: there is no test split, or it has no such utterance.
     """
     if "test" not in tokens.splits:
-        raise ValueError(f"{corpus} has no test split: {sorted(tokens.splits)}; give test_corpus")
+        raise ValueError(f"{corpus} has no test split: {sorted(tokens.splits)}; set test_corpus")
     if n < 1:
         raise ValueError(f"n_test = {n}: must be at least 1")
     split = tokens.splits["test"]
@@ -192,8 +186,16 @@ def training_and_test_tokens(
     cache: Path,
     conditioning: str | None,
 ) -> tuple[TokenDataset, TokenDataset]:
-    """Tokens to train on and tokens that hold the test split, made once and found again.
+    """Tokenize the training and the test corpus, or read their tokens from `cache`.
 
+    Args:
+        corpus: training corpus; it also holds the test split if `test_corpus` is None or empty.
+        test_corpus: corpus of the test split.
+        codec: the codec that makes the tokens.
+        cache: folder of token datasets.
+        conditioning: conditioning to store, "mfcc" or "log_mel", or None.
+    Returns:
+        tokens to train on, and tokens with the test split.
     Raises:
         ValueError: the corpus has no train split.
     """
@@ -202,12 +204,12 @@ def training_and_test_tokens(
         raise ValueError(f"{corpus} has no train split: {sorted(tokens.splits)}")
     if not test_corpus:
         return tokens, tokens
-    heard = open_corpus(test_corpus, split="test")
-    return tokens, cached_tokens(heard, codec, cache, conditioning=conditioning)
+    test = open_corpus(test_corpus, split="test")
+    return tokens, cached_tokens(test, codec, cache, conditioning=conditioning)
 
 
 def longest_clip(corpus: str, tokens: TokenDataset) -> Tensor:
-    """The longest training utterance [1, N]: clean speech that is none of the test clips."""
+    """Load the longest training utterance [1, N], for use as the reference of the MOS metric."""
     train = tokens.splits["train"]
     n_samples = train["n_samples"]
     wanted = train[max(range(len(train)), key=lambda i: n_samples[i])]["id"]

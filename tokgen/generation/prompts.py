@@ -1,8 +1,7 @@
-"""Which codes are given and which are generated: bool masks [K, T], true where a code is kept.
+"""Prompts: bool masks [K, T] that are true at the codes to keep; the others are generated.
 
-The prompts of VampNet (Garcia et al. 2023): the beginning (continuation), all but a gap
-(inpainting), every so-manieth frame (periodic), the coarse levels (compression); they combine by
-`|` (kept by either) and `&` (kept by both).
+These are the prompts of VampNet (Garcia et al. 2023): `beginning` for continuation, `around` a gap
+for inpainting, `periodic` and `coarse` for compression. Combine masks with `|` and `&`.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ from torch import Tensor
 from tokgen.codec.spec import CodecSpec
 
 TASKS = ("vocode", "continue", "infill")
-MARGIN_SECONDS = 0.25  # that an utterance is longer than its prompt or gap
+MARGIN_SECONDS = 0.25  # utterances are at least this much longer than their prompt or gap
 
 
 @dataclass(frozen=True)
 class TaskSettings:
-    """What is generated.
+    """Settings of the task: which part of an utterance is generated.
 
     Attributes:
-        name: "vocode" makes everything from the conditioning, "continue" goes on from the first
-            `prompt_seconds`, "infill" fills a gap of `gap_seconds` somewhere in the utterance.
-        prompt_seconds: of "continue".
-        gap_seconds: of "infill".
-        period: of "infill": this many frames apart one stays in the gap; 0 keeps none.
-        levels: of "infill": so many coarse levels stay in the gap.
-        conditioned: give "continue" and "infill" the conditioning too, where the model has one.
+        name: "vocode" generates everything from the conditioning, "continue" keeps the first
+            `prompt_seconds`, "infill" generates a gap of `gap_seconds` at a random position.
+        prompt_seconds: duration of the kept beginning in "continue".
+        gap_seconds: duration of the gap in "infill".
+        period: "infill" keeps every `period`-th frame in the gap; 0 keeps none.
+        levels: number of coarse levels that "infill" keeps in the gap.
+        conditioned: use the conditioning in "continue" and "infill" too, if the model has one.
     """
 
     name: str = "vocode"
@@ -42,7 +41,7 @@ class TaskSettings:
 
     def __post_init__(self) -> None:
         if self.name not in TASKS:
-            raise ValueError(f"task {self.name!r}: known are {', '.join(TASKS)}")
+            raise ValueError(f"task {self.name!r}: must be one of {', '.join(TASKS)}")
         for name in ("prompt_seconds", "gap_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
@@ -52,15 +51,15 @@ class TaskSettings:
 
     @property
     def shortest_seconds(self) -> float:
-        """Shorter utterances would have nothing to generate, or nothing kept."""
+        """Duration in seconds that an utterance needs, so that some codes are kept and some not."""
         of_task = {"continue": self.prompt_seconds, "infill": self.gap_seconds}
         return of_task[self.name] + MARGIN_SECONDS if self.name in of_task else 0.0
 
     def keep(self, spec: CodecSpec, n_samples: int, *, seed: int, item: int) -> Tensor:
-        """The mask [K, T] of an utterance of `n_samples` samples.
+        """Return the mask [K, T] of an utterance of `n_samples` samples.
 
-        The gap's place comes from the seed and the item alone, in seconds, so that it is the
-        same for every codec.
+        The gap starts at the same second for every codec: it depends only on the seed, the item and
+        the duration.
         """
         if self.name == "vocode":
             return beginning(spec, n_samples, 0.0)
@@ -76,26 +75,26 @@ class TaskSettings:
 
 
 def gap_start(spec: CodecSpec, n_samples: int, gap_seconds: float, seeds: tuple[int, ...]) -> float:
-    """Where a gap of `gap_seconds` begins, uniform over an utterance; 0 where it is as long."""
+    """Draw the start of a gap in seconds, uniformly; 0 if the gap is as long as the utterance."""
     room = max(0.0, n_samples / spec.sample_rate - gap_seconds)
     return float(np.random.default_rng(seeds).random() * room)
 
 
 def beginning(spec: CodecSpec, n_samples: int, seconds: float) -> Tensor:
-    """Keep what starts in the first `seconds`."""
+    """Keep frames that start in the first `seconds`."""
     starts = frame_starts(spec, n_samples)
     return (starts < seconds).expand(spec.n_codebooks, -1).clone()
 
 
 def around(spec: CodecSpec, n_samples: int, start: float, end: float) -> Tensor:
-    """Keep frames that do not touch the seconds from `start` to `end`."""
+    """Keep frames that do not overlap the gap from `start` to `end`, in seconds."""
     starts = frame_starts(spec, n_samples)
     apart = (starts + spec.hop_length / spec.sample_rate <= start) | (starts >= end)
     return apart.expand(spec.n_codebooks, -1).clone()
 
 
 def periodic(spec: CodecSpec, n_samples: int, period: int) -> Tensor:
-    """Keep frames 0, period, 2 period ..."""
+    """Keep the frames 0, period, 2 period ..."""
     if period < 1:
         raise ValueError(f"period = {period}: must be at least 1 frame")
     kept = torch.arange(spec.n_frames(n_samples)) % period == 0
@@ -105,13 +104,13 @@ def periodic(spec: CodecSpec, n_samples: int, period: int) -> Tensor:
 def coarse(spec: CodecSpec, n_samples: int, levels: int) -> Tensor:
     """Keep the first `levels` levels."""
     if not 0 <= levels <= spec.n_codebooks:
-        raise ValueError(f"levels = {levels}: {spec.name} has {spec.n_codebooks}")
+        raise ValueError(f"levels = {levels}: {spec.name} has {spec.n_codebooks} levels")
     kept = torch.arange(spec.n_codebooks) < levels
     return kept[:, None].expand(-1, spec.n_frames(n_samples)).clone()
 
 
 def frame_starts(spec: CodecSpec, n_samples: int) -> Tensor:
-    """Second at which each frame's audio begins, float64 [T]; chunks overlap."""
+    """Return the start of each frame's audio in seconds, float64 [T]. Chunks may overlap."""
     n_frames = spec.n_frames(n_samples)
     if not spec.chunk_length:
         return torch.arange(n_frames).double() * spec.hop_length / spec.sample_rate

@@ -1,11 +1,26 @@
-"""Decoding level by level: MaskGIT's confidence-based unmasking within each level, with guidance.
+"""Parallel decoding of codes, level by level, with classifier-free guidance.
 
-SoundStorm (Borsos et al. 2023) and Code Drift, section V. Noise of an item comes from the seed
-and its own id, so what is generated does not depend on what it is batched with.
+The algorithm is that of SoundStorm (Borsos et al. 2023; Code Drift, section V). Levels are decoded
+one after the other, coarse first. Each level is decoded as in MaskGIT (Chang et al. 2022): all its
+codes start hidden (MASK), except for codes given by the caller. Each of its S steps (s = 0 ... S-1)
+then does the following:
 
-How many codes stay hidden after each step is known before the first, so that nothing in the loop
-has to come back from a GPU. There, and under `compile`, every step has the same shapes; on a CPU
-only the hidden positions are given to the head and drawn.
+1. Guidance: the logits are u + w (c - u), with c predicted from the conditioning, u without it, and
+   w = `guidance_scale`. They are divided by `temperature`.
+2. Nucleus: one code is drawn for every hidden position, from the smallest set of most likely codes
+   whose probabilities sum to `top_p`.
+3. Confidence: the log-probability of the drawn code in the whole distribution, plus Gumbel noise
+   times `mask_temperature` (1 - (s + 1) / S). The last step has no noise.
+4. Schedule: the floor(N cos(pi/2 (s + 1) / S)) positions with the lowest confidence are hidden
+   again; N is the number that the level started with. Each step reveals at least one code. Revealed
+   codes never change.
+
+The noise of an item depends only on the seed, the item's id, the level and the step. The codes of
+an item therefore do not depend on the rest of its batch.
+
+The number of hidden positions after every step is computed before the first, so that the loop never
+waits for a GPU. On a GPU, with `compile` or with `shape`, every step computes all positions, so
+tensor shapes stay the same. Otherwise only hidden positions pass through the output head.
 """
 
 from __future__ import annotations
@@ -25,16 +40,17 @@ from tokgen.modelling.masking import n_masked
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How to sample.
+    """Settings of `sample`.
 
     Attributes:
-        steps: per level, coarse first; the last counts for all further levels.
-        temperature: divides the logits.
-        top_p: nucleus; 1 keeps the whole distribution.
-        mask_temperature: scale of the Gumbel noise on confidences, falling linearly to 0.
-        guidance_scale: w in u + w (c - u); 1 is off.
-        compile: call the model through `torch.compile`; codes may differ where two are as likely
-            but for rounding.
+        steps: steps per level, coarse first; the last number counts for all further levels.
+        temperature: divisor of the logits.
+        top_p: probability mass of the nucleus; 1 keeps the whole distribution.
+        mask_temperature: scale of the Gumbel noise on confidences at the start of a level; it falls
+            linearly to 0.
+        guidance_scale: w in u + w (c - u); 1 turns guidance off.
+        compile: run the model through `torch.compile`. Rounding may then change the order of codes
+            that are almost equally likely.
     """
 
     steps: tuple[int, ...] = (16, 1)
@@ -53,7 +69,7 @@ class SamplingSettings:
             raise ValueError(f"top_p = {self.top_p}: must be in (0, 1]")
 
     def at(self, level: int) -> int:
-        """Steps of `level`."""
+        """Return the number of steps of `level`."""
         return self.steps[min(level, len(self.steps) - 1)]
 
 
@@ -72,89 +88,91 @@ def sample(
     shape: tuple[int, int] | None = None,
     progress: bool = False,
 ) -> Tensor:
-    """Generate codes.
+    """Generate codes with a masked model.
 
     Args:
-        model: in eval mode.
-        conditioning: [B, C, T]; None generates without, and then guidance is off.
-        lengths: int64 [B], frames of each item.
+        model: a model in eval mode.
+        conditioning: [B, C, T]; None generates without conditioning and without guidance.
+        lengths: int64 [B], number of frames of each item.
         settings: see `SamplingSettings`.
-        seed: of all noise.
-        codes: int64 [B, K, T], known codes where `keep` is true.
-        keep: bool [B, K, T], positions that are given and never change.
-        item_ids: what an item's noise depends on beside the seed; default 0..B-1.
-        n_codebooks: levels to generate; None for all. Levels above stay MASK.
-        shape: items and frames that the model is to see, filled up with blanks: calls of one
-            shape share a compiled graph. None: those there are.
+        seed: seed of all noise.
+        codes: int64 [B, K, T], given codes; only those at `keep` are read.
+        keep: bool [B, K, T], true at given codes, which never change.
+        item_ids: ids that select each item's noise; default 0..B-1.
+        n_codebooks: number of levels to generate; None for all.
+        shape: number of items and frames to pad the batch to. Calls with equal shapes share one
+            compiled graph. None does not pad.
         progress: show a bar.
     Returns:
-        int64 [B, n_codebooks, T]; 0 past each item's end.
+        codes int64 [B, n_codebooks, T], 0 past the end of each item.
     Raises:
-        ValueError: `keep` without `codes`, either of another shape, a MASK to keep, n_codebooks
-            outside 1..K, or a `shape` that is too small.
+        ValueError: `codes` without `keep` or the reverse, a wrong shape of either, MASK among the
+            given codes, n_codebooks outside 1..K, or a `shape` that is too small.
     """
     n_levels = model.n_codebooks if n_codebooks is None else n_codebooks
     if not 1 <= n_levels <= model.n_codebooks:
         raise ValueError(f"n_codebooks = {n_levels}: the model has levels 1..{model.n_codebooks}")
     device = next(model.parameters()).device
-    static = settings.compile or shape is not None or device.type == "cuda"
+    all_positions = settings.compile or shape is not None or device.type == "cuda"
     frames = lengths.tolist()
     n_items, n_frames = shape or (len(frames), max(frames))
-    blank = (n_items - len(frames), n_frames - max(frames))
-    if min(blank) < 0:
+    extra = (n_items - len(frames), n_frames - max(frames))
+    if min(extra) < 0:
         raise ValueError(f"shape = {shape}: {len(frames)} items of {max(frames)} frames do not fit")
-    ids = list(range(len(frames))) if item_ids is None else list(item_ids)
-    inside = torch.arange(n_frames) < torch.tensor(frames + [0] * blank[0])[:, None]
+    ids = range(len(frames)) if item_ids is None else item_ids
+    inside = torch.arange(n_frames) < torch.tensor(frames + [0] * extra[0])[:, None]
     known, given = _known(model, codes, keep, inside[: len(frames), : max(frames)])
-    known, given = _fill(known, blank).to(device), _fill(given, blank).to(device)
+    known, given = _pad(known, extra).to(device), _pad(given, extra).to(device)
     inside = inside.to(device)
-    turns, stay = _plan((inside[:, None] & ~given).sum(-1).T.cpu()[:n_levels], settings)
+    turns, counts = _schedule((inside[:, None] & ~given).sum(-1).T.cpu()[:n_levels], settings)
     noise = _noise(seed, ids, turns, frames, (n_items, n_frames))
-    stays = dict(zip(turns, stay.to(device), strict=True))
+    n_hidden = dict(zip(turns, counts.to(device), strict=True))
     noises = dict(zip(turns, noise.to(device), strict=True))
-    ask = _guided(model, conditioning, frames, blank, settings)
+    predict = _predictor(model, conditioning, frames, extra, settings)
 
     tokens = torch.full((n_items, model.n_codebooks, n_frames), model.mask_id, device=device)
     total_steps = sum(settings.at(k) for k in range(n_levels))
     with tqdm(total=total_steps, unit="step", desc="sampling", disable=not progress) as bar:
         for level in range(n_levels):
-            # Only this level is filled in: levels above stay MASK, as in training.
+            # Given codes of later levels stay MASK until their turn, as in training.
             tokens[:, level] = torch.where(given[:, level], known[:, level], tokens[:, level])
             hidden = inside & ~given[:, level]
             for step in range(settings.at(level)):
                 bar.update()
-                if (level, step) not in stays:
-                    continue  # all is given or settled: nothing to ask the model
-                uniform, shuffle = noises[level, step]
-                if static:
-                    drawn, log_p = _draw(ask(tokens, level, None), settings.top_p, uniform)
+                if (level, step) not in noises:
+                    continue  # nothing is hidden
+                for_codes, for_gumbel = noises[level, step]
+                if all_positions:
+                    drawn, log_p = _draw(predict(tokens, level, None), settings.top_p, for_codes)
                 else:
-                    found = _draw(ask(tokens, level, hidden), settings.top_p, uniform[hidden])
-                    drawn, log_p = (_spread(values, hidden) for values in found)
-                now = torch.where(hidden, drawn, tokens[:, level])
+                    logits = predict(tokens, level, hidden)
+                    drawn, log_p = (
+                        torch.zeros(hidden.shape, dtype=values.dtype).masked_scatter(hidden, values)
+                        for values in _draw(logits, settings.top_p, for_codes[hidden])
+                    )
+                revealed = torch.where(hidden, drawn, tokens[:, level])
                 left = 1 - (step + 1) / settings.at(level)
-                gumbel = -torch.log(-torch.log(shuffle))
+                gumbel = -torch.log(-torch.log(for_gumbel))
                 confidence = log_p + settings.mask_temperature * left * gumbel
                 confidence = confidence.masked_fill(~hidden, torch.inf)
                 rank = confidence.argsort(-1).argsort(-1)  # 0 is the least confident
-                hidden = hidden & (rank < stays[level, step][:, None])
-                tokens[:, level] = now.masked_fill(hidden, model.mask_id)
+                hidden = hidden & (rank < n_hidden[level, step][:, None])
+                tokens[:, level] = revealed.masked_fill(hidden, model.mask_id)
     return tokens.masked_fill(~inside[:, None], 0)[: len(frames), :n_levels, : max(frames)]
 
 
 def _known(
     model: MaskedTransformer, codes: Tensor | None, keep: Tensor | None, inside: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Codes and where they are given, [B, K, T] each; nothing is where neither is passed."""
+    """Check given codes; return codes and a bool mask of the given ones, both [B, K, T]."""
     wanted = (len(inside), model.n_codebooks, inside.shape[1])
     if codes is None and keep is None:
         return torch.zeros(wanted, dtype=torch.int64), torch.zeros(wanted, dtype=torch.bool)
     if codes is None or keep is None:
-        raise ValueError("give `codes` and `keep` together: what is known, and where")
+        raise ValueError("pass `codes` and `keep` together: the codes, and which of them to keep")
     if not codes.shape == keep.shape == wanted:
         raise ValueError(
-            f"codes {tuple(codes.shape)} and keep {tuple(keep.shape)}: expected {wanted}; "
-            "`keep` says which of the codes count"
+            f"codes {tuple(codes.shape)} and keep {tuple(keep.shape)}: expected {wanted} for both"
         )
     codes, given = codes.cpu(), keep.cpu() & inside[:, None]
     if ((codes < 0) | (codes >= model.codebook_size))[given].any():
@@ -164,15 +182,16 @@ def _known(
     return codes, given
 
 
-def _plan(to_fill: Tensor, settings: SamplingSettings) -> tuple[list[tuple[int, int]], Tensor]:
-    """The (level, step) that have something to do, and how many codes stay hidden after each.
+def _schedule(to_fill: Tensor, settings: SamplingSettings) -> tuple[list[tuple[int, int]], Tensor]:
+    """Compute how many positions stay hidden after each step.
 
     Args:
-        to_fill: int64 [K, B], hidden positions at the start of each level.
+        to_fill: int64 [K, B], number of hidden positions at the start of each level.
     Returns:
-        S of them, and int64 [S, B].
+        the S pairs (level, step) that have hidden positions, and int64 [S, B], the number of
+        positions that stay hidden after each.
     """
-    turns, stays = [], [to_fill[:0]]
+    turns, counts = [], [to_fill[:0]]
     for level, first in enumerate(to_fill):
         hidden = first
         for step in range(settings.at(level)):
@@ -180,101 +199,96 @@ def _plan(to_fill: Tensor, settings: SamplingSettings) -> tuple[list[tuple[int, 
                 break
             hidden = n_masked(step, settings.at(level), first, hidden)
             turns.append((level, step))
-            stays.append(hidden[None])
-    return turns, torch.cat(stays)
+            counts.append(hidden[None])
+    return turns, torch.cat(counts)
 
 
-def _guided(
+def _predictor(
     model: MaskedTransformer,
     conditioning: Tensor | None,
     frames: Sequence[int],
-    blank: tuple[int, int],
+    extra: tuple[int, int],
     settings: SamplingSettings,
 ) -> Callable[[Tensor, int, Tensor | None], Tensor]:
-    """What gives the logits over the temperature; with guidance both passes go as one batch.
+    """Return a function that computes logits with guidance, divided by the temperature.
 
     Args:
         conditioning: [B, C, T] or None.
-        frames: of the B items.
-        blank: items and frames that the tokens have more.
+        frames: number of frames of the B items.
+        extra: number of items and frames that the tokens are padded by.
     Returns:
-        a function of tokens [B, K, T], level and hidden positions bool [B, T] that gives
-        [n, V] for those, [B, T, V] for None.
+        a function of tokens [B, K, T], a level, and bool [B, T] that selects n positions. It
+        returns logits [n, V], or [B, T, V] for all positions if the last argument is None.
     """
     device = next(model.parameters()).device
     call = torch.compile(model) if settings.compile else model
-    n_frames = max(frames) + blank[1]
-    # A blank item attends to its blanks: to attend to nothing is not a number.
-    sizes = torch.tensor([*frames, *[n_frames] * blank[0]])
-    lengths = None if (sizes == n_frames).all() else sizes.to(device)  # no mask is faster
+    n_frames = max(frames) + extra[1]
+    # Padding items count as full: attention over no frames at all would be NaN.
+    sizes = torch.tensor([*frames, *[n_frames] * extra[0]])
+    guided = conditioning is not None and settings.guidance_scale != 1.0
+    copies = 2 if guided else 1  # guidance computes both predictions in one batch
+    drop = (torch.arange(2 * len(sizes)) >= len(sizes)).to(device) if guided else None
+    # Attention is faster without a mask.
+    lengths = None if (sizes == n_frames).all() else sizes.to(device).repeat(copies)
     if conditioning is not None:
-        conditioning = _fill(conditioning.to(device), blank)
-    if conditioning is None or settings.guidance_scale == 1.0:
+        conditioning = _pad(conditioning.to(device), extra).repeat(copies, 1, 1)
 
-        def single(tokens: Tensor, level: int, where: Tensor | None) -> Tensor:
-            logits = call(tokens, conditioning, lengths=lengths, level=level, where=where)
-            return logits.float().div_(settings.temperature)
-
-        return single
-    drop = (torch.arange(2 * len(sizes)) >= len(sizes)).to(device)
-    twice = conditioning.repeat(2, 1, 1)
-    lengths = None if lengths is None else lengths.repeat(2)
-
-    def both(tokens: Tensor, level: int, where: Tensor | None) -> Tensor:
+    def predict(tokens: Tensor, level: int, positions: Tensor | None) -> Tensor:
         logits = call(
-            tokens.repeat(2, 1, 1),
-            twice,
+            tokens.repeat(copies, 1, 1),
+            conditioning,
             drop_conditioning=drop,
             lengths=lengths,
             level=level,
-            where=None if where is None else where.repeat(2, 1),
-        )
-        given, free = logits.float().chunk(2)
-        return (given - free).mul_(settings.guidance_scale).add_(free).div_(settings.temperature)
+            positions=None if positions is None else positions.repeat(copies, 1),
+        ).float()
+        if guided:
+            conditional, unconditional = logits.chunk(2)
+            logits = (conditional - unconditional).mul_(settings.guidance_scale).add_(unconditional)
+        return logits.div_(settings.temperature)
 
-    return both
+    return predict
 
 
-def _draw(logits: Tensor, top_p: float, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """One code per position from the nucleus, by inverting the cumulative distribution.
+def _draw(logits: Tensor, top_p: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw one code per position from its nucleus (Holtzman et al. 2020).
+
+    The draw inverts the cumulative distribution. The nucleus always holds the most likely code.
 
     Args:
         logits: [..., V].
-        noise: uniform in (0, 1), [...].
+        top_p: probability mass of the nucleus.
+        uniform: [...], noise in (0, 1).
     Returns:
-        codes [...] and their log-probabilities [...] before the nucleus was cut.
+        codes [...] and their log-probabilities [...] in the whole distribution.
     """
     log_p = logits.log_softmax(-1)
     ordered, order = _descending(log_p)
     p = ordered.exp()
     cumulative = p.cumsum(-1)
-    size = p.sub_(cumulative).neg_().lt(top_p).sum(-1, keepdim=True)  # by the mass before each
-    size = size.clamp_(min=1)  # the likeliest code always stays
-    threshold = noise[..., None] * cumulative.gather(-1, size - 1)
+    # A code belongs to the nucleus if the codes before it sum to less than top_p.
+    size = p.sub_(cumulative).neg_().lt(top_p).sum(-1, keepdim=True).clamp_(min=1)
+    threshold = uniform[..., None] * cumulative.gather(-1, size - 1)
     pick = torch.searchsorted(cumulative, threshold).minimum(size - 1)
     drawn, value = order.gather(-1, pick), ordered.gather(-1, pick)
-    if log_p.device.type == "cpu":  # of codes as likely, the one that torch's sort has there
+    if log_p.device.type == "cpu":  # order equally likely codes as torch's sort does
         tied = (ordered == value).sum(-1) > 1
         drawn[tied] = log_p[tied].sort(dim=-1, descending=True)[1].gather(-1, pick[tied])
     return drawn[..., 0], value[..., 0]
 
 
 def _descending(log_p: Tensor) -> tuple[Tensor, Tensor]:
-    """log_p float32 [..., V], none above 0, sorted, and the order.
+    """Sort log-probabilities float32 [..., V] in descending order; return values and indices.
 
-    On a CPU numpy sorts 64-bit integers several times as fast as torch sorts numbers with their
-    places: the bits of -log_p, which rise as it does, before those of the place.
+    On a CPU, numpy sorts 64-bit integers several times faster than torch sorts floats with their
+    indices. The high 32 bits hold the bits of -log_p, which are ordered as its values are because
+    -log_p >= 0. The low bits hold the index.
     """
     if log_p.device.type != "cpu":
         return log_p.sort(dim=-1, descending=True)
     keys = (log_p.abs().view(torch.int32).long() << 32).add_(torch.arange(log_p.shape[-1]))
     keys.numpy().sort(axis=-1)
     return (keys >> 32).int().view(torch.float32).neg_(), keys & 0xFFFFFFFF
-
-
-def _spread(values: Tensor, where: Tensor) -> Tensor:
-    """values [n] at their places in zeros [B, T]."""
-    return torch.zeros(where.shape, dtype=values.dtype).masked_scatter(where, values)
 
 
 def _noise(
@@ -284,7 +298,7 @@ def _noise(
     frames: Sequence[int],
     shape: tuple[int, int],
 ) -> Tensor:
-    """Uniform noise [S, 2, B, T] in (0, 1), each item's from (seed, id, level, step) alone."""
+    """Draw uniform noise in (0, 1), [S, 2, B, T], seeded with (seed, id, level, step)."""
     out = np.full((len(turns), 2, *shape), 0.5, dtype=np.float32)
     for turn, (level, step) in zip(out, turns, strict=True):
         for i, (item, n) in enumerate(zip(ids, frames, strict=True)):
@@ -293,6 +307,6 @@ def _noise(
     return torch.from_numpy(out)
 
 
-def _fill(batch: Tensor, blank: tuple[int, int]) -> Tensor:
-    """[B, C, T] and so many items and frames of zeros more."""
-    return F.pad(batch, (0, blank[1], 0, 0, 0, blank[0]))
+def _pad(batch: Tensor, extra: tuple[int, int]) -> Tensor:
+    """Pad [B, C, T] with zeros by `extra` items and frames."""
+    return F.pad(batch, (0, extra[1], 0, 0, 0, extra[0]))
