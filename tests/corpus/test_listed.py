@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,7 +11,10 @@ import pytest
 from makers.corpora import run, save, table, tone
 from makers.paths import ALLISON
 from tokgen.audio.files import AudioError
-from tokgen.corpus.listed import open_corpus
+from tokgen.corpus.entries import Entry
+from tokgen.corpus.folders import FileStore
+from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.corpus.reading import Unit
 
 
 def test_sources_that_are_not_a_corpus(tmp_path):
@@ -96,3 +101,29 @@ def test_the_embedded_corpus():
     assert {u.speaker for u in utterances} == {"Allison Smith"}
     for utterance, entry in zip(utterances, corpus.select("test").entries, strict=True):
         assert utterance.waveform.shape[-1] / 16000 == pytest.approx(entry.seconds, abs=1e-3)
+
+
+def corpus_of(*seconds: float | None) -> Corpus:
+    """Return a corpus of entries with these durations, without audio."""
+    entries = [Entry(str(i), str(i), None, None, "train", s) for i, s in enumerate(seconds)]
+    return Corpus("no audio", entries, [], FileStore([]))
+
+
+def test_units_end_after_rows_or_known_seconds():
+    units = corpus_of(*[None] * 5).units(rows=2)
+    assert units == [Unit(0, 0, 2), Unit(1, 2, 4), Unit(2, 4, 5)]
+    units = corpus_of(4.0, 5.0, 1.0, 30.0, 1.0, None, 1.0).units(seconds=10.0)
+    assert [(unit.start, unit.stop) for unit in units] == [(0, 3), (3, 4), (4, 7)]
+    assert corpus_of().units() == []
+    with pytest.raises(ValueError, match="rows = 0"):
+        corpus_of(1.0).units(rows=0)
+    with pytest.raises(ValueError, match="seconds = 0"):
+        corpus_of(1.0).units(seconds=0.0)
+
+
+def test_units_hold_every_entry_once_and_in_order(tiny_corpus):
+    corpus = open_corpus(tiny_corpus)
+    units = corpus.units(rows=3)
+    assert [unit.index for unit in units] == list(range(4))
+    assert [e for unit in units for e in corpus.read_unit(unit)] == corpus.entries
+    assert pickle.loads(pickle.dumps(corpus)).units(rows=3) == units

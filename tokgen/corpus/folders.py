@@ -1,12 +1,20 @@
-"""Folders of audio files as a corpus."""
+"""Find the files of a corpus on this machine or behind a URL, and list audio files.
+
+Listing a remote folder asks for names, sizes and checksums, and reads metadata files and the
+small columns of tables. It reads no audio. An audio file is fetched when it is decoded. Tokenizing
+fetches a remote recording of more than a minute once for the codes and once for the conditioning,
+and once more before if its duration is unknown.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
+import tempfile
 import unicodedata
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,71 +24,148 @@ from tqdm import tqdm
 from tokgen.audio.files import AUDIO_SUFFIXES, display_name, read_duration
 from tokgen.corpus.entries import SPLIT_NAMES, AudioStore, Catalogue, stem
 from tokgen.corpus.metadata import is_metadata, read_metadata
+from tokgen.corpus.parquet import list_parquet
+from tokgen.corpus.remote import RemoteFile, as_audio_error, read_audio_file, without_query
+from tokgen.corpus.tables import list_saved
+from tokgen.storage import find_filesystem, patiently
 
+HELD_BYTES = 64 << 20  # larger remote files are downloaded to a temporary file
 _PAPERS = ("readme", "license", "licence", "copying", "copyright", "attribution", "changelog")
+_HTTP = ("http://", "https://")
+
+Files = list[Path] | list[RemoteFile]
 
 
-class FolderStore(AudioStore):
-    """Local audio files, by position in a list."""
+class FileStore(AudioStore):
+    """Audio files on this machine or behind URLs, by position in a list."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Files) -> None:
         self.files = files
+        self.is_local = all(isinstance(file, Path) for file in files)
 
     def __getstate__(self) -> dict[str, Any]:  # a worker may have another working folder
-        return {"files": [path.absolute() for path in self.files]}
+        files = [file.absolute() if isinstance(file, Path) else file for file in self.files]
+        return {**vars(self), "files": files}
 
     def fetch(self, key: int) -> tuple[Path | bytes, str]:
-        return self.files[key], display_name(self.files[key])
+        file = self.files[key]
+        if isinstance(file, Path):
+            return file, display_name(file)
+        return read_audio_file(file), str(file)
+
+    @contextmanager
+    def borrow(self, key: int) -> Iterator[tuple[Path | bytes, str]]:
+        file = self.files[key]
+        if isinstance(file, Path) or (file.size is not None and file.size <= HELD_BYTES):
+            yield self.fetch(key)
+            return
+        with tempfile.TemporaryDirectory(prefix="tokgen-") as folder:
+            path = Path(folder, f"audio{posixpath.splitext(file.name)[1]}")
+            with as_audio_error(file):
+                file.download(path)
+            yield path, str(file)
+
+    def stamp(self, key: int) -> str | None:
+        file = self.files[key]
+        return None if isinstance(file, Path) else file.stamp
 
 
-def list_folder(folder: Path, catalogue: Catalogue) -> FolderStore:
-    """List a local folder and its subfolders; see `list_files`."""
-    files, others = _walk(folder)
+def find_files(source: Path | str) -> tuple[str, Files] | None:
+    """Find the files of a corpus, without hidden ones.
 
-    def found(path: Path) -> FoundFile:
-        name = display_name(path.relative_to(folder)).replace(os.sep, "/")
-        inside = unicodedata.normalize("NFC", name)
-        return FoundFile(inside, display_name(path), partial(_open_text, path), path.is_file())
-
-    list_files(
-        catalogue,
-        [found(path) for path in files],
-        [found(path) for path in others],
-        root=str(folder.resolve()),
-        seconds=lambda key: read_duration(files[key]),
-    )
-    return FolderStore(files)
-
-
-def _open_text(path: Path) -> TextIO:
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-@dataclass(frozen=True)
-class FoundFile:
-    """A file in a corpus' folder.
-
-    Attributes:
-        inside: path inside the folder, with slashes, in composed Unicode (NFC).
-        source: for messages.
-        open: opens the file as UTF-8 text, with line ends as they are.
-        is_file: False for a pipe, a broken link and so on.
+    Args:
+        source: path, or URL as a string, of a folder or of a `.parquet` file.
+    Returns:
+        the corpus' name and its files in a stable order, or None if a path does not exist.
+    Raises:
+        FileNotFoundError: there are no files behind a URL.
+        ValueError: the source is a file of another format, or its protocol is unknown.
+        ModuleNotFoundError: the protocol's driver is not installed.
+        StoreError: the store does not answer.
     """
+    if isinstance(source, str):
+        shown = without_query(source).rstrip("/")
+        name = posixpath.basename(shown)
+        if shown.lower().endswith(".parquet"):
+            filesystem, path = find_filesystem(source)
+            info = patiently(lambda: filesystem.info(path), shown)
+            return stem(name), [RemoteFile.of(source, info)]
+        if source.startswith(_HTTP):
+            raise ValueError(f"{shown}: over HTTP, only one .parquet file can be read; name it")
+        files = _find_remote(shown)
+        if not files:
+            raise FileNotFoundError(f"{shown}: no files there")
+        return name, files
+    if source.is_dir():
+        return display_name(source.resolve().name), _find_local(source)
+    if not source.is_file():
+        return None
+    if source.suffix.lower() != ".parquet":
+        raise ValueError(f"{source} is a file but not .parquet; give a folder of audio instead")
+    return display_name(source.stem), [source]
 
-    inside: str
-    source: str
-    open: Callable[[], TextIO]
-    is_file: bool = True
+
+def _find_local(folder: Path) -> list[Path]:
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
+    return files
 
 
-def list_files(
-    catalogue: Catalogue,
-    files: Sequence[FoundFile],
-    others: Sequence[FoundFile],
-    *,
-    root: str,
-    seconds: Callable[[int], float | None] | None = None,
-) -> None:
+def _find_remote(url: str) -> list[RemoteFile]:
+    filesystem, path = find_filesystem(url)
+    filesystem.invalidate_cache()
+    found = patiently(lambda: filesystem.find(path, detail=True), url)
+    root = path.rstrip("/") + "/"
+    return [
+        RemoteFile.of(f"{url}/{full[len(root) :]}", info)
+        for full, info in sorted(found.items())
+        if full.startswith(root) and "/." not in full[len(root) - 1 :]
+    ]
+
+
+def tables_of(files: Files) -> Files:
+    """Return the Parquet files among files, sorted by path."""
+    found: Any = [file for file in files if file.name.lower().endswith(".parquet")]
+    return sorted(found, key=lambda file: file.url if isinstance(file, RemoteFile) else file)
+
+
+def list_files(source: Path | str, name: str, files: Files, catalogue: Catalogue) -> AudioStore:
+    """List a folder of audio, a Parquet file, a folder of them, or a saved dataset.
+
+    Args:
+        source: path, or URL as a string, of the folder or file.
+        name: of the corpus.
+        files: found by `find_files`.
+        catalogue: receives the entries.
+    Raises:
+        ValueError: no file is of such a kind, or a table has no audio column.
+    """
+    root: Path | str
+    if isinstance(source, Path):
+        root = source if source.is_dir() else source.parent
+    elif source.startswith(_HTTP):  # servers differ in what a path means, so none is followed
+        return list_parquet(files, None, catalogue)
+    else:
+        root = source.rstrip("/")
+        root = root.rpartition("/")[0] if root.lower().endswith(".parquet") else root
+    saved = ("dataset_dict.json", "state.json")
+    if any(file.name in saved and _inside(file, root) in saved for file in files):
+        return list_saved(root, name, catalogue)
+    groups: tuple[Any, Any] = [], []
+    for file in files:
+        groups[posixpath.splitext(file.name)[1].lower() in AUDIO_SUFFIXES].append(file)
+    others, audio = groups
+    if audio:
+        list_audio(audio, others, root, catalogue)
+        return FileStore(audio)
+    if tables := tables_of(others):
+        return list_parquet(tables, root, catalogue)
+    raise ValueError(f"{root} holds no audio files, no .parquet files and no saved dataset")
+
+
+def list_audio(audio: Files, others: Files, root: Path | str, catalogue: Catalogue) -> None:
     """List audio files. An entry's key is the file's position.
 
     metadata.csv and metadata.jsonl add texts, speakers, splits and durations. An id is the path
@@ -89,47 +174,50 @@ def list_files(
     metadata, a document (README, LICENSE ...) or named like an audio file.
 
     Args:
-        catalogue: receives the entries.
-        files: files with the suffix of an audio format.
+        audio: files with the suffix of an audio format. Local ones are opened for their duration.
         others: all other files.
-        root: absolute path or URL of the folder, to resolve absolute paths in metadata.
-        seconds: measures the duration of an audio file; None uses durations in metadata only.
+        root: path or URL of the folder.
+        catalogue: receives the entries.
     """
-    names = [file.inside for file in files]
+    names = [_inside(file, root) for file in audio]
+    rest = [(_inside(file, root), file) for file in others]
+    full = str(root.resolve()) if isinstance(root, Path) else root
     described = read_metadata(
-        {other.inside: other.open for other in others if is_metadata(other.inside)},
+        {name: partial(_open_text, file) for name, file in rest if is_metadata(name)},
         names,
-        root,
+        full,
         catalogue.reject,
     )
     stems = {stem(name) for name in names}
-    for other in others:
-        bare, suffix = os.path.splitext(posixpath.basename(other.inside))
-        companion = other.is_file and stem(other.inside) in stems
-        if not (companion or is_metadata(other.inside) or bare.lower().startswith(_PAPERS)):
-            catalogue.reject(other.source, f"not audio by its name ({suffix or 'no suffix'})")
-    bar = tqdm(names, desc=f"listing {posixpath.basename(root)}", unit="file", delay=2)
+    for name, file in rest:
+        bare, suffix = os.path.splitext(posixpath.basename(name))
+        is_file = isinstance(file, RemoteFile) or file.is_file()
+        companion = is_file and stem(name) in stems
+        if not (companion or is_metadata(name) or bare.lower().startswith(_PAPERS)):
+            catalogue.reject(_shown(file), f"not audio by its name ({suffix or 'no suffix'})")
+    bar = tqdm(names, desc=f"listing {posixpath.basename(full)}", unit="file", delay=2)
     for key, name in enumerate(bar):
+        file = audio[key]
         top = name.split("/")[0] if "/" in name else ""
         fields = {"split": SPLIT_NAMES.get(top.lower())} | described.get(key, {})
-        if seconds is not None:
-            fields["seconds"] = seconds(key)
-        catalogue.add(key, fields.get("id") or stem(name), files[key].source, fields)
+        if isinstance(file, Path):
+            fields["seconds"] = read_duration(file)
+        catalogue.add(key, fields.get("id") or stem(name), _shown(file), fields)
 
 
-def _walk(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return audio files and other files, in a stable order, without hidden ones."""
-    audio: list[Path] = []
-    others: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                path = Path(parent, name)
-                (audio if path.suffix.lower() in AUDIO_SUFFIXES else others).append(path)
-    return audio, others
+def _inside(file: Path | RemoteFile, root: Path | str) -> str:
+    """Return the path inside a folder, with slashes, in composed Unicode (NFC)."""
+    if isinstance(file, RemoteFile):
+        name = file.url[len(str(root)) + 1 :]
+    else:
+        name = display_name(file.relative_to(root)).replace(os.sep, "/")
+    return unicodedata.normalize("NFC", name)
 
 
-def holds_audio(folder: Path) -> bool:
-    """Return whether `list_folder` would find a file with the suffix of an audio format."""
-    return bool(_walk(folder)[0])
+def _shown(file: Path | RemoteFile) -> str:
+    return display_name(file) if isinstance(file, Path) else str(file)
+
+
+def _open_text(file: Path | RemoteFile) -> TextIO:
+    data = file.open("rb") if isinstance(file, Path) else io.BytesIO(file.read())
+    return io.TextIOWrapper(data, encoding="utf-8-sig", newline="")

@@ -23,17 +23,13 @@ from typing import Literal, overload
 
 from tqdm import tqdm
 
-from tokgen.audio.files import AudioError, display_name, read_duration
+from tokgen.audio.files import AudioError
 from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection
-from tokgen.corpus.folders import holds_audio, list_folder
+from tokgen.corpus.folders import find_files, list_files, tables_of
 from tokgen.corpus.hub import list_hub, stream_hub
-from tokgen.corpus.parquet import list_parquet
-from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, cut_units, within
-from tokgen.corpus.remote import RemoteFile
+from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
 from tokgen.corpus.streams import StreamCorpus, stream_parquet
-from tokgen.corpus.tables import list_saved
-from tokgen.corpus.urls import find_tables, open_url
-from tokgen.storage import is_url, local_path
+from tokgen.storage import local_path
 
 _EDGE = 64 << 10  # bytes of a file's start and of its end that enter the fingerprint
 
@@ -42,10 +38,7 @@ class Corpus(Readable):
     """Utterances in a stable order, made by `open_corpus`.
 
     Attributes:
-        name: name of the folder, file or dataset.
         entries: utterances without audio, with unique ids.
-        rejections: what listing left out. A selection keeps all of them, so count them once.
-        longest_seconds: `load` refuses longer audio, so that no file fills the memory.
     """
 
     def __init__(
@@ -81,13 +74,18 @@ class Corpus(Readable):
         return dict(Counter(entry.split for entry in self.entries))
 
     def units(self, rows: int = 64, seconds: float = 600.0) -> list[Unit]:
-        """Divide the corpus into units of consecutive entries.
-
-        Args:
-            rows: largest number of entries in a unit.
-            seconds: a unit ends with the entry whose known duration brings the sum to this.
-        """
-        return cut_units(self.entries, rows, seconds)
+        if rows < 1 or not seconds > 0:
+            raise ValueError(
+                f"rows = {rows}, seconds = {seconds}: rows must be at least 1, seconds above 0"
+            )
+        units: list[Unit] = []
+        start, known = 0, 0.0
+        for stop, entry in enumerate(self.entries, 1):
+            known += entry.seconds or 0.0
+            if stop - start >= rows or known >= seconds or stop == len(self):
+                units.append(Unit(len(units), start, stop))
+                start, known = stop, 0.0
+        return units
 
     def read_unit(self, unit: Unit) -> Iterator[Entry]:
         yield from self.entries[unit.start : unit.stop]
@@ -136,22 +134,9 @@ class Corpus(Readable):
             entries = [entry for entry in entries if entry.id in wanted]
         if min_seconds is not None or max_seconds is not None:
             bar = tqdm(entries, desc=f"durations of {self.name}", unit="file", delay=2)
-            entries = [self._measured(entry) for entry in bar]
-            entries = [
-                entry
-                for entry in entries
-                if entry.seconds is None or within(entry.seconds, min_seconds, max_seconds)
-            ]
+            entries = [replace(entry, seconds=self._measure(entry)) for entry in bar]
+            entries = [e for e in entries if within(e.seconds, min_seconds, max_seconds)]
         return Corpus(self.name, entries[:n], self.rejections, self._store, self.longest_seconds)
-
-    def _measured(self, entry: Entry) -> Entry:
-        if entry.seconds is not None:
-            return entry
-        try:
-            with self._borrow(entry) as (data, name):
-                return replace(entry, seconds=read_duration(data, name=name))
-        except AudioError:
-            return entry
 
     @cached_property
     def fingerprint(self) -> str:
@@ -238,61 +223,23 @@ def open_corpus(
         StoreError: the store does not answer.
     """
     source = local_path(source) or source
+    found = find_files(source)
     if streaming:
-        return _open_stream(source, require_text).select(split, min_seconds, max_seconds)
-    path = Path(source)
+        if found is None:
+            stream = stream_hub(str(source), require_text=require_text)
+        elif tables := tables_of(found[1]):
+            stream = stream_parquet(tables, found[0], require_text=require_text)
+        else:
+            raise ValueError(f"{source} holds no .parquet files: open it without streaming")
+        return stream.select(split, min_seconds, max_seconds)
     catalogue = Catalogue(require_text=require_text)
-    store: AudioStore
-    if is_url(source):
-        name, store = open_url(str(source), catalogue)
-    elif path.is_dir():
-        name = display_name(path.resolve().name)
-        store = _open_folder(path, name, catalogue)
-    elif path.is_file():
-        name = display_name(path.stem)
-        store = list_parquet([_parquet(path)], path.parent, catalogue)
-    else:
+    if found is None:
         name = str(source)
         store = list_hub(name, catalogue)
+    else:
+        name, files = found
+        store = list_files(source, name, files, catalogue)
     if not catalogue.entries and not catalogue.rejections:
         raise ValueError(f"{source} holds no utterances")
     corpus = Corpus(name, catalogue.entries, catalogue.rejections, store)
     return corpus.select(split, min_seconds, max_seconds)
-
-
-def _open_stream(source: str | Path, require_text: bool) -> StreamCorpus:
-    path = Path(source)
-    files: list[Path] | list[RemoteFile]
-    if is_url(source):
-        name, files = find_tables(str(source))
-    elif path.is_dir():
-        name, files = display_name(path.resolve().name), _tables(path)
-    elif path.is_file():
-        name, files = display_name(path.stem), [_parquet(path)]
-    else:
-        return stream_hub(str(source), require_text=require_text)
-    if not files:
-        raise ValueError(f"{source} holds no .parquet files: open it without streaming")
-    return stream_parquet(files, name, require_text=require_text)
-
-
-def _parquet(path: Path) -> Path:
-    if path.suffix.lower() != ".parquet":
-        raise ValueError(f"{path} is a file but not .parquet; give a folder of audio instead")
-    return path
-
-
-def _tables(folder: Path) -> list[Path]:
-    """Return Parquet files at any depth, without hidden ones."""
-    found = folder.rglob("*.parquet")
-    return sorted(p for p in found if not set(".") & {q[0] for q in p.relative_to(folder).parts})
-
-
-def _open_folder(path: Path, name: str, catalogue: Catalogue) -> AudioStore:
-    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
-        return list_saved(path, name, catalogue)
-    if holds_audio(path):
-        return list_folder(path, catalogue)
-    if tables := _tables(path):
-        return list_parquet(tables, path, catalogue)
-    raise ValueError(f"{path} holds no audio files, no .parquet files and no saved dataset")

@@ -11,14 +11,14 @@ any number of workers on any machine.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from tokgen.audio.files import AudioBlocks, AudioError, open_blocks, read_audio
+from tokgen.audio.files import AudioBlocks, AudioError, open_blocks, read_audio, read_duration
 from tokgen.corpus.entries import Entry, Rejection
 
 LONGEST_SECONDS = 3600.0  # for `load`, which holds the waveform: 230 MB for an hour at 16 kHz
@@ -82,7 +82,14 @@ class Readable(ABC):
 
     @abstractmethod
     def units(self, rows: int = 64, seconds: float = 600.0) -> list[Unit]:
-        """Divide the corpus into units."""
+        """Divide the corpus into units of consecutive entries.
+
+        Args:
+            rows: largest number of entries in a unit.
+            seconds: a unit ends with the entry whose known duration brings the sum to this.
+        Raises:
+            ValueError: rows is under 1, or seconds is not above 0.
+        """
 
     @abstractmethod
     def read_unit(self, unit: Unit) -> Iterator[Entry]:
@@ -91,6 +98,16 @@ class Readable(ABC):
     @abstractmethod
     def _borrow(self, entry: Entry) -> AbstractContextManager[tuple[Path | bytes, str]]:
         """Yield the entry's file or its bytes, and a name whose suffix tells the format."""
+
+    def _measure(self, entry: Entry) -> float | None:
+        """Return the known duration, or else that of the audio's header, or None."""
+        if entry.seconds is not None:
+            return entry.seconds
+        try:
+            with self._borrow(entry) as (data, name):
+                return read_duration(data, name=name)
+        except AudioError:
+            return None
 
     def load(self, entry: Entry, sample_rate: int) -> Utterance:
         """Decode one utterance.
@@ -171,30 +188,8 @@ def check_loud(entry: Entry, peak: float) -> None:
         raise AudioError(entry.source, f"silence: its peak {peak:.2g} is under -60 dBFS")
 
 
-def within(seconds: float, low: float | None, high: float | None) -> bool:
-    """Return whether a duration is in a closed range; None means no limit."""
+def within(seconds: float | None, low: float | None, high: float | None) -> bool:
+    """Return whether a duration is in a closed range, or unknown. A limit of None is no limit."""
+    if seconds is None:
+        return True
     return (low is None or seconds >= low) and (high is None or seconds <= high)
-
-
-def cut_units(entries: Sequence[Entry], rows: int, seconds: float) -> list[Unit]:
-    """Divide entries into units.
-
-    Args:
-        entries: of the corpus.
-        rows: largest number of entries in a unit.
-        seconds: a unit ends with the entry whose known duration brings the sum to this.
-    Raises:
-        ValueError: rows is under 1, or seconds is not above 0.
-    """
-    if rows < 1 or not seconds > 0:
-        raise ValueError(
-            f"rows = {rows}, seconds = {seconds}: rows must be at least 1, seconds above 0"
-        )
-    units: list[Unit] = []
-    start, known = 0, 0.0
-    for stop, entry in enumerate(entries, 1):
-        known += entry.seconds or 0.0
-        if stop - start >= rows or known >= seconds or stop == len(entries):
-            units.append(Unit(len(units), start, stop))
-            start, known = stop, 0.0
-    return units

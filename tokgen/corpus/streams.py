@@ -18,14 +18,14 @@ import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from tokgen.audio.files import AudioError, read_duration
+from tokgen.audio.files import AudioError
 from tokgen.corpus.entries import SPLIT_NAMES, Catalogue, Entry, Rejection
 from tokgen.corpus.metadata import COLUMNS
 from tokgen.corpus.parquet import split_of
@@ -73,6 +73,7 @@ class StreamPart:
     identity: Any
 
 
+@dataclass(repr=False, eq=False)
 class StreamCorpus(Readable):
     """Utterances of a streaming dataset, made by `open_corpus` or `stream_corpus`.
 
@@ -83,25 +84,20 @@ class StreamCorpus(Readable):
     Attributes:
         name: of the corpus.
         parts: splits that are read.
-        rejections: empty, because nothing is listed.
+        require_text: refuse utterances without a transcript.
+        split, min_seconds, max_seconds: read only these utterances; see `select`.
         longest_seconds: `load` refuses longer audio.
+        rejections: empty, because nothing is listed.
     """
 
-    def __init__(
-        self,
-        name: str,
-        parts: Sequence[StreamPart],
-        *,
-        require_text: bool = False,
-        split: str | None = None,
-        min_seconds: float | None = None,
-        max_seconds: float | None = None,
-        longest_seconds: float = LONGEST_SECONDS,
-    ) -> None:
-        self.name, self.parts, self.longest_seconds = name, list(parts), longest_seconds
-        self.rejections: list[Rejection] = []
-        self.require_text, self.split = require_text, split
-        self.min_seconds, self.max_seconds = min_seconds, max_seconds
+    name: str
+    parts: list[StreamPart]
+    require_text: bool = False
+    split: str | None = None
+    min_seconds: float | None = None
+    max_seconds: float | None = None
+    longest_seconds: float = LONGEST_SECONDS
+    rejections: list[Rejection] = field(default_factory=list)
 
     def __repr__(self) -> str:
         shards = ", ".join(f"{len(part.shards)} shards of {part.split!r}" for part in self.parts)
@@ -166,14 +162,7 @@ class StreamCorpus(Readable):
             return False
         if self.min_seconds is None and self.max_seconds is None:
             return True
-        seconds = entry.seconds
-        if seconds is None:
-            try:
-                with self._borrow(entry) as (data, name):
-                    seconds = read_duration(data, name=name)
-            except AudioError:
-                return True  # loading reports it
-        return seconds is None or within(seconds, self.min_seconds, self.max_seconds)
+        return within(self._measure(entry), self.min_seconds, self.max_seconds)
 
     @contextmanager
     def _borrow(self, entry: Entry) -> Iterator[tuple[Path | bytes, str]]:
@@ -208,20 +197,19 @@ class StreamCorpus(Readable):
             ValueError: there is no such split.
         """
         parts = self.parts
-        if split is not None and not any(_has_split_column(part) for part in parts):
-            named = {part.split: _split_name(part.split) for part in parts if part.split}
+        by_row = any(name in part.columns for part in parts for name in COLUMNS["split"])
+        if split is not None and not by_row:
+            named = {p.split: SPLIT_NAMES.get(p.split.lower(), p.split) for p in parts if p.split}
             if len(named) == len(parts) and split not in named.values():
                 known = ", ".join(repr(name) for name in named.values())
                 raise ValueError(f"{self.name} has no split {split!r}; it has {known}")
             parts = [part for part in parts if named.get(part.split, split) == split]
-        return StreamCorpus(
-            self.name,
-            parts,
-            require_text=self.require_text,
+        return replace(
+            self,
+            parts=parts,
             split=self.split if split is None else split,
             min_seconds=self.min_seconds if min_seconds is None else min_seconds,
             max_seconds=self.max_seconds if max_seconds is None else max_seconds,
-            longest_seconds=self.longest_seconds,
         )
 
     @cached_property
@@ -325,11 +313,3 @@ def _identity(file: Path | RemoteFile) -> str:
 
 def _refused(source: str, reason: str) -> StreamedEntry:
     return StreamedEntry(source, source, None, None, "", None, problem=reason)
-
-
-def _split_name(split: str) -> str:
-    return SPLIT_NAMES.get(split.lower(), split)
-
-
-def _has_split_column(part: StreamPart) -> bool:
-    return any(name in part.columns for name in COLUMNS["split"])

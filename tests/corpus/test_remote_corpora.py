@@ -1,3 +1,5 @@
+"""Corpora behind a URL have the utterances of the same corpora on this machine."""
+
 from __future__ import annotations
 
 import http.server
@@ -16,7 +18,7 @@ import pytest
 from makers.corpora import reasons, run, save, table, tone, upload
 from tokgen import storage
 from tokgen.audio.files import AudioError
-from tokgen.corpus import urls
+from tokgen.corpus import folders
 from tokgen.corpus.listed import open_corpus
 from tokgen.corpus.remote import RemoteFile
 from tokgen.storage import StoreError
@@ -100,7 +102,7 @@ def test_listing_fetches_no_audio_and_reading_fetches_each_file_once(folder, url
 
 
 def test_large_files_are_downloaded_to_the_disk(folder, url, monkeypatch):
-    monkeypatch.setattr(urls, "HELD_BYTES", 1000)
+    monkeypatch.setattr(folders, "HELD_BYTES", 1000)
     corpus = open_corpus(upload(folder, url))
     entry = next(e for e in corpus.entries if e.id == "train/a")
     with corpus._store.borrow(entry.key) as (path, name):
