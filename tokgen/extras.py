@@ -1,4 +1,4 @@
-"""Import what an extra brings, or say which extra is missing."""
+"""Import optional packages, with an error that names the missing extra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any
 
 
 def require(module: str, extra: str = "eval") -> Any:
-    """The module, or ModuleNotFoundError naming the extra that brings it."""
+    """Import a module that an extra installs.
+
+    Raises:
+        ModuleNotFoundError: the module is missing; the message names the extra.
+    """
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -21,25 +25,25 @@ def require(module: str, extra: str = "eval") -> Any:
 
 
 def require_legacy(module: str) -> Any:
-    """`require`, for pyworld and resemblyzer (webrtcvad), which import `pkg_resources`.
+    """Import a module of the extra `eval` that needs `pkg_resources`: pyworld, resemblyzer.
 
-    setuptools 80 and before bring it and warn that it will go, which is silenced here;
-    setuptools 82 and later do without it.
+    setuptools removed `pkg_resources` in version 82. Earlier versions warn about it on import;
+    this hides that warning.
 
     Raises:
-        ModuleNotFoundError: the module or `pkg_resources` is missing, naming the fix.
+        ModuleNotFoundError: the module or `pkg_resources` is missing; the message names the fix.
     """
-    if (ready := sys.modules.get(module)) is not None:
-        return ready
+    if (loaded := sys.modules.get(module)) is not None:
+        return loaded
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", message=".*pkg_resources")
         try:
             return require(module)
         except ModuleNotFoundError as error:
             if error.name != "pkg_resources":
                 raise
             raise ModuleNotFoundError(
-                f"{module} imports pkg_resources, which this setuptools has no more: "
+                f"{module} imports pkg_resources, which this setuptools no longer has: "
                 "pip install 'setuptools<81'",
                 name="pkg_resources",
             ) from error

@@ -338,5 +338,5 @@ def test_dac_refuses_weights_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_batches_are_of_mono_audio(tiny_codec: Codec) -> None:
-    with pytest.raises(ValueError, match=r"shape \(2, 800\): give \[N\] or \[1, N\], mono"):
+    with pytest.raises(ValueError, match=r"shape \(2, 800\): expected mono \[N\] or \[1, N\]"):
         tiny_codec.encode_batch([torch.zeros(800), torch.zeros(2, 800)])

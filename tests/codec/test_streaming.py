@@ -161,7 +161,7 @@ def test_memory_holds_one_window(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ([], "0 samples in all blocks"),
         ([torch.zeros(1, 0)], "0 samples in all blocks"),
-        ([torch.zeros(2, 1, 50)], "give one item"),
+        ([torch.zeros(2, 1, 50)], "expected one item"),
         ([torch.zeros(1, 3, 50)], "expected mono"),
         ([torch.zeros(1, 50), torch.full((1, 50), torch.nan)], "NaN"),
     ],

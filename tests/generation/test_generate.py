@@ -16,7 +16,6 @@ from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import ConditioningSettings
-from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 
 SETTINGS = SamplingSettings(steps=(4, 1))

@@ -28,7 +28,8 @@ from tokgen.zoo.adapters.speechtokenizer import SpeechTokenizerCodec, make_model
 from tokgen.zoo.adapters.xcodec import XcodecCodec
 from tokgen.zoo.adapters.xcodec2 import NeuCodecCodec, Xcodec2Codec
 from tokgen.zoo.loading import from_transformers
-from tokgen.zoo.stft import StftCodec, StftCodecModel
+from tokgen.zoo.networks.stft import StftCodecModel
+from tokgen.zoo.stft import StftCodec
 
 STRIDES = {"dac-even": [2, 4, 8], "dac-odd": [2, 5, 4]}
 

@@ -18,7 +18,8 @@ from tokgen.modelling.masking import (
     masked_cross_entropy,
     training_mask,
 )
-from tokgen.zoo.stft import StftCodec, StftCodecModel
+from tokgen.zoo.networks.stft import StftCodecModel
+from tokgen.zoo.stft import StftCodec
 
 TINY: dict[str, Any] = {"dim": 32, "depth": 2, "heads": 2, "dim_head": 32}
 K, V, C = 3, 32, 5
@@ -239,14 +240,14 @@ def test_loading_is_strict(tmp_path: Path) -> None:
 def test_logits_where_they_are_wanted_equal_those_of_all(level: int | Tensor) -> None:
     model = make_model()
     tokens, conditioning = make_inputs(3)
-    where = torch.rand(3, 12, generator=torch.Generator().manual_seed(0)) < 0.4
+    positions = torch.rand(3, 12, generator=torch.Generator().manual_seed(0)) < 0.4
     every = model(tokens, conditioning, level=level)
-    some = model(tokens, conditioning, level=level, where=where)
-    torch.testing.assert_close(some, every[where], atol=1e-6, rtol=1e-5)
-    none = model(tokens, conditioning, level=level, where=torch.zeros_like(where))
+    some = model(tokens, conditioning, level=level, positions=positions)
+    torch.testing.assert_close(some, every[positions], atol=1e-6, rtol=1e-5)
+    none = model(tokens, conditioning, level=level, positions=torch.zeros_like(positions))
     assert none.shape == (0, V)
-    with pytest.raises(ValueError, match="where without a level"):
-        model(tokens, conditioning, where=where)
+    with pytest.raises(ValueError, match="positions without a level"):
+        model(tokens, conditioning, positions=positions)
 
 
 def test_packed_excerpts_give_the_logits_that_they_give_alone() -> None:

@@ -106,7 +106,7 @@ def test_a_hub_codec_carries_its_commit(
 
 
 def test_revision_of_a_folder_is_refused() -> None:
-    with pytest.raises(ValueError, match="only hub ids have any"):
+    with pytest.raises(ValueError, match="only hub ids have revisions"):
         load_codec("tiny", revision="main")
 
 
@@ -154,7 +154,7 @@ def test_a_broken_folder_does_not_hide_the_others(
     (bad / "codec.toml").write_text('library = "tokgen"\n')
     (tmp_path / "unfinished").mkdir()
     monkeypatch.setenv("TOKGEN_ZOO", str(tmp_path))
-    with pytest.warns(UserWarning, match=r"codec.toml: class = None: give a string"):
+    with pytest.warns(UserWarning, match=r"codec.toml: class = None: must be a string"):
         names = [card.name for card in list_codecs()]
     assert "good" in names
     assert "bad" not in names and "unfinished" not in names
@@ -239,7 +239,7 @@ def test_waveform_codecs_have_only_a_roundtrip() -> None:
     assert isinstance(load_roundtrip("tiny"), Codec)
     with pytest.raises(ValueError, match="opus:12 has no codes"):
         load_codec("opus:12")
-    with pytest.raises(ValueError, match="opus: add a bitrate in kbps, opus:24 say"):
+    with pytest.raises(ValueError, match="opus: add a bitrate in kbps, such as opus:24"):
         load_roundtrip("opus")
     with pytest.raises(ValueError, match="opus:24:12: add a bitrate"):
         load_roundtrip("opus:24:12")

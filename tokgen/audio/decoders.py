@@ -1,7 +1,7 @@
-"""Audio containers opened for reading, whichever library knows them, as blocks of samples.
+"""Open audio of any format as a stream of blocks.
 
-soundfile (libsndfile) reads wav, flac, mp3, ogg and opus; PyAV (FFmpeg) reads the rest: m4a,
-g722, webm and more. `tokgen.audio.files` makes waveforms of what is found here.
+soundfile (libsndfile) reads wav, flac, mp3, ogg and opus. PyAV (FFmpeg) reads the rest, such as
+m4a, g722 and webm. `tokgen.audio.files` turns the blocks into waveforms.
 """
 
 from __future__ import annotations
@@ -19,26 +19,28 @@ import av
 import numpy as np
 import soundfile as sf
 
-BLOCK_VALUES = 1 << 18  # samples times channels decoded at once
-RATES = (1_000, 768_000)  # Hz; outside, a header is taken for damaged
+BLOCK_VALUES = 1 << 18  # samples times channels per block
+RATES = (1_000, 768_000)  # Hz; a header with any other rate is damaged
 
-Source = str | Path | bytes | BinaryIO  # a file, the bytes of one, or one that is open and seekable
+Source = str | Path | bytes | BinaryIO  # a path, a file's bytes, or an open, seekable file
 
-# FFmpeg formats that hold audio and open no other file (concat, hls and their kind do).
+# FFmpeg formats that hold audio and do not open other files, as concat and hls do.
 _FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,caf,eac3,flac,g722,matroska,mov,mp3,mpc,mpc8,mpegts,ogg,tta,"
     "w64,wav,wv"
 )
-_HEADERLESS = {".g722": "g722"}  # FFmpeg format by suffix: nothing in the file tells
+_HEADERLESS = {".g722": "g722"}  # FFmpeg format by suffix
 _SHORT = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
-_PLACEHOLDER = 0x7FFF_0000  # a data size from here on was written by a pipe that could not know
+_PLACEHOLDER = (
+    0x7FFF_0000  # pipes write a data size this large, because they do not know the length
+)
 
 
 class AudioError(ValueError):
-    """Audio that cannot be used.
+    """An audio file that cannot be used.
 
     Attributes:
-        source: the file, row or name, as shown to people.
+        source: display name of the file or row.
         reason: what is wrong with it.
     """
 
@@ -51,7 +53,7 @@ class AudioError(ValueError):
 
 
 def display_name(source: Source) -> str:
-    """How a source is shown: always valid Unicode, whatever bytes its name holds."""
+    """Return a source's name as valid Unicode, for messages."""
     if isinstance(source, bytes):
         return f"<{len(source)} bytes>"
     if not isinstance(source, str | Path):
@@ -61,14 +63,14 @@ def display_name(source: Source) -> str:
 
 @dataclass
 class Stream:
-    """What a container holds.
+    """Decoded audio of a container.
 
     Attributes:
         sample_rate: Hz.
-        seconds: as the header has it, an estimate in some formats; None where it does not say.
-        n_frames: samples that the header promises; None where it makes no firm promise.
-        slack: samples that may be missing from the promise.
-        blocks: float32 [n, channels], of `BLOCK_VALUES` values or one packet.
+        seconds: duration in the header, in some formats an estimate; None if unknown.
+        n_frames: samples that the header promises; None if it makes no exact promise.
+        slack: samples that may be missing without an error.
+        blocks: float32 [n, channels], each of up to `BLOCK_VALUES` values or one packet.
     """
 
     sample_rate: int
@@ -80,62 +82,63 @@ class Stream:
 
 @contextmanager
 def open_stream(source: Source, label: str) -> Iterator[Stream]:
-    """Open audio, its kind found by content; what `label` ends in tells headerless kinds.
+    """Open audio. The format is found by content, and for headerless formats by suffix.
 
+    Args:
+        label: display name; its suffix counts if `source` has no path.
     Raises:
-        AudioError: missing, empty, truncated or not audio; `blocks` raises it too.
+        AudioError: missing, empty, truncated or not audio; `blocks` can raise it too.
     """
     suffix = Path(source if isinstance(source, str | Path) else label).suffix.lower()
     with _open_file(source, label) as file:
         if suffix in (".raw", ".pcm", ".sln"):
             raise AudioError(label, f"{suffix} has no header to read; convert it to wav or flac")
         if suffix not in _HEADERLESS:
-            quiet = _Quiet(file)
+            guarded = _GuardedFile(file)
             try:
-                sound = sf.SoundFile(quiet)
+                sound = sf.SoundFile(guarded)
             except sf.LibsndfileError:
-                quiet.check()
+                guarded.check()
                 file.seek(0)
             else:
                 with sound:
-                    yield _soundfile_stream(sound, quiet, label)
+                    yield _soundfile_stream(sound, guarded, label)
                 return
         options = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
         try:
             container = av.open(file, "r", format=_HEADERLESS.get(suffix), options=options)
         except (av.FFmpegError, UnicodeDecodeError) as error:
-            raise AudioError(label, f"not audio, or cut short ({_say(error)})") from error
+            raise AudioError(label, f"not audio, or cut short ({_message(error)})") from error
         with container:
             yield _av_stream(container, label)
 
 
-class _Quiet:
-    """A file that raises nothing into libsndfile, which would print it and go on.
+class _GuardedFile:
+    """A file whose read errors are kept for `check`.
 
-    Attributes:
-        failed: what a read raised (a connection was lost, say), for `check` to raise.
+    An exception inside a callback of libsndfile would be printed and ignored.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.tell = file, file.tell
-        self.failed: Exception | None = None
+        self.error: Exception | None = None
 
     def readinto(self, buffer: memoryview) -> int:
         try:
             return self.file.readinto(buffer)  # type: ignore[attr-defined]
         except Exception as error:
-            self.failed = error
+            self.error = error
             return 0
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
             return self.file.seek(offset, whence)
-        except (OSError, ValueError):  # a damaged header points before its start
+        except (OSError, ValueError):  # a damaged header points before the start
             return -1
 
     def check(self) -> None:
-        if self.failed is not None:
-            raise self.failed
+        if self.error is not None:
+            raise self.error
 
 
 def _open_file(source: Source, label: str) -> AbstractContextManager[BinaryIO]:
@@ -146,7 +149,7 @@ def _open_file(source: Source, label: str) -> AbstractContextManager[BinaryIO]:
         size = source.seek(0, os.SEEK_END)
         source.seek(0)
         if size:
-            return nullcontext(source)  # its owner closes it
+            return nullcontext(source)  # the caller closes it
         file = cast(BinaryIO, io.BytesIO())
     else:
         path = Path(source)
@@ -163,24 +166,24 @@ def _open_file(source: Source, label: str) -> AbstractContextManager[BinaryIO]:
     return file
 
 
-def _soundfile_stream(sound: sf.SoundFile, quiet: _Quiet, label: str) -> Stream:
+def _soundfile_stream(sound: sf.SoundFile, file: _GuardedFile, label: str) -> Stream:
     rate, n_frames = _check_rate(sound.samplerate, label), sound.frames
     for claimed, present in _SHORT.findall(sound.extra_info):
         if int(present) < int(claimed) < _PLACEHOLDER:
             share = int(claimed) / max(int(present), 1)
             raise AudioError(label, truncated(round(n_frames * share), n_frames, rate))
-    if sound.format == "OGG" and not _ogg_ends(quiet.file):
+    if sound.format == "OGG" and not _ogg_ends(file.file):
         raise AudioError(label, "truncated: the last Ogg page is missing")
 
     def blocks() -> Iterator[np.ndarray]:
         size = max(1, BLOCK_VALUES // sound.channels)
         try:
             while len(block := sound.read(size, dtype="float32", always_2d=True)):
-                quiet.check()
+                file.check()
                 yield block
-            quiet.check()
+            file.check()
         except sf.LibsndfileError as error:
-            quiet.check()
+            file.check()
             raise AudioError(label, f"damaged or truncated ({error.error_string})") from error
 
     slack = 4608 if sound.format in ("MP3", "MPEG") else 0
@@ -188,7 +191,7 @@ def _soundfile_stream(sound: sf.SoundFile, quiet: _Quiet, label: str) -> Stream:
 
 
 def _ogg_ends(file: BinaryIO) -> bool:
-    """Whether the last Ogg page of a file is marked as the end of its stream."""
+    """Return True if the last Ogg page of a file is marked as the end of its stream."""
     position = file.tell()
     start = max(0, file.seek(0, os.SEEK_END) - 70_000)  # a page is 65,307 bytes at most
     file.seek(start)
@@ -215,7 +218,7 @@ def _av_stream(container: av.container.InputContainer, label: str) -> Stream:
             try:
                 parts = convert.resample(frame)
             except ValueError as error:
-                raise AudioError(label, "changes its rate or channels on the way") from error
+                raise AudioError(label, "changes its sample rate or channels midway") from error
             for part in parts:
                 yield part.to_ndarray().T
             frame = next(frames, None)
@@ -231,7 +234,7 @@ def _av_frames(container: av.container.InputContainer, label: str) -> Iterator[a
     try:
         yield from container.decode(audio=0)
     except av.FFmpegError as error:
-        raise AudioError(label, f"damaged or truncated ({_say(error)})") from error
+        raise AudioError(label, f"damaged or truncated ({_message(error)})") from error
 
 
 def _check_rate(rate: int, label: str) -> int:
@@ -240,9 +243,11 @@ def _check_rate(rate: int, label: str) -> int:
     return rate
 
 
-def _say(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
 def truncated(promised: int, held: int, rate: int) -> str:
-    return f"truncated: its header promises {promised / rate:.2f} s, {held / rate:.2f} s are there"
+    """Return the reason for an `AudioError`, from samples promised and held."""
+    seconds = promised / rate, held / rate
+    return "truncated: the header promises {:.2f} s, the file holds {:.2f} s".format(*seconds)

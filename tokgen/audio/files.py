@@ -1,12 +1,11 @@
-"""Read, write and resample: the only audio file I/O of the package.
+"""Read, write and resample audio.
 
     with open_blocks("long.mp3", sample_rate=16000) as blocks:
         for block in blocks:  # [1, n] each
             ...
 
-Files are decoded in blocks that are mixed to mono and resampled as they come, so memory holds
-one block, or with `read_audio` the result, whatever a header claims. What reads which format is
-in `tokgen.audio.decoders`.
+Files are decoded block by block, mixed to mono and resampled. Memory holds one block, or the
+result of `read_audio`, whatever a header claims.
 """
 
 from __future__ import annotations
@@ -53,8 +52,8 @@ AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".webm"),
     *(".mka", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".wma", ".amr"),
 )
-MAX_PEAK = 8.0  # lossy codecs overshoot 1 a little; integers stored as floats reach thousands
-MAX_WAV_BYTES = (1 << 32) - 4096  # of samples: the format counts them in 32 bits
+MAX_PEAK = 8.0  # lossy codecs exceed 1 a little; integers stored as floats reach thousands
+MAX_WAV_BYTES = (1 << 32) - 4096  # the format counts bytes of samples in 32 bits
 
 
 @contextmanager
@@ -65,15 +64,15 @@ def open_blocks(
     name: str | None = None,
     max_seconds: float | None = None,
 ) -> Iterator[AudioBlocks]:
-    """Open audio to be decoded block by block.
+    """Open audio to decode it block by block.
 
     Args:
-        source: a file, the bytes of one, or an open, seekable binary file.
-        sample_rate: Hz to resample to; None keeps the file's.
-        name: for messages; its suffix tells what headerless bytes (g722) hold.
-        max_seconds: refuse anything longer; None decodes all of it.
+        source: a path, the bytes of a file, or an open, seekable binary file.
+        sample_rate: Hz to resample to; None keeps the file's rate.
+        name: name for messages. For headerless bytes (g722), its suffix names the format.
+        max_seconds: longest audio to accept; None accepts any length.
     Yields:
-        the blocks: together the samples that `read_audio` gives.
+        the blocks; concatenated, they equal the result of `read_audio`.
     Raises:
         AudioError: as `read_audio`, here or while the blocks are read.
     """
@@ -85,12 +84,12 @@ def open_blocks(
 
 
 class AudioBlocks:
-    """Mono audio that is decoded as it is asked for, once: `open_blocks` makes it.
+    """Iterator over the blocks of a file, created by `open_blocks`.
 
     Attributes:
-        sample_rate: of the blocks, Hz.
-        seconds: from the header, an estimate in some formats; None where it does not say.
-        n_samples: given out so far.
+        sample_rate: rate of the blocks in Hz.
+        seconds: duration in the header, in some formats an estimate; None if unknown.
+        n_samples: samples yielded so far.
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class AudioBlocks:
         self._blocks = self._resampled()
 
     def __iter__(self) -> Iterator[Tensor]:
-        """float32 [1, n] in [-1, 1] each, n of some 100,000 samples at the file's rate."""
+        """Yield blocks float32 [1, n] in [-1, 1], of about 100,000 samples at the file's rate."""
         return self._blocks
 
     def _resampled(self) -> Iterator[Tensor]:
@@ -150,15 +149,13 @@ def read_audio(
     name: str | None = None,
     max_seconds: float | None = None,
 ) -> tuple[Tensor, int]:
-    """Decode audio to mono.
+    """Decode audio to mono. Arguments are those of `open_blocks`.
 
-    Args:
-        source, sample_rate, name, max_seconds: as of `open_blocks`.
     Returns:
         waveform float32 [1, N] in [-1, 1], the mean of the channels, and its rate in Hz.
     Raises:
-        AudioError: missing, empty, not audio, truncated, without samples, not finite, too loud
-            to be in [-1, 1], or longer than max_seconds.
+        AudioError: missing, empty, not audio, truncated, without samples, not finite, not scaled
+            to [-1, 1], or longer than max_seconds.
     """
     options = {"sample_rate": sample_rate, "max_seconds": max_seconds}
     with open_blocks(source, name=name, **options) as blocks:  # type: ignore[arg-type]
@@ -166,7 +163,7 @@ def read_audio(
 
 
 def read_duration(source: Source, *, name: str | None = None) -> float | None:
-    """Seconds from the header; None where it does not say or cannot be read."""
+    """Return the seconds in the header, or None if they are unknown or the file is unreadable."""
     label = display_name(source) if name is None else name
     try:
         with open_stream(source, label) as stream:
@@ -176,22 +173,21 @@ def read_duration(source: Source, *, name: str | None = None) -> float | None:
 
 
 class AudioWriter:
-    """Write mono audio block by block, format by suffix.
+    """Writes mono audio block by block to a .wav or .flac file.
 
         with AudioWriter("out/a.flac", 24000) as writer:
             for block in blocks:
                 writer.write(block)
 
-    Parent folders are made. The file is there once the block is left, whole, or not at all.
+    Parent folders are created. The file appears when the `with` block ends without an error.
 
     Args:
-        path: ends in .wav or .flac.
+        path: file to write; the suffix chooses the format.
         sample_rate: Hz.
-        subtype: of soundfile: "PCM_16", "PCM_24", or for wav "FLOAT".
+        subtype: sample type of soundfile: "PCM_16", "PCM_24", or for wav "FLOAT".
     Attributes:
-        n_samples: written so far.
-        clipped: how many of them lay outside [-1, 1] and were clipped (0 for float subtypes,
-            which keep them).
+        n_samples: samples written so far.
+        clipped: samples outside [-1, 1], which were clipped; always 0 for float subtypes.
     Raises:
         ValueError: unknown suffix or subtype.
     """
@@ -205,7 +201,7 @@ class AudioWriter:
         if not sf.check_format(self._format, subtype):
             known = ", ".join(sf.available_subtypes(self._format))
             raise ValueError(
-                f"subtype {subtype!r} does not go into {self._format}; use one of {known}"
+                f"subtype {subtype!r} is not available for {self._format}; use one of {known}"
             )
         self.n_samples = self.clipped = 0
         self._partial = self.path.with_name(self.path.name + ".partial")
@@ -216,7 +212,7 @@ class AudioWriter:
         return self
 
     def write(self, waveform: Tensor) -> None:
-        """Add samples.
+        """Append samples.
 
         Args:
             waveform: float [N] or [1, N].
@@ -252,7 +248,7 @@ class AudioWriter:
     ) -> None:
         if self._sound is None or self._file is None:
             if kind is None:
-                raise ValueError(f"nothing was written to {self.path}: give at least one sample")
+                raise ValueError(f"nothing was written to {self.path}: write at least one sample")
             return
         try:
             with held_interrupts():
@@ -279,13 +275,12 @@ _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 def write_audio(
     path: str | Path, waveform: Tensor, sample_rate: int, subtype: str = "PCM_16"
 ) -> int:
-    """Write mono audio with an `AudioWriter`.
+    """Write mono audio to a .wav or .flac file. See `AudioWriter`.
 
     Args:
-        path, sample_rate, subtype: as of `AudioWriter`.
         waveform: float [N] or [1, N].
     Returns:
-        how many samples were clipped.
+        number of samples that were clipped.
     Raises:
         ValueError: wrong shape, empty, not finite, unknown suffix or subtype.
     """
@@ -295,12 +290,8 @@ def write_audio(
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """Resample with soxr (HQ).
+    """Resample a waveform [..., N] with soxr (HQ); rates are in Hz.
 
-    Args:
-        waveform: float [..., N].
-        from_rate: Hz.
-        to_rate: Hz.
     Returns:
         float32 [..., ceil(N * to_rate / from_rate)] on the same device.
     """
@@ -315,7 +306,7 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 
 class _Resampler:
-    """Streams [n] blocks through soxr; the pieces add up to ceil(N * to / from) samples."""
+    """Resamples blocks [n] with soxr, to ceil(N * to_rate / from_rate) samples in all."""
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
         for rate in (from_rate, to_rate):
@@ -339,7 +330,7 @@ class _Resampler:
         return np.pad(out[: max(missing, 0)], (0, max(missing - len(out), 0)))
 
 
-def _too_long(what: str, max_seconds: float | None) -> str:
+def _too_long(length: str, max_seconds: float | None) -> str:
     return (
-        f"{what}: the limit is {max_seconds:g} s (max_seconds); split the file or raise the limit"
+        f"{length}: the limit is {max_seconds:g} s (max_seconds); split the file or raise the limit"
     )

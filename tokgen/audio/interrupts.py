@@ -1,4 +1,4 @@
-"""Ctrl-C where Python code runs inside a C library, which would swallow KeyboardInterrupt."""
+"""Hold back Ctrl-C while a C library calls Python code and would swallow KeyboardInterrupt."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from types import FrameType
 
 @contextmanager
 def held_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is left.
+    """Delay Ctrl-C until the end of the `with` block.
 
-    soundfile reads through callbacks; an exception in one is printed and dropped, and the file
-    looks cut short. Other threads are never interrupted: nothing is done there.
+    soundfile reads through callbacks. It prints and drops an exception in a callback, and the file
+    then looks truncated. Only the main thread is interrupted; in others this does nothing.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):

@@ -1,8 +1,8 @@
 """Import torchaudio beside a CPU-only torch.
 
-torchaudio 2.11 from PyPI links CUDA: beside a torch without it, the import fails with
-`OSError: _torchaudio.abi3.so`. Its filterbanks, DCT, resampling and SQUIM models are pure torch,
-so a stand-in for the compiled extension, placed first, makes them work.
+torchaudio 2.11 from PyPI links CUDA. Beside a torch without CUDA, its import fails with
+`OSError: _torchaudio.abi3.so`. Its filterbanks, DCT, resampling and SQUIM models are pure torch, so
+they work if a stub replaces the compiled extension.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 
 def import_torchaudio() -> Any:
-    """The `torchaudio` module; the stand-in is used only where torch has no CUDA."""
+    """Import torchaudio, with the stub if torch has no CUDA."""
     if torch.version.cuda is None and "torchaudio" not in sys.modules:
         extension = ModuleType("torchaudio._extension")
         extension._IS_TORCHAUDIO_EXT_AVAILABLE = False  # type: ignore[attr-defined]

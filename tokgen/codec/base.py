@@ -1,9 +1,9 @@
-"""The codec interface: `Codec`, which encodes audio to codes and decodes codes to audio."""
+"""The codec interface: `Codec` encodes audio to codes and decodes codes to audio."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,22 +30,23 @@ class Codec(ABC):
     """A codec with its weights: waveform [B, 1, N] <-> codes [B, K, T].
 
     Subclasses implement `_encode` and `_decode`. The codes of an utterance do not depend on the
-    rest of its batch: `_encode` gets the true lengths and must honour them.
+    rest of its batch.
 
     Attributes:
-        side_names: of the side information that `decode` needs beside the codes.
-        whole_because: why an utterance cannot be coded in pieces, where it cannot.
-        loaded_from: name and revision that `load_codec` gives the same codec for; None where the
-            codec was made otherwise.
+        spec: the codec's numbers.
+        model: the network.
+        side_names: names of the side information that `decode` needs beside the codes.
+        whole_reason: why the codec needs whole utterances, as a verb phrase for `WholeOnly`;
+            unused if it has block coders.
+        loaded_from: name and revision with which `load_codec` loads the same codec; None if the
+            codec was not made by `load_codec`.
     """
 
     spec: CodecSpec
     model: nn.Module
     side_names: tuple[str, ...] = ()
-    whole_because: str = "does not say how far its network sees"
+    whole_reason: str = "does not state how much context its network needs"
     loaded_from: tuple[str, str | None] | None = None
-
-    # -- verbs ---------------------------------------------------------------
 
     @torch.no_grad()
     def encode(
@@ -57,11 +58,10 @@ class Codec(ABC):
         """Quantize audio, coarse level first.
 
         Args:
-            waveform: [B, 1, N] float in [-1, 1] at `spec.sample_rate` Hz, or
-                [B, spec.channels, N].
+            waveform: [B, 1, N] or [B, spec.channels, N] float in [-1, 1] at `spec.sample_rate` Hz.
             n_codebooks: levels to keep; None keeps all K.
-            lengths: true samples of each item where the batch is right-padded;
-                frames past `spec.n_frames(length)` carry no meaning.
+            lengths: true samples of each item of a right-padded batch. Ignore the frames past
+                `spec.n_frames(length)`.
         Returns:
             codes int64 [B, K, T], T = ceil(N / hop_length), values < codebook_size.
         Raises:
@@ -76,13 +76,13 @@ class Codec(ABC):
         n_codebooks: int | None = None,
         lengths: Sequence[int] | None = None,
     ) -> Encoded:
-        """As `encode`, with the side information that `decode` needs."""
+        """Encode as `encode` does, and return the side information that `decode` needs too."""
         waveform = check_waveform(waveform, self.spec.channels)
         lengths = check_lengths(lengths, waveform)
         keep = check_levels(n_codebooks, self.spec)
         waveform = waveform.expand(-1, self.spec.channels, -1)
         if self.device.type == "cuda" and waveform.device.type == "cpu":
-            waveform = waveform.contiguous().pin_memory()  # so that the copy does not wait
+            waveform = waveform.contiguous().pin_memory()  # for an asynchronous copy
         encoded = self._encode(waveform.to(self.device, non_blocking=True), lengths)
         return Encoded(encoded.codes[:, :keep], encoded.side)
 
@@ -95,48 +95,48 @@ class Codec(ABC):
         *,
         mono: bool = True,
     ) -> Tensor:
-        """Turn codes back into audio.
+        """Decode codes to audio.
 
         Args:
             codes: int64 [B, k, T] with 1 <= k <= K coarse levels.
-            n_samples: length to give back; None gives all that T frames hold.
-            side: what `encode_with_side` gave, for a codec that has `side_names`.
-            mono: average the channels of a codec that has several.
+            n_samples: length of the result; None means all that T frames hold.
+            side: side information from `encode_with_side`; required if the codec has `side_names`.
+            mono: average the channels of the network.
         Returns:
             waveform float32 [B, 1, N], N = n_samples or T * hop_length; [B, spec.channels, N]
             with `mono=False`.
         Raises:
-            ValueError: wrong shape, a code outside the codebook (MASK left in, say), or side
-                information missing.
+            ValueError: wrong shape, a code outside the codebook (such as MASK), or missing side
+                information.
         """
         codes = check_codes(codes, self.spec)
         n_samples = check_n_samples(n_samples, codes.shape[-1], self.spec)
-        waveform = self._decode(codes.to(self.device), self.needed_side(side, codes)).float()
+        waveform = self._decode(codes.to(self.device), self.check_side(side, codes)).float()
         if mono:
             waveform = waveform.mean(1, keepdim=True)
         return fit_length(waveform, n_samples)
 
     def roundtrip(self, waveform: Tensor, n_codebooks: int | None = None) -> Tensor:
-        """decode(encode(waveform)), same shape as the input."""
+        """Return decode(encode(waveform)), of the same shape as the input."""
         encoded = self.encode_with_side(waveform, n_codebooks)
         mono = waveform.shape[1] == 1
         return self.decode(encoded.codes, waveform.shape[-1], encoded.side, mono=mono)
 
     def encode_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
-        """Encode utterances of unequal length in one pass.
+        """Encode utterances of unequal length.
 
         Args:
             waveforms: each [N_i] or [1, N_i].
         Returns:
-            codes [K, T_i] of each, the same as from encoding it alone.
+            codes [K, T_i] of each, equal to those of the utterance alone.
         """
         return [e.codes for e in self.encode_batch_with_side(waveforms)]
 
     def encode_batch_with_side(self, waveforms: Sequence[Tensor]) -> list[Encoded]:
-        """As `encode_batch`, with side information [S_i] of each."""
+        """Encode as `encode_batch` does, with side information [S_i] of each utterance."""
         for w in waveforms:
             if w.ndim > 2 or (w.ndim == 2 and len(w) != 1):
-                raise ValueError(f"waveform of shape {tuple(w.shape)}: give [N] or [1, N], mono")
+                raise ValueError(f"waveform of shape {tuple(w.shape)}: expected mono [N] or [1, N]")
         flat = [w.reshape(-1) for w in waveforms]
         lengths = [len(w) for w in flat]
         batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
@@ -153,14 +153,14 @@ class Codec(ABC):
         n_samples: Sequence[int],
         sides: Sequence[Side] | None = None,
     ) -> list[Tensor]:
-        """Decode utterances of unequal length; those of equal T go through together.
+        """Decode utterances of unequal length. Utterances of equal T are decoded as a batch.
 
         Args:
             codes: each [K, T_i].
-            n_samples: length of each in samples.
-            sides: side information [S_i] of each, for a codec that has `side_names`.
+            n_samples: samples of each.
+            sides: side information [S_i] of each; required if the codec has `side_names`.
         Returns:
-            waveforms [1, N_i], in the order given.
+            waveforms [1, N_i] in the same order.
         """
         groups: dict[int, list[int]] = {}
         for i, c in enumerate(codes):
@@ -179,71 +179,85 @@ class Codec(ABC):
                 out[i] = waveform[:, : n_samples[i]]
         return out
 
-    # -- what a subclass gives -----------------------------------------------
-
     @abstractmethod
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        """codes [B, K, spec.n_frames(N)] of waveform [B, channels, N], checked, on the device."""
+        """Encode a checked batch [B, spec.channels, N] on the codec's device.
+
+        Args:
+            lengths: true samples of each item; samples past them must not change its codes.
+        Returns:
+            codes [B, K, spec.n_frames(N)].
+        """
 
     @abstractmethod
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
-        """waveform [B, channels, about T * hop_length]; inputs are checked and on the device."""
+        """Decode checked codes to a waveform [B, spec.channels, about T * hop_length]."""
+
+    def _encode_each(
+        self, waveform: Tensor, lengths: list[int], encode: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Encode the items of a batch one by one at their true lengths, for `_encode`.
+
+        Args:
+            encode: [1, C, n] -> codes [1, K, spec.n_frames(n)].
+        """
+        shape = len(lengths), self.spec.n_codebooks, self.spec.n_frames(waveform.shape[-1])
+        codes = torch.zeros(shape, dtype=torch.long, device=waveform.device)
+        for item, audio, n in zip(codes, waveform, lengths, strict=True):
+            item[:, : self.spec.n_frames(n)] = encode(audio[None, :, :n])[0]
+        return codes
 
     def side_length(self, n_samples: int) -> int:
-        """Values S of each kind of side information for `n_samples` samples."""
+        """Return the number of values S per kind of side information for `n_samples` samples."""
         return 0
 
-    def needed_side(self, side: Side | None, codes: Tensor) -> Side:
-        """Of `side` what `_decode` needs for codes [B, k, T], on the device.
+    def check_side(self, side: Side | None, codes: Tensor) -> Side:
+        """Return the side information that `_decode` needs for codes [B, k, T], on the device.
 
         Raises:
-            ValueError: some of it is missing, or of another shape.
+            ValueError: some is missing or has a wrong shape.
         """
         missing = sorted(set(self.side_names) - set(side or {}))
         if missing:
             raise ValueError(
                 f"{self.spec.name} needs side information {missing} beside the codes: pass the "
-                "`side` that `encode_with_side` gave"
+                "`side` that `encode_with_side` returned"
             )
         found = {name: side[name].to(self.device) for name in self.side_names} if side else {}
-        wanted = len(codes), self.side_length(self.spec.n_samples(codes.shape[-1]))
+        expected = len(codes), self.side_length(self.spec.n_samples(codes.shape[-1]))
         for name, values in found.items():
-            if values.shape != wanted:
+            if values.shape != expected:
                 raise ValueError(
                     f"{name} of shape {tuple(values.shape)}: {self.spec.name} needs one per chunk, "
-                    f"{wanted}, for codes of shape {tuple(codes.shape)}"
+                    f"{expected}, for codes of shape {tuple(codes.shape)}"
                 )
         return found
 
-    # -- audio in pieces (optional) --------------------------------------------
-
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
-        """What takes audio and gives codes piece by piece.
+        """Return an encoder that takes audio block by block.
 
         Args:
-            step: frames that come together, as soon as they can be known; None takes the
-                windows of `_encode`, so that the bits are the same too.
+            step: frames that are yielded together, as soon as possible. None uses the windows of
+                `_encode`, so that the codes equal those of `encode`.
         Raises:
-            WholeOnly: as for `stream`.
+            WholeOnly: the codec needs the whole utterance.
         """
-        raise WholeOnly(self.spec.name, self.whole_because)
+        raise WholeOnly(self.spec.name, self.whole_reason)
 
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
-        """What takes codes and gives audio piece by piece; as `block_encoder`."""
-        raise WholeOnly(self.spec.name, self.whole_because)
+        """Return a decoder that takes codes block by block. See `block_encoder`."""
+        raise WholeOnly(self.spec.name, self.whole_reason)
 
     def code_vectors(self) -> Tensor | None:
-        """The codebooks as [K, codebook_size, d], or None where they are not exposed."""
+        """Return the codebooks [K, codebook_size, d], or None if they are not exposed."""
         return None
-
-    # -- housekeeping --------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the folder that `load_codec` and the codec's own library load."""
+        """Save a folder that `load_codec` and the codec's own library can load."""
         self.model.save_pretrained(folder)  # type: ignore[operator]
 
     def to(self, device: torch.device | str) -> Codec:
@@ -259,13 +273,13 @@ class Codec(ABC):
 
 
 class WaveformCodec(ABC):
-    """A codec that gives audio for audio and shows no codes: MP3, Opus."""
+    """A codec without codes, such as MP3 or Opus: it only has `roundtrip`."""
 
     spec: WaveformSpec
 
     @abstractmethod
     def roundtrip(self, waveform: Tensor) -> Tensor:
-        """waveform [B, 1, N] at `spec.sample_rate` Hz -> the same shape, without delay.
+        """Encode and decode audio [B, 1, N] at `spec.sample_rate` Hz, without delay.
 
         Raises:
             ValueError: not mono, empty or not finite.

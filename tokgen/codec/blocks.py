@@ -1,4 +1,7 @@
-"""A codec's two directions as chains of stages: `Codec.block_encoder` and `block_decoder`."""
+"""Chains of stages that encode and decode one utterance block by block.
+
+`Codec.block_encoder` and `Codec.block_decoder` create them.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +15,32 @@ from tokgen.codec.windows import Stage, finish_all, push_through
 
 
 class BlockEncoder:
-    """Audio in, codes out; `Codec.block_encoder` makes it.
+    """Encodes audio block by block.
 
     Args:
-        stages: from waveform [1, C, n] to codes [1, K, t].
-        side: lists that the stages append side information [1, s] to, by name.
+        stages: chain from waveform [1, C, n] to codes [1, K, t].
+        side: lists to which the stages append side information [1, s], by name.
     """
 
     def __init__(self, *stages: Stage, side: dict[str, list[Tensor]] | None = None) -> None:
         self.stages, self._side = stages, side or {}
 
     def push(self, waveform: Tensor) -> Iterator[Encoded]:
-        """What is known once `waveform`, checked and on the device, has been added."""
+        """Add audio and yield the frames that are now complete.
+
+        Args:
+            waveform: [1, C, n], checked and on the codec's device.
+        """
         for codes in push_through(self.stages, waveform):
             yield Encoded(codes, self._new_side())
 
     def finish(self) -> Iterator[Encoded]:
-        """The rest, once the audio has ended."""
+        """Yield the remaining frames at the end of the audio."""
         for codes in finish_all(self.stages):
             yield Encoded(codes, self._new_side())
 
     def ready(self, n_samples: int) -> int:
-        """Frames that are given out once so many samples were pushed."""
+        """Return the number of frames that `push` has yielded after `n_samples` samples."""
         return _ready(self.stages, n_samples)
 
     def _new_side(self) -> Side:
@@ -44,28 +51,28 @@ class BlockEncoder:
 
 
 class BlockDecoder:
-    """Codes in, audio out; `Codec.block_decoder` makes it.
+    """Decodes codes block by block.
 
     Args:
-        stages: from codes [1, K, t] to waveform [1, C, n].
-        take_side: gets the side information that comes with the codes, before they do.
+        stages: chain from codes [1, K, t] to waveform [1, C, n].
+        take_side: called with the side information of each block before its codes are pushed.
     """
 
     def __init__(self, *stages: Stage, take_side: Callable[[Side], None] | None = None) -> None:
         self.stages, self._take_side = stages, take_side
 
     def push(self, encoded: Encoded) -> Iterator[Tensor]:
-        """What is known once checked codes, on the device, have been added."""
+        """Add checked codes on the codec's device and yield the audio that is now complete."""
         if self._take_side is not None:
             self._take_side(encoded.side)
         yield from push_through(self.stages, encoded.codes)
 
     def finish(self) -> Iterator[Tensor]:
-        """The rest, once the codes have ended."""
+        """Yield the remaining audio at the end of the codes."""
         yield from finish_all(self.stages)
 
     def ready(self, n_frames: int) -> int:
-        """Samples that are given out once so many frames were pushed."""
+        """Return the number of samples that `push` has yielded after `n_frames` frames."""
         return _ready(self.stages, n_frames)
 
 

@@ -1,4 +1,4 @@
-"""What a codec is given, checked, and what it cannot do: ValueErrors that say what to do."""
+"""Input checks for codecs, and the error for codecs that need whole utterances."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from tokgen.codec.spec import CodecSpec
 
 
 def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
-    """Return `waveform` [B, C, N] as float32, or raise ValueError saying what is wrong.
+    """Return `waveform` [B, C, N] as float32.
 
     Args:
-        channels: that are taken beside one.
+        channels: number of channels to accept; one channel is always accepted.
+    Raises:
+        ValueError: wrong shape, no samples, or not finite.
     """
     if waveform.ndim != 3 or waveform.shape[1] not in (1, channels):
         also = f" or [B, {channels}, N]" if channels > 1 else ""
@@ -31,7 +33,7 @@ def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
 
 
 def check_lengths(lengths: Sequence[int] | None, waveform: Tensor) -> list[int]:
-    """True lengths of a right-padded batch, one in 1..N per item."""
+    """Return the true length of each item of a batch [B, C, N]; None means N for all."""
     n = waveform.shape[-1]
     if lengths is None:
         return [n] * waveform.shape[0]
@@ -42,7 +44,7 @@ def check_lengths(lengths: Sequence[int] | None, waveform: Tensor) -> list[int]:
 
 
 def check_levels(n_codebooks: int | None, spec: CodecSpec) -> int:
-    """How many levels to keep; None is all of them."""
+    """Return the number of levels to keep; None means all."""
     keep = spec.n_codebooks if n_codebooks is None else n_codebooks
     if not 1 <= keep <= spec.n_codebooks:
         raise ValueError(
@@ -53,7 +55,7 @@ def check_levels(n_codebooks: int | None, spec: CodecSpec) -> int:
 
 
 def check_codes(codes: Tensor, spec: CodecSpec) -> Tensor:
-    """Codes [B, k, T] as int64."""
+    """Return codes [B, k, T] as int64."""
     if codes.ndim != 3 or codes.is_floating_point():
         raise ValueError(
             f"codes of shape {tuple(codes.shape)} {codes.dtype}: expected integers [B, K, T]"
@@ -74,7 +76,7 @@ def check_codes(codes: Tensor, spec: CodecSpec) -> Tensor:
 
 
 def check_n_samples(n_samples: int | None, n_frames: int, spec: CodecSpec) -> int:
-    """How many samples to make of `n_frames` frames; None is all that they hold."""
+    """Return the number of samples to decode from `n_frames` frames; None means all."""
     full = spec.n_samples(n_frames)
     if n_samples is not None and not 0 < n_samples <= full:
         raise ValueError(
@@ -84,23 +86,28 @@ def check_n_samples(n_samples: int | None, n_frames: int, spec: CodecSpec) -> in
     return full if n_samples is None else n_samples
 
 
-class WholeOnly(ValueError):
-    """A codec codes utterances in one piece."""
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(
-            f"{name} {reason}, so it cannot code audio piece by piece: "
-            "cut the audio into utterances and use encode and decode, or take a codec of finite "
-            "look-ahead (tokgen's STFT codec, DAC, EnCodec)"
-        )
-
-
 def check_blocks(blocks: Iterable[Tensor], channels: int, device: torch.device) -> Iterator[Tensor]:
     """Yield blocks [1, n] or [1, C, n] as [1, C, n] on `device`, without the empty ones."""
     for block in blocks:
         block = block[None] if block.ndim == 2 else block
         if block.shape[0] != 1:
             shape = tuple(block.shape)
-            raise ValueError(f"block of shape {shape}: give one item, [1, n] or [1, C, n]")
+            raise ValueError(f"block of shape {shape}: expected one item, [1, n] or [1, C, n]")
         if block.shape[-1]:
             yield check_waveform(block, channels).expand(-1, channels, -1).to(device)
+
+
+class WholeOnly(ValueError):
+    """The codec needs the whole utterance and cannot code it piece by piece.
+
+    Args:
+        name: the codec's name.
+        reason: why, as a verb phrase ("attends over all of an utterance").
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"{name} {reason}, so it cannot code audio piece by piece: "
+            "cut the audio into utterances and use encode and decode, or use a codec with finite "
+            "look-ahead (tokgen's STFT codec, DAC, EnCodec)"
+        )

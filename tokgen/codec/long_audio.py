@@ -1,8 +1,19 @@
-"""TODO long audio"""
+"""Encode and decode audio of any length in bounded memory.
+
+    encoded = encode_blocks(codec, blocks)             # equals codec.encode_with_side
+    for audio in decode_blocks(codec, codes, n): ...   # equals codec.decode
+
+    encoded, n_samples = encode_file(codec, "in.mp3")
+    decode_file(codec, encoded.codes, n_samples, "out.wav", encoded.side)
+
+Memory holds the codes and one window of the codec. For a codec that needs the whole utterance,
+blocks are collected first, up to `WHOLE_SECONDS`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -21,48 +32,46 @@ from tokgen.codec.checks import (
 )
 from tokgen.codec.spec import Encoded, Side
 
-WHOLE_SECONDS = 1200  # of audio that is collected for a codec that needs all of it at once
-
-
-BAR_DELAY = 5  # seconds without a progress bar
+WHOLE_SECONDS = 1200  # longest audio for a codec that needs the whole utterance
+BAR_DELAY = 5  # seconds before a progress bar is shown
 
 
 class TooLong(ValueError):
-    """Audio that a codec would have to hold whole, and that is too long for that."""
+    """Audio too long for a codec that needs the whole utterance."""
 
 
 @torch.no_grad()
 def encode_blocks(
     codec: Codec, blocks: Iterable[Tensor], n_codebooks: int | None = None
 ) -> Encoded:
-    """Encode audio that comes in blocks, such as `tokgen.audio.files.open_blocks` gives.
+    """Encode audio that arrives in blocks, such as those of `tokgen.audio.files.open_blocks`.
 
     Args:
-        blocks: float [1, n] or [1, C, n] each at the codec's rate, any n.
+        blocks: float [1, n] or [1, C, n] at the codec's rate, any n.
         n_codebooks: levels to keep; None keeps all K.
     Returns:
         codes [1, K, T] and side information, equal to those of `codec.encode_with_side`.
     Raises:
-        ValueError: no audio, blocks that `encode` would refuse, or more than `WHOLE_SECONDS` of
-            them for a codec that needs all of an utterance at once.
+        TooLong: more than `WHOLE_SECONDS` for a codec that needs the whole utterance.
+        ValueError: no audio, or as `Codec.encode`.
     """
     keep = check_levels(n_codebooks, codec.spec)
     try:
         encoder = codec.block_encoder()
     except WholeOnly as reason:
         return codec.encode_with_side(_collect(codec, blocks, reason), keep)
-    frames = bytearray()  # one block of memory that grows: many small ones would lie scattered
+    frames = bytearray()  # one growing buffer; many small tensors would fragment memory
     side: dict[str, list[Tensor]] = {name: [] for name in codec.side_names}
 
-    def take(found: Iterator[Encoded]) -> None:
-        for piece in found:
+    def collect(pieces: Iterator[Encoded]) -> None:
+        for piece in pieces:
             frames.extend(piece.codes[0, :keep].T.int().cpu().numpy().tobytes())
             for name, values in piece.side.items():
                 side[name].append(values)
 
     for block in check_blocks(blocks, codec.spec.channels, codec.device):
-        take(encoder.push(block))
-    take(encoder.finish())
+        collect(encoder.push(block))
+    collect(encoder.finish())
     if not frames:
         raise ValueError("0 samples in all blocks: nothing to encode")
     codes = torch.frombuffer(frames, dtype=torch.int32).view(1, -1, keep).mT.contiguous()
@@ -78,20 +87,20 @@ def decode_blocks(
     *,
     mono: bool = True,
 ) -> Iterator[Tensor]:
-    """Decode codes to audio that is given out in blocks.
+    """Decode codes [1, k, T] of one item block by block.
 
     Args:
-        codes, n_samples, side, mono: as of `Codec.decode`, codes [1, k, T] of one item.
+        n_samples, side, mono: as for `Codec.decode`.
     Returns:
-        waveform blocks float32 [1, 1, n], together equal to that of `codec.decode`.
+        blocks of waveform, float32 [1, 1, n]; concatenated, they equal `codec.decode`.
     Raises:
-        ValueError: as `Codec.decode`, or several items.
+        ValueError: several items, or as `Codec.decode`.
     """
     codes = check_codes(codes, codec.spec)
     if len(codes) != 1:
         raise ValueError(f"codes of {len(codes)} items: decode_blocks takes one, [1, k, T]")
     n_samples = check_n_samples(n_samples, codes.shape[-1], codec.spec)
-    encoded = Encoded(codes.to(codec.device), codec.needed_side(side, codes))
+    encoded = Encoded(codes.to(codec.device), codec.check_side(side, codes))
     try:
         decoder = codec.block_decoder()
     except WholeOnly:
@@ -103,15 +112,14 @@ def decode_blocks(
 def _decoded(
     decoder: BlockDecoder, encoded: Encoded, n_samples: int, mono: bool
 ) -> Iterator[Tensor]:
-    missing, like = n_samples, torch.empty(0)
-    for found in (decoder.push(encoded), decoder.finish()):
-        for piece in found:
-            like = (piece.mean(1, keepdim=True) if mono else piece)[..., :missing].float()
-            missing -= like.shape[-1]
-            if like.shape[-1]:
-                yield like
+    missing, block = n_samples, torch.empty(0)
+    for piece in chain(decoder.push(encoded), decoder.finish()):
+        block = (piece.mean(1, keepdim=True) if mono else piece)[..., :missing].float()
+        missing -= block.shape[-1]
+        if block.shape[-1]:
+            yield block
     if missing:
-        yield like.new_zeros(*like.shape[:-1], missing)
+        yield block.new_zeros(*block.shape[:-1], missing)
 
 
 def encode_file(
@@ -120,9 +128,10 @@ def encode_file(
     """Encode an audio file of any length and rate.
 
     Args:
-        progress: whether to show a bar after some seconds.
+        n_codebooks: levels to keep; None keeps all K.
+        progress: show a progress bar after `BAR_DELAY` seconds.
     Returns:
-        what `encode_blocks` gives, and the samples that were encoded, at the codec's rate.
+        the result of `encode_blocks`, and the number of samples at the codec's rate.
     Raises:
         AudioError: as `read_audio`.
         ValueError: as `encode_blocks`.
@@ -130,12 +139,12 @@ def encode_file(
     rate = codec.spec.sample_rate
     with open_blocks(path, sample_rate=rate) as blocks, _bar(blocks.seconds, progress) as bar:
 
-        def shown() -> Iterator[Tensor]:
+        def counted() -> Iterator[Tensor]:
             for block in blocks:
                 yield block
                 bar.update(block.shape[-1] / rate)
 
-        return encode_blocks(codec, shown(), n_codebooks), blocks.n_samples
+        return encode_blocks(codec, counted(), n_codebooks), blocks.n_samples
 
 
 def decode_file(
@@ -150,12 +159,12 @@ def decode_file(
     """Decode codes [1, k, T] into a .wav or .flac file.
 
     Args:
-        n_samples, side: as of `Codec.decode`.
-        progress: whether to show a bar after some seconds.
+        n_samples, side: as for `Codec.decode`.
+        progress: show a progress bar after `BAR_DELAY` seconds.
     Returns:
-        how many samples lay outside [-1, 1] and were clipped.
+        number of samples outside [-1, 1], which were clipped.
     Raises:
-        ValueError: as `Codec.decode`, or as `AudioWriter`.
+        ValueError: as `decode_blocks` or `AudioWriter`.
     """
     rate = codec.spec.sample_rate
     blocks = decode_blocks(codec, codes, n_samples, side)
@@ -167,7 +176,7 @@ def decode_file(
 
 
 def _collect(codec: Codec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tensor:
-    """Blocks as one waveform [1, C, N], for a codec that has to have it whole."""
+    """Join blocks to one waveform [1, C, N]."""
     pieces, missing = [], WHOLE_SECONDS * codec.spec.sample_rate
     for block in check_blocks(blocks, codec.spec.channels, codec.device):
         missing -= block.shape[-1]

@@ -1,36 +1,33 @@
-"""The numbers of a codec: rates, sizes, and the hash of its weights."""
+"""A codec's numbers, and the results of encoding and quantizing."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class CodecSpec:
-    """The numbers of a codec. Two codecs with equal `weight_hash` give equal codes.
+    """The numbers of a codec. Codecs with equal `weight_hash` produce equal codes.
 
     Attributes:
-        name: what `load_codec` was given, or the folder's name.
+        name: name passed to `load_codec`, or the folder's name.
         sample_rate: Hz.
         hop_length: samples per frame, exact.
-        n_codebooks: levels K, coarse first.
+        n_codebooks: number of levels K, coarse first.
         codebook_size: entries per level; need not be a power of two.
         weight_hash: SHA-256 over names, dtypes, shapes and bytes of the weights (hex).
-        revision: hub commit or version, None for a local folder.
-        library: who runs it ("tokgen", "transformers", ...).
-        licence: of the weights.
-        channels: of the network; audio of one channel is copied to all, and averaged after.
-        chunk_length: samples that are coded as one, where a network codes overlapping chunks
-            (EnCodec at 48 kHz); 0 where it does not.
-        chunk_stride: samples from chunk to chunk.
+        revision: hub commit or version; None for a local folder.
+        library: library that runs the network ("tokgen", "transformers", ...).
+        licence: licence of the weights.
+        channels: channels of the network. Mono input is copied to all channels; decoded audio
+            is averaged by default.
+        chunk_length: samples per chunk if the network codes overlapping chunks (EnCodec at
+            48 kHz), else 0.
+        chunk_stride: samples from the start of one chunk to the next.
     """
 
     name: str
@@ -55,37 +52,37 @@ class CodecSpec:
             self.chunk_length % self.hop_length == 0 and 0 < self.chunk_stride <= self.chunk_length
         ):
             raise ValueError(
-                f"chunks of {self.chunk_length} samples every {self.chunk_stride}: must be whole "
-                f"frames of {self.hop_length}, and no stride longer than a chunk"
+                f"chunks of {self.chunk_length} samples every {self.chunk_stride}: the length must "
+                f"be a multiple of hop_length {self.hop_length}, the stride 1..{self.chunk_length}"
             )
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second, never rounded; what chunks overlap by counts twice."""
+        """Frames per second, never rounded. Frames of overlapping chunks all count."""
         if self.chunk_length:
             return self.chunk_length / self.hop_length * self.sample_rate / self.chunk_stride
         return self.sample_rate / self.hop_length
 
     @property
     def bitrate(self) -> float:
-        """Bits per second with all levels kept, without entropy coding."""
+        """Bits per second with all levels, without entropy coding."""
         return self.frame_rate * self.n_codebooks * math.log2(self.codebook_size)
 
     def n_chunks(self, n_samples: int) -> int:
-        """Chunks that begin within `n_samples` samples, the last one padded to its full length."""
+        """Return the number of chunks for `n_samples` samples; the last one is padded."""
         return -(-n_samples // self.chunk_stride) if self.chunk_length else 1
 
     def n_frames(self, n_samples: int) -> int:
-        """Frames T that `n_samples` samples give: ceil(N / hop_length), or whole chunks."""
+        """Return T for `n_samples` samples: ceil(N / hop_length), or whole chunks."""
         if self.chunk_length:
             return self.n_chunks(n_samples) * (self.chunk_length // self.hop_length)
         return -(-n_samples // self.hop_length)
 
     def n_samples(self, n_frames: int) -> int:
-        """The most samples that `n_frames` frames hold: T * hop_length, or a stride per chunk.
+        """Return the most samples that T frames hold: T * hop_length, or a stride per chunk.
 
         Raises:
-            ValueError: not whole chunks, where the codec has chunks.
+            ValueError: the codec has chunks and `n_frames` is not a whole number of them.
         """
         if not self.chunk_length:
             return n_frames * self.hop_length
@@ -93,7 +90,7 @@ class CodecSpec:
         chunks, rest = divmod(n_frames, size)
         if rest or not chunks:
             raise ValueError(
-                f"{n_frames} frames: {self.name} codes chunks of {size} frames; give whole chunks"
+                f"{n_frames} frames: {self.name} codes chunks of {size} frames; pass whole chunks"
             )
         return chunks * self.chunk_stride
 
@@ -106,10 +103,10 @@ class WaveformSpec:
     """The numbers of a codec without codes.
 
     Attributes:
-        name: what `load_roundtrip` was given, "opus:12" say.
+        name: name passed to `load_roundtrip`, such as "opus:12".
         sample_rate: Hz.
-        bitrate: bits per second that were asked for.
-        library: who runs it.
+        bitrate: requested bits per second.
+        library: library that runs the codec.
     """
 
     name: str
@@ -121,16 +118,16 @@ class WaveformSpec:
         return asdict(self)
 
 
-Side = Mapping[str, Tensor]  # name -> float32 [B, S]: what a decoder needs beside the codes
+Side = Mapping[str, Tensor]  # side information by name, float32 [B, S] each
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """What encoding gives.
+    """The result of encoding.
 
     Attributes:
         codes: int64 [B, K, T].
-        side: side information by name; empty for most codecs.
+        side: side information that decoding needs, by name; empty for most codecs.
     """
 
     codes: Tensor
@@ -139,9 +136,9 @@ class Encoded:
 
 @dataclass
 class Quantized:
-    """What quantizing gave. `quantized` carries the straight-through gradient."""
+    """The result of quantizing latents in training."""
 
-    quantized: Tensor  # [B, D, T]
+    quantized: Tensor  # [B, D, T], with the straight-through gradient
     codes: Tensor  # int64 [B, K, T]
     projected_latents: Tensor  # [B, K*d, T]
     commitment_loss: Tensor  # scalar

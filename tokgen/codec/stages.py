@@ -1,6 +1,6 @@
-"""Stages of a codec as separate, differentiable methods, for tuning.
+"""Codecs whose stages are separate, differentiable methods, as tuning needs them.
 
-A codec is a chain of stages, named as in the Code Drift paper (eq. 1):
+The stages are named as in the Code Drift paper (eq. 1):
 
     x' = decode_latents . dequantize . quantize . encode_latents (x)
               f_d        f_dp . f_dq    f_q . f_p       f_e
@@ -25,9 +25,9 @@ class StagedCodec(Codec):
 
     @abstractmethod
     def project(self, latents: Tensor) -> Tensor:
-        """f_p: latents [B, D, T] -> projected_latents [B, K*d, T], level after level.
+        """f_p: latents [B, D, T] -> projected_latents [B, K*d, T], all levels concatenated.
 
-        In a residual quantizer, level k projects what the levels before it left over.
+        In a residual quantizer, each level projects the residual of the levels before it.
         """
 
     @abstractmethod
@@ -42,6 +42,10 @@ class StagedCodec(Codec):
     def dequantize(self, codes: Tensor) -> Tensor:
         """f_dp . f_dq: codes [B, k, T] -> quantized [B, D, T]."""
 
+    @abstractmethod
+    def decode_latents(self, quantized: Tensor) -> Tensor:
+        """f_d: quantized [B, D, T] -> waveform [B, 1, T * hop_length]."""
+
     def quantize_through(self, latents: Tensor) -> Quantized:
         """f_dp . f_dq . f_q . f_p with the straight-through gradient, for training.
 
@@ -54,13 +58,9 @@ class StagedCodec(Codec):
         commitment = (projected - rows.detach()).square().mean()
         return Quantized(quantized, codes, projected, commitment, latents.new_zeros(()))
 
-    @abstractmethod
-    def decode_latents(self, quantized: Tensor) -> Tensor:
-        """f_d: quantized [B, D, T] -> waveform [B, 1, T * hop_length]."""
-
 
 class UnsupportedStage(ValueError):
-    """A codec does not expose its stages."""
+    """The codec does not expose its stages."""
 
     def __init__(self, name: str) -> None:
         super().__init__(

@@ -1,22 +1,16 @@
-"""Audio of any length in constant memory, and audio that is not over yet.
+"""Code live audio with `CodecStream`.
 
-    encoded = encode_blocks(codec, blocks)             # the codes of codec.encode, bit for bit
-    for audio in decode_blocks(codec, codes, n): ...   # the audio of codec.decode
-
-    stream = CodecStream(codec)                          # live: [1, 1, n] in, [1, 1, m] out
+    stream = CodecStream(codec)      # [1, 1, n] in, [1, 1, m] out
     for block in microphone:
         speaker.play(stream.push(block))
     speaker.play(stream.finish())
 
-Blocks of any size go through the windows that whole files go through: the codes are equal by
-construction, and memory holds them and one window. Codecs that need the whole utterance have
-their blocks collected, up to `WHOLE_SECONDS`, and raise `WholeOnly` for a stream.
+A stream codes each frame as soon as everything that the frame depends on has arrived. Its windows
+are at least 65 frames wide, so that they round like the large windows of a file. On a CPU, the
+codes of the STFT codec and of DAC therefore equal those of the whole file. Behind EnCodec's LSTM,
+and on a GPU, the last bits can differ, and so can a code if two codebook rows are equally near.
 
-A stream codes a frame as soon as all that it depends on is there, in windows of its own, which
-take as much of the past as they need to round like large ones do. On a CPU that made the codes
-of the STFT codec and of DAC those of the whole file; behind EnCodec's LSTM, and on a GPU, rounding
-differs in the last bits, and with it a code where two rows of a codebook are equally near. What a
-stream costs falls with its `step`: with 1, every frame is coded from a window of 65.
+A larger `step` costs less: with 1, every frame is computed from a window of 65 frames.
 """
 
 from __future__ import annotations
@@ -29,31 +23,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.codec.base import Codec
-from tokgen.codec.checks import (
-    check_blocks,
-    check_codes,
-    check_levels,
-)
+from tokgen.codec.checks import check_blocks, check_codes, check_levels
 from tokgen.codec.spec import Encoded
-
-# -- long audio ----------------------------------------------------------------
-
-
-# -- live audio ----------------------------------------------------------------
 
 
 class CodecStream:
-    """Audio through a codec as it comes; `Codec.stream` makes it.
+    """Passes live audio through a codec.
 
-    What comes out, `finish` included, is as long as what went in, and has no delay: sample s is
-    the codec's version of sample s. It comes late, though.
+    The output, with that of `finish`, is as long as the input. Output sample s is the codec's
+    version of input sample s; it is available `latency_samples` later.
 
+    Args:
+        n_codebooks: levels to keep; None keeps all K.
+        step: frames that are encoded together.
     Attributes:
-        encoder, decoder: the halves, for a sender and a receiver.
-        latency_samples: sample s is out as soon as s + latency_samples samples were pushed, and
-            `start_samples` of them at least.
-        start_samples: how many are needed before any comes out; more than the latency where a
-            network mirrors the beginning of the audio.
+        encoder, decoder: the two halves, for a sender and a receiver.
+        latency_samples: sample s is available after s + latency_samples input samples, but not
+            before `start_samples` of them.
+        start_samples: input samples needed before the first output; above `latency_samples` only
+            with reflect padding.
+    Raises:
+        WholeOnly: the codec needs the whole utterance.
     """
 
     def __init__(self, codec: Codec, n_codebooks: int | None = None, *, step: int = 1) -> None:
@@ -68,13 +58,13 @@ class CodecStream:
         return self.latency_samples / self.sample_rate
 
     def push(self, waveform: Tensor) -> Tensor:
-        """waveform [1, 1, n], any n -> [1, 1, m], m = 0 while nothing more can be known."""
+        """Add audio [1, 1, n], any n, and return the output [1, 1, m] that is complete, m >= 0."""
         out = self.decoder.push(self.encoder.push(waveform))
         self._n_in, self._n_out = self._n_in + waveform.shape[-1], self._n_out + out.shape[-1]
         return out
 
     def finish(self) -> Tensor:
-        """The rest [1, 1, m], once the audio has ended."""
+        """Return the remaining output [1, 1, m] at the end of the audio."""
         last = self.decoder.push(self.encoder.finish())
         rest = torch.cat([last, self.decoder.finish()], dim=-1)
         return rest[..., : self._n_in - self._n_out]
@@ -84,7 +74,7 @@ class CodecStream:
 
 
 class StreamEncoder:
-    """Audio in, codes out, each frame as soon as all that it depends on is there."""
+    """Encodes live audio. Arguments are those of `CodecStream`."""
 
     def __init__(self, codec: Codec, n_codebooks: int | None = None, *, step: int = 1) -> None:
         if step < 1:
@@ -95,15 +85,14 @@ class StreamEncoder:
 
     @torch.no_grad()
     def push(self, waveform: Tensor) -> Encoded:
-        """waveform [1, 1, n], any n -> codes [1, k, t] and side information of t >= 0 frames."""
+        """Add audio [1, 1, n], any n, and return the codes [1, k, t] that are complete, t >= 0."""
         _check_open(self._ended)
         blocks = check_blocks([waveform], self._codec.spec.channels, self._codec.device)
-        found = [self._coder.push(block) for block in blocks]
-        return self._join(piece for pieces in found for piece in pieces)
+        return self._join(piece for block in blocks for piece in self._coder.push(block))
 
     @torch.no_grad()
     def finish(self) -> Encoded:
-        """The rest, once the audio has ended."""
+        """Return the remaining codes at the end of the audio."""
         _check_open(self._ended)
         self._ended = True
         return self._join(self._coder.finish())
@@ -121,7 +110,7 @@ class StreamEncoder:
 
 
 class StreamDecoder:
-    """Codes in, audio out, each sample as soon as all that it depends on is there."""
+    """Decodes live codes."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec, self._coder = codec, codec.block_decoder(1)
@@ -130,19 +119,20 @@ class StreamDecoder:
 
     @torch.no_grad()
     def push(self, encoded: Encoded) -> Tensor:
-        """codes [1, k, t], t >= 0, with their side information -> waveform [1, 1, m]."""
+        """Add codes [1, k, t] with their side information, and return the audio [1, 1, m] that
+        is complete; t, m >= 0.
+        """
         _check_open(self._ended)
         if not encoded.codes.shape[-1]:
             return self._join([])
         codes = check_codes(encoded.codes, self._codec.spec).to(self._codec.device)
         self._n_frames += codes.shape[-1]
-        return self._join(
-            self._coder.push(Encoded(codes, self._codec.needed_side(encoded.side, codes)))
-        )
+        side = self._codec.check_side(encoded.side, codes)
+        return self._join(self._coder.push(Encoded(codes, side)))
 
     @torch.no_grad()
     def finish(self) -> Tensor:
-        """The rest of what the frames hold, once they have ended."""
+        """Return the remaining audio at the end of the codes."""
         _check_open(self._ended)
         self._ended = True
         n_samples = self._codec.spec.n_samples(self._n_frames) if self._n_frames else 0
@@ -157,19 +147,16 @@ class StreamDecoder:
         return out
 
 
-# -- what both share -----------------------------------------------------------
-
-
 def _timing(ready: Callable[[int], int], longest: int) -> tuple[int, int]:
-    """What is pushed before anything comes out, and how far samples lag behind after that."""
+    """Return the input samples before the first output, and the largest lag after that."""
 
     def needed(sample: int) -> int:
-        """Samples to push until this one is out."""
+        """Return how many input samples make this output sample available."""
         return bisect_left(range(sample + longest), sample + 1, key=ready)
 
     start = needed(0)
     lag, done = 0, ready(start)
-    for _ in range(3):  # what comes next comes at even distances
+    for _ in range(3):  # later outputs come at even distances
         lag, done = max(lag, needed(done) - done), ready(needed(done))
     return start, lag
 

@@ -1,54 +1,51 @@
-"""Networks that see finitely far, run over a sequence that comes in pieces.
+"""Run networks over a sequence that arrives in pieces.
 
-A stage takes pieces of a sequence [..., n] and gives pieces of what becomes of it:
+A stage transforms a sequence [..., n] piece by piece:
 
-    for piece in stage.push(x): ...    # what can be known now
-    for piece in stage.finish(): ...   # the rest, once the sequence has ended
+    for piece in stage.push(x): ...    # the output that is complete so far
+    for piece in stage.finish(): ...   # the rest, at the end of the sequence
 
-`Windows` runs a network window by window, each with all that its frames depend on to either
-side. Whole files and blocks go through the same windows, so both give the same bits, and memory
-holds one window whatever the length.
+`Windows` runs a network with a finite receptive field window by window. Each window includes the
+context that its frames depend on. Whole files and blocks go through the same windows, so the
+results are equal to the bit, and memory holds one window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-if TYPE_CHECKING:
-    pass
-
-# Matrix products and convolutions of few columns round along other paths than those of many, and
-# so do oneDNN's where columns are a multiple of a large power of two.
+# Windows narrower than MIN_FRAMES, or with a multiple of ROUND_WIDTH frames, go through other
+# kernels of the CPU libraries, which round differently.
 MIN_FRAMES = 65
-ODD_BEYOND = 32
+ROUND_WIDTH = 32
 
 
 class Stage(Protocol):
-    """One of a chain: tensors [..., n] in, tensors [..., m] out, any n and m."""
+    """One stage of a chain: tensors [..., n] in, tensors [..., m] out, any n and m."""
 
     def push(self, x: Tensor) -> Iterator[Tensor]: ...
 
     def finish(self) -> Iterator[Tensor]: ...
 
     def ready(self, n: int) -> int:
-        """How much has been given out once `n` were pushed and the end is not known."""
+        """Return the length of the output after `n` inputs, before `finish`."""
         ...
 
 
 @dataclass(frozen=True)
 class Reach:
-    """What a frame depends on beside itself.
+    """The receptive field of a network: the frames that one output frame depends on.
 
     Attributes:
-        before, after: frames.
-        first: frames that must be known before any is right, where padding mirrors the
-            beginning of the sequence.
+        before: frames before the output frame.
+        after: frames after it.
+        first: frames needed before the first valid output; above 1 only with reflect padding.
     """
 
     before: int
@@ -58,10 +55,10 @@ class Reach:
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution's geometry, for `encoder_reach` and `decoder_reach`.
+    """The geometry of a convolution.
 
     Attributes:
-        left: padding before the sequence; what a transposed one trims there.
+        left: samples of padding before the sequence; if transposed, samples trimmed there.
     """
 
     kernel: int
@@ -71,7 +68,7 @@ class Conv:
     transposed: bool = False
 
     def inputs(self, low: int, high: int) -> tuple[int, int]:
-        """The first and last input that outputs low..high depend on."""
+        """Return the first and the last input that outputs low..high depend on."""
         span = self.dilation * (self.kernel - 1)
         if self.transposed:
             return -(-(low + self.left - span) // self.stride), (high + self.left) // self.stride
@@ -79,10 +76,11 @@ class Conv:
 
 
 def encoder_reach(layers: Sequence[Conv], mirrored: bool = False) -> Reach:
-    """What a frame depends on, in frames of as many samples as the strides multiply to.
+    """Return the reach of an encoder in frames; a frame is the product of the strides.
 
     Args:
-        mirrored: whether padding repeats the sequence's beginning backwards.
+        layers: convolutions from input to output.
+        mirrored: True for reflect padding.
     """
     hop = 1
     for layer in layers:
@@ -93,7 +91,7 @@ def encoder_reach(layers: Sequence[Conv], mirrored: bool = False) -> Reach:
 
 
 def decoder_reach(layers: Sequence[Conv], mirrored: bool = False) -> Reach:
-    """As `encoder_reach`, of the frames that a frame's samples depend on."""
+    """Return the reach of a decoder in frames; arguments are those of `encoder_reach`."""
     hop = 1
     for layer in layers:
         hop *= layer.stride
@@ -108,23 +106,23 @@ def _inputs(layers: Sequence[Conv], low: int, high: int) -> tuple[int, int]:
 
 
 def _first_needed(layers: Sequence[Conv]) -> int:
-    """The last input that padding of any layer, mirrored at the beginning, depends on."""
+    """Return the last input that the reflect padding of any layer depends on."""
     padded = [i for i, layer in enumerate(layers) if not layer.transposed and layer.left]
     return max((_inputs(layers[:i], 0, layers[i].left)[1] for i in padded), default=0)
 
 
 class Windows:
-    """A stage that runs a network of finite reach.
+    """A stage that runs a network of finite reach in windows.
 
     Args:
-        run: (window [..., n * hop_in], index of its first frame) -> [..., n * hop_out]; the last
+        run: (window [..., n * hop_in], index of its first frame) -> [..., n * hop_out]. The last
             window of a sequence may end within a frame.
-        reach: of the network.
-        size: frames given out by a window at most, its context not counted.
-        step: frames are given out in multiples of it, as soon as they can be; None is `size`,
-            which cuts every sequence alike, however it is pushed.
-        hop_in, hop_out: what a frame is long before and after.
-        whole: sequences of so many frames at most go through as one window, whatever `size` is.
+        reach: receptive field of the network.
+        size: most frames of output per window, without the context.
+        step: frames of output are yielded in multiples of `step` as soon as possible. None
+            means `size`: the windows then do not depend on how the sequence is split in pieces.
+        hop_in, hop_out: inputs and outputs per frame.
+        whole: sequences up to this many frames run as one window, if `step` is None.
     """
 
     def __init__(
@@ -167,14 +165,14 @@ class Windows:
         return max(0, known - self.reach.after) // self.step * self.step * self.hop_out
 
     def _window(self, stop: int, high: int, *, ended: bool = False) -> Tensor:
-        """The frames up to `stop`, from a window up to `high`, where the sequence may end."""
+        """Return the frames up to `stop`, computed from a window that ends at frame `high`."""
         start, self._done = self._done, stop
         low = max(0, min(start - self.reach.before, high - MIN_FRAMES))
-        low -= low > 0 and (high - low) % ODD_BEYOND == 0
+        low -= low > 0 and (high - low) % ROUND_WIDTH == 0
         window = self._tail.cut(low * self.hop_in, high * self.hop_in)
-        if not ended:  # what comes after is not seen by the frames that are taken
+        if not ended:  # the frames that are kept do not depend on this padding
             width = high - low
-            wider = max(MIN_FRAMES, width + (width % ODD_BEYOND == 0))
+            wider = max(MIN_FRAMES, width + (width % ROUND_WIDTH == 0))
             window = F.pad(window, (0, (wider - width) * self.hop_in))
         out = self.run(window, low)[..., (start - low) * self.hop_out : (stop - low) * self.hop_out]
         self._tail.drop(max(0, min(stop - self.reach.before, high - MIN_FRAMES) - 1) * self.hop_in)
@@ -182,11 +180,12 @@ class Windows:
 
 
 class Chunks:
-    """A stage that runs a network on chunks by themselves, zeros past the end of the last.
+    """A stage that runs a network on separate chunks; the last one is padded with zeros.
 
     Args:
         run: chunk [..., length] -> [..., n_frames].
-        length, stride: of chunks, and from chunk to chunk, in samples.
+        length, stride: inputs per chunk, and from the start of one chunk to the next.
+        n_frames: outputs per chunk.
     """
 
     def __init__(
@@ -219,7 +218,7 @@ class Chunks:
 
 
 class _Tail:
-    """What is still needed of a sequence that grows."""
+    """The part of a growing sequence that is still needed: elements `begin` to `end`."""
 
     def __init__(self) -> None:
         self.begin = self.end = 0
@@ -236,12 +235,12 @@ class _Tail:
         return self._pieces[0][..., low - self.begin : high - self.begin]
 
     def drop(self, low: int) -> None:
-        """Forget what lies before `low`."""
+        """Drop the elements before `low`."""
         self._pieces, self.begin = [self.cut(low, self.end)], low
 
 
 def push_through(stages: Sequence[Stage], x: Tensor) -> Iterator[Tensor]:
-    """Push into the first of a chain of stages: what the last one gives."""
+    """Push into the first stage of a chain and yield the output of the last one."""
     if not stages:
         yield x
         return
@@ -250,7 +249,7 @@ def push_through(stages: Sequence[Stage], x: Tensor) -> Iterator[Tensor]:
 
 
 def finish_all(stages: Sequence[Stage]) -> Iterator[Tensor]:
-    """End a chain of stages: the rest of what the last one gives."""
+    """Finish every stage of a chain and yield the remaining output of the last one."""
     if not stages:
         return
     for piece in stages[0].finish():
@@ -259,10 +258,10 @@ def finish_all(stages: Sequence[Stage]) -> Iterator[Tensor]:
 
 
 def run_whole(stages: Sequence[Stage], x: Tensor) -> Tensor:
-    """What a chain of stages makes of a sequence that is there as a whole."""
+    """Return the output of a chain of stages for a whole sequence."""
     return torch.cat([*push_through(stages, x), *finish_all(stages)], dim=-1)
 
 
 def fit_length(waveform: Tensor, n_samples: int) -> Tensor:
-    """Cut or zero-pad the end of [..., N] to `n_samples`."""
+    """Cut or zero-pad the end of a waveform [..., N] to `n_samples`."""
     return F.pad(waveform, (0, n_samples - waveform.shape[-1]))

@@ -16,7 +16,8 @@ from transformers import DacConfig, DacModel
 from tokgen.codec.base import Codec
 from tokgen.codec.windows import fit_length
 from tokgen.zoo.adapters.dac import DacCodec
-from tokgen.zoo.stft import StftCodec, StftCodecModel
+from tokgen.zoo.networks.stft import StftCodecModel
+from tokgen.zoo.stft import StftCodec
 
 ARCHITECTURES = ("stft", "dac")
 

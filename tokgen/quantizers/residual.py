@@ -1,4 +1,4 @@
-"""DAC's factorised residual vector quantizer: L2-normalised lookup in few dimensions.
+"""DAC's factorised residual vector quantizer, with L2-normalised lookup in few dimensions.
 
 Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN".
 """
@@ -14,7 +14,7 @@ from tokgen.nn.dense import argmax, linear
 
 
 class FactorizedQuantizer(nn.Module):
-    """One level: project D -> d, nearest codebook row by cosine, project d -> D."""
+    """One level: project D -> d, choose the codebook row nearest by angle, project d -> D."""
 
     def __init__(self, latent_dim: int, codebook_size: int, codebook_dim: int) -> None:
         super().__init__()
@@ -23,13 +23,13 @@ class FactorizedQuantizer(nn.Module):
         self.codebook = nn.Embedding(codebook_size, codebook_dim)
 
     def lookup(self, projected: Tensor) -> Tensor:
-        """projected [..., d] -> codes [...] of the row at the smallest angle."""
+        """projected [..., d] -> codes [...], the row at the smallest angle."""
         rows = F.normalize(self.codebook.weight.float(), dim=-1)
         return argmax(linear(F.normalize(projected.float(), dim=-1), rows))
 
 
 class ResidualQuantizer(nn.Module):
-    """K levels, each quantizing what those before left over.
+    """K levels; each quantizes the residual of the levels before it.
 
     Args:
         latent_dim: D.
@@ -55,7 +55,7 @@ class ResidualQuantizer(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Quantized:
-        """latents [B, D, T] -> Quantized; losses are averaged over levels that are kept."""
+        """Quantize latents [B, D, T]. Dropped levels add nothing to the losses."""
         residual = latents.mT
         total = torch.zeros_like(residual)
         keep = self._levels_to_keep(len(latents), latents.device)
@@ -120,18 +120,18 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def init_from_data(self, latents: Tensor, *, n_iterations: int = 20, seed: int = 0) -> Tensor:
-        """Start every level from data.
+        """Initialise every level from data.
 
-        Per level: in_proj onto the leading singular vectors of the residual, out_proj its
-        transpose, codebook rows by k-means over the directions of the projected frames
-        (the lookup is by angle), each row the mean of its members.
+        At each level, in_proj projects onto the leading singular vectors of the residual, and
+        out_proj is its transpose. The codebook is found by k-means over the directions of the
+        projected frames, because the lookup is by angle; each row is the mean of its members.
 
         Args:
-            latents: frames [M, D]; M of 40 times codebook_size or more is plenty.
-            n_iterations: of k-means.
-            seed: of k-means.
+            latents: frames [M, D]; M = 40 * codebook_size is enough.
+            n_iterations: iterations of k-means.
+            seed: seed of k-means.
         Returns:
-            share of the latents' energy left over after each level [K].
+            share of the latents' energy that remains after each level, [K].
         """
         residual = latents.float()
         energy = (residual - residual.mean(0)).pow(2).sum()
@@ -140,7 +140,7 @@ class ResidualQuantizer(nn.Module):
             size, dim = level.codebook.weight.shape
             if len(residual) < size:
                 raise ValueError(
-                    f"{len(residual)} frames for {size} codebook rows: give at least as many frames"
+                    f"{len(residual)} frames for {size} codebook rows: pass at least as many frames"
                 )
             mean = residual.mean(0)
             _, vectors = torch.linalg.eigh((residual - mean).T @ (residual - mean))
@@ -157,7 +157,7 @@ class ResidualQuantizer(nn.Module):
 
 
 def _angular_kmeans(frames: Tensor, size: int, n_iterations: int, seed: int) -> Tensor:
-    """k-means by angle: centres [size, d], each the plain mean of its members."""
+    """Run k-means by angle; return centres [size, d], each the mean of its members."""
     import faiss
 
     kmeans = faiss.Kmeans(

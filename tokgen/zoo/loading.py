@@ -1,4 +1,7 @@
-"""Codecs that transformers runs, loaded strictly: safetensors only, every weight in its place."""
+"""Base class of the codecs that transformers runs.
+
+Models load strictly: only from safetensors, and every weight must fit.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ from tokgen.nn.pretrained import folder_name, hash_weights, resolve_folder
 
 
 class TransformersCodec(Codec):
-    """What the wrappers of transformers' models share: how they are made.
+    """A codec that wraps a model of transformers.
 
     Attributes:
-        model_class: the model's name in transformers.
+        model_class: name of the model's class in transformers.
     """
 
     model_class: ClassVar[str]
@@ -31,10 +34,13 @@ class TransformersCodec(Codec):
     @staticmethod
     @abstractmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
-        """What the spec needs of config.json, at one of the model's bandwidths in kbps.
+        """Return the fields of `CodecSpec` for a config.json.
 
+        Args:
+            config: the settings in config.json.
+            bandwidth: kbps; None means the highest.
         Raises:
-            ValueError: a bandwidth that the model does not have.
+            ValueError: the model does not have this bandwidth.
         """
 
     @classmethod
@@ -50,11 +56,10 @@ class TransformersCodec(Codec):
         """Wrap a model.
 
         Args:
-            name: to go by; None takes the model's type.
-            bandwidth: kbps; None takes the highest.
+            name: name in the spec; None means the model's type.
+            bandwidth: kbps; None means the highest.
         Raises:
-            ValueError: a bandwidth that the model does not have, or a model whose parts do not
-                go together.
+            ValueError: the model does not have this bandwidth, or its settings disagree.
         """
         spec = CodecSpec(
             name or model.config.model_type,
@@ -64,11 +69,11 @@ class TransformersCodec(Codec):
             revision=revision,
             licence=licence,
         )
-        return cls.kind_of(model.config)(model.eval(), spec)
+        return cls.class_for(model.config)(model.eval(), spec)
 
     @classmethod
-    def kind_of(cls, config: Any) -> type[Any]:
-        """The class for a model with this config."""
+    def class_for(cls, config: Any) -> type[Any]:
+        """Return the subclass for a model with this config."""
         return cls
 
     @classmethod
@@ -81,12 +86,12 @@ class TransformersCodec(Codec):
         licence: str = "",
         bandwidth: float | None = None,
     ) -> Self:
-        """From a folder that the model's `save_pretrained` wrote, or a hub id, in float32.
+        """Load from a folder that the model's `save_pretrained` wrote, or a hub id, in float32.
 
         Args:
-            bandwidth: kbps; None takes the highest.
+            bandwidth: kbps; None means the highest.
         Raises:
-            FileNotFoundError: neither a folder nor a hub model in reach.
+            FileNotFoundError: no such folder, and no such hub model in reach.
             ValueError: another model's config, weights that do not fit, or a bandwidth that the
                 model does not have.
         """
@@ -97,12 +102,12 @@ class TransformersCodec(Codec):
 
 
 def from_transformers(name: str) -> Any:
-    """A class of transformers.
+    """Return a class of transformers.
 
     Raises:
         ModuleNotFoundError: the installed version does not have it.
     """
-    import_torchaudio()  # which transformers imports beside some of its models
+    import_torchaudio()  # some models of transformers import torchaudio
     import transformers
 
     try:
@@ -114,13 +119,10 @@ def from_transformers(name: str) -> Any:
 
 
 def load_model(model_class: Any, source: str | Path, revision: str | None) -> tuple[Any, str]:
-    """From a folder that `model_class.save_pretrained` wrote, or a hub id, in float32.
+    """Load a model as `TransformersCodec.from_pretrained` does.
 
     Returns:
         the model in eval mode, and the folder's name or the hub id.
-    Raises:
-        FileNotFoundError: neither a folder nor a hub model in reach.
-        ValueError: another model's config, or weights that do not fit.
     """
     from safetensors import SafetensorError
 
@@ -151,7 +153,7 @@ def load_model(model_class: Any, source: str | Path, revision: str | None) -> tu
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Without transformers' bar over weights, which takes a moment."""
+    """Hide transformers' progress bar over weights."""
     from transformers.utils import logging
 
     was_on = logging.is_progress_bar_enabled()
@@ -163,15 +165,16 @@ def _no_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _one_of(kbps: list[float], bandwidth: float | None) -> float:
-    """`bandwidth` where it is one of `kbps`; None takes the highest."""
+def choose_bandwidth(kbps: list[float], bandwidth: float | None) -> float:
+    """Return `bandwidth` if it is one of `kbps`; None means the highest."""
     chosen = max(kbps) if bandwidth is None else bandwidth
     if chosen not in kbps:
         known = ", ".join(f"{k:g}" for k in sorted(kbps))
-        raise ValueError(f"bandwidth {chosen:g} kbps: the model has {known}; give one of them")
+        raise ValueError(f"bandwidth {chosen:g} kbps: the model has {known}; pass one of them")
     return chosen
 
 
-def _refuse(bandwidth: float | None) -> None:
+def refuse_bandwidth(bandwidth: float | None) -> None:
+    """Check that no bandwidth is requested of a model with one bitrate."""
     if bandwidth is not None:
         raise ValueError(f"bandwidth {bandwidth:g} kbps: the model has one bitrate; leave it out")

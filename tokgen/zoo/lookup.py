@@ -1,10 +1,10 @@
-"""From a name to a codec: `list_codecs()`, `load_codec()` and `load_roundtrip()`.
+"""Find and load codecs by name: `list_codecs()`, `load_codec()` and `load_roundtrip()`.
 
-A zoo is a folder of codec folders, each one that its library's `from_pretrained` loads as it
-is, with a `codec.toml` beside: library, class, licence, summary. A name is looked up in
-`$TOKGEN_ZOO`, in `codecs/` of a checkout, in the copy inside an installed wheel, then taken as
-a folder, then as a hub id. A suffix ":6" asks for 6 kbps of a codec that has several bitrates;
-"mp3:24" and "opus:12" are waveform codecs, which `load_roundtrip` knows beside the others.
+A zoo is a folder of codec folders. Each codec folder can be loaded by `from_pretrained` of its
+library, and has a `codec.toml` with library, class, licence and summary. A name is looked up in
+`$TOKGEN_ZOO`, in `codecs/` of a checkout, in the copy inside an installed wheel, then as a folder,
+then as a hub id. A suffix such as ":6" selects 6 kbps of a codec that has several bitrates.
+"mp3:24" and "opus:12" are waveform codecs, which only `load_roundtrip` loads.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ _WAVEFORM = ("mp3", "opus")
 
 @dataclass(frozen=True)
 class CodecCard:
-    """What a zoo says of a codec, without its weights.
+    """A codec's description, read without loading the weights.
 
     Attributes:
-        spec: its numbers; `weight_hash` is empty until the codec is loaded.
+        spec: the codec's numbers, with an empty `weight_hash`.
+        class_name: class of the network.
     """
 
     name: str
@@ -49,7 +50,7 @@ class CodecCard:
 
 
 def zoo_folders() -> list[Path]:
-    """The zoos that exist, in the order of lookup."""
+    """Return the zoos that exist, in lookup order."""
     package = Path(tokgen.__file__).parent
     places = [package / "_codecs"]
     if (package.parent / "pyproject.toml").is_file():
@@ -60,8 +61,9 @@ def zoo_folders() -> list[Path]:
 
 
 def find_in_zoo(name: str) -> Path | None:
-    """The folder of a zoo codec, a bitrate behind its name or not; None for any other name,
-    paths included.
+    """Return the folder of a zoo codec, or None for any other name, such as a path.
+
+    The name may have a bitrate suffix.
     """
     name = str(_split(name)[0])
     if not _NAME.fullmatch(name):
@@ -73,9 +75,10 @@ def find_in_zoo(name: str) -> Path | None:
 
 
 def list_codecs() -> list[CodecCard]:
-    """Every codec of the zoos by name; one that hides another of its name stands for it.
+    """Return the codecs of all zoos, sorted by name.
 
-    A folder that cannot be read is left out with a warning.
+    If several zoos have a codec of the same name, the first zoo wins. A folder that cannot be read
+    is left out with a warning.
     """
     names = {f.name for zoo in zoo_folders() for f in zoo.iterdir() if f.is_dir()}
     cards = []
@@ -91,10 +94,10 @@ def list_codecs() -> list[CodecCard]:
 
 
 def read_card(folder: Path) -> CodecCard:
-    """What codec.toml and config.json of a folder say.
+    """Read codec.toml and config.json of a codec folder.
 
     Raises:
-        ValueError: one of them cannot be read, or no adapter loads what it names.
+        ValueError: a file cannot be read, or tokgen cannot run this kind of codec.
     """
     adapter, card, config = _identify(folder)
     try:
@@ -117,25 +120,25 @@ def load_codec(
     """Load a codec with its weights.
 
     Args:
-        name: of a zoo codec (see `list_codecs`), a folder, or a hub id ("owner/name"); each with
-            ":6" after it for 6 kbps.
-        bandwidth: kbps of a codec that has several bitrates; None takes the name's suffix, or
-            the highest.
-        revision: of a hub id: branch, tag or commit.
-        device: where it runs.
+        name: a zoo codec (see `list_codecs`), a folder, or a hub id ("owner/name"), optionally
+            with a suffix such as ":6" for 6 kbps.
+        bandwidth: kbps, for a codec that has several bitrates; None means the suffix, or the
+            highest.
+        revision: branch, tag or commit of a hub id.
+        device: device to load the weights on.
     Raises:
-        FileNotFoundError: nothing of that name; the message lists the names known.
-        ValueError: found, but no codec that tokgen can run, or damaged; a bandwidth that it does
-            not have; or a waveform codec.
+        FileNotFoundError: no codec of this name; the message lists the known names.
+        ValueError: the folder is damaged or holds no codec that tokgen can run, the codec does
+            not have this bandwidth, or it is a waveform codec.
     """
     if _waveform_kind(name):
         raise ValueError(
-            f"{name} has no codes: it gives audio for audio (`tokgen drift` takes it, and "
-            "load_roundtrip); give a codec with codes"
+            f"{name} has no codes, only audio; use `tokgen drift` or load_roundtrip, or name a "
+            "codec with codes"
         )
     plain, suffix = _split(name)
     if bandwidth is not None and suffix is not None:
-        raise ValueError(f"{name}: bandwidth = {bandwidth:g} is given too; leave one of them out")
+        raise ValueError(f"{name}: bandwidth = {bandwidth:g} is set too; leave one of them out")
     bandwidth = suffix if bandwidth is None else bandwidth
     folder, label, commit = _locate(plain, revision)
     adapter, card, _ = _identify(folder)
@@ -150,18 +153,19 @@ def load_codec(
         folder, name=label, revision=commit, licence=card.get("licence", ""), **options
     )
     is_folder = Path(plain).is_dir() and find_in_zoo(str(plain)) is None
-    where = str(Path(plain).resolve()) if is_folder else str(plain)
-    codec.loaded_from = where + ("" if bandwidth is None else f":{bandwidth:g}"), commit
+    source = str(Path(plain).resolve()) if is_folder else str(plain)
+    codec.loaded_from = source + ("" if bandwidth is None else f":{bandwidth:g}"), commit
     return codec.to(device)
 
 
 def load_roundtrip(
     name: str | Path, *, device: str | torch.device = "cpu"
 ) -> Codec | WaveformCodec:
-    """Load anything with `roundtrip`: what `load_codec` takes, "mp3:24", "opus:12".
+    """Load a codec, or a waveform codec such as "mp3:24" or "opus:12".
 
     Raises:
-        FileNotFoundError, ValueError: as `load_codec`; or a bitrate that the format does not have.
+        FileNotFoundError: as `load_codec`.
+        ValueError: as `load_codec`, or the format does not have this bitrate.
     """
     kind = _waveform_kind(name)
     if kind is None:
@@ -170,18 +174,18 @@ def load_roundtrip(
 
     plain, kbps = _split(name)
     if kbps is None or plain != kind:
-        raise ValueError(f"{name}: add a bitrate in kbps, {kind}:24 say")
+        raise ValueError(f"{name}: add a bitrate in kbps, such as {kind}:24")
     return FfmpegCodec(kind, kbps)
 
 
 def _waveform_kind(name: str | Path) -> str | None:
-    """ "mp3" or "opus" where the name is theirs and no folder's."""
+    """Return "mp3" or "opus" if the name is a waveform codec's and not a folder's."""
     kind = str(name).partition(":")[0]
     return kind if kind in _WAVEFORM and not Path(name).is_dir() else None
 
 
 def _split(name: str | Path) -> tuple[str | Path, float | None]:
-    """A name without its suffix of kbps, and that; a folder of the name goes before."""
+    """Split a name into name and kbps; a folder whose name has a suffix is not split."""
     found = _WITH_KBPS.fullmatch(str(name))
     if found is None or Path(name).is_dir():
         return name, None
@@ -189,7 +193,7 @@ def _split(name: str | Path) -> tuple[str | Path, float | None]:
 
 
 def _locate(name: str | Path, revision: str | None) -> tuple[Path, str, str | None]:
-    """Folder, the name to go by, and the commit where it comes from the hub."""
+    """Return the folder, the codec's name, and the commit if it comes from the hub."""
     folder = find_in_zoo(name) if isinstance(name, str) else None
     label = str(name)
     if folder is None and Path(name).is_dir():
@@ -197,21 +201,21 @@ def _locate(name: str | Path, revision: str | None) -> tuple[Path, str, str | No
         label = folder_name(folder)
     if folder is not None:
         if revision is not None:
-            raise ValueError(f"revision {revision!r}: {folder} is a folder; only hub ids have any")
+            raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {folder}")
         return folder, label, None
     known = ", ".join(card.name for card in list_codecs()) or "none"
     if not _HUB_ID.fullmatch(label):
-        raise FileNotFoundError(f"no codec {label!r}; known: {known}; or give a folder or a hub id")
+        raise FileNotFoundError(f"no codec {label!r}; known: {known}; or pass a folder or a hub id")
     try:
         folder = resolve_folder(label, revision)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no codec {label!r}: {error}; known: {known}") from error
-    in_cache = folder.parent.name == "snapshots"  # whose folders are named by commit
+    in_cache = folder.parent.name == "snapshots"  # the cache names folders by commit
     return folder, label, folder.name if in_cache else revision
 
 
 def _identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
-    """The adapter for a folder, its codec.toml and its config.json."""
+    """Return the adapter for a folder, its codec.toml and its config.json."""
     card = _read_toml(folder / CARD) if (folder / CARD).is_file() else {}
     try:
         config = json.loads((folder / CONFIG).read_text())
@@ -224,9 +228,9 @@ def _identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
             return adapter, card, config
         if not card and config.get("model_type") == adapter.model_type:
             return adapter, card, config
-    what = f"{card['library']}'s {card['class']}" if card else repr(config.get("model_type"))
-    known = ", ".join(f"{w.library}'s {w.class_name}" for w in ADAPTERS)
-    raise ValueError(f"{folder} holds {what}, which tokgen cannot run; it runs {known}")
+    found = f"{card['library']}'s {card['class']}" if card else repr(config.get("model_type"))
+    known = ", ".join(f"{a.library}'s {a.class_name}" for a in ADAPTERS)
+    raise ValueError(f"{folder} holds {found}, which tokgen cannot run; it runs {known}")
 
 
 def _read_toml(path: Path) -> dict[str, str]:
@@ -236,5 +240,5 @@ def _read_toml(path: Path) -> dict[str, str]:
         raise ValueError(f"{path} cannot be read: {error}") from error
     for key in ("library", "class", "licence", "summary"):
         if not isinstance(card.get(key), str):
-            raise ValueError(f"{path}: {key} = {card.get(key)!r}: give a string")
+            raise ValueError(f"{path}: {key} = {card.get(key)!r}: must be a string")
     return card

@@ -1,6 +1,6 @@
-"""Table of the codecs that tokgen can load: one line for each class of network.
+"""Table of the codecs that tokgen can load, one entry per class of network.
 
-`tokgen.zoo.lookup` finds the line for a folder and imports the codec's module only then.
+`tokgen.zoo.lookup` finds the entry for a folder, and imports the codec's module only then.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Adapter:
-    """A kind of codec folder and the `Codec` class that loads it.
+    """A kind of codec folder, and the `Codec` class that loads it.
 
-    The class has `from_pretrained(folder, name=, revision=, licence=)` and
-    `numbers(config)`, which turns config.json into fields of `CodecSpec`.
+    The class has `from_pretrained(folder, name=, revision=, licence=)`, and `numbers(config)`,
+    which returns the fields of `CodecSpec` for a config.json.
 
     Attributes:
         library: library of the network; `library` in codec.toml.
         class_name: class of the network; `class` in codec.toml.
         model_type: `model_type` in config.json.
-        module: module of the `Codec` class.
+        module: module of the `Codec` class, in `tokgen.zoo`.
         codec: name of the `Codec` class.
         bandwidths: True if `from_pretrained` takes `bandwidth=` in kbps.
     """

@@ -1,4 +1,4 @@
-"""Codecs of a residual quantizer that neither projects nor normalises."""
+"""Base classes of codecs with a residual quantizer that neither projects nor normalises."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tokgen.codec.stages import StagedCodec
 
 
 class ResidualLevels:
-    """Everything between the latents and their quantized form.
+    """The stages between the latents and their quantized form.
 
-    Level k picks the row nearest to what the levels before it left over, which is what it
-    "projects"; rows are as wide as the latents. Rows carry no gradient, so that of every
-    level's projection reaches the latents as it is.
+    Each level chooses the row nearest to the residual of the levels before it. The residual
+    serves as the level's projection, so d = D. Rows carry no gradient: the gradient of every
+    projection reaches the latents unchanged.
     """
 
     spec: CodecSpec
@@ -27,10 +27,10 @@ class ResidualLevels:
     @property
     @abstractmethod
     def levels(self) -> Sequence[Any]:
-        """Modules with `encode`: [B, D, T] -> indices [B, T], and `decode`, the way back."""
+        """Modules with `encode`: [B, D, T] -> indices [B, T], and its inverse `decode`."""
 
     def project(self, latents: Tensor) -> Tensor:
-        return torch.cat([rest for rest, _ in self._descend(latents)], dim=1)
+        return torch.cat([residual for residual, _ in self._descend(latents)], dim=1)
 
     def quantize(self, latents: Tensor) -> Tensor:
         return torch.stack([indices for _, indices in self._descend(latents)], dim=1)
@@ -47,40 +47,40 @@ class ResidualLevels:
         return torch.stack([level.decode(every)[0].mT for level in self.levels])
 
     def _descend(self, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of each level: what it hears [B, D, T], and the indices [B, T] that it picks."""
+        """Yield each level's residual [B, D, T] and the indices [B, T] that it chooses."""
+        residual = latents
         for level in self.levels:
-            indices = level.encode(latents)
-            yield latents, indices
-            latents = latents - level.decode(indices)
+            indices = level.encode(residual)
+            yield residual, indices
+            residual = residual - level.decode(indices)
 
     def _rows(self, codes: Tensor) -> list[Tensor]:
-        """[B, D, T] of each of the k levels of codes [B, k, T]."""
+        """Return the rows [B, D, T] of each level of codes [B, k, T]."""
         pairs = zip(self.levels, codes.unbind(1), strict=False)
         return [level.decode(indices) for level, indices in pairs]
 
 
 class ResidualCodec(ResidualLevels, StagedCodec):
-    """A codec made of its stages. Items are encoded one by one.
+    """A codec that encodes items one by one with its stages.
 
-    Subclasses give `levels`, `encode_latents` (which pads) and `decode_latents`.
+    Subclasses implement `levels`, `encode_latents` (with padding) and `decode_latents`.
     """
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        n_frames = self.spec.n_frames(waveform.shape[-1])
-        codes = torch.zeros(
-            len(lengths), self.spec.n_codebooks, n_frames, dtype=torch.long, device=waveform.device
-        )
-        for item, audio, n in zip(codes, waveform, lengths, strict=True):
-            latents = self.encode_latents(audio[None, :, :n])
-            item[:, : self.spec.n_frames(n)] = self.quantize(latents)[0]
-        return Encoded(codes)
+        def encode(audio: Tensor) -> Tensor:
+            return self.quantize(self.encode_latents(audio))
+
+        return Encoded(self._encode_each(waveform, lengths, encode))
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         return self.decode_latents(self.dequantize(codes))
 
 
 def let_gradients_through(network: nn.Module) -> None:
-    """cuDNN has no gradients for an LSTM in eval mode; without dropout the modes are the same."""
+    """Put LSTMs into training mode if gradients are on, as cuDNN requires.
+
+    Without dropout, the mode does not change the results.
+    """
     if torch.is_grad_enabled():
         for module in network.modules():
             if isinstance(module, nn.LSTM):

@@ -179,7 +179,7 @@ def test_numbers_of_the_published_kinds() -> None:
 def test_the_highest_bandwidth_is_the_default_and_others_are_listed() -> None:
     assert make_encodec("encodec-24k").spec == make_encodec("encodec-24k", 4.0).spec
     for wrong in (0.0, -1.0, 3.0, 24.0, float("nan")):
-        with pytest.raises(ValueError, match=rf"bandwidth {wrong:g} kbps: .* has 1, 2, 4; give"):
+        with pytest.raises(ValueError, match=rf"bandwidth {wrong:g} kbps: .* has 1, 2, 4; pass"):
             make_encodec("encodec-24k", wrong)
 
 

@@ -130,7 +130,7 @@ def test_advance_undoes_a_delay(late: float) -> None:
 
 
 def test_wrong_input() -> None:
-    with pytest.raises(ValueError, match="known are mp3, opus"):
+    with pytest.raises(ValueError, match="must be one of mp3, opus"):
         FfmpegCodec("flac", 100)
     for kind, fmt in FORMATS.items():
         for kbps in (fmt.least - 1, fmt.most + 1, 0, float("nan")):

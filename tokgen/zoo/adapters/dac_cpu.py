@@ -1,9 +1,9 @@
-"""DAC's layers as a CPU likes them: the same numbers, bit for bit, for less memory traffic.
+"""Faster layers for DAC on a CPU, with results equal to the bit.
 
-transformers' snake activation walks five times over an activation that does not fit the caches;
-here a few channels at a time go through all five steps. A pointwise convolution takes oneDNN with
-one thread too, where torch would choose another, slower kernel that also rounds otherwise: so one
-thread and many give the same codes.
+transformers' snake activation makes five passes over a tensor that does not fit into the caches;
+this one runs all five steps on a few channels at a time. Pointwise convolutions always use oneDNN.
+With one thread, torch would choose another kernel, which is slower and rounds differently; this
+way, the number of threads does not change the codes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-BLOCK_VALUES = 1 << 16  # float32 that a core's own cache holds twice
+BLOCK_VALUES = 1 << 16  # two blocks of float32 fit into a core's own cache
 
 
 class Snake(nn.Module):
-    """x + sin(alpha x)^2 / alpha, with transformers' parameter [1, C, 1] and its rounding."""
+    """x + sin(alpha x)^2 / alpha, with transformers' parameter alpha [1, C, 1] and rounding."""
 
     def __init__(self, alpha: nn.Parameter) -> None:
         super().__init__()
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T] -> the same shape."""
+        """[B, C, T] -> [B, C, T]."""
         inverse = (self.alpha + 1e-9).reciprocal()
         if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
             return x + inverse * torch.sin(self.alpha * x).pow(2)
@@ -37,7 +37,7 @@ class Snake(nn.Module):
 
 
 class PointwiseConv1d(nn.Conv1d):
-    """A convolution of one sample's width that takes oneDNN with any number of threads."""
+    """A convolution of kernel size 1 that uses oneDNN with any number of threads."""
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
@@ -48,7 +48,7 @@ class PointwiseConv1d(nn.Conv1d):
 
 
 def adapt(network: nn.Module) -> None:
-    """Give a network of transformers' DAC these layers; weights and their names stay."""
+    """Put these layers into a DAC of transformers; the weights and their names stay."""
     from transformers.models.dac.modeling_dac import Snake1d
 
     for name, child in network.named_children():

@@ -1,15 +1,14 @@
 """EnCodec as transformers runs it (Défossez et al. 2022, "High Fidelity Neural Audio Compression").
 
-There are two kinds. At 24 kHz it is causal and mono, and sees the whole audio. At 48 kHz it is
-stereo and codes chunks of a second that overlap by 1 %: audio is padded with zeros to whole
-chunks, as `EncodecFeatureExtractor` does, and the codes of chunks follow each other along T. It
-divides each chunk by its loudness, and these scales are side information: a decoder needs them.
-transformers takes the lowest bandwidth where none is asked for; this wrapper takes the highest.
+There are two kinds. The model at 24 kHz is causal and mono. The model at 48 kHz is stereo and codes
+chunks of one second that overlap by 1 %. Audio is padded with zeros to whole chunks, as
+`EncodecFeatureExtractor` does, and the codes of the chunks are concatenated along T. Each chunk is
+divided by its loudness; these scales are side information, which decoding needs. The default
+bandwidth is the highest, while that of transformers is the lowest.
 
-Same audio, same codes: every item is encoded alone, at its true length. Audio of the first kind
-goes through the convolutions in windows that overlap by their whole field of view, and through
-the LSTM between them with its state carried along; audio of the second kind chunk by chunk. So
-memory does not grow with the length.
+Same audio, same codes: every item is encoded alone, at its true length. At 24 kHz, audio goes
+through the convolutions in windows that overlap by their receptive field, and the LSTM keeps its
+state between windows. At 48 kHz, audio goes chunk by chunk. Memory does not grow with the length.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from tokgen.codec.checks import WholeOnly
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.stages import StagedCodec
 from tokgen.codec.windows import Chunks, Conv, Reach, Windows, decoder_reach, encoder_reach
-from tokgen.zoo.loading import TransformersCodec, _one_of
+from tokgen.zoo.loading import TransformersCodec, choose_bandwidth
 from tokgen.zoo.residual import ResidualLevels, let_gradients_through
 
 if TYPE_CHECKING:
@@ -38,12 +37,12 @@ WINDOW_SECONDS = 20.0
 
 
 class EncodecCodec(ResidualLevels, TransformersCodec):
-    """`transformers.EncodecModel` as a `Codec`; see `StagedEncodecCodec` too.
+    """`transformers.EncodecModel` as a `Codec`. See also `StagedEncodecCodec`.
 
     Attributes:
-        window_frames: longer audio goes through the convolutions in windows of so many frames.
-        in_pieces: whether audio can be coded before all of it is there.
-        side_names: "scales", one value per chunk, where the model normalises.
+        window_frames: frames per window of the convolutions.
+        in_pieces: False if the codec needs the whole utterance.
+        side_names: ("scales",) if the model normalises, one value per chunk.
     """
 
     model: EncodecModel
@@ -51,13 +50,8 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
 
     @staticmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
-        """Numbers of an EnCodec at one of its bandwidths in kbps; None takes the highest.
-
-        Raises:
-            ValueError: a bandwidth that is none of them.
-        """
         kbps = config["target_bandwidths"]
-        chosen = _one_of(kbps, bandwidth)
+        chosen = choose_bandwidth(kbps, bandwidth)
         rate, hop_length = config["sampling_rate"], math.prod(config["upsampling_ratios"])
         level = math.ceil(rate / hop_length) * math.log2(config["codebook_size"])  # bits per second
         numbers = {
@@ -73,7 +67,7 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
         return numbers
 
     @classmethod
-    def kind_of(cls, config: Any) -> type[EncodecCodec]:
+    def class_for(cls, config: Any) -> type[EncodecCodec]:
         chunks = config.chunk_length_s or config.normalize or config.audio_channels > 1
         return EncodecCodec if chunks else StagedEncodecCodec
 
@@ -84,10 +78,8 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
         layers_apart = model.config.norm_type == "weight_norm"
         self.in_pieces = bool(spec.chunk_length) or (layers_apart and not self.side_names)
         if not self.in_pieces:
-            what = "its layers" if self.side_names == () else "the audio"
-            self.whole_because = f"normalises {what} over all of an utterance"
-
-    # -- verbs ---------------------------------------------------------------
+            normalised = "the audio" if self.side_names else "its layers"
+            self.whole_reason = f"normalises {normalised} over all of an utterance"
 
     def side_length(self, n_samples: int) -> int:
         return self.spec.n_chunks(n_samples) if self.side_names else 0
@@ -104,7 +96,7 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
         return Encoded(codes, {"scales": scales} if self.side_names else {})
 
     def _encode_alone(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """[1, C, N] -> codes [1, K, T], and scales [1, S]."""
+        """[1, C, N] -> codes [1, K, T] and scales [1, S]."""
         if self.in_pieces:
             coder = self.block_encoder()
             found = [*coder.push(waveform), *coder.finish()]
@@ -124,11 +116,9 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
         audio = self.model.decoder(self.dequantize(codes))
         return audio if scales is None else audio * scales[..., None]
 
-    # -- audio in pieces -----------------------------------------------------
-
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
         if not self.in_pieces:
-            raise WholeOnly(self.spec.name, self.whole_because)
+            raise WholeOnly(self.spec.name, self.whole_reason)
         if self.spec.chunk_length:
             return self._chunk_encoder()
         before, lstm, after = _parts(self.model.encoder)
@@ -145,7 +135,7 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
 
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
         if not self.in_pieces:
-            raise WholeOnly(self.spec.name, self.whole_because)
+            raise WholeOnly(self.spec.name, self.whole_reason)
         if self.spec.chunk_length:
             return self._chunk_decoder()
         before, lstm, after = _parts(self.model.decoder)
@@ -209,7 +199,7 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
 
 
 class StagedEncodecCodec(EncodecCodec, StagedCodec):
-    """An EnCodec without chunks, scales or second channel, such as the one at 24 kHz."""
+    """An EnCodec without chunks, scales or a second channel, such as the one at 24 kHz."""
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         let_gradients_through(self.model.encoder)
@@ -221,7 +211,7 @@ class StagedEncodecCodec(EncodecCodec, StagedCodec):
 
 
 def _parts(network: nn.Module) -> tuple[list[nn.Module], nn.Module, list[nn.Module]]:
-    """The layers before the LSTM, the LSTM, and those after it."""
+    """Return the layers before the LSTM, the LSTM, and the layers after it."""
     layers: Any = network.layers
     layers = list(layers)
     at = next(i for i, layer in enumerate(layers) if hasattr(layer, "lstm"))
@@ -239,13 +229,13 @@ def _runner(layers: list[nn.Module]) -> Callable[[Tensor, int], Tensor]:
 
 
 def _normalised(waveform: Tensor) -> tuple[Tensor, Tensor]:
-    """[B, C, N] divided by its loudness, and that [B, 1]."""
+    """Return [B, C, N] divided by its loudness, and the loudness [B, 1]."""
     scale = waveform.mean(1).square().mean(-1, keepdim=True).sqrt() + 1e-8
     return waveform / scale[..., None], scale
 
 
 class _Recurrent:
-    """The stage of `EncodecLSTM`: all that came before is in its state."""
+    """The stage that runs an `EncodecLSTM` and keeps its state between pieces."""
 
     def __init__(self, layer: Any) -> None:
         self.lstm, self._state = layer.lstm, None  # zeros at first
@@ -263,7 +253,7 @@ class _Recurrent:
 
 
 class _OverlapAdd:
-    """The stage that fades chunks [B, C, length], `stride` apart, into each other linearly."""
+    """The stage that joins overlapping chunks [B, C, length] with linear fades."""
 
     def __init__(self, length: int, stride: int) -> None:
         self.length, self.stride = length, stride
@@ -295,7 +285,7 @@ class _OverlapAdd:
 
 
 def _shape(layers: Iterable[nn.Module]) -> tuple[list[Conv], bool]:
-    """A chain's convolutions, and whether padding mirrors the beginning of what they get."""
+    """Return the convolutions of a chain of layers, and True if any uses reflect padding."""
     found, mirrored = [], False
     for layer in layers:
         parts: Iterable[Any] = layer.modules()

@@ -1,11 +1,11 @@
 """Mimi as transformers runs it (Défossez et al. 2024, "Moshi: a speech-text foundation model").
 
-Causal, 12.5 frames a second, 32 levels unless a bandwidth asks for fewer; the first level is
-semantic and has a quantizer of its own, so fewer levels are the first ones of all.
+Mimi is causal, with 12.5 frames per second and 32 levels. A bandwidth is rounded down to whole
+levels. The first level is semantic and has its own quantizer.
 
-Same audio, same codes: every item is encoded alone, at its true length. Its transformers see
-minutes of what came before, so long audio is not cut into windows: memory grows with its length,
-for the attention's mask with the square of it. Cut recordings of more than some minutes first.
+Same audio, same codes: every item is encoded alone, at its true length. The transformers attend
+over minutes of past audio, so long audio is not cut into windows, and the attention mask needs
+memory that grows with the square of the length. Cut recordings to a few minutes first.
 """
 
 from __future__ import annotations
@@ -25,21 +25,16 @@ if TYPE_CHECKING:
 
 
 class MimiCodec(TransformersCodec):
-    """`transformers.MimiModel` as a `Codec`; its stages are closed."""
+    """`transformers.MimiModel` as a `Codec`."""
 
     model: MimiModel
     model_class = "MimiModel"
-    whole_because = "attends over minutes of what came before"
+    whole_reason = "attends over minutes of past audio"
 
     @staticmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
-        """Numbers of a Mimi with as many levels as fit into `bandwidth` kbps; None takes all.
-
-        Raises:
-            ValueError: not above 0, or more than all levels take.
-        """
         rate, product = config["sampling_rate"], math.prod(config["upsampling_ratios"])
-        given = config.get("frame_rate") or config.get("_frame_rate")  # the second: saved by 5.x
+        given = config.get("frame_rate") or config.get("_frame_rate")  # saved by transformers 5
         frame_rate = given or rate / (2 * product)
         hop_length = product * int(math.ceil(rate / product) / frame_rate)
         levels, bits = config["num_quantizers"], math.log2(config["codebook_size"])
@@ -60,13 +55,13 @@ class MimiCodec(TransformersCodec):
         }
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        n_levels, n_frames = self.spec.n_codebooks, self.spec.n_frames(waveform.shape[-1])
-        fewest = self.model.config.num_semantic_quantizers  # that transformers gives
-        codes = waveform.new_zeros(len(lengths), n_levels, n_frames, dtype=torch.long)
-        for item, audio, n in zip(codes, waveform, lengths, strict=True):
-            found = self.model.encode(audio[None, :, :n], num_quantizers=max(n_levels, fewest))
-            item[:, : self.spec.n_frames(n)] = found.audio_codes[0, :n_levels]
-        return Encoded(codes)
+        levels = self.spec.n_codebooks
+        needed = max(levels, self.model.config.num_semantic_quantizers)  # transformers' minimum
+
+        def encode(audio: Tensor) -> Tensor:
+            return self.model.encode(audio, num_quantizers=needed).audio_codes[:, :levels]
+
+        return Encoded(self._encode_each(waveform, lengths, encode))
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         return self.model.decode(codes).audio_values
@@ -77,7 +72,7 @@ class MimiCodec(TransformersCodec):
 
     def to(self, device: torch.device | str) -> Codec:
         for level in self._levels():
-            level.codebook._embed = None  # kept by transformers on the device it was made on
+            level.codebook._embed = None  # a cache of transformers, which stays on its device
         return super().to(device)
 
     def _levels(self) -> list[Any]:

@@ -1,15 +1,14 @@
-"""SpeechTokenizer (Zhang et al. 2023) as its PyPI package runs it; extra `speechtokenizer`.
+"""SpeechTokenizer (Zhang et al. 2023) as its PyPI package runs it. Needs extra `speechtokenizer`.
 
 The published checkpoints are pickles, which can run code when they are opened, so tokgen does
-not load them. To use one, make a folder of two files yourself:
+not load them. To use one, make a folder with two files:
 
-    model.safetensors  the published tensors, opened with torch's `weights_only=True` and written
+    model.safetensors  the published tensors, opened with torch's `weights_only=True` and saved
                        by `safetensors.torch.save_file({k: v.clone() for k, v in state.items()}, …)`
-    config.json        the published one, with `"model_type": "speechtokenizer"` added
+    config.json        the published file, with `"model_type": "speechtokenizer"` added
 
 Same audio, same codes: the encoder's LSTM runs over the whole clip in both directions, so every
-item is encoded alone at its true length, in one piece; memory grows with its length. The
-convolutions pad by themselves, so the codes of any length are the package's own.
+item is encoded alone, at its true length and in one piece. Memory grows with the length.
 """
 
 from __future__ import annotations
@@ -38,13 +37,14 @@ SETTINGS = (
 
 
 class SpeechTokenizerCodec(ResidualCodec):
-    """`speechtokenizer.SpeechTokenizer` as a `Codec`, with every stage open."""
+    """`speechtokenizer.SpeechTokenizer` as a `Codec`."""
 
     model: Any
-    whole_because = "hears an utterance in both directions"
+    whole_reason = "runs over an utterance in both directions"
 
     @staticmethod
     def numbers(config: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of `CodecSpec` for a config.json."""
         return {
             "sample_rate": config["sample_rate"],
             "hop_length": math.prod(config["strides"]),
@@ -57,9 +57,14 @@ class SpeechTokenizerCodec(ResidualCodec):
 
     @classmethod
     def from_model(
-        cls, model: Any, name: str = "speechtokenizer", **spec: str | None
+        cls,
+        model: Any,
+        name: str = "speechtokenizer",
+        *,
+        revision: str | None = None,
+        licence: str = "",
     ) -> SpeechTokenizerCodec:
-        full = CodecSpec(
+        spec = CodecSpec(
             name,
             sample_rate=model.sample_rate,
             hop_length=int(model.downsample_rate),
@@ -67,9 +72,10 @@ class SpeechTokenizerCodec(ResidualCodec):
             codebook_size=model.quantizer.bins,
             weight_hash=hash_weights(model),
             library="speechtokenizer",
-            **spec,  # type: ignore[arg-type]
+            revision=revision,
+            licence=licence,
         )
-        return cls(model.eval(), full)
+        return cls(model.eval(), spec)
 
     @classmethod
     def from_pretrained(
@@ -80,10 +86,10 @@ class SpeechTokenizerCodec(ResidualCodec):
         name: str | None = None,
         licence: str = "",
     ) -> SpeechTokenizerCodec:
-        """From a folder, or a hub id, of config.json and model.safetensors, in float32.
+        """Load config.json and model.safetensors from a folder or a hub id, in float32.
 
         Raises:
-            FileNotFoundError: neither a folder nor a hub model in reach, or no safetensors.
+            FileNotFoundError: no such folder, no such hub model in reach, or no safetensors.
             ModuleNotFoundError: the extra is not installed.
             ValueError: another model's config, or weights that do not fit.
         """
@@ -94,7 +100,7 @@ class SpeechTokenizerCodec(ResidualCodec):
         config = read_config(folder)
         if not (folder / WEIGHTS).is_file():
             raise FileNotFoundError(
-                f"{folder} has no {WEIGHTS}; tokgen opens no pickles (.pt, .ckpt): convert one "
+                f"{folder} has no {WEIGHTS}; tokgen opens no pickles (.pt, .ckpt): convert them "
                 f"with safetensors.torch.save_file, as {__name__} describes"
             )
         try:
@@ -124,21 +130,21 @@ class SpeechTokenizerCodec(ResidualCodec):
 
 
 def make_model(config: dict[str, Any], device: str = "cpu") -> Any:
-    """The package's network for the settings of a config.json, with random weights.
+    """Return the package's network for a config.json, with random weights.
 
     Raises:
         ModuleNotFoundError: the extra is not installed.
     """
     import_torchaudio()  # the package's training code imports it
-    require("beartype", "speechtokenizer")  # and this, which its metadata leaves out
+    require("beartype", "speechtokenizer")  # imported too, but missing from its metadata
     package = require("speechtokenizer", "speechtokenizer")
     with torch.device(device), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # it has torch's older weight norm
+        warnings.simplefilter("ignore", FutureWarning)  # it uses torch's old weight norm
         return package.SpeechTokenizer(config)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a folder.
+    """Read config.json of a folder.
 
     Raises:
         ValueError: it cannot be read, is another model's, or lacks a setting.
@@ -153,5 +159,5 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is of a {found!r}, not a 'speechtokenizer' model")
     missing = [key for key in SETTINGS if key not in config]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}: take them from the published one")
+        raise ValueError(f"{path} lacks {', '.join(missing)}: copy them from the published file")
     return config

@@ -1,16 +1,15 @@
 """X-Codec as transformers runs it (Ye et al. 2024, "Codec Does Matter: Exploring the Semantic
 Shortcoming of Codec for Audio Language Model").
 
-A DAC encoder and a semantic model (HuBERT or WavLM) hear the clip side by side; one residual
-quantizer codes both, and a DAC decoder speaks. Audio is padded with zeros to whole frames, on
-which both branches agree in length.
+A DAC encoder and a semantic model (HuBERT or WavLM) encode the clip, one residual quantizer codes
+both, and a DAC decoder returns audio. Audio is padded with zeros to whole frames.
 
 Same audio, same codes: the semantic model normalises and attends over the whole clip, so every
-item is encoded alone at its true length. For the same reason a clip goes through in one piece:
-memory grows with its length, and a long recording should be cut into utterances first.
+item is encoded alone, at its true length and in one piece. Memory grows with the length; cut long
+recordings into utterances first.
 
-The semantic model is frozen, as in its training, but passes gradients on to the waveform, which
-transformers' own `encode` does not: an idempotence loss then sees the whole encoder.
+The semantic model is frozen, as in X-Codec's training. Unlike transformers' own `encode`, this
+codec lets gradients pass through it to the waveform, as an idempotence loss needs.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec
 from tokgen.codec.windows import fit_length
-from tokgen.zoo.loading import TransformersCodec, _one_of
+from tokgen.zoo.loading import TransformersCodec, choose_bandwidth
 from tokgen.zoo.residual import ResidualCodec
 
 if TYPE_CHECKING:
@@ -33,20 +32,15 @@ if TYPE_CHECKING:
 
 
 class XcodecCodec(TransformersCodec, ResidualCodec):
-    """`transformers.XcodecModel` as a `Codec`, with every stage open."""
+    """`transformers.XcodecModel` as a `Codec`."""
 
     model: XcodecModel
     model_class = "XcodecModel"
-    whole_because = "normalises and attends over all of an utterance"
+    whole_reason = "normalises and attends over all of an utterance"
 
     @staticmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
-        """Numbers of an X-Codec at one of its bandwidths in kbps; None takes the highest.
-
-        Raises:
-            ValueError: a bandwidth that is none of them.
-        """
-        chosen = _one_of(config["target_bandwidths"], bandwidth)
+        chosen = choose_bandwidth(config["target_bandwidths"], bandwidth)
         hop_length = math.prod(config["acoustic_model_config"]["downsampling_ratios"])
         bits = 1000 * chosen / math.ceil(config["sample_rate"] / hop_length)
         return {
@@ -74,11 +68,10 @@ class XcodecCodec(TransformersCodec, ResidualCodec):
     def encode_latents(self, waveform: Tensor) -> Tensor:
         n_samples = self.spec.n_frames(waveform.shape[-1]) * self.spec.hop_length
         waveform = fit_length(waveform, n_samples)
-        heard = F.pad(waveform[:, 0], (self.model.pad, self.model.pad))
-        hidden = self.model.semantic_model(heard, output_hidden_states=True).hidden_states
-        meaning = torch.stack(hidden, dim=1).mean(dim=1).mT
-        sound = self.model.acoustic_encoder(waveform)
-        latents = torch.cat([sound, self.model.encoder_semantic(meaning)], dim=1)
+        padded = F.pad(waveform[:, 0], (self.model.pad, self.model.pad))
+        hidden = self.model.semantic_model(padded, output_hidden_states=True).hidden_states
+        semantic = self.model.encoder_semantic(torch.stack(hidden, dim=1).mean(dim=1).mT)
+        latents = torch.cat([self.model.acoustic_encoder(waveform), semantic], dim=1)
         return self.model.fc(latents.mT).mT
 
     def decode_latents(self, quantized: Tensor) -> Tensor:

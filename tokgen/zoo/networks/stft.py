@@ -1,0 +1,239 @@
+"""Network of the STFT codec: spectrum -> ConvNeXt -> RVQ -> ConvNeXt -> inverse STFT.
+
+All learned layers run at the frame rate, about 50 frames per second. The head follows Vocos
+(Siuzdak 2023), the quantizer DAC (Kumar et al. 2023).
+
+Frame t is centred on samples [t*hop, (t+1)*hop), so T = ceil(N / hop). Positions past the true
+length of an item are set to zero before every convolution, as the zero padding of a lone item
+would be, so batching does not change the codes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tokgen.codec.spec import Quantized
+from tokgen.codec.windows import MIN_FRAMES, fit_length
+from tokgen.nn.dense import ROWS, use_onednn
+from tokgen.nn.pretrained import Pretrained
+from tokgen.quantizers.residual import ResidualQuantizer
+
+FLOOR = 1e-4  # magnitudes below this count as silence, because their phase is noise
+
+
+class Spectrum(nn.Module):
+    """Converts between waveform and spectral features, with periodic Hann windows.
+
+    Args:
+        n_fft: window length in samples.
+        hop_length: samples from window to window.
+    """
+
+    window: Tensor
+    level_mean: Tensor
+    level_std: Tensor
+
+    def __init__(self, n_fft: int, hop_length: int) -> None:
+        super().__init__()
+        if n_fft % hop_length or n_fft < 2 * hop_length:
+            raise ValueError(
+                f"n_fft = {n_fft}: must be a multiple of hop_length = {hop_length}, at least twice"
+            )
+        self.n_fft, self.hop_length = n_fft, hop_length
+        self.edge = (n_fft - hop_length) // 2
+        self.reach = -(-self.edge // hop_length)  # frames that overlap on either side
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        self.register_buffer("level_mean", torch.full((n_fft // 2 + 1,), -4.0))
+        self.register_buffer("level_std", torch.full((n_fft // 2 + 1,), 2.0))
+
+    @torch.no_grad()
+    def fit_levels(self, waveform: Tensor) -> None:
+        """Set the mean and deviation of the log magnitude per bin from audio [B, 1, T*hop].
+
+        Without this, training first has to learn how loud each bin is.
+        """
+        levels = self.analyse(waveform)[..., : self.n_fft // 2 + 1].flatten(0, 1)
+        levels = levels * self.level_std + self.level_mean
+        self.level_mean.copy_(levels.mean(0))
+        self.level_std.copy_(levels.std(0).clamp(min=0.1))
+
+    def analyse(self, waveform: Tensor) -> Tensor:
+        """[B, 1, T*hop] -> standardised log magnitude, cos, sin: [B, T, 3 * (n_fft/2 + 1)]."""
+        padded = F.pad(waveform[:, 0], (self.edge, self.n_fft - self.hop_length - self.edge))
+        frames = padded.unfold(-1, self.n_fft, self.hop_length) * self.window
+        spectrum = torch.fft.rfft(frames.roll(self.n_fft // 2, -1), norm="ortho")
+        magnitude = spectrum.real.square().add(spectrum.imag.square()).add(FLOOR**2).sqrt()
+        level = (magnitude.log() - self.level_mean) / self.level_std
+        return torch.cat([level, spectrum.real / magnitude, spectrum.imag / magnitude], dim=-1)
+
+    def synthesise(self, features: Tensor) -> Tensor:
+        """Features of `analyse`, with phase vectors of any length -> [B, 1, T*hop]."""
+        level, real, imag = features.chunk(3, dim=-1)
+        log_magnitude = level * self.level_std + self.level_mean
+        length = (real.square() + imag.square() + 1e-6).sqrt()
+        scale = log_magnitude.clamp(max=6.0).exp() / length
+        spectrum = torch.complex(scale * real, scale * imag)
+        frames = torch.fft.irfft(spectrum, n=self.n_fft, norm="ortho")
+        frames = frames.roll(self.n_fft // 2, -1) * self.window
+        return (self._overlap_add(frames) / self._envelope(frames.shape[1]))[:, None]
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        """[B, T, n_fft] -> [B, T*hop]."""
+        ratio = self.n_fft // self.hop_length
+        pieces = frames.unflatten(-1, (ratio, self.hop_length))  # [B, T, R, hop]
+        shifted = [F.pad(pieces[:, :, r], (0, 0, r, ratio - 1 - r)) for r in range(ratio)]
+        total = torch.stack(shifted).sum(0)
+        n_samples = frames.shape[1] * self.hop_length
+        return total.flatten(1)[:, self.edge : self.edge + n_samples]
+
+    def _envelope(self, n_frames: int) -> Tensor:
+        return self._overlap_add(self.window.square().expand(1, n_frames, -1))
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, then two linear layers per frame (Liu et al. 2022)."""
+
+    def __init__(self, width: int, expansion: int, kernel_size: int, scale: float) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(
+            width, width, kernel_size, groups=width, padding=kernel_size // 2
+        )
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, width * expansion)
+        self.contract = nn.Linear(width * expansion, width)
+        self.scale = nn.Parameter(torch.full((width,), scale))
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """x [B, T, C] -> [B, T, C]; mask [B, T, 1] is 1 inside each item."""
+        y = x if mask is None else x * mask
+        y = self.norm(self.depthwise(y.mT).mT)
+        return x + self.scale * self.contract(F.gelu(self.expand(y)))
+
+
+class Stack(nn.Module):
+    """Linear layer -> ConvNeXt blocks -> norm -> linear layer, on [B, T, C]."""
+
+    def __init__(
+        self, n_in: int, n_out: int, *, width: int, depth: int, expansion: int, kernel_size: int
+    ) -> None:
+        super().__init__()
+        self.embed = (
+            nn.Conv1d(n_in, width, 3, padding=1) if n_in < width else nn.Linear(n_in, width)
+        )
+        self.reach = (n_in < width) + depth * (kernel_size // 2)  # frames seen on either side
+        self.norm_in = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(width, expansion, kernel_size, 1 / depth) for _ in range(depth)
+        )
+        self.norm_out = nn.LayerNorm(width)
+        self.head = nn.Linear(width, n_out)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is not None:
+            x = x * mask
+        x = self.embed(x.mT).mT if isinstance(self.embed, nn.Conv1d) else self.embed(x)
+        x = self.norm_in(x)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.head(self.norm_out(x))
+
+
+class StftCodecModel(Pretrained):
+    """Network of the STFT codec. `tokgen.zoo.stft.StftCodec` wraps it as a `Codec`.
+
+    Args:
+        sample_rate: Hz.
+        hop_length: samples per frame.
+        n_fft: window length in samples, a multiple of hop_length.
+        width: channels of the ConvNeXt blocks.
+        encoder_depth: blocks before the quantizer.
+        decoder_depth: blocks after it.
+        expansion: inner width of a block, as a multiple of `width`.
+        kernel_size: kernel size of the depthwise convolutions, odd.
+        latent_dim: D.
+        n_codebooks: K.
+        codebook_size: entries per level.
+        codebook_dim: d.
+        quantizer_dropout: share of training items that keep a random number of levels.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate: int = 16000,
+        hop_length: int = 320,
+        n_fft: int = 640,
+        width: int = 320,
+        encoder_depth: int = 3,
+        decoder_depth: int = 4,
+        expansion: int = 3,
+        kernel_size: int = 7,
+        latent_dim: int = 64,
+        n_codebooks: int = 8,
+        codebook_size: int = 1024,
+        codebook_dim: int = 8,
+        quantizer_dropout: float = 0.5,
+    ) -> None:
+        settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        super().__init__(settings)
+        self.sample_rate, self.hop_length = sample_rate, hop_length
+        self.spectrum = Spectrum(n_fft, hop_length)
+        n_bins = n_fft // 2 + 1
+        shape = {"width": width, "expansion": expansion, "kernel_size": kernel_size}
+        self.encoder = Stack(3 * n_bins, latent_dim, depth=encoder_depth, **shape)
+        self.quantizer = ResidualQuantizer(
+            latent_dim=latent_dim,
+            n_codebooks=n_codebooks,
+            codebook_size=codebook_size,
+            codebook_dim=codebook_dim,
+            dropout=quantizer_dropout,
+        )
+        self.decoder = Stack(latent_dim, 3 * n_bins, depth=decoder_depth, **shape)
+        nn.init.zeros_(self.decoder.head.bias)
+        nn.init.trunc_normal_(self.decoder.head.weight, std=0.02)
+        use_onednn(self)
+
+    def encode_latents(self, waveform: Tensor, lengths: list[int] | None = None) -> Tensor:
+        """waveform [B, 1, N] -> latents [B, D, ceil(N/hop)], each frame of unit RMS.
+
+        The fixed scale stops the encoder from growing its latents in joint training.
+        """
+        n_frames = -(-waveform.shape[-1] // self.hop_length)
+        padded = max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
+        features = self.spectrum.analyse(fit_length(waveform, padded * self.hop_length))
+        frames = [n_frames] if lengths is None else [-(-n // self.hop_length) for n in lengths]
+        mask = _frame_mask(frames, padded, features)
+        latents = self.encoder(features, mask)
+        latents = F.layer_norm(latents.float(), latents.shape[-1:])
+        return latents.mT[..., :n_frames]
+
+    def decode_latents(self, quantized: Tensor) -> Tensor:
+        """quantized [B, D, T] -> waveform [B, 1, T*hop]."""
+        n_frames = quantized.shape[-1]
+        padded = max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
+        mask = _frame_mask([n_frames], padded, quantized)
+        out = self.decoder(F.pad(quantized, (0, padded - n_frames)).mT, mask)[:, :n_frames]
+        return self.spectrum.synthesise(out.float())
+
+    def forward(
+        self, waveform: Tensor, *, quantize: bool = True
+    ) -> tuple[Tensor, Quantized | None]:
+        """waveform [B, 1, N] -> reconstruction [B, 1, N], and the quantizer's result.
+
+        `quantize=False` skips the quantizer, as the first phase of training does.
+        """
+        latents = self.encode_latents(waveform)
+        result = self.quantizer(latents) if quantize else None
+        decoded = self.decode_latents(latents if result is None else result.quantized)
+        return fit_length(decoded, waveform.shape[-1]), result
+
+
+def _frame_mask(frames: list[int], padded: int, like: Tensor) -> Tensor | None:
+    """Return a mask [B or 1, padded, 1], 1 inside each item; None if nothing is padding."""
+    if all(n == padded for n in frames):
+        return None
+    index = torch.arange(padded, device=like.device)
+    mask = index < torch.tensor(frames, device=like.device)[:, None]
+    return mask[..., None].to(like.dtype)
