@@ -19,9 +19,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from tokgen.codec.base import Codec
-from tokgen.comparison.cells import Cell, fill_cell
+from tokgen.comparison.cells import TrainedCell, fill_cell
 from tokgen.comparison.compare import check_margins, compare
-from tokgen.comparison.formats import to_text, write_comparison
 from tokgen.comparison.lines import Line, score_lines
 from tokgen.comparison.telephone import TelephoneSettings, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
@@ -40,8 +39,8 @@ from tokgen.generation.held_out import (
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.metrics.statistics import Estimate, bootstrap_mean
+from tokgen.metrics.tables import to_text, write_table
 from tokgen.modelling.masked import MaskedTransformer, ModelSettings
-from tokgen.modelling.masking import masked_cross_entropy
 from tokgen.plotting import plot_curves
 from tokgen.runs.accelerator import conditions_of, make_accelerator
 from tokgen.runs.folder import clear_results
@@ -138,9 +137,9 @@ def main(argv: list[str] | None = None) -> int:
         check(s)
         accelerator = make_accelerator(
             Path(s.runs) / s.name,
-            gradient_accumulation=s.gradient_accumulation,
             mixed_precision=s.mixed_precision,
             tracker=s.tracker,
+            gradient_accumulation=s.gradient_accumulation,
         )
     run = Path(s.runs) / s.name
 
@@ -157,7 +156,7 @@ def main(argv: list[str] | None = None) -> int:
             scorer = make_scorer(s, entries[0])
 
     # 2. Train a model a codec and seed, and generate with it. What is done is found again.
-    made: dict[str, list[Cell]] = {entry.name: [] for entry in entries}
+    made: dict[str, list[TrainedCell]] = {entry.name: [] for entry in entries}
     for seed in range(s.seed, s.seed + s.seeds):
         for entry in entries:
             accelerator.print(f"\n{entry.name}, seed {seed}: {entry.codec}")
@@ -201,7 +200,7 @@ def main(argv: list[str] | None = None) -> int:
         more = [{"drift_pesq": known.get(i, math.nan)} for i in held_out.ids] if known else None
         clips = [entry.held_out.resynthesis()]
         line = Line(f"{entry.name} resynthesis", "resynthesis", entry.held_out, clips)
-        lines.append(replace(line, more=more and [more], extra=bitrate_of(entry.codec)))
+        lines.append(replace(line, clip_fields=more and [more], extra=bitrate_of(entry.codec)))
     for entry in entries:
         found = made[entry.name]
         extra = bitrate_of(entry.codec) | {
@@ -222,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
             drift_passes=s.drift_passes,
             notes=notes(s, entries, accelerator),
         )
-    write_comparison(table, run)
+    write_table(table, run)
     columns = [line.column() for line in lines]
     if calls:
         write_telephone(calls, s.telephone, scorer, run / "telephone")
@@ -250,9 +249,9 @@ def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer
     """
     accelerator = make_accelerator(
         cell,
-        gradient_accumulation=s.gradient_accumulation,
         mixed_precision=s.mixed_precision,
         tracker=s.tracker,
+        gradient_accumulation=s.gradient_accumulation,
     )
     settings = replace(s, seed=seed)
     set_seed(seed)
@@ -267,19 +266,8 @@ def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer
         save_settings(cell, settings, **about)
         accelerator.init_trackers("logs")
     for batch in training.batches():
-        mask = batch.mask
-        with training.one_pass():
-            logits = training.network(
-                mask.tokens,
-                batch.conditioning,
-                drop_conditioning=batch.hidden,
-                lengths=batch.lengths if batch.padded else None,
-                documents=batch.documents,
-                level=mask.level,
-                where=training.where(mask),
-            )
-            training.descend(masked_cross_entropy(logits, batch.codes, mask))
-        training.note(logits, batch)
+        loss = training.loss(batch)
+        training.descend(loss)
     for tracker in accelerator.trackers:
         tracker.finish()
     if training.interrupted:

@@ -21,8 +21,8 @@ from tokgen.evaluation.samples import Column, write_samples
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
+from tokgen.metrics.tables import to_text
 from tokgen.modelling.masked import MaskedTransformer, ModelSettings
-from tokgen.modelling.masking import masked_cross_entropy
 from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, make_accelerator
 from tokgen.runs.folder import write_json
@@ -79,9 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     with plain_errors():
         accelerator = make_accelerator(
             run,
-            gradient_accumulation=s.gradient_accumulation,
             mixed_precision=s.mixed_precision,
             tracker=s.tracker,
+            gradient_accumulation=s.gradient_accumulation,
         )
     say = accelerator.print
     set_seed(s.seed)
@@ -121,19 +121,8 @@ def main(argv: list[str] | None = None) -> int:
 
     # 3. Train: hide part of one level, predict it from the levels below and the MFCC.
     for batch in training.batches():
-        mask = batch.mask
-        with training.one_pass():
-            logits = training.network(
-                mask.tokens,
-                batch.conditioning,
-                drop_conditioning=batch.hidden,
-                lengths=batch.lengths if batch.padded else None,
-                documents=batch.documents,
-                level=mask.level,
-                where=training.where(mask),
-            )
-            training.descend(masked_cross_entropy(logits, batch.codes, mask))
-        training.note(logits, batch)
+        loss = training.loss(batch)
+        training.descend(loss)
     if training.interrupted:
         accelerator.end_training()
         return 130
@@ -187,14 +176,14 @@ def main(argv: list[str] | None = None) -> int:
         write_json(
             run / "metrics.json",
             {
-                "rows": scores.as_dict(),
+                "rows": scores.table.rows_as_dict(),
                 "steps": training.step,
                 "seconds": timing,
                 "codec": codec.spec.name,
             },
         )
         write_json(run / "clips.json", scores.per_clip)
-        say("\n" + scores.table())
+        say("\n" + to_text(scores.table))
         say(f"outputs: {run} (samples, curves.png, spectrograms.png, metrics.json)")
     accelerator.end_training()
     return 0

@@ -262,7 +262,7 @@ def test_comparison_writes_what_it_prints(clips, tiny_codec, tmp_path):
     assert (float(row["mean"]), row["n"], row["n_failed"]) == (1.0, "2", "0")
     assert not [r for r in rows if r["metric"] == "match_previous" and r["pass"] == "1"]
     assert {r["level"] for r in rows if r["codec"] == "tiny"} == {"", "0", "1", "2", "3"}
-    table = found.table()
+    table = found.to_text()
     assert "PESQ @ 3" in table and "1.00 [1.00, 1.00]" in table and "4.64" in table
     assert "as:is: 2 clips, si_sdr: 2 failed" in table
     assert (tmp_path / "drift.png").stat().st_size > 5000

@@ -100,10 +100,10 @@ def test_correlation_by_hand():
 def test_comparison_with_phase_writes_the_figure(clips, tiny_codec, tmp_path):
     codecs = [tiny_codec, BlockCodec(), BlockCodec(1.0, 1.0, name="other")]
     found = compare_drift(codecs, clips, tmp_path, passes=2, phase=True, progress=False)
-    assert found.correlation is not None and found.correlation.n == 3
+    assert found.correlation is not None and len(found.correlation.pairs) == 3
     content = json.loads((tmp_path / "phase.json").read_text())
     assert [c["name"] for c in content["codecs"]] == ["tiny", "block", "other"]
     assert content["correlation"]["passes"] == 2
     assert content["correlation"]["low"] is None  # three codecs have no interval
     assert (tmp_path / "phase.png").stat().st_size > 5000
-    assert "n = 3 codecs" in found.table()
+    assert "n = 3 codecs" in found.to_text()

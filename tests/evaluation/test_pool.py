@@ -165,7 +165,7 @@ def test_a_table_of_rows_is_the_same(monkeypatch) -> None:
         for n in (0, 2)
     ]
     assert same(tables[0].per_clip, tables[1].per_clip)
-    assert tables[0].table() == tables[1].table()
+    assert tables[0].table == tables[1].table
 
 
 SCRIPT = """

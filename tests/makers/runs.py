@@ -156,7 +156,12 @@ def make_drift(folder: Path, *, say: Callable[[str], str] = plain) -> Path:
         known = metrics if codec == codecs[0] else metrics[:2]
         points.append(
             [
-                {"pass": n, "metric": m, "level": None, **estimate(3 - 0.2 * n, n_failed=n == 3)}
+                {
+                    "pass": n,
+                    "metric": m,
+                    "level": None,
+                    **estimate(3 - 0.2 * n, n_failed=int(n == 3)),
+                }
                 for m in known
                 for n in range(1, 6)
             ]

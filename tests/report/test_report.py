@@ -25,7 +25,7 @@ from tokgen.audio.files import read_audio, write_audio
 from tokgen.cli import main as cli
 from tokgen.codec_training.augment import K_FILTERS
 from tokgen.drift.phase import Correlation, PhaseSummary
-from tokgen.drift.summary import Difference, DriftSummary, Point
+from tokgen.drift.summary import DriftDifference, DriftSummary, Point
 from tokgen.metrics.statistics import Estimate
 from tokgen.report.clips import integrated_loudness, low_pass, spectrograms
 from tokgen.report.encoding import AudioFormat
@@ -74,8 +74,8 @@ def test_summaries_are_read_back_as_they_were_written():
     assert PhaseSummary.from_dict(json.loads(json.dumps(phase.as_dict()))) == phase
     correlation = Correlation([("x", 0.1, 2.0)], 25, 0.5, 0.1, 0.7)
     assert Correlation.from_dict(json.loads(json.dumps(vars(correlation)))) == correlation
-    content = {"codec": "x", "than": "y", "passes": 2, "metric": "pesq", "estimate": vars(known)}
-    assert Difference.from_dict(content) == Difference("x", "y", 2, "pesq", known)
+    difference = DriftDifference("x", "y", 2, "pesq", known)
+    assert DriftDifference.from_dict(json.loads(json.dumps(difference.as_dict()))) == difference
     with pytest.raises(ValueError, match="1 matches for 2 shifts"):
         PhaseSummary.from_dict({"name": "x", "shifts_ms": [1, 2], "match": [vars(known)]})
 

@@ -27,6 +27,7 @@ def _device(name: str) -> str:
 
 
 def codecs(s: settings.Codecs) -> None:
+    from tokgen.metrics.tables import align
     from tokgen.zoo.lookup import list_codecs, zoo_folders
 
     cards = list_codecs()
@@ -40,9 +41,7 @@ def codecs(s: settings.Codecs) -> None:
         codebooks, kbps = f"{spec.n_codebooks} x {spec.codebook_size}", f"{spec.bitrate / 1000:.2f}"
         numbers = (f"{spec.sample_rate}", f"{spec.hop_length}", f"{spec.frame_rate:g}")
         rows.append((card.name, *numbers, codebooks, kbps, spec.licence, card.summary))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+    print(align(rows))
 
 
 def info(s: settings.Info) -> None:
@@ -180,7 +179,7 @@ def score(s: settings.Score) -> None:
         mos_reference=reference,
         workers=s.workers,
     )
-    print(found.table())
+    print(found.to_text())
     if s.out is not None:
         write_json(s.out, {"codec": codec.spec.as_dict(), "corpus": corpus.name, **found.as_dict()})
 
@@ -202,7 +201,7 @@ def drift(s: settings.Drift) -> None:
         phase=s.phase,
         n_samples=s.samples,
     )
-    print(found.table())
+    print(found.to_text())
     print(f"{s.out}: drift.json, drift.csv, drift.png" + (", phase.*" if s.phase else ""))
 
 

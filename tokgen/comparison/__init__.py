@@ -1,0 +1,8 @@
+"""Comparisons of codecs by the generators trained on their tokens.
+
+- `compare` - rows, paired differences and verdicts
+- `lines` - audio of the rows and its scores
+- `cells` - results of one training
+- `telephone` - repeated editing
+- `telephone_results` - files and plot of repeated editing
+"""

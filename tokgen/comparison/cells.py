@@ -1,4 +1,4 @@
-"""What one training of a comparison gives: clips, token accuracy, speeds; found again on disk."""
+"""Cells of a comparison: what one training gives, kept on disk so that it can be found again."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from tokgen.runs.store import ClipStore
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A model's part of the table.
+class TrainedCell:
+    """Results of one training.
 
     Attributes:
         clips: generated waveforms [1, N], in the order of the held-out utterances.
-        accuracy: token accuracy as fields of records (`accuracy_records`).
-        steps_per_second: of its training.
+        accuracy: token accuracy as record fields (`accuracy_records`).
+        steps_per_second: speed of the training.
         times_real_time: seconds of generated audio per second of sampling.
     """
 
@@ -48,19 +48,21 @@ def fill_cell(
     sampling: SamplingSettings,
     seed: int,
     batch_size: int = 16,
-) -> Cell:
-    """Generate the utterances and count guessed tokens; every process must call it.
+) -> TrainedCell:
+    """Generate the held-out utterances and measure token accuracy. Every process must call it.
 
     Args:
-        model: trained, in eval mode.
+        model: trained model, in eval mode.
         held_out: utterances.
-        folder: of the training, with training.json; finished batches and counts are kept there.
-        accelerator: whose processes share the utterances.
-        task, sampling: what is generated and how.
-        seed: of the noise and of the masks that count.
-        batch_size: utterances at once.
+        folder: folder of the training, with training.json. Finished batches and counts are kept
+            there.
+        accelerator: its processes share the utterances.
+        task: what is generated.
+        sampling: how it is generated.
+        seed: seed of sampling and of the masks for token accuracy.
+        batch_size: utterances per batch.
     Returns:
-        all of it on the main process, without `accuracy` on the others.
+        The results. `accuracy` is empty except on the main process.
     """
     plan = [asdict(task), asdict(sampling), batch_size, accelerator.num_processes]
     about = [seed, held_out.fingerprint, hash_weights(model)]
@@ -81,7 +83,7 @@ def fill_cell(
         counts = token_accuracy(model, held_out, seed=seed, store=store, progress=True)
         accuracy = accuracy_records(*counts)
     speed = json.loads((folder / "training.json").read_text())["steps_per_second"]
-    return Cell(
+    return TrainedCell(
         [clip.waveform for clip in made],
         accuracy,
         math.nan if speed is None else speed,

@@ -1,4 +1,4 @@
-"""Lines of a comparison before they are scored: audio of one codec, one list of clips a seed."""
+"""Lines of a comparison: the audio of one row before it is scored."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from tokgen.metrics.statistics import Estimate
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table.
+    """Audio of one row of the table.
 
     Attributes:
-        name: of the line.
+        name: name of the row.
         kind: "original", "resynthesis" or "generated".
-        held_out: the utterances, with the originals that are compared with.
-        clips: waveforms [1, N] of the utterances, one list a training seed.
-        more: further fields for the records, a list a seed: `accuracy_records`, "drift_pesq".
-        extra: numbers of the line as a whole.
+        held_out: the utterances, with the originals to compare with.
+        clips: for each training seed, waveforms [1, N] of the utterances.
+        clip_fields: for each training seed, fields to add to the records of the clips
+            (`accuracy_records`, "drift_pesq"); None for none.
+        extra: estimates for the line as a whole.
     """
 
     name: str
     kind: str
     held_out: HeldOut
     clips: Sequence[Sequence[Tensor]]
-    more: Sequence[Sequence[Mapping[str, float]]] | None = None
+    clip_fields: Sequence[Sequence[Mapping[str, float]]] | None = None
     extra: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def codec(self) -> str | None:
-        """Its name; None for originals."""
+        """Name of the codec; None for originals."""
         return None if self.kind == "original" else self.held_out.codec.spec.name
 
     def column(self) -> Column:
-        """The first seed's clips, to listen to."""
+        """Return the clips of the first seed as a column of samples."""
         rate = self.held_out.codec.spec.sample_rate
         return Column(self.name, self.kind, self.codec, rate, self.clips[0])
 
@@ -59,11 +60,11 @@ def score_lines(
     """Score every clip against its original.
 
     Args:
-        scorer: what scores.
-        lines: all with the same utterances.
-        out: finished clips are kept there, so that the same call goes on after a kill.
-        workers: processes that score (`tokgen.evaluation.pool`); None for one a core, 0 for none.
-        progress: show a bar.
+        scorer: scores the clips.
+        lines: lines with the same utterances.
+        out: folder that keeps the records of finished clips. After a kill, the same call resumes.
+        workers: processes that score (`tokgen.evaluation.pool`); None for one per core, 0 for none.
+        progress: show a progress bar.
     """
     rows = []
     total = sum(len(clips) for line in lines for clips in line.clips)
@@ -84,8 +85,8 @@ def score_lines(
                     out=out,
                     bar=bar,
                 )
-                if line.more:
-                    pairs = zip(records, line.more[i], strict=True)
+                if line.clip_fields:
+                    pairs = zip(records, line.clip_fields[i], strict=True)
                     records = [record | dict(fields) for record, fields in pairs]
                 by_seed.append(records)
             rows.append(RowData(line.name, line.kind, line.codec, by_seed, line.extra))

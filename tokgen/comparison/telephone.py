@@ -1,8 +1,9 @@
-"""Token telephone: edit an utterance, decode it, encode that, edit again.
+"""Token telephone: edit an utterance, decode it, encode the result, edit again.
 
-This is where drift hurts in practice. An editor regenerates one region and writes audio; the next
-edit encodes that audio anew, so every round sends all of the utterance through the codec, the
-parts that nobody touched included. Quality is told of the whole clip and of what was never edited.
+Drift matters here in practice. An editor regenerates one region and writes audio, and the next edit
+encodes that audio again. So every round sends the whole utterance through the codec, including the
+parts that were never edited. Quality is measured for the whole clip and for the parts that were
+never edited.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tokgen.evaluation.metric import METRICS, Metric
+from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.generate import regenerate
 from tokgen.generation.held_out import HeldOut
@@ -25,28 +26,29 @@ from tokgen.generation.prompts import around, gap_start
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.metrics import pesq
 from tokgen.metrics.statistics import Estimate, bootstrap_crossed
+from tokgen.metrics.tables import Metric
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.nn.pretrained import hash_weights
 from tokgen.runs.accelerator import step_seed
 from tokgen.runs.store import ClipStore
 
-GUARD_SECONDS = 0.1  # a decoder lets an edit be heard a little beyond its frames
+GUARD_SECONDS = 0.1  # a decoder spreads an edit a little beyond its frames
 UNTOUCHED = (
     Metric("pesq_untouched", "PESQ of what was never edited", "higher"),
     Metric("match_untouched", "codes kept where nothing was edited", "higher", digits=3),
 )
-SCORED = ("mos", "cer", "speaker", "pesq")  # of the whole clip, where the scorer has them
+SCORED = ("mos", "cer", "speaker", "pesq")  # of the whole clip, if the scorer has them
 
 
 @dataclass(frozen=True)
 class TelephoneSettings:
-    """What is edited.
+    """Settings of the token telephone.
 
     Attributes:
-        rounds: edits, one after another; 0 leaves the telephone out.
-        n_clips: the first so many utterances.
-        gap_seconds: length of the region.
-        moving: draw a new region every round; otherwise the same is edited again and again.
+        rounds: number of successive edits; 0 skips the telephone.
+        n_clips: number of utterances, from the first on.
+        gap_seconds: length of the edited region in seconds.
+        moving: draw a new region in every round instead of editing the same region again.
     """
 
     rounds: int = 8
@@ -64,11 +66,11 @@ class TelephoneSettings:
 
 @dataclass(frozen=True)
 class Call:
-    """One codec's utterances through all rounds.
+    """The utterances of one codec through all rounds.
 
     Attributes:
-        codec: its name.
-        values: field -> [clips, rounds], NaN where it failed.
+        codec: name of the codec.
+        values: field to values [clips, rounds], NaN for a failure.
         last: waveforms [1, N] after the last round.
     """
 
@@ -77,15 +79,16 @@ class Call:
     last: list[Tensor]
 
     def estimate(self, metric: Metric, round_: int) -> Estimate:
-        """Mean or pooled ratio over clips after a round, counted from 1."""
-        above, under = self.columns(metric)
+        """Return the mean or pooled ratio over clips after a round, counted from 1."""
+        numerators, denominators = self.columns(metric)
         at = slice(round_ - 1, round_)
-        return bootstrap_crossed(above[:, at].T, under[:, at].T)
+        return bootstrap_crossed(numerators[:, at].T, denominators[:, at].T)
 
     def columns(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-        above, under = metric.ratio or (metric.name, "")
-        table = self.values[above]
-        return table, self.values[under] if under else np.ones_like(table)
+        """Return numerators and denominators [clips, rounds]; the denominators of a mean are 1."""
+        if metric.ratio is None:
+            return self.values[metric.name], np.ones_like(self.values[metric.name])
+        return self.values[metric.ratio[0]], self.values[metric.ratio[1]]
 
 
 def play_telephone(
@@ -100,22 +103,22 @@ def play_telephone(
     batch_size: int = 8,
     progress: bool = True,
 ) -> Call:
-    """Edit the first utterances again and again.
+    """Edit the first utterances repeatedly.
 
-    The region is generated from the codes around it and, where the utterances have one, from the
-    original's conditioning. Regions and noise come from the seed, the utterance and the round
-    alone: the same for every codec.
+    The region is generated from the codes around it and, if the utterances have conditioning, from
+    the conditioning of the original. Regions and sampling noise depend only on the seed, the
+    utterance and the round, so they are the same for every codec.
 
     Args:
-        model: in eval mode, made for the utterances' codec.
+        model: model for the codec of the utterances, in eval mode.
         held_out: utterances.
-        settings: see `TelephoneSettings`.
-        sampling: of the regions.
-        scorer: its metrics among `SCORED` are measured after every round.
-        out: finished utterances are kept there, so that the same call goes on after a kill.
-        seed: of regions and noise.
-        batch_size: utterances at once.
-        progress: show a bar.
+        settings: what is edited.
+        sampling: how regions are generated.
+        scorer: its metrics in `SCORED` are measured after every round.
+        out: folder that keeps finished utterances. After a kill, the same call resumes.
+        seed: seed of regions and sampling noise.
+        batch_size: utterances per batch.
+        progress: show a progress bar.
     """
     held_out = held_out.part(range(min(settings.n_clips, len(held_out))))
     codec = held_out.codec
@@ -149,7 +152,7 @@ def _edit(
     scorer: Scorer,
     seed: int,
 ) -> list[dict[str, np.ndarray]]:
-    """Fields [rounds] of each utterance, and "last"."""
+    """Edit utterances and return the fields [rounds] of each, and its last waveform as "last"."""
     spec, rate = part.codec.spec, part.codec.spec.sample_rate
     heard = part.originals
     untouched = [torch.ones(n, dtype=torch.bool) for n in part.n_samples]
@@ -184,8 +187,8 @@ def _edit(
         for i, (now, original) in enumerate(zip(heard, part.originals, strict=True)):
             scores = scorer.score(now, original, part.texts[i], rate)
             spliced = torch.where(untouched[i], now, original)
-            worth = bool(untouched[i].any())
-            scores["pesq_untouched"] = pesq.pesq_wb(original, spliced, rate) if worth else math.nan
+            some = bool(untouched[i].any())
+            scores["pesq_untouched"] = pesq.pesq_wb(original, spliced, rate) if some else math.nan
             same = (again[i].cpu() == part.codes[i])[still[i]].double()
             scores["match_untouched"] = float(same.mean()) if len(same) else math.nan
             rows[i].append(scores)

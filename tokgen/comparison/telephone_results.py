@@ -1,10 +1,10 @@
-"""Quality against edit rounds, as PNG."""
+"""Results of the token telephone: quality against edit rounds, as JSON, CSV and PNG."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +18,67 @@ from tokgen.metrics.statistics import Estimate, paired_crossed
 from tokgen.plotting import draw_band, new_figure, save_figure, whole_numbers
 from tokgen.runs.folder import write_json
 
-Curve = tuple[str, Sequence[int], Sequence[Estimate]]  # codec, rounds, estimates
+
+@dataclass(frozen=True)
+class TelephoneCurve:
+    """One codec in one metric over edit rounds.
+
+    Attributes:
+        codec: name of the codec.
+        metric: name of the metric.
+        label: heading of the metric.
+        points: (round, estimate), with rounds counted from 1.
+    """
+
+    codec: str
+    metric: str
+    label: str
+    points: list[tuple[int, Estimate]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        points = [{"round": n, **estimate.as_dict()} for n, estimate in self.points]
+        return {**vars(self), "points": points}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> TelephoneCurve:
+        """Read the JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: the content is damaged.
+        """
+        metric = str(content["metric"])
+        points = [(int(p["round"]), Estimate.from_dict(p)) for p in content.get("points") or []]
+        return cls(str(content["codec"]), metric, str(content.get("label") or metric), points)
 
 
-def draw_rounds(axes: Axes, curves: Sequence[Curve], codecs: Sequence[str], title: str) -> None:
-    """One metric: a line a codec, coloured by its place in `codecs`."""
-    for codec, rounds, estimates in curves:
-        draw_band(axes, rounds, estimates, codecs.index(codec), codec)
+def draw_rounds(
+    axes: Axes, curves: Sequence[TelephoneCurve], codecs: Sequence[str], title: str
+) -> None:
+    """Draw one metric with a line for each codec, in the colour of its place in `codecs`."""
+    for curve in curves:
+        rounds, estimates = zip(*curve.points, strict=True)
+        draw_band(axes, rounds, estimates, codecs.index(curve.codec), curve.codec)
     axes.set(title=title, xlabel="edit rounds")
     axes.grid(alpha=0.3)
     whole_numbers(axes)
 
 
-def plot_telephone(panels: Sequence[tuple[str, Sequence[Curve]]], path: Path) -> None:
-    """Several metrics side by side.
+def plot_telephone(curves: Sequence[TelephoneCurve], path: Path) -> None:
+    """Save a PNG with one panel for each metric.
 
     Args:
-        panels: title and curves of each.
-        path: of the PNG.
+        curves: curves of all codecs and metrics.
+        path: path of the PNG.
     """
-    figure = new_figure(3.3 * len(panels), 3.6)
-    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    codecs = list(dict.fromkeys(codec for _, curves in panels for codec, *_ in curves))
-    for axes, (title, curves) in zip(all_axes, panels, strict=True):
-        draw_rounds(axes, curves, codecs, title)
-    handles, labels = all_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+    labels = {curve.metric: curve.label for curve in curves}
+    codecs = list(dict.fromkeys(curve.codec for curve in curves))
+    figure = new_figure(3.3 * len(labels), 3.6)
+    all_axes = figure.subplots(1, len(labels), squeeze=False)[0]
+    for axes, (metric, label) in zip(all_axes, labels.items(), strict=True):
+        draw_rounds(axes, [c for c in curves if c.metric == metric], codecs, label)
+    handles, names = all_axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=min(6, len(names)))
     save_figure(figure, path)
 
 
@@ -52,51 +87,44 @@ def write_telephone(
     settings: TelephoneSettings,
     scorer: Scorer,
     folder: Path,
-) -> dict[str, Any]:
-    """Write telephone.json, telephone.csv and telephone.png; what the first holds.
+) -> None:
+    """Write telephone.json, telephone.csv and telephone.png.
 
     Args:
-        calls: one a codec, over the same utterances.
-        settings, scorer: that they were made with.
-        folder: is made.
+        calls: one call for each codec, over the same utterances.
+        settings, scorer: settings and scorer of the calls.
+        folder: folder to write to; created if needed.
     """
-
-    metrics = [*UNTOUCHED, *(METRICS[n] for n in SCORED if n in scorer.metrics)]
-    rounds = range(1, settings.rounds + 1)
-    panels: list[tuple[str, list[Any]]] = []
-    curves: list[dict[str, Any]] = []
+    scored = [METRICS[name] for name in SCORED if name in scorer.metrics]
+    curves: list[TelephoneCurve] = []
+    for metric in (*UNTOUCHED, *scored):
+        for call in calls:
+            points = [(n, call.estimate(metric, n)) for n in range(1, settings.rounds + 1)]
+            curves.append(TelephoneCurve(call.codec, metric.name, metric.label, points))
     differences: list[dict[str, Any]] = []
-    for metric in metrics:
-        lines = [(c.codec, rounds, [c.estimate(metric, n) for n in rounds]) for c in calls]
-        panels.append((metric.label, lines))
-        for codec, _, estimates in lines:
-            points = [{"round": n, **asdict(e)} for n, e in zip(rounds, estimates, strict=True)]
-            about = {"codec": codec, "metric": metric.name, "label": metric.label}
-            curves.append({**about, "points": points})
     for call in calls[1:]:
-        for metric in metrics:
+        for metric in (*UNTOUCHED, *scored):
             first, second = calls[0].columns(metric), call.columns(metric)
             last = [table[:, -1:].T for table in (first[0], second[0], first[1], second[1])]
             about = {"codec": call.codec, "than": calls[0].codec, "metric": metric.name}
-            differences.append({**about, "round": settings.rounds, **asdict(paired_crossed(*last))})
-    backends = {n: scorer.backends[n] for n in SCORED if n in scorer.metrics}
-    backends |= {
-        "pesq_untouched": f"{pesq.BACKEND}, edited regions replaced by the original's audio",
-        "match_untouched": "tokgen (share of codes equal to the original's, after re-encoding)",
-    }
+            estimate = paired_crossed(*last)
+            differences.append({**about, "round": settings.rounds, **estimate.as_dict()})
     content = {
         "rounds": settings.rounds,
         "settings": asdict(settings),
-        "backends": backends,
-        "curves": curves,
+        "backends": {metric.name: scorer.backends[metric.name] for metric in scored}
+        | {
+            "pesq_untouched": f"{pesq.BACKEND}, edited regions replaced by the original's audio",
+            "match_untouched": "tokgen (share of codes equal to the original's, after re-encoding)",
+        },
+        "curves": [curve.as_dict() for curve in curves],
         "differences": differences,
     }
     write_json(folder / "telephone.json", content)
     with (folder / "telephone.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["codec", "metric", "round", "mean", "low", "high", "n", "n_failed"])
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["codec", "metric", "round", "mean", "low", "high", "n", "n_failed"])
         for curve in curves:
-            for point in curve["points"]:
-                table.writerow([curve["codec"], curve["metric"], *point.values()])
-    plot_telephone(panels, folder / "telephone.png")
-    return content
+            for n, estimate in curve.points:
+                writer.writerow([curve.codec, curve.metric, n, *asdict(estimate).values()])
+    plot_telephone(curves, folder / "telephone.png")

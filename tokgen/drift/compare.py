@@ -1,9 +1,9 @@
-"""Several codecs on the same clips: drift, phase sensitivity, files, plots and the table."""
+"""Measure drift and phase sensitivity of several codecs on the same clips, with files and plots."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +12,44 @@ from tokgen.drift.passes import DriftClips, DriftRun, measure_drift
 from tokgen.drift.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
 from tokgen.drift.summary import (
     BACKENDS,
-    Difference,
+    DriftDifference,
     DriftSummary,
     difference_lines,
     differences,
     summarise,
-    table,
+    to_text,
     write_csv,
 )
+from tokgen.metrics.tables import format_estimate
 from tokgen.runs.folder import versions, write_json
 
 
 @dataclass(frozen=True)
 class DriftComparison:
-    """What `compare_drift` measured.
+    """Results of `compare_drift`.
 
     Attributes:
-        drifts: one a codec.
-        runs: the same clip by clip, without codes.
-        differences: of each codec from the first, paired over clips.
-        phases: one a codec with codes; empty unless asked for.
-        correlation: of the two over codecs.
+        drifts: summary of each codec.
+        runs: values of each codec clip by clip, without codes.
+        differences: paired differences of each codec from the first.
+        phases: phase sensitivity of each codec that has codes; empty if not measured.
+        correlation: correlation of match under shifts and PESQ; None if not measured.
     """
 
     drifts: list[DriftSummary]
     runs: list[DriftRun]
-    differences: list[Difference]
+    differences: list[DriftDifference]
     phases: list[PhaseSummary]
     correlation: Correlation | None
 
-    def table(self) -> str:
-        """Plain text."""
-        lines = [table(self.drifts), *difference_lines(self.differences)]
+    def to_text(self) -> str:
+        """Format the results for a terminal."""
+        lines = [to_text(self.drifts), *difference_lines(self.differences)]
         if self.correlation is not None:
             lines.append("match under shifts, mean over shifts and levels:")
-            lines += [f"  {p.name}: {p.mean_match}" for p in self.phases]
+            for name, e in ((p.name, p.mean_match) for p in self.phases):
+                failed = f", {e.n_failed} failed" if e.n_failed else ""
+                lines.append(f"  {name}: {format_estimate(e, 3)} (n {e.n}{failed})")
             lines.append(f"with PESQ @ {self.correlation.passes}: {self.correlation}")
         return "\n".join(lines)
 
@@ -65,17 +68,17 @@ def compare_drift(
     """Measure codecs one after another and write drift.json, drift.csv, drift.png and audio.
 
     Args:
-        codecs: with names that differ.
-        clips: the same for all, resampled to each one's rate.
-        out: folder of the results; the same call again goes on after a kill.
-        passes: encodings, 2 or more.
-        match_level: bring each output to its original's level.
-        phase: measure sensitivity to shifts too; writes phase.json and phase.png.
-        n_samples: clips that are written as audio.
-        progress: show bars.
+        codecs: codecs with different names.
+        clips: clips, the same for all codecs and resampled to the rate of each.
+        out: folder for the results. After a kill, the same call resumes.
+        passes: number of encodings, at least 2.
+        match_level: scale each output to the level of its original.
+        phase: also measure sensitivity to shifts, and write phase.json and phase.png.
+        n_samples: number of clips to write as audio.
+        progress: show progress bars.
     Raises:
-        ValueError: no codec, equal names, passes under 2, no usable clip, or `phase` where none has
-            codes.
+        ValueError: no codec, equal names, fewer than 2 passes, no usable clip, or `phase` if no
+            codec has codes.
     """
     from tokgen.drift.plots import plot_drift, plot_phase
 
@@ -83,9 +86,9 @@ def compare_drift(
     if not names or len(set(names)) < len(names):
         raise ValueError(f"codecs {names}: give at least one, and each once")
     if passes < 2:
-        raise ValueError(f"passes = {passes}: give at least 2, to see any drift")
+        raise ValueError(f"passes = {passes}: give at least 2 to measure drift")
     if phase and not any(isinstance(codec, Codec) for codec in codecs):
-        raise ValueError(f"codecs {names}: none has codes, whose match under shifts could be told")
+        raise ValueError(f"codecs {names}: none has codes, which phase needs")
     runs, drifts = [], []
     for codec in codecs:
         run = measure_drift(
@@ -110,7 +113,7 @@ def compare_drift(
     about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": BACKENDS}
     content: dict[str, Any] = {
         "codecs": [d.as_dict() for d in drifts],
-        "differences": [asdict(d) for d in pairs],
+        "differences": [d.as_dict() for d in pairs],
     }
     write_json(out / "drift.json", {**about, **content})
     write_csv(drifts, out / "drift.csv")

@@ -28,7 +28,9 @@ from tqdm import tqdm
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.spec import Encoded
-from tokgen.corpus.listed import SILENCE_PEAK, Corpus, Rejection
+from tokgen.corpus.entries import Rejection
+from tokgen.corpus.listed import Corpus
+from tokgen.corpus.reading import SILENCE_PEAK
 from tokgen.metrics.codebook import token_match
 from tokgen.metrics.delay import Delay, align, measure_delay
 from tokgen.metrics.pesq import pesq_wb

@@ -1,7 +1,7 @@
-"""How much codes change when audio is shifted by less than a frame (Code Drift, Figure 3).
+"""Measure how codes change when audio is shifted by less than a frame (Code Drift, Figure 3).
 
-The paper correlates, over codecs, the mean match under shifts of up to 2 ms with PESQ after 25
-passes: codecs that hear phase drift less.
+The paper correlates the mean match under shifts of up to 2 ms with PESQ after 25 passes, over
+codecs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from tokgen.codec.base import Codec
 from tokgen.drift.passes import DriftClips
 from tokgen.drift.summary import DriftSummary
 from tokgen.metrics.codebook import token_match
-from tokgen.metrics.statistics import Estimate, bootstrap_mean, estimate_from_dict, pearson
+from tokgen.metrics.statistics import Estimate, bootstrap_mean, pearson
+from tokgen.metrics.tables import format_estimate
 from tokgen.runs.store import ClipStore
 
 REACH_MS, STEP_MS = 2.0, 0.25
@@ -30,15 +31,15 @@ REACH_MS, STEP_MS = 2.0, 0.25
 
 @dataclass(frozen=True)
 class PhaseSummary:
-    """One codec under shifts.
+    """Match of one codec under shifts.
 
     Attributes:
-        name: the codec's.
-        shifts: samples, in order; 0 is not among them.
-        shifts_ms: the same in milliseconds.
-        match: share of equal codes per shift, mean over levels, then over clips.
-        mean_match: over all shifts and levels.
-        level_match: over all shifts, per level.
+        name: name of the codec.
+        shifts: shifts in samples, ascending, without 0.
+        shifts_ms: shifts in milliseconds.
+        match: share of equal codes for each shift: mean over levels, then over clips.
+        mean_match: mean over all shifts and levels.
+        level_match: mean over all shifts, for each level.
     """
 
     name: str
@@ -49,17 +50,18 @@ class PhaseSummary:
     level_match: list[Estimate]
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the content for a JSON file."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> PhaseSummary:
-        """What `as_dict` gave, read back from JSON.
+        """Read the content of a JSON file.
 
         Raises:
-            KeyError, TypeError, ValueError: not what `as_dict` gives.
+            KeyError, TypeError, ValueError: the content is damaged.
         """
         shifts_ms = [float(ms) for ms in content["shifts_ms"]]
-        match = [estimate_from_dict(e) for e in content["match"]]
+        match = [Estimate.from_dict(e) for e in content["match"]]
         if len(match) != len(shifts_ms):
             raise ValueError(f"{len(match)} matches for {len(shifts_ms)} shifts")
         return cls(
@@ -67,8 +69,8 @@ class PhaseSummary:
             [int(shift) for shift in content.get("shifts") or []],
             shifts_ms,
             match,
-            estimate_from_dict(content.get("mean_match") or {}),
-            [estimate_from_dict(e) for e in content.get("level_match") or []],
+            Estimate.from_dict(content.get("mean_match") or {}),
+            [Estimate.from_dict(e) for e in content.get("level_match") or []],
         )
 
 
@@ -81,18 +83,19 @@ def phase_sensitivity(
     step_ms: float = STEP_MS,
     progress: bool = True,
 ) -> PhaseSummary:
-    """Match between codes of audio and of the same audio, shifted.
+    """Measure the match between codes of audio and of the same audio shifted.
 
-    The shifted excerpt has real audio on both ends, none is filled with zeros.
+    The shifted excerpt has real audio at both ends; it is not padded with zeros.
 
     Args:
-        codec: with codes.
-        clips: what it hears; they lose `reach_ms` at both ends. Those that cannot be read, or
-            are shorter than a frame then, are counted as failed.
-        out: results of clips are kept in `out`/clips, so that the same call goes on after a kill.
-        reach_ms: largest shift either way.
-        step_ms: between shifts; rounded to samples, at least one.
-        progress: show a bar.
+        codec: codec to measure.
+        clips: clips, cut by `reach_ms` at both ends. A clip counts as failed if it cannot be read
+            or is then shorter than a frame.
+        out: folder whose subfolder clips keeps the results of clips. After a kill, the same call
+            resumes.
+        reach_ms: largest shift in both directions, in milliseconds.
+        step_ms: step between shifts in milliseconds, rounded to samples.
+        progress: show a progress bar.
     Raises:
         ValueError: no clip is long enough, or no shift is left.
     """
@@ -103,14 +106,14 @@ def phase_sensitivity(
         out / "clips", f"{codec.spec.name}-phase", [codec.spec.as_dict(), clips.fingerprint, shifts]
     )
     failed = np.full((len(shifts), codec.spec.n_codebooks), np.nan)
-    rows = []  # [shifts, K] a clip
+    rows = []  # [shifts, K] per clip
     bar = tqdm(total=len(clips), desc=f"phase {codec.spec.name}", unit="clip", disable=not progress)
     with bar:
         for index in range(len(clips)):
             arrays = store.read(index)
             if arrays is None:
                 arrays = {"match": failed}
-                with suppress(AudioError):  # which the drift run over the same clips reports
+                with suppress(AudioError):  # the drift run over the same clips reports it
                     audio = clips.load(index, rate)
                     if audio.shape[-1] - 2 * margin >= codec.spec.hop_length:
                         arrays = {"match": _matches(codec, audio, shifts)}
@@ -131,7 +134,7 @@ def phase_sensitivity(
 
 
 def shift_grid(sample_rate: int, reach_ms: float, step_ms: float) -> list[int]:
-    """Shifts in whole samples, both ways, without 0."""
+    """Return the shifts in whole samples, in both directions and without 0."""
     if not 0 < step_ms <= reach_ms:
         raise ValueError(f"step_ms = {step_ms}, reach_ms = {reach_ms}: need 0 < step <= reach")
     steps = round(reach_ms / step_ms)
@@ -142,7 +145,7 @@ def shift_grid(sample_rate: int, reach_ms: float, step_ms: float) -> list[int]:
 
 
 def _matches(codec: Codec, audio: Tensor, shifts: list[int]) -> np.ndarray:
-    """audio [1, N] -> [shifts, K], on what is left of it without the largest shift at both ends."""
+    """Match [shifts, K] of audio [1, N], which loses the largest shift at both ends."""
     margin = max(shifts)
     n = audio.shape[-1] - 2 * margin
 
@@ -158,10 +161,10 @@ class Correlation:
     """Pearson correlation over codecs of mean match under shifts and PESQ after the last pass.
 
     Attributes:
-        pairs: name, mean match, PESQ.
-        passes: of the drift run.
-        r: NaN with fewer than 3 codecs.
-        low, high: 95 % interval by Fisher's transform; NaN with fewer than 4.
+        pairs: name, mean match and PESQ of each codec.
+        passes: encodings of the drift run.
+        r: correlation; NaN with fewer than 3 codecs.
+        low, high: ends of the 95 % interval (Fisher's transform); NaN with fewer than 4 codecs.
     """
 
     pairs: list[tuple[str, float, float]]
@@ -172,10 +175,10 @@ class Correlation:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Correlation:
-        """`vars` of a correlation, read back from JSON, where NaN is None.
+        """Read the content of a JSON file, in which NaN is None.
 
         Raises:
-            KeyError, TypeError, ValueError: not what `vars` gives.
+            KeyError, TypeError, ValueError: the content is damaged.
         """
         r, low, high = (
             math.nan if content.get(k) is None else float(content[k]) for k in ("r", "low", "high")
@@ -183,19 +186,16 @@ class Correlation:
         pairs = [(str(name), float(match), float(pesq)) for name, match, pesq in content["pairs"]]
         return cls(pairs, int(content["passes"]), r, low, high)
 
-    @property
-    def n(self) -> int:
-        return len(self.pairs)
-
     def __str__(self) -> str:
+        n = len(self.pairs)
         if math.isnan(self.r):
-            return f"n = {self.n} codecs: too few to correlate"
-        spread = "" if math.isnan(self.low) else f" [{self.low:.2f}, {self.high:.2f}]"
-        return f"r = {self.r:.2f}{spread}, n = {self.n} codecs"
+            return f"n = {n} codecs: too few to correlate"
+        r = format_estimate(Estimate(self.r, self.low, self.high, n, 0), 2)
+        return f"r = {r}, n = {n} codecs"
 
 
 def correlate(phases: Sequence[PhaseSummary], drifts: Sequence[DriftSummary]) -> Correlation:
-    """Match the two by the codecs' names."""
+    """Correlate match and PESQ of the codecs that are in both lists."""
     by_name = {d.name: d for d in drifts}
     last = drifts[0].n_passes
     pairs = [

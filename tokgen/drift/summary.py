@@ -1,5 +1,5 @@
-"""From clips through passes to means with intervals: the numbers of Code Drift's Table I and
-Figures 1 and 2, as JSON, CSV and text.
+"""Summarise drift runs as means with intervals: the numbers of Code Drift's Table I and Figures 1
+and 2, as JSON, CSV and text.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,8 @@ import numpy as np
 from tokgen.drift.passes import PER_CLIP, PER_LEVEL, DriftRun
 from tokgen.metrics import pesq, si_sdr
 from tokgen.metrics.codebook import use_with_interval
-from tokgen.metrics.statistics import (
-    Estimate,
-    bootstrap_mean,
-    estimate_from_dict,
-    paired_difference,
-)
+from tokgen.metrics.statistics import Estimate, bootstrap_mean, paired_difference
+from tokgen.metrics.tables import align, csv_fields, format_estimate
 
 BACKENDS = {
     "pesq": pesq.BACKEND,
@@ -38,9 +34,14 @@ BACKENDS = {
 
 @dataclass(frozen=True)
 class Point:
-    """One number: a codec, a pass, a metric, and the level where there is one.
+    """One estimate of a drift run.
 
-    `level` None is the mean over levels, or a metric that has none.
+    Attributes:
+        codec: name of the codec.
+        passes: number of encodings.
+        metric: name of the metric.
+        level: level of the codes; None for the mean over levels and for metrics without levels.
+        estimate: mean over clips.
     """
 
     codec: str
@@ -52,7 +53,19 @@ class Point:
 
 @dataclass(frozen=True)
 class DriftSummary:
-    """One codec's points, and what to know beside them."""
+    """Summary of one codec.
+
+    Attributes:
+        name: name of the codec.
+        spec: `CodecSpec.as_dict()` or `WaveformSpec.as_dict()`.
+        bitrate: bits per second.
+        delay: delay of one pass, as text.
+        delay_samples: delay of one pass in samples.
+        n_clips: number of clips.
+        n_frames: frames per pass over all clips; 0 for a waveform codec.
+        points: estimates.
+        rejections: clips that were left out, with the reason.
+    """
 
     name: str
     spec: dict[str, Any]
@@ -65,10 +78,10 @@ class DriftSummary:
     rejections: list[str]
 
     def at(self, metric: str, passes: int, level: int | None = None) -> Estimate:
-        """The estimate of a metric after some passes.
+        """Return the estimate of a metric after some passes.
 
         Raises:
-            KeyError: not measured.
+            KeyError: it was not measured.
         """
         for p in self.points:
             if (p.metric, p.passes, p.level) == (metric, passes, level):
@@ -76,7 +89,7 @@ class DriftSummary:
         raise KeyError(f"{self.name}: no {metric} after {passes} passes at level {level}")
 
     def curve(self, metric: str) -> list[tuple[int, Estimate]]:
-        """(pass, estimate) of a metric over passes, mean over levels where it has levels."""
+        """Return (pass, estimate) of a metric, as the mean over levels if it has levels."""
         return [
             (p.passes, p.estimate)
             for p in self.points
@@ -88,24 +101,19 @@ class DriftSummary:
         return max(p.passes for p in self.points)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; NaN becomes None."""
-        rows = [
-            {
-                "pass": p.passes,
-                "metric": p.metric,
-                "level": p.level,
-                **{k: _plain(v) for k, v in asdict(p.estimate).items()},
-            }
+        """Return the JSON form."""
+        points = [
+            {"pass": p.passes, "metric": p.metric, "level": p.level, **p.estimate.as_dict()}
             for p in self.points
         ]
-        return {**vars(self), "points": rows}
+        return {**vars(self), "points": points}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> DriftSummary:
-        """What `as_dict` gave, read back; what is absent or None is NaN, 0 or empty.
+        """Read the JSON form. Absent or None values are NaN, 0 or empty.
 
         Raises:
-            KeyError, TypeError, ValueError: not what `as_dict` gives.
+            KeyError, TypeError, ValueError: the content is damaged.
         """
         name = str(content["name"])
         points = [
@@ -114,7 +122,7 @@ class DriftSummary:
                 int(p["pass"]),
                 str(p["metric"]),
                 None if p.get("level") is None else int(p["level"]),
-                estimate_from_dict(p),
+                Estimate.from_dict(p),
             )
             for p in content.get("points") or []
         ]
@@ -132,7 +140,7 @@ class DriftSummary:
 
 
 def summarise(run: DriftRun) -> DriftSummary:
-    """Means over clips with 95 % bootstrap intervals, for every pass and level."""
+    """Return means over clips with 95 % bootstrap intervals for every pass and level."""
     points: list[Point] = []
     for metric in PER_CLIP:
         table = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes]
@@ -163,8 +171,15 @@ def summarise(run: DriftRun) -> DriftSummary:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much higher a metric is for one codec than for another, over the clips of both."""
+class DriftDifference:
+    """Paired difference of a metric between two codecs.
+
+    Attributes:
+        codec, than: names of the codecs; the difference is `codec` minus `than`.
+        passes: number of encodings.
+        metric: name of the metric.
+        estimate: mean difference over the clips that both have.
+    """
 
     codec: str
     than: str
@@ -172,26 +187,30 @@ class Difference:
     metric: str
     estimate: Estimate
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {**vars(self), "estimate": self.estimate.as_dict()}
+
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Difference:
-        """`asdict` of a difference, read back.
+    def from_dict(cls, content: Mapping[str, Any]) -> DriftDifference:
+        """Read the JSON form.
 
         Raises:
-            KeyError, TypeError, ValueError: not what `asdict` gives.
+            KeyError, TypeError, ValueError: the content is damaged.
         """
         return cls(
             str(content["codec"]),
             str(content["than"]),
             int(content["passes"]),
             str(content["metric"]),
-            estimate_from_dict(content["estimate"]),
+            Estimate.from_dict(content["estimate"]),
         )
 
 
-def differences(base: DriftRun, other: DriftRun) -> list[Difference]:
-    """Paired over clips, after the first and the last pass, as many as both have.
+def differences(base: DriftRun, other: DriftRun) -> list[DriftDifference]:
+    """Return paired differences of `other` from `base` after the first and the last shared pass.
 
-    Match is compared where both have codes: the mean over levels, with the pass before.
+    The match with the pass before (mean over levels) is compared if both have codes.
     """
     shared = [i for i in other.ids if i in set(base.ids)]
     pairs = [
@@ -210,22 +229,24 @@ def differences(base: DriftRun, other: DriftRun) -> list[Difference]:
                 [float(pair[k][metric][n - 1].mean()) for pair in pairs] for k in (0, 1)
             )
             estimate = paired_difference(first, second)
-            found.append(Difference(other.name, base.name, n, metric, estimate))
+            found.append(DriftDifference(other.name, base.name, n, metric, estimate))
     return found
 
 
-def difference_lines(found: Sequence[Difference]) -> list[str]:
-    """Plain text, a line a codec."""
+def difference_lines(found: Sequence[DriftDifference]) -> list[str]:
+    """Format differences as text, one line for each codec."""
     lines: dict[tuple[str, str], list[str]] = {}
     for d in found:
-        text = f"{d.metric} @ {d.passes} {d.estimate.mean:+.3f}"
-        text += f" [{d.estimate.low:+.3f}, {d.estimate.high:+.3f}]"
+        text = f"{d.metric} @ {d.passes} {format_estimate(d.estimate, 3, sign=True)}"
         lines.setdefault((d.codec, d.than), []).append(text)
     return [f"{codec} over {than}, paired: {', '.join(v)}" for (codec, than), v in lines.items()]
 
 
 def _matches(name: str, metric: str, cube: np.ndarray) -> list[Point]:
-    """[clips, passes, K] -> a point per pass and level, and their mean; no match before pass 2."""
+    """Points of each pass and level, and their mean, from [clips, passes, K].
+
+    The match with the pass before has no value in pass 1.
+    """
     first = 1 if metric == "match_previous" else 0
     points = []
     for n in range(first, cube.shape[1]):
@@ -235,50 +256,43 @@ def _matches(name: str, metric: str, cube: np.ndarray) -> list[Point]:
 
 
 def _use(name: str, passes: int, codes: Sequence[np.ndarray], size: int) -> list[Point]:
-    """Codes [K, T_i] of the clips after a pass -> a point per level, and their mean."""
-    found = use_with_interval(codes, size)
+    """Points of each level, and their mean, from codes [K, T_i] of the clips after a pass."""
     points = []
-    for metric, estimates in found.items():
+    for metric, estimates in use_with_interval(codes, size).items():
         keys = [None, *range(len(estimates) - 1)]
         points += [Point(name, passes, metric, k, e) for k, e in zip(keys, estimates, strict=True)]
     return points
 
 
 def write_csv(summaries: Sequence[DriftSummary], path: Path) -> None:
-    """One line a point: codec, pass, metric, level, mean, low, high, n, n_failed."""
+    """Write one line for each point: codec, pass, metric, level, mean, low, high, n, n_failed."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["codec", "pass", "metric", "level", "mean", "low", "high", "n", "n_failed"])
-        for summary in summaries:
-            for p in summary.points:
-                e = p.estimate
-                level = "" if p.level is None else p.level
-                numbers = ["" if math.isnan(v) else f"{v:.6g}" for v in (e.mean, e.low, e.high)]
-                table.writerow([p.codec, p.passes, p.metric, level, *numbers, e.n, e.n_failed])
+        writer = csv.writer(file)
+        writer.writerow(
+            ["codec", "pass", "metric", "level", "mean", "low", "high", "n", "n_failed"]
+        )
+        for p in (point for summary in summaries for point in summary.points):
+            writer.writerow([p.codec, p.passes, p.metric, p.level, *csv_fields(p.estimate)])
 
 
-def table(summaries: Sequence[DriftSummary]) -> str:
-    """Plain text in the form of Table I: first and last pass side by side."""
+def to_text(summaries: Sequence[DriftSummary]) -> str:
+    """Format summaries as Table I of Code Drift: first and last pass side by side."""
     last = summaries[0].n_passes
-    header = (
-        "codec", "kHz", "kbps", "PESQ @ 1", f"PESQ @ {last}", "SI-SDR @ 1", f"SI-SDR @ {last}",
-        f"match {last - 1}-{last}" if last > 1 else "match", f"use @ {last}, %",
-    )  # fmt: skip
-    rows = [header]
+    columns = (  # heading, metric, pass, digits
+        ("PESQ @ 1", "pesq", 1, 2),
+        (f"PESQ @ {last}", "pesq", last, 2),
+        ("SI-SDR @ 1", "si_sdr_aligned", 1, 1),
+        (f"SI-SDR @ {last}", "si_sdr_aligned", last, 1),
+        (f"match {last - 1}-{last}" if last > 1 else "match", "match_previous", last, 2),
+        (f"use @ {last}, %", "codebook_use", last, 1),
+    )
+    rows = [["codec", "kHz", "kbps", *(heading for heading, *_ in columns)]]
     for s in summaries:
-        rate, bitrate = s.spec["sample_rate"] / 1000, s.bitrate / 1000
-        rows.append(
-            (
-                s.name, f"{rate:g}", f"{bitrate:.3g}",
-                _cell(s, "pesq", 1), _cell(s, "pesq", last),
-                _cell(s, "si_sdr_aligned", 1, 1), _cell(s, "si_sdr_aligned", last, 1),
-                _cell(s, "match_previous", last), _cell(s, "codebook_use", last, 1),
-            )
-        )  # fmt: skip
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+        rates = [f"{s.spec['sample_rate'] / 1000:g}", f"{s.bitrate / 1000:.3g}"]
+        found = {(p.metric, p.passes): p.estimate for p in s.points if p.level is None}
+        cells = [format_estimate(found.get((m, n)), digits) for _, m, n, digits in columns]
+        rows.append([s.name, *rates, *cells])
+    lines = [align(rows)]
     lines.append("means with 95 % bootstrap intervals over clips; SI-SDR in dB, delay taken out")
     for s in summaries:
         failed = sorted({(p.metric, p.estimate.n_failed) for p in s.points if p.estimate.n_failed})
@@ -288,18 +302,3 @@ def table(summaries: Sequence[DriftSummary]) -> str:
         lines += [f"  left out {r}" for r in s.rejections]
     lines += [f"{name}: {BACKENDS[name]}" for name in ("pesq", "si_sdr_aligned")]
     return "\n".join(lines)
-
-
-def _cell(s: DriftSummary, metric: str, passes: int, digits: int = 2) -> str:
-    try:
-        e = s.at(metric, passes)
-    except KeyError:
-        return "-"
-    if math.isnan(e.mean):
-        return "-"
-    spread = "" if math.isnan(e.low) else f" [{e.low:.{digits}f}, {e.high:.{digits}f}]"
-    return f"{e.mean:.{digits}f}{spread}"
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,9 @@
+"""Scores of speech: metrics of clips, tables of rows, token accuracy and samples to listen to.
+
+- `metric` - metrics by name
+- `scorer` - scores of clips
+- `pool` - scores of clips in several processes
+- `rows` - tables of rows of audio, and of a codec on a corpus
+- `accuracy` - token accuracy of a model
+- `samples` - audio files and their index
+"""

@@ -1,42 +1,14 @@
-"""TODO metric"""
+"""The metrics of generated and resynthesized speech, by name.
+
+`METRICS` maps a name to its `Metric`: label, direction, unit and digits. `Scorer` computes the
+values. "cer" is pooled over clips: edits over characters.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
-from tokgen.metrics.statistics import Direction
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is shown.
-
-    Attributes:
-        name: in records, files and settings.
-        label: in tables.
-        better: "higher", "lower", or None where neither is.
-        unit: of the value, "" for a pure number.
-        digits: behind the point.
-        ratio: where it is pooled over clips: the record's fields for numerator and denominator.
-        detail: it goes into a table of its own.
-    """
-
-    name: str
-    label: str
-    better: Direction | None
-    unit: str = ""
-    digits: int = 2
-    ratio: tuple[str, str] | None = None
-    detail: bool = False
-
-    def columns(self, records: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
-        """Numerators and denominators over clips; the denominators of a mean are 1."""
-        above, under = self.ratio or (self.name, "")
-        numerators = [r[above] for r in records]
-        return numerators, [r[under] for r in records] if under else [1.0] * len(records)
-
+from tokgen.metrics.tables import Metric
 
 METRICS = {
     metric.name: metric
@@ -50,13 +22,11 @@ METRICS = {
         Metric("voicing", "voicing error", "lower", digits=3),
     )
 }
-
-
 DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuse names that are not in `METRICS`, and such as come twice."""
+    """Raise ValueError if a name is not in `METRICS` or appears twice."""
     if len(set(metrics)) < len(metrics):
         raise ValueError(f"metrics {list(metrics)}: give each once")
     unknown = sorted(set(metrics) - set(METRICS))

@@ -1,75 +1,37 @@
-"""Rows of audio x metrics -> a table with intervals, n, failures and the backend of each metric."""
+"""Score rows of audio, or a codec on a corpus, as a table with intervals."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
 
 from tokgen.codec.base import Codec
-from tokgen.corpus.listed import Corpus, Rejection
+from tokgen.corpus.entries import Rejection
+from tokgen.corpus.listed import Corpus
 from tokgen.evaluation.metric import DEFAULT_METRICS, METRICS
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.metrics.codebook import codebook_use
-from tokgen.metrics.statistics import Estimate, bootstrap_ratio
+from tokgen.metrics.statistics import bootstrap_ratio
+from tokgen.metrics.tables import KINDS, Row, Table, to_text
 
 
-@dataclass
+@dataclass(frozen=True)
 class Scores:
-    """What was measured.
+    """Scores of rows of audio.
 
     Attributes:
-        rows: row -> metric -> estimate.
-        backends: metric -> who computed it.
-        per_clip: one record per row and clip: values, transcript, NaN where a metric failed.
+        table: means with intervals of every row and metric.
+        per_clip: one record per row and clip, with values and transcript; NaN if a metric failed.
     """
 
-    rows: dict[str, dict[str, Estimate]]
-    backends: dict[str, str]
-    per_clip: list[dict[str, Any]] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """{row: {metric: {mean, low, high, n, n_failed, backend}}}; NaN becomes None (JSON)."""
-        return {
-            row: {
-                metric: {k: _plain(v) for k, v in asdict(estimate).items()}
-                | {"backend": self.backends[metric]}
-                for metric, estimate in metrics.items()
-            }
-            for row, metrics in self.rows.items()
-        }
-
-    def table(self) -> str:
-        """Plain text: one line a row, mean with interval a metric, backends underneath."""
-        metrics = list(self.backends)
-        width = max(len(row) for row in self.rows)
-        lines = [" " * width + "".join(f"  {m.upper():>22}" for m in metrics)]
-        for row, estimates in self.rows.items():
-            cells = (_cell(estimates[m]) for m in metrics)
-            lines.append(f"{row:<{width}}" + "".join(f"  {c:>22}" for c in cells))
-        counts = {e.n for estimates in self.rows.values() for e in estimates.values()} - {0}
-        n = " to ".join(str(x) for x in sorted({min(counts), max(counts)})) if counts else "0"
-        lines.append(f"means with 95 % bootstrap intervals over clips, n = {n}")
-        for row, estimates in self.rows.items():
-            failed = [f"{m} {e.n_failed}" for m, e in estimates.items() if e.n_failed]
-            if failed:
-                lines.append(f"failed or not measurable in {row}: {', '.join(failed)}")
-        lines += [f"{m.upper()}: {backend}" for m, backend in self.backends.items()]
-        return "\n".join(lines)
-
-
-def _cell(e: Estimate) -> str:
-    return "-" if math.isnan(e.mean) else f"{e.mean:.3f} [{e.low:.3f}, {e.high:.3f}]"
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    table: Table
+    per_clip: list[dict[str, Any]]
 
 
 def score_rows(
@@ -88,18 +50,18 @@ def score_rows(
     """Score rows of audio that hold the same utterances.
 
     Args:
-        rows: name -> waveforms [1, N], the same utterances in the same order in each row.
-        reference_row: the row that PESQ and SI-SDR compare with; its own SI-SDR is infinite and
-            left out, its PESQ is the metric's ceiling.
-        texts: transcript of each utterance; those without letters have no CER and are counted
-            as failed there.
-        sample_rate: of all audio, Hz.
-        metrics: names of `tokgen.evaluation.metric.METRICS`.
+        rows: row name to waveforms [1, N], the same utterances in the same order in each row.
+        reference_row: the row that PESQ and SI-SDR compare with. Its own PESQ is the ceiling of
+            the metric; its own SI-SDR is infinite and counts as failed.
+        texts: transcript of each utterance. CER counts an utterance as failed if its transcript
+            is None or has no letters.
+        sample_rate: sample rate of all audio in Hz.
+        metrics: names in `tokgen.evaluation.metric.METRICS`.
         asr: backend of CER (`tokgen.metrics.cer.make_recogniser`).
         mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
-        mos_reference: clean speech [1, N] for SQUIM, none of the scored clips.
-        workers: processes that score (`tokgen.evaluation.pool`); None for one a core, 0 for none.
-        progress: show a bar.
+        mos_reference: clean speech [1, N] for SQUIM, not one of the scored clips.
+        workers: processes that score (`tokgen.evaluation.pool`); None for one per core, 0 for none.
+        progress: show a progress bar.
     Raises:
         ValueError: unknown metric or row, or rows of unequal length.
     """
@@ -110,36 +72,37 @@ def score_rows(
         raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
     scorer = Scorer(metrics, asr=asr, mos=mos, mos_reference=mos_reference, sample_rate=sample_rate)
     records = {}
+    total = len(rows) * len(texts)
     with (
         ScoringPool(scorer, workers) as pool,
-        tqdm(
-            total=len(rows) * len(texts), unit="clip", desc="scoring", disable=not progress
-        ) as bar,
+        tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar,
     ):
         for name, clips in rows.items():
             records[name] = score_clips(
                 pool, name, clips, rows[reference_row], texts, sample_rate, bar=bar
             )
+    found = []
+    for name, row in records.items():
+        values = {m: bootstrap_ratio(*METRICS[m].columns(row)) for m in metrics}
+        found.append(Row(name, name if name in KINDS else "generated", None, values))
+    columns = [replace(METRICS[m], digits=3, backend=scorer.backends[m]) for m in metrics]
+    notes = ["means with 95 % bootstrap intervals over clips"]
     return Scores(
-        {
-            name: {m: bootstrap_ratio(*METRICS[m].columns(row)) for m in metrics}
-            for name, row in records.items()
-        },
-        scorer.backends,
+        Table(columns, found, notes=notes),
         [record for row in records.values() for record in row],
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class CodecScores:
-    """A codec on a corpus.
+    """Scores of a codec on a corpus.
 
     Attributes:
         scores: rows "original" and "resynthesis".
         codebook_use: percent per level, pooled over `n_frames` frames.
-        n_frames: frames behind `codebook_use`; entropy is biased low with few.
-        seconds: of audio.
-        speed: seconds of audio coded and decoded, clip by clip, per second of computing.
+        n_frames: frames behind `codebook_use`. Entropy is biased low if there are few.
+        seconds: seconds of audio.
+        speed: seconds of audio encoded and decoded, clip by clip, per second of computing.
         rejections: clips that could not be read.
     """
 
@@ -151,14 +114,15 @@ class CodecScores:
     rejections: list[Rejection]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self) | {"scores": self.scores.as_dict()}
+        """Return a JSON form, with the scores as in metrics.json."""
+        rejections = [asdict(rejection) for rejection in self.rejections]
+        return vars(self) | {"scores": self.scores.table.rows_as_dict(), "rejections": rejections}
 
-    def table(self) -> str:
-        """Plain text: the scores, codebook use and speed."""
+    def to_text(self) -> str:
+        """Format scores, codebook use and speed for a terminal."""
         use = " ".join(f"{u:.1f}" for u in self.codebook_use)
         lines = [
-            self.scores.table(),
+            to_text(self.scores.table),
             f"codebook use, % of log2(size), {self.n_frames} frames: {use}",
             f"encode + decode, clip by clip: {self.speed:.0f} x real time ({self.seconds:.0f} s)",
         ]
@@ -177,13 +141,13 @@ def score_codec(
     workers: int | None = None,
     progress: bool = True,
 ) -> CodecScores:
-    """One encoding and decoding of every clip against the original.
+    """Encode and decode every clip once and score it against the original.
 
     Args:
-        codec: what to score.
-        corpus: its clips, all held in memory.
+        codec: the codec to score.
+        corpus: the clips, all held in memory.
         metrics, asr, mos, workers, progress: as in `score_rows`.
-        mos_reference: clean speech [1, N] for SQUIM at the codec's rate, no clip of the corpus.
+        mos_reference: clean speech [1, N] for SQUIM at the codec's rate, not a clip of the corpus.
     Raises:
         ValueError: no clip of the corpus can be read.
     """

@@ -1,15 +1,16 @@
-"""Means, pooled ratios and their differences with percentile bootstrap intervals.
+"""Bootstrap intervals of means, pooled ratios and paired differences, and Pearson correlation.
 
-One measurement per clip, or a table of training seeds x clips. In a table both are resampled,
-independently of each other and with replacement: the crossed or "pigeonhole" bootstrap (Owen
-2007, "The pigeonhole bootstrap"). Its variance of the mean of effects a_s + b_c of S seeds and C
-clips is var(a) / S + var(b) / C with population variances, so that few seeds look too much alike:
-by (S - 1) / S in variance. Where seeds spread the mean more than clips do (1.7 times at S = 3),
-simulated 95 % intervals cover 84 % of the time with 3 seeds, 89 % with 5 and 93 % with 10. What
-is particular to one seed on one clip counts up to three times, which errs on the wide side. With
-one seed the interval is of clips only and says nothing about training again.
+Values are one per clip, or a table of training seeds x clips. In a table, seeds and clips are both
+resampled with replacement, independently of each other: the crossed or "pigeonhole" bootstrap
+(Owen 2007, "The pigeonhole bootstrap"). For effects a_s + b_c of S seeds and C clips, the variance
+of the resampled mean is var(a) / S + var(b) / C with population variances. With few seeds the
+variance due to seeds is too small by the factor (S - 1) / S. If seeds spread the mean more than
+clips do (1.7 times at S = 3), simulated 95 % intervals cover the truth in 84 % of cases with
+3 seeds, 89 % with 5 and 93 % with 10. An effect of one seed on one clip counts up to three times,
+so intervals are rather too wide. With one seed the interval covers clips only and says nothing
+about another training.
 
-Failures (NaN, infinity) are left out and counted, never replaced.
+Failures (NaN or infinity) are left out and counted, never replaced.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ Verdict = Literal["better", "no worse", "worse", "worse, margin undecided", "und
 class Estimate:
     """A mean, a pooled ratio or a difference of either, with its bootstrap interval.
 
-    `low` and `high` are NaN with fewer than two clips: one clip tells nothing about spread.
-    `n` counts clips with at least one value that did not fail. `n_failed` counts values that
-    failed, of which a clip has one per seed: with one seed the two add up to the clips given.
+    Attributes:
+        mean: NaN if every value failed.
+        low, high: ends of the interval; NaN with fewer than two clips.
+        n: clips with at least one value that did not fail.
+        n_failed: values that failed. A clip has one value per seed, so with one seed `n` and
+            `n_failed` add up to the number of clips.
     """
 
     mean: float
@@ -41,15 +45,31 @@ class Estimate:
     n: int
     n_failed: int
 
-    def __str__(self) -> str:
-        failed = f", {self.n_failed} failed" if self.n_failed else ""
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] (n {self.n}{failed})"
+    def as_dict(self) -> dict[str, float | int | None]:
+        """Return the JSON form, in which NaN is None."""
+        return {k: v if math.isfinite(v) else None for k, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Estimate:
+        """Read the JSON form. Absent values are NaN or 0, and other keys are ignored.
+
+        Raises:
+            TypeError: a value is not a number.
+        """
+        keys = ("mean", "low", "high", "n", "n_failed")
+        for value in (content.get(key) for key in keys):
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise TypeError(f"{type(value).__name__} where a number is expected")
+        mean, low, high = (
+            math.nan if content.get(k) is None else float(content[k]) for k in keys[:3]
+        )
+        return cls(mean, low, high, *(int(content.get(k) or 0) for k in keys[3:]))
 
 
 def bootstrap_mean(
     values: Sequence[float], *, seed: int = 0, n_resamples: int = 2000, level: float = 0.95
 ) -> Estimate:
-    """Mean over clips; NaN values count as failed, infinite ones are kept out too."""
+    """Estimate a mean over clips. NaN and infinite values count as failed."""
     return bootstrap_ratio(
         values, np.ones(len(values)), seed=seed, n_resamples=n_resamples, level=level
     )
@@ -63,9 +83,9 @@ def bootstrap_ratio(
     n_resamples: int = 2000,
     level: float = 0.95,
 ) -> Estimate:
-    """Sum of numerators over sum of denominators (pooled CER), resampling clips.
+    """Estimate the sum of numerators over the sum of denominators (pooled CER).
 
-    A clip with a number that is not finite in either has failed.
+    A clip has failed if its numerator or denominator is not finite.
     """
     return bootstrap_crossed(
         np.asarray(numerators, dtype=float)[None],
@@ -84,17 +104,17 @@ def bootstrap_crossed(
     n_resamples: int = 2000,
     level: float = 0.95,
 ) -> Estimate:
-    """Mean or pooled ratio over seeds x clips, resampling both.
+    """Estimate a mean or pooled ratio over seeds x clips, resampling both.
 
-    A clip that fails under some seeds keeps its other values, and weighs less by those it lost.
+    A clip that fails under some seeds keeps its other values and gets a smaller weight.
 
     Args:
-        numerators: [S, C], S seeds and C clips in the same order under every seed.
-        denominators: [S, C]; None gives the mean of the numerators.
-        seed: of the resampling.
-        level: of the interval, two-sided.
+        numerators: [S, C] for S seeds and C clips, in the same order under every seed.
+        denominators: [S, C]; None for the mean of the numerators.
+        seed: seed of the resampling.
+        level: level of the two-sided interval.
     Raises:
-        ValueError: not tables of seeds x clips, or of different shapes.
+        ValueError: the arguments are not tables of seeds x clips, or their shapes differ.
     """
     tables = _tables(numerators, denominators)
     return _bootstrap(tables, _ratio, seed, n_resamples, level)
@@ -103,7 +123,10 @@ def bootstrap_crossed(
 def paired_difference(
     first: Sequence[float], second: Sequence[float], *, seed: int = 0, n_resamples: int = 2000
 ) -> Estimate:
-    """Mean of second - first over the same clips; a failure in either fails the pair."""
+    """Estimate the mean of second - first over the same clips.
+
+    A pair has failed if either of its values has.
+    """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} values: pairs need equal counts")
     difference = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
@@ -120,19 +143,20 @@ def paired_crossed(
     n_resamples: int = 2000,
     level: float = 0.95,
 ) -> Estimate:
-    """Second minus first over the same seeds x clips, means or pooled ratios.
+    """Estimate second minus first over the same seeds x clips, for means or pooled ratios.
 
-    Both sides of every resample come from the same draws, so that what the two share (hard
-    clips, lucky seeds) cancels. Seeds pair by position: give a side without training the same
-    row S times. A value that fails on either side fails on both.
+    Both sides of a resample use the same draws, so shared effects (hard clips, lucky seeds)
+    cancel. Seeds pair by position; for a side without training, repeat its row S times. A value
+    that fails on one side fails on both.
 
     Args:
         first_numerators, second_numerators: [S, C].
         first_denominators, second_denominators: [S, C], both or neither; None for means.
-        seed: of the resampling.
-        level: of the interval, two-sided.
+        seed: seed of the resampling.
+        level: level of the two-sided interval.
     Raises:
-        ValueError: not tables of seeds x clips, of different shapes, or one denominator only.
+        ValueError: the arguments are not tables of seeds x clips, their shapes differ, or only
+            one side has denominators.
     """
     if (first_denominators is None) != (second_denominators is None):
         raise ValueError(
@@ -149,25 +173,25 @@ def paired_crossed(
 
 
 def judge(difference: Estimate, *, better: Direction, margin: float | None = None) -> Verdict:
-    """What a difference (second minus first) and its interval say about the second.
+    """Return the verdict that a difference (second minus first) allows about the second.
 
     - "better": the whole interval lies on the good side of 0.
-    - "no worse": its bad end lies within the margin. With 95 % intervals this is a
-      non-inferiority test at a nominal one-sided 2.5 %. Percentile intervals of few clips are
-      too narrow: with a true loss of just the margin, simulated normal values pass in 8 % of
-      cases with 5 clips, 4.5 % with 10, 3.6 % with 18 and 3.5 % with 100. It may still be a
-      little worse.
-    - "worse": the whole interval lies on the bad side, beyond the margin if there is one.
-    - "worse, margin undecided": the whole interval lies on the bad side of 0 and the margin
-      within it.
-    - "undecided": anything else, and intervals that are not known. More clips or seeds decide.
+    - "no worse": the bad end of the interval lies within the margin. The second may still be a
+      little worse. With 95 % intervals this is a non-inferiority test at a nominal one-sided
+      2.5 %. Percentile intervals of few clips are too narrow: if the true loss equals the margin,
+      simulated normal values pass in 8 % of cases with 5 clips, 4.5 % with 10, 3.6 % with 18 and
+      3.5 % with 100.
+    - "worse": the whole interval lies on the bad side of 0, and beyond the margin if there is one.
+    - "worse, margin undecided": the whole interval lies on the bad side of 0 and contains the
+      margin.
+    - "undecided": anything else, and unknown intervals. More clips or seeds may decide.
 
     Args:
-        better: which direction of the measured value is good.
-        margin: the largest loss that does not matter, in the value's unit and >= 0, chosen
-            before measuring; None never says "no worse".
+        better: direction of the measured value that is good.
+        margin: largest loss that does not matter, >= 0 and in the value's unit, chosen before
+            measuring. Without a margin, the verdict is never "no worse".
     Raises:
-        ValueError: unknown direction, or a margin below 0 or not finite.
+        ValueError: unknown direction, or a margin that is negative or not finite.
     """
     if better not in get_args(Direction):
         raise ValueError(f"better={better!r}: known are {', '.join(get_args(Direction))}")
@@ -187,8 +211,26 @@ def judge(difference: Estimate, *, better: Direction, margin: float | None = Non
     return "worse, margin undecided" if high < 0 else "undecided"
 
 
+def pearson(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Return the Pearson correlation r and the ends of its 95 % interval (Fisher's transform).
+
+    r is NaN with fewer than 3 points or without spread. The interval is NaN with fewer than
+    4 points or if r is 1 or -1.
+    """
+    from scipy.stats import pearsonr
+
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan, math.nan, math.nan
+    found = pearsonr(x, y)
+    r = float(found.statistic)
+    if len(x) < 4 or abs(r) >= 1:
+        return r, math.nan, math.nan
+    interval = found.confidence_interval()
+    return r, float(interval.low), float(interval.high)
+
+
 def _tables(numerators: ArrayLike, denominators: ArrayLike | None) -> np.ndarray:
-    """[2, S, C]: numerators and denominators, ones where there are none."""
+    """Stack numerators and denominators (ones if None) to [2, S, C]."""
     a = np.asarray(numerators, dtype=float)
     b = np.ones(a.shape) if denominators is None else np.asarray(denominators, dtype=float)
     if a.ndim != 2 or a.shape != b.shape:
@@ -197,12 +239,12 @@ def _tables(numerators: ArrayLike, denominators: ArrayLike | None) -> np.ndarray
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:
-    """sums [2, R] -> [R], NaN where a resample holds no denominator."""
+    """Divide sums [2, R] to [R]; NaN if a resample has no denominator."""
     return np.divide(sums[0], sums[1], out=np.full(sums[0].shape, math.nan), where=sums[1] > 0)
 
 
 def _difference_of_ratios(sums: np.ndarray) -> np.ndarray:
-    """sums [4, R] -> [R], second minus first."""
+    """Second ratio minus first ratio of sums [4, R]."""
     return _ratio(sums[2:]) - _ratio(sums[:2])
 
 
@@ -213,19 +255,19 @@ def _bootstrap(
     n_resamples: int,
     level: float,
 ) -> Estimate:
-    """Percentile interval of `statistic`, which takes sums over seeds and clips.
+    """Estimate a statistic of sums over seeds and clips, with a percentile interval.
 
     Args:
-        tables: [P, S, C]; a seed on a clip has failed where any of its P numbers is not finite.
-        statistic: sums [P, R] of R resamples -> [R].
+        tables: [P, S, C]. A seed has failed on a clip if any of the P numbers is not finite.
+        statistic: maps the sums [P, R] of R resamples to [R].
     """
     good = np.isfinite(tables).all(0)
     n_failed = int((~good).sum())
     tables = np.where(good, tables, 0.0)[:, good.any(1)][:, :, good.any(0)]
-    tables = np.ascontiguousarray(tables)  # sums then round as those of plain lists do
+    tables = np.ascontiguousarray(tables)  # so that sums round as those of plain lists do
     n_clips = tables.shape[2]
     mean = float(statistic(tables.sum(2).sum(1)[:, None])[0])
-    if math.isnan(mean):  # nothing to divide by
+    if math.isnan(mean):  # every value failed, or all denominators are 0
         return Estimate(math.nan, math.nan, math.nan, 0, good.size)
     if n_clips == 1:
         return Estimate(mean, math.nan, math.nan, 1, n_failed)
@@ -235,36 +277,10 @@ def _bootstrap(
 
 
 def _resampled_sums(tables: np.ndarray, seed: int, n_resamples: int) -> np.ndarray:
-    """tables [P, S, C] -> sums [P, R] over S drawn seeds and C drawn clips, the same in all P."""
+    """Sum tables [P, S, C] over drawn seeds and clips to [P, R], with the same draws in all P."""
     _, n_seeds, n_clips = tables.shape
     rng = np.random.default_rng(seed)
     clips = rng.integers(0, n_clips, (n_resamples, n_clips))
     seeds = rng.integers(0, n_seeds, (n_resamples, n_seeds))
     per_seed = np.stack([[row[clips].sum(-1) for row in table] for table in tables])  # [P, S, R]
     return np.take_along_axis(per_seed, seeds.T[None], axis=1).sum(1)
-
-
-def estimate_from_dict(content: Mapping[str, Any]) -> Estimate:
-    """`asdict` of an estimate, read back from JSON, where NaN is None.
-
-    Raises:
-        TypeError, ValueError: a number that is none.
-    """
-    mean, low, high = (
-        math.nan if content.get(k) is None else float(content[k]) for k in ("mean", "low", "high")
-    )
-    return Estimate(mean, low, high, int(content.get("n") or 0), int(content.get("n_failed") or 0))
-
-
-def pearson(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """r and its 95 % interval by Fisher's transform; NaN where there are too few points, or no
-    spread.
-    """
-    n = len(x)
-    if n < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return math.nan, math.nan, math.nan
-    r = float(np.clip(np.corrcoef(x, y)[0, 1], -1.0, 1.0))
-    if n < 4 or abs(r) >= 1:
-        return r, math.nan, math.nan
-    middle, half = math.atanh(r), 1.959964 / math.sqrt(n - 3)
-    return r, math.tanh(middle - half), math.tanh(middle + half)

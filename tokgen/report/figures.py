@@ -1,7 +1,7 @@
-"""Figures of the page: one inline SVG a panel, in the page's own colours, light and dark.
+"""Figures of the page: one inline SVG per panel, in the colours of the page's theme.
 
-Every panel is a picture of its own, so that they stand below one another on a narrow screen. Black
-becomes the colour of the text, and the colours of lines become CSS variables `--series-<i>`.
+Each panel is a separate picture, so that panels wrap on a narrow screen. Black becomes the text
+colour, and line colours become the CSS variables `--series-<i>`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from tokgen.comparison.telephone_results import draw_rounds
 from tokgen.drift.plots import PANELS, draw_correlation, draw_drift, draw_shifts
 from tokgen.metrics.statistics import Estimate
 from tokgen.plotting import COLOURS, draw_training, shortened
-from tokgen.report.reader import Drift, Phase, Telephone
+from tokgen.report.reader import DriftResults, PhaseResults, TelephoneResults
 
-WIDTH, HEIGHT = 3.5, 2.6  # inches; the page scales them up a little
-MAX_POINTS = 400  # of a training curve: a panel has fewer pixels
+WIDTH, HEIGHT = 3.5, 2.6  # inches, before the page scales the panel
+MAX_POINTS = 400  # of a training curve; a panel is about 400 pixels wide
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: selectable, and in the page's font
-    "text.parse_math": False,  # "a$b$" is a name
+    "svg.fonttype": "none",  # keep text as text, in the font of the page
+    "text.parse_math": False,  # names may hold "$"
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -38,14 +38,14 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A panel: its SVG, and the name that a screen reader says."""
+    """A panel: its SVG, and its label for screen readers."""
 
     svg: Markup
     label: str
 
 
-def drift_pictures(drift: Drift, salt: str) -> list[Picture]:
-    """Metrics against passes."""
+def drift_pictures(drift: DriftResults, salt: str) -> list[Picture]:
+    """Draw metrics against passes, one panel per metric."""
     pictures = []
     for panel in PANELS:
         ends = [_ends(s.name, s.curve(panel.metric)) for s in drift.summaries]
@@ -60,8 +60,8 @@ def drift_pictures(drift: Drift, salt: str) -> list[Picture]:
     return pictures
 
 
-def phase_pictures(phase: Phase, salt: str) -> list[Picture]:
-    """Match against shifts, and against PESQ where that is known."""
+def phase_pictures(phase: PhaseResults, salt: str) -> list[Picture]:
+    """Draw the match against shifts, and against PESQ if that is known."""
     found = [f"{p.name} {p.mean_match.mean:.3f}" for p in phase.summaries]
     label = f"Share of equal codes against the shift. Mean over shifts: {', '.join(found)}."
     pictures = [_picture(lambda axes: draw_shifts(axes, phase.summaries), label, f"{salt}-shift")]
@@ -73,18 +73,16 @@ def phase_pictures(phase: Phase, salt: str) -> list[Picture]:
     return pictures
 
 
-def telephone_pictures(telephone: Telephone, salt: str) -> list[Picture]:
-    """Quality against edit rounds, a panel a metric."""
+def telephone_pictures(telephone: TelephoneResults, salt: str) -> list[Picture]:
+    """Draw quality against edit rounds, one panel per metric."""
     pictures = []
     codecs = telephone_codecs(telephone)
     for metric in dict.fromkeys(c.metric for c in telephone.curves):
         curves = [c for c in telephone.curves if c.metric == metric]
         title = curves[0].label
 
-        lines = [(c.codec, [n for n, _ in c.points], [e for _, e in c.points]) for c in curves]
-
-        def draw(axes: Axes, lines=lines, title=title) -> None:
-            draw_rounds(axes, lines, codecs, shortened(title, 40))
+        def draw(axes: Axes, curves=curves, title=title) -> None:
+            draw_rounds(axes, curves, codecs, shortened(title, 40))
 
         ends = [_ends(c.codec, c.points) for c in curves]
         label = f"{title} against edit rounds. {_sentence(ends)}"
@@ -92,15 +90,15 @@ def telephone_pictures(telephone: Telephone, salt: str) -> list[Picture]:
     return pictures
 
 
-def telephone_codecs(telephone: Telephone) -> list[str]:
-    """Codecs in the order of their colours."""
+def telephone_codecs(telephone: TelephoneResults) -> list[str]:
+    """Return the codecs in the order of their colours."""
     return list(dict.fromkeys(curve.codec for curve in telephone.curves))
 
 
 def training_pictures(
     names: Sequence[str], histories: Sequence[list[dict[str, float]]], salt: str
 ) -> list[Picture]:
-    """Loss and accuracy of several trainings, in two panels."""
+    """Draw loss and accuracy of several trainings in two panels."""
     thinned = [_thin(history) for history in histories]
     pictures = []
     for i, what in enumerate(("loss", "accuracy")):
@@ -117,7 +115,7 @@ def training_pictures(
 
 
 def _thin(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Every n-th row, and all that hold a validation."""
+    """Keep every n-th row, and all rows with a validation."""
     step = -(-len(history) // MAX_POINTS)
     return [
         row
@@ -127,6 +125,7 @@ def _thin(history: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def _ends(name: str, curve: Sequence[tuple[int, Estimate]]) -> str:
+    """Say the first and last mean of a curve."""
     if not curve:
         return ""
     return f"{name}: {curve[0][1].mean:.3g} to {curve[-1][1].mean:.3g}"
@@ -137,7 +136,7 @@ def _sentence(parts: Iterable[str]) -> str:
 
 
 def _picture(draw: Callable[[Axes], None], label: str, salt: str) -> Picture:
-    """Draw one panel; `salt` makes the ids of its SVG differ from those of other panels."""
+    """Draw one panel. `salt` makes the ids in its SVG unique on the page."""
     with rc_context({**STYLE, "svg.hashsalt": salt}):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         FigureCanvasSVG(figure)
@@ -149,18 +148,19 @@ def _picture(draw: Callable[[Axes], None], label: str, salt: str) -> Picture:
 
 
 def _inline(svg: str, label: str) -> str:
-    """A file of matplotlib as a part of a page."""
+    """Turn an SVG file of matplotlib into an element of the page."""
     svg = svg[svg.index("<svg") :]
     box = re.search(r'viewBox="[-0-9. ]+"', svg)
     start = (
         f'<svg {box[0] if box else ""} role="img" aria-label="{escape(label)}" focusable="false">'
     )
     svg = start + svg[svg.index(">") + 1 :]
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # nothing refers to them, and panels share them
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # these ids are unused and repeat in all panels
     return re.sub(r'(?<= )style="[^"]*"', _themed, svg)
 
 
 def _themed(style: re.Match[str]) -> str:
+    """Replace colours by those of the page's theme."""
     found = re.sub(r"#000000\b", "currentColor", style[0])
     for i, colour in enumerate(COLOURS):
         found = found.replace(colour, f"var(--series-{i})")

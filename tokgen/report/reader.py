@@ -1,18 +1,18 @@
-"""Run folders -> dataclasses. Whatever a folder holds is read; nothing in it is trusted."""
+"""Read run folders into dataclasses. Nothing in a folder is trusted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokgen.audio.files import display_name
+from tokgen.comparison.telephone_results import TelephoneCurve
 from tokgen.drift.phase import Correlation, PhaseSummary
-from tokgen.drift.summary import Difference, DriftSummary
-from tokgen.evaluation import metric as scoring
-from tokgen.metrics.statistics import Estimate, estimate_from_dict
+from tokgen.drift.summary import DriftDifference, DriftSummary
+from tokgen.evaluation.metric import METRICS
+from tokgen.metrics.tables import Table
 from tokgen.report.json_files import (
     check_size,
     clean,
@@ -20,7 +20,6 @@ from tokgen.report.json_files import (
     damaged,
     items,
     mapping,
-    number,
     parse_json,
     text,
 )
@@ -32,87 +31,44 @@ KNOWN = (
     *("drift.json", "phase.json", "drift/drift.json", "drift/phase.json"),
     "telephone/telephone.json",
 )
-KINDS = ("original", "resynthesis", "generated")
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A column of the summary table; `better` is "higher", "lower" or "".
+class DriftResults:
+    """Content of drift.json.
 
-    `detail` puts it into a table of its own, folded away.
+    Attributes:
+        summaries: summary of each codec.
+        differences: paired differences between codecs.
+        backends: backend of each metric.
     """
 
-    name: str
-    label: str
-    better: str
-    unit: str
-    backend: str
-    digits: int
-    detail: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the summary table; `kind` is one of KINDS, `codec` "" where there is none."""
-
-    name: str
-    kind: str
-    codec: str
-    values: dict[str, Estimate]
-
-
-@dataclass(frozen=True)
-class TableDifference:
-    """A paired difference row - than; `margin` NaN where none was set."""
-
-    row: str
-    than: str
-    metric: str
-    estimate: Estimate
-    margin: float
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """What was measured."""
-
-    metrics: list[Metric]
-    rows: list[Row]
-    differences: list[TableDifference]
-    notes: list[str]
-
-
-@dataclass(frozen=True)
-class Drift:
-    """A drift run: one summary a codec, and what stands beside them."""
-
     summaries: list[DriftSummary]
-    differences: list[Difference]
+    differences: list[DriftDifference]
     backends: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Phase:
-    """Sensitivity to shifts."""
+class PhaseResults:
+    """Content of phase.json.
+
+    Attributes:
+        summaries: summary of each codec.
+        correlation: correlation of match under shifts and PESQ; None if it is absent.
+    """
 
     summaries: list[PhaseSummary]
     correlation: Correlation | None
 
 
 @dataclass(frozen=True)
-class TelephoneCurve:
-    """A codec's metric over edit rounds."""
+class TelephoneResults:
+    """Content of telephone.json.
 
-    codec: str
-    metric: str
-    label: str
-    points: list[tuple[int, Estimate]]
-
-
-@dataclass(frozen=True)
-class Telephone:
-    """The token telephone."""
+    Attributes:
+        curves: curves of all codecs and metrics.
+        backends: backend of each metric.
+    """
 
     curves: list[TelephoneCurve]
     backends: dict[str, str]
@@ -120,32 +76,38 @@ class Telephone:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; None or empty where it holds nothing of a kind.
+    """Content of a run folder. A part is None or empty if the folder does not have it.
 
     Attributes:
-        name: of the folder.
-        histories: of trainings: "" for the run itself, else the cell's name.
-        documents: settings, hashes and versions as JSON: title -> content.
+        name: name of the folder.
+        table: table of results.
+        drift: results of repeated encoding.
+        phase: sensitivity to shifts.
+        telephone: results of repeated editing.
+        histories: histories of trainings, by cell name; "" for the run itself.
+        listenings: audio to listen to.
+        documents: settings, hashes and versions as JSON, by title.
     """
 
     name: str
     table: Table | None
-    drift: Drift | None
-    phase: Phase | None
-    telephone: Telephone | None
+    drift: DriftResults | None
+    phase: PhaseResults | None
+    telephone: TelephoneResults | None
     histories: dict[str, list[dict[str, float]]]
     listenings: list[Listening]
     documents: dict[str, dict[str, Any]]
 
 
 def read_run(folder: Path, n_clips: int = 12) -> Run:
-    """Read what a folder holds.
+    """Read a run folder.
 
     Args:
-        folder: of a run.
-        n_clips: utterances to take, the first so many.
+        folder: folder of a run.
+        n_clips: number of utterances to read, from the first on.
     Raises:
-        ValueError: no folder, no run, nothing to show, or a damaged file.
+        ValueError: there is no such folder, it is not a run, it has nothing to show, or a file is
+            damaged.
     """
     shown = clean_text(display_name(folder))
     if not folder.is_dir():
@@ -157,7 +119,7 @@ def read_run(folder: Path, n_clips: int = 12) -> Run:
         )
     table = parse_json(folder / "table.json", _table)
     if table is None:
-        table = parse_json(folder / "metrics.json", _simple_table)
+        table = parse_json(folder / "metrics.json", _table)
     drift_at = folder / "drift" if (folder / "drift" / "drift.json").is_file() else folder
     phase_at = folder / "drift" if (folder / "drift" / "phase.json").is_file() else folder
     drift = parse_json(drift_at / "drift.json", _drift)
@@ -185,116 +147,34 @@ def read_run(folder: Path, n_clips: int = 12) -> Run:
 
 
 def _table(content: dict[str, Any]) -> Table | None:
-    metrics = [
-        Metric(
-            text(m["name"]),
-            text(m.get("label")) or text(m["name"]),
-            text(m.get("better")),
-            text(m.get("unit")),
-            text(m.get("backend")),
-            _digits(m.get("digits")),
-            m.get("detail") is True,
-        )
-        for m in (mapping(m, "metrics") for m in items(content.get("metrics"), "metrics"))
-    ]
-    rows = [
-        Row(text(r["name"]), _kind(r.get("kind"), ""), text(r.get("codec")), _values(r["values"]))
-        for r in (mapping(r, "rows") for r in items(content.get("rows"), "rows"))
-    ]
-    differences = [
-        TableDifference(
-            text(d["row"]),
-            text(d["than"]),
-            text(d["metric"]),
-            _estimate(d),
-            number(d.get("margin")),
-            text(d.get("verdict")),
-        )
-        for d in (mapping(d, "differences") for d in items(content.get("differences"), "…"))
-    ]
-    notes = [text(note) for note in items(content.get("notes"), "notes")]
-    return Table(metrics, _by_kind(rows), differences, notes) if metrics and rows else None
+    table = Table.from_dict(content, METRICS)
+    return table if table.metrics and table.rows else None
 
 
-def _simple_table(content: dict[str, Any]) -> Table | None:
-    found = mapping(content.get("rows"), "rows")
-    if not found:
-        return None
-    codec = text(content.get("codec"))
-    rows = [
-        Row(name, _kind(None, name), "" if name == "original" else codec, _values(values))
-        for name, values in found.items()
-    ]
-    backends: dict[str, str] = {}
-    for values in found.values():
-        for name, value in values.items():
-            backends.setdefault(name, text(value.get("backend")))
-    metrics = []
-    for name, backend in backends.items():
-        known = scoring.METRICS.get(name, scoring.Metric(name, name, None, digits=3))
-        metrics.append(
-            Metric(name, known.label, known.better or "", known.unit, backend, known.digits)
-        )
-    return Table(metrics, _by_kind(rows), [], [])
-
-
-def _values(content: Any) -> dict[str, Estimate]:
-    return {name: _estimate(mapping(v, name)) for name, v in mapping(content, "values").items()}
-
-
-def _estimate(content: Mapping[str, Any]) -> Estimate:
-    for key in ("mean", "low", "high", "n", "n_failed"):
-        number(content.get(key))
-    return estimate_from_dict(content)
-
-
-def _digits(value: Any) -> int:
-    return 2 if value is None else min(6, max(0, int(number(value))))
-
-
-def _kind(value: Any, name: str) -> str:
-    found = text(value) or name
-    return found if found in KINDS else "generated"
-
-
-def _by_kind(rows: list[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: KINDS.index(row.kind))
-
-
-def _drift(content: dict[str, Any]) -> Drift | None:
+def _drift(content: dict[str, Any]) -> DriftResults | None:
     found = [DriftSummary.from_dict(c) for c in items(content.get("codecs"), "codecs")]
     summaries = [s for s in found if s.points]
     if not summaries:
         return None
-    return Drift(
+    differences = items(content.get("differences"), "differences")
+    return DriftResults(
         summaries,
-        [Difference.from_dict(d) for d in items(content.get("differences"), "differences")],
+        [DriftDifference.from_dict(d) for d in differences],
         _strings(content.get("backends")),
     )
 
 
-def _phase(content: dict[str, Any]) -> Phase | None:
+def _phase(content: dict[str, Any]) -> PhaseResults | None:
     summaries = [PhaseSummary.from_dict(c) for c in items(content.get("codecs"), "codecs")]
     found = content.get("correlation")
     correlation = Correlation.from_dict(found) if found else None
-    return Phase(summaries, correlation) if summaries else None
+    return PhaseResults(summaries, correlation) if summaries else None
 
 
-def _telephone(content: dict[str, Any]) -> Telephone | None:
-    curves = [
-        TelephoneCurve(
-            text(c["codec"]),
-            text(c["metric"]),
-            text(c.get("label")) or text(c["metric"]),
-            [
-                (int(number(p["round"])), _estimate(p))
-                for p in (mapping(p, "points") for p in items(c.get("points"), "points"))
-            ],
-        )
-        for c in (mapping(c, "curves") for c in items(content.get("curves"), "curves"))
-    ]
-    known = [c for c in curves if c.points]
-    return Telephone(known, _strings(content.get("backends"))) if known else None
+def _telephone(content: dict[str, Any]) -> TelephoneResults | None:
+    found = [TelephoneCurve.from_dict(c) for c in items(content.get("curves"), "curves")]
+    curves = [curve for curve in found if curve.points]
+    return TelephoneResults(curves, _strings(content.get("backends"))) if curves else None
 
 
 def _strings(content: Any) -> dict[str, str]:
@@ -303,24 +183,24 @@ def _strings(content: Any) -> dict[str, str]:
 
 def _cells(folder: Path) -> list[Path]:
     cells = folder / "cells"
-    found = sorted(cells.iterdir(), key=_when) if cells.is_dir() else []
+    found = sorted(cells.iterdir(), key=_training_order) if cells.is_dir() else []
     return [cell for cell in found if cell.is_dir() and not cell.is_symlink()]
 
 
-def _when(cell: Path) -> tuple[float, str]:
-    """Cells stand in the order of their trainings."""
+def _training_order(cell: Path) -> tuple[float, str]:
+    """Sort key: cells are shown in the order of their trainings."""
     history = cell / "history.jsonl"
     return history.stat().st_mtime if history.is_file() else 0.0, cell.name
 
 
 def _histories(folder: Path) -> dict[str, list[dict[str, float]]]:
-    places = {"": folder} | {clean_text(display_name(c.name)): c for c in _cells(folder)}
-    found = {name: _history(place / "history.jsonl") for name, place in places.items()}
+    folders = {"": folder} | {clean_text(display_name(c.name)): c for c in _cells(folder)}
+    found = {name: _history(path / "history.jsonl") for name, path in folders.items()}
     return {name: rows for name, rows in found.items() if rows}
 
 
 def _history(path: Path) -> list[dict[str, float]]:
-    """Rows with a step and at least one finite value."""
+    """Read the rows that have a step and at least one more finite value."""
     if not path.is_file():
         return []
     try:
@@ -337,22 +217,19 @@ def _history(path: Path) -> list[dict[str, float]]:
 
 
 def _documents(folder: Path, drift_at: Path, phase_at: Path) -> dict[str, dict[str, Any]]:
-    """Settings, versions and hashes of a run, of its cells and of what it measured."""
-    places = {"": folder / "settings.json"}
-    places |= {
-        f"cells/{clean_text(display_name(c.name))}": c / "settings.json" for c in _cells(folder)
-    }
-    found = {
-        f"{name}/settings.json".lstrip("/"): parse_json(path, lambda content: content)
-        for name, path in places.items()
-    }
+    """Read settings, versions and hashes of a run, of its cells and of its result files."""
+    paths = {"settings.json": folder / "settings.json"}
+    for cell in _cells(folder):
+        name = f"cells/{clean_text(display_name(cell.name))}/settings.json"
+        paths[name] = cell / "settings.json"
+    found = {name: parse_json(path, lambda content: content) for name, path in paths.items()}
     others = (drift_at / "drift.json", phase_at / "phase.json", folder / "telephone/telephone.json")
     found |= {path.name: parse_json(path, _provenance) for path in others}
     return {name: content for name, content in found.items() if content}
 
 
 def _provenance(content: dict[str, Any]) -> dict[str, Any]:
-    """Settings, versions and the codecs' specs of a result file."""
+    """Settings, versions, backends and codec specs of a result file."""
     kept = {k: content[k] for k in ("settings", "versions", "backends") if content.get(k)}
     specs = [c["spec"] for c in items(content.get("codecs"), "codecs") if c.get("spec")]
     return kept | ({"codecs": specs} if specs else {})

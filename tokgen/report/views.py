@@ -1,4 +1,4 @@
-"""Numbers as the page shows them: text, intervals, bars in percent of a column's width."""
+"""Prepare results for the page: numbers as text, and intervals as bars."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokgen.metrics.statistics import Estimate
-from tokgen.report.reader import Drift, Metric, Phase, Table, TableDifference, Telephone
+from tokgen.metrics.tables import (
+    Difference,
+    Metric,
+    Row,
+    Table,
+    format_interval,
+    format_number,
+)
+from tokgen.report.reader import DriftResults, PhaseResults, TelephoneResults
 
 DRIFT_LABELS = {
     "pesq": "PESQ",
@@ -25,7 +33,14 @@ DRIFT_LABELS = {
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval and its mean, in percent of the width; `marks` are lines to compare with."""
+    """An interval as a bar, in percent of the width.
+
+    Attributes:
+        low: start of the interval.
+        width: width of the interval.
+        mean: position of the mean.
+        marks: positions of lines to compare with.
+    """
 
     low: float
     width: float
@@ -34,8 +49,8 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """An estimate as text and bar; empty text where it was not measured."""
+class ShownEstimate:
+    """An estimate as text and bar. Texts are empty if it was not measured."""
 
     mean: str
     interval: str
@@ -48,36 +63,35 @@ class Cell:
 
 
 def digits(value: float, places: int) -> str:
-    """A number with a true minus sign; "" for NaN."""
-    return f"{value:.{places}f}".replace("-", "−") if math.isfinite(value) else ""
+    """Format a number with a true minus sign; "" if it is not finite."""
+    return format_number(value, places).replace("-", "−")
 
 
-def cell(
+def show(
     e: Estimate | None, places: int, span: tuple[float, float] | None, marks: Sequence[float] = ()
-) -> Cell:
-    """An estimate for people.
+) -> ShownEstimate:
+    """Prepare an estimate.
 
     Args:
-        e: None where it was not measured.
-        places: after the point.
-        span: what the bar's ends stand for; None leaves it out.
+        e: the estimate; None if it was not measured.
+        places: decimals to show.
+        span: values at the ends of the bar; None for no bar.
         marks: values to mark on the bar.
     """
     if e is None:
-        return Cell("", "", "", "", None)
-    known = math.isfinite(e.low) and math.isfinite(e.high)
-    interval = f"[{digits(e.low, places)}, {digits(e.high, places)}]" if known else ""
+        return ShownEstimate("", "", "", "", None)
+    interval = format_interval(e, places).replace("-", "−")
     failed = f"{e.n_failed} failed" if e.n_failed else ""
     bar = None
     if span is not None and math.isfinite(e.mean):
-        low, high = (e.low, e.high) if known else (e.mean, e.mean)
+        low, high = (e.low, e.high) if interval else (e.mean, e.mean)
         at = [_percent(v, span) for v in (low, high, e.mean)]
         bar = Bar(at[0], max(at[1] - at[0], 0.0), at[2], [_percent(m, span) for m in marks])
-    return Cell(digits(e.mean, places), interval, f"n {e.n}", failed, bar)
+    return ShownEstimate(digits(e.mean, places), interval, f"n {e.n}", failed, bar)
 
 
 def span_of(estimates: Iterable[Estimate], extra: Sequence[float] = ()) -> tuple[float, float]:
-    """The least and the greatest of all means, intervals and `extra`; never empty."""
+    """Return the smallest and largest of all means, intervals and `extra`; never an empty span."""
     values = [v for e in estimates for v in (e.low, e.mean, e.high)] + list(extra)
     finite = [v for v in values if math.isfinite(v)]
     if not finite:
@@ -93,121 +107,127 @@ def _percent(value: float, span: tuple[float, float]) -> float:
 
 def table_rows(
     table: Table, metrics: Sequence[Metric]
-) -> list[tuple[str, list[tuple[Any, list[Cell]]]]]:
-    """(kind, [(row, cells of the metrics)]) of rows that have any; bars span a column."""
+) -> list[tuple[str, list[tuple[Row, list[ShownEstimate]]]]]:
+    """Return (kind, [(row, estimates)]) of the rows that have any of the metrics.
+
+    The bars of a metric share their span.
+    """
     spans = {
         m.name: span_of(row.values[m.name] for row in table.rows if m.name in row.values)
         for m in metrics
     }
-    groups: dict[str, list[tuple[Any, list[Cell]]]] = {}
+    groups: dict[str, list[tuple[Row, list[ShownEstimate]]]] = {}
     for row in table.rows:
         if any(m.name in row.values for m in metrics):
-            cells = [cell(row.values.get(m.name), m.digits, spans[m.name]) for m in metrics]
-            groups.setdefault(row.kind, []).append((row, cells))
+            shown = [show(row.values.get(m.name), m.digits, spans[m.name]) for m in metrics]
+            groups.setdefault(row.kind, []).append((row, shown))
     return list(groups.items())
 
 
 @dataclass(frozen=True)
 class DifferenceRow:
-    """A line of a table of differences; `better` is "higher", "lower" or ""."""
+    """A row of a table of differences.
+
+    Attributes:
+        metric: heading of the metric.
+        better: "higher", "lower" or None.
+        difference: the difference.
+        margin: the margin, "" if none was set.
+        verdict: the verdict, "" if there is none.
+    """
 
     metric: str
-    better: str
-    difference: Cell
+    better: str | None
+    difference: ShownEstimate
     margin: str
     verdict: str
 
 
-Pairs = list[tuple[str, str, list[DifferenceRow]]]  # row, what it is compared with, differences
+Pairs = list[tuple[str, str, list[DifferenceRow]]]  # row, the row it is compared with, differences
 
 
 def table_differences(table: Table, detail: bool) -> Pairs:
-    """Paired differences in the metrics that are details, or in those that are not.
+    """Return the differences in metrics that are details, or in those that are not.
 
-    Bars are scaled over all of one metric, with 0 and the margin marked.
+    The bars of a metric share their span and mark 0 and the margin.
     """
     metrics = {m.name: m for m in table.metrics}
-    folded = {m.name for m in table.metrics if m.detail}
-    return _pairs([d for d in table.differences if (d.metric in folded) == detail], metrics)
-
-
-def drift_differences(drift: Drift) -> Pairs:
-    """Paired differences between codecs after the first and the last pass."""
-    found = [
-        TableDifference(d.codec, d.than, f"{d.metric}@{d.passes}", d.estimate, math.nan, "")
-        for d in drift.differences
-    ]
-    metrics = {
-        f"{d.metric}@{d.passes}": Metric(
-            d.metric, f"{DRIFT_LABELS.get(d.metric, d.metric)} @ {d.passes}", "", "", "", 2
-        )
-        for d in drift.differences
-    }
-    return _pairs(found, metrics)
-
-
-def _pairs(found: Sequence[TableDifference], metrics: Mapping[str, Metric]) -> Pairs:
+    details = {m.name for m in table.metrics if m.detail}
+    found = [d for d in table.differences if (d.metric in details) == detail]
     pairs: dict[tuple[str, str], list[DifferenceRow]] = {}
     for d in found:
         same = [other for other in found if other.metric == d.metric]
         span = span_of((o.estimate for o in same), [0.0, *(m for o in same for m in _margins(o))])
-        metric = metrics.get(d.metric)
-        places = metric.digits if metric else 2
-        label = metric.label if metric else d.metric
-        if metric and metric.unit:
-            label = f"{label} ({metric.unit})"
-        difference = cell(d.estimate, places, span, [0.0, *_margins(d)])
+        metric = metrics.get(d.metric, Metric(d.metric, d.metric, None))
         line = DifferenceRow(
-            label, metric.better if metric else "", difference, digits(d.margin, places), d.verdict
+            metric.heading,
+            metric.better,
+            show(d.estimate, metric.digits, span, [0.0, *_margins(d)]),
+            "" if d.margin is None else digits(d.margin, metric.digits),
+            d.verdict,
         )
         pairs.setdefault((d.row, d.than), []).append(line)
     return [(row, than, lines) for (row, than), lines in pairs.items()]
 
 
-def _margins(d: TableDifference) -> list[float]:
-    return [-d.margin, d.margin] if math.isfinite(d.margin) else []
+def _margins(d: Difference) -> list[float]:
+    return [] if d.margin is None else [-d.margin, d.margin]
+
+
+def drift_differences(drift: DriftResults) -> Pairs:
+    """Return the differences between codecs after the first and the last pass."""
+    metrics, found = {}, []
+    for d in drift.differences:
+        label = f"{DRIFT_LABELS.get(d.metric, d.metric)} @ {d.passes}"
+        metrics[label] = Metric(label, label, None)
+        found.append(Difference(d.codec, d.than, label, d.estimate))
+    return table_differences(Table([*metrics.values()], [], found), detail=False)
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A plain table behind a figure."""
+    """A plain table of the numbers in a figure."""
 
     headings: list[str]
     rows: list[list[str]]
 
 
-def drift_numbers(drift: Drift) -> Numbers:
-    """Means over levels, a line a codec and pass."""
+def drift_numbers(drift: DriftResults) -> Numbers:
+    """Return means over levels, one line for each codec and pass."""
     found = {p.metric for s in drift.summaries for p in s.points if p.level is None}
     metrics = [m for m in DRIFT_LABELS if m in found] + sorted(found - set(DRIFT_LABELS))
     rows = []
     for s in drift.summaries:
         at = {(p.passes, p.metric): p.estimate for p in s.points if p.level is None}
         for n in sorted({passes for passes, _ in at}):
-            cells = [_plain(at.get((n, metric)), s.n_clips) for metric in metrics]
-            rows.append([s.name, str(n), *cells])
+            shown = [_with_counts(at.get((n, metric)), s.n_clips) for metric in metrics]
+            rows.append([s.name, str(n), *shown])
     return Numbers(["codec", "pass", *(DRIFT_LABELS.get(m, m) for m in metrics)], rows)
 
 
-def phase_numbers(phase: Phase) -> Numbers:
-    """Share of equal codes, a line a codec and shift."""
+def phase_numbers(phase: PhaseResults) -> Numbers:
+    """Return shares of equal codes, one line for each codec and shift."""
     rows = [
-        [s.name, f"{ms:+.3g}".replace("-", "−"), _plain(e, e.n, 3)]
+        [s.name, f"{ms:+.3g}".replace("-", "−"), _with_counts(e, e.n, 3)]
         for s in phase.summaries
         for ms, e in zip(s.shifts_ms, s.match, strict=True)
     ]
     return Numbers(["codec", "shift (ms)", "share of equal codes"], rows)
 
 
-def telephone_numbers(telephone: Telephone) -> Numbers:
-    """A line a metric, codec and round."""
-    rows = [[c.label, c.codec, str(n), _plain(e, 0)] for c in telephone.curves for n, e in c.points]
+def telephone_numbers(telephone: TelephoneResults) -> Numbers:
+    """Return one line for each metric, codec and round."""
+    rows = [
+        [curve.label, curve.codec, str(n), _with_counts(e, 0)]
+        for curve in telephone.curves
+        for n, e in curve.points
+    ]
     return Numbers(["metric", "codec", "round", "mean"], rows)
 
 
-def _plain(e: Estimate | None, n_expected: int, places: int = 2) -> str:
-    """One line of text; counts only where they are not the expected ones."""
-    shown = cell(e, places, None)
+def _with_counts(e: Estimate | None, n_expected: int, places: int = 2) -> str:
+    """Format an estimate, with its counts if they are not the expected ones."""
+    shown = show(e, places, None)
     counts = [shown.failed] if e is not None and e.n_failed else []
     if e is not None and e.n != n_expected:
         counts.insert(0, shown.count)
@@ -215,7 +235,7 @@ def _plain(e: Estimate | None, n_expected: int, places: int = 2) -> str:
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """JSON as (dotted name, value) pairs."""
+    """Yield JSON as pairs of dotted name and value."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from flatten(inner, f"{name}.{key}" if name else key)
@@ -235,7 +255,7 @@ def _word(value: Any) -> str:
 
 
 def codec_hashes(documents: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every codec named in settings: name, weights, revision, library, licence; each once."""
+    """Return name, weights, revision, library and licence of every codec in the settings, once."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for spec in _specs(documents):
         name, weights = _word(spec.get("name")), _word(spec.get("weight_hash") or None)

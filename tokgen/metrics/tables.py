@@ -1,0 +1,413 @@
+"""Tables of results: one model with its reader, number format and writers.
+
+A `Table` has an `Estimate` for each row and metric, and paired differences between rows.
+
+    table = Table.from_dict(json.loads(path.read_text()))
+    print(to_text(table))
+    write_table(table, folder)  # table.json, table.csv, table.md and table.tex
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from tokgen.metrics.statistics import Direction, Estimate
+from tokgen.runs.folder import write_json
+
+KINDS = ("original", "resynthesis", "generated")
+VERDICTS = (
+    "better: the interval lies wholly on the good side of 0; no worse: its bad end lies within the "
+    "margin; worse: all of it lies beyond the margin, or on the bad side of 0 if there is no "
+    "margin; worse, margin undecided: all of it lies on the bad side of 0 and the margin is inside "
+    "it; undecided: anything else"
+)
+NUMBERS = re.compile(r"[-+0-9.,\[\] ]*")  # cells that Markdown shows as they are
+MARKDOWN_SPECIAL = "\\`*_[]<>|"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of a table.
+
+    Attributes:
+        name: key in records, files and settings.
+        label: heading in tables.
+        better: "higher" or "lower"; None if neither direction is better.
+        unit: unit of the value, "" for a pure number.
+        digits: decimals to show.
+        ratio: record fields of numerator and denominator if the metric is pooled over clips.
+        detail: show the metric in a second table.
+        backend: library and weights that compute the metric.
+    """
+
+    name: str
+    label: str
+    better: Direction | None
+    unit: str = ""
+    digits: int = 2
+    ratio: tuple[str, str] | None = None
+    detail: bool = False
+    backend: str = ""
+
+    @property
+    def heading(self) -> str:
+        """Label with unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def columns(self, records: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
+        """Numerators and denominators of clips; the denominators of a mean are 1."""
+        if self.ratio is None:
+            return [r[self.name] for r in records], [1.0] * len(records)
+        return [r[self.ratio[0]] for r in records], [r[self.ratio[1]] for r in records]
+
+
+ROW_METRICS = (  # one value for a whole row, not for each clip
+    Metric("bitrate", "bitrate", None, "kbps"),
+    Metric("training_speed", "training", None, "steps/s"),
+    Metric("sampling_speed", "sampling", None, "x real time", 1),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        name: shown in the first column.
+        kind: one of `KINDS`.
+        codec: name of the codec; None for originals.
+        values: metric name to estimate; metrics that were not measured are absent.
+    """
+
+    name: str
+    kind: str
+    codec: str | None
+    values: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference between two rows.
+
+    Attributes:
+        row, than: names of the rows; the difference is `row` minus `than`.
+        metric: name of the metric.
+        estimate: the difference with its interval.
+        margin: largest loss that does not matter; None if none was set.
+        verdict: verdict on `row` (`tokgen.metrics.statistics.judge`); "" if neither direction of
+            the metric is better.
+    """
+
+    row: str
+    than: str
+    metric: str
+    estimate: Estimate
+    margin: float | None = None
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Results of several rows in several metrics.
+
+    Attributes:
+        metrics: columns, in order.
+        rows: rows, in order.
+        differences: paired differences between rows.
+        notes: lines to show under the table.
+    """
+
+    metrics: list[Metric]
+    rows: list[Row]
+    differences: list[Difference] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form of table.json."""
+        rows = [
+            vars(row) | {"values": {name: e.as_dict() for name, e in row.values.items()}}
+            for row in self.rows
+        ]
+        differences = []
+        for difference in self.differences:
+            content = dict(vars(difference))
+            estimate = content.pop("estimate")
+            differences.append(content | estimate.as_dict())
+        return {
+            "metrics": [asdict(metric) for metric in self.metrics],
+            "rows": rows,
+            "differences": differences,
+            "notes": self.notes,
+        }
+
+    def rows_as_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return {row: {metric: {mean, low, high, n, n_failed, backend}}}, as in metrics.json."""
+        backends = {metric.name: metric.backend for metric in self.metrics}
+        return {
+            row.name: {m: e.as_dict() | {"backend": backends[m]} for m, e in row.values.items()}
+            for row in self.rows
+        }
+
+    @classmethod
+    def from_dict(
+        cls, content: Mapping[str, Any], known: Mapping[str, Metric] | None = None
+    ) -> Table:
+        """Read the content of a table.json or a metrics.json. Rows are sorted by kind.
+
+        Args:
+            content: the parsed file. In metrics.json, "rows" is `rows_as_dict` and "codec" a name.
+            known: metrics by name. metrics.json has no labels, units and digits, so they come from
+                here.
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: the content is damaged.
+        """
+        if isinstance(content.get("rows"), Mapping):
+            content = _convert_metrics_json(content, known or {})
+        rows = [_read_row(row) for row in content.get("rows") or []]
+        return cls(
+            [_read_metric(metric) for metric in content.get("metrics") or []],
+            sorted(rows, key=lambda row: KINDS.index(row.kind)),
+            [_read_difference(d) for d in content.get("differences") or []],
+            [_text(note) for note in content.get("notes") or []],
+        )
+
+
+def _convert_metrics_json(
+    content: Mapping[str, Any], known: Mapping[str, Metric]
+) -> Mapping[str, Any]:
+    """Convert the content of a metrics.json to the form of a table.json."""
+    metrics: dict[str, dict[str, Any]] = {}
+    rows = []
+    for name, values in content["rows"].items():
+        codec = None if name == "original" else content.get("codec")
+        rows.append({"name": name, "kind": name, "codec": codec, "values": values})
+        for key, value in values.items():
+            metric = known.get(key, Metric(key, key, None, digits=3))
+            metrics.setdefault(key, asdict(metric) | {"backend": value.get("backend")})
+    return {"metrics": [*metrics.values()], "rows": rows}
+
+
+def _read_metric(content: Mapping[str, Any]) -> Metric:
+    name, better, digits = _text(content["name"]), content.get("better"), content.get("digits")
+    return Metric(
+        name,
+        _text(content.get("label")) or name,
+        better if better in ("higher", "lower") else None,
+        _text(content.get("unit")),
+        2 if digits is None else min(6, max(0, int(digits))),
+        detail=content.get("detail") is True,
+        backend=_text(content.get("backend")),
+    )
+
+
+def _read_row(content: Mapping[str, Any]) -> Row:
+    kind = _text(content.get("kind"))
+    return Row(
+        _text(content["name"]),
+        kind if kind in KINDS else "generated",
+        _text(content.get("codec")) or None,
+        {name: Estimate.from_dict(value) for name, value in content["values"].items()},
+    )
+
+
+def _read_difference(content: Mapping[str, Any]) -> Difference:
+    margin = content.get("margin")
+    return Difference(
+        _text(content["row"]),
+        _text(content["than"]),
+        _text(content["metric"]),
+        Estimate.from_dict(content),
+        None if margin is None else float(margin),
+        _text(content.get("verdict")),
+    )
+
+
+def _text(value: Any) -> str:
+    """Return a string or number as text; "" for None."""
+    if isinstance(value, dict | list):
+        raise TypeError(f"{type(value).__name__} where a string is expected")
+    return "" if value is None else str(value)
+
+
+# Numbers
+
+
+def format_number(value: float, digits: int, *, sign: bool = False) -> str:
+    """Format a number with `digits` decimals; "" if it is not finite.
+
+    Args:
+        sign: write "+" before positive numbers.
+    """
+    return f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else ""
+
+
+def format_interval(estimate: Estimate, digits: int, *, sign: bool = False) -> str:
+    """Format an interval as "[low, high]"; "" if it is not known."""
+    ends = [format_number(end, digits, sign=sign) for end in (estimate.low, estimate.high)]
+    return f"[{', '.join(ends)}]" if all(ends) else ""
+
+
+def format_estimate(estimate: Estimate | None, digits: int, *, sign: bool = False) -> str:
+    """Format an estimate as "mean [low, high]"; "-" if there is none."""
+    if estimate is None or math.isnan(estimate.mean):
+        return "-"
+    mean = format_number(estimate.mean, digits, sign=sign)
+    return f"{mean} {format_interval(estimate, digits, sign=sign)}".rstrip()
+
+
+def csv_fields(estimate: Estimate) -> list[str | int]:
+    """Return mean, low, high, n and n_failed for a CSV file, with 6 significant digits."""
+    means = (estimate.mean, estimate.low, estimate.high)
+    return [
+        *("" if math.isnan(value) else f"{value:.6g}" for value in means),
+        estimate.n,
+        estimate.n_failed,
+    ]
+
+
+# Writers
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write table.json, table.csv, table.md and table.tex, and return their paths."""
+    write_json(folder / "table.json", table.as_dict())
+    texts = {
+        "table.csv": to_csv(table),
+        "table.md": to_markdown(table),
+        "table.tex": to_latex(table),
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in ("table.json", *texts)]
+
+
+def to_text(table: Table) -> str:
+    """Format a table for a terminal: rows, details, differences and notes."""
+    blocks = [align(_grid(table))]
+    if details := _grid(table, detail=True, intervals=False):
+        blocks.append("token accuracy by level\n" + align(details))
+    if differences := _difference_grid(table):
+        blocks.append("paired differences\n" + align(differences))
+    return "\n\n".join([*blocks, "\n".join(_footnotes(table))])
+
+
+def align(grid: Sequence[Sequence[str]]) -> str:
+    """Format rows of strings as a plain table with aligned columns."""
+    rows = [[" ".join(text.split()) for text in row] for row in grid]
+    return tabulate(rows, tablefmt="plain", disable_numparse=True)
+
+
+def to_csv(table: Table) -> str:
+    """Format a table as CSV with one line for each estimate and difference."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    names = ["mean", "low", "high", "n", "n_failed"]
+    writer.writerow(["row", "kind", "codec", "than", "metric", *names, "margin", "verdict"])
+    rows = {row.name: row for row in table.rows}
+    for row in table.rows:
+        for name, e in row.values.items():
+            writer.writerow([row.name, row.kind, row.codec, "", name, *csv_fields(e), "", ""])
+    for d in table.differences:
+        row = rows[d.row]
+        start = [d.row, row.kind, row.codec, d.than, d.metric]
+        writer.writerow([*start, *csv_fields(d.estimate), d.margin, d.verdict])
+    return out.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """Format a table as Markdown."""
+
+    def escape(text: str) -> str:
+        if NUMBERS.fullmatch(text):
+            return text
+        safe = "".join("\\" + c if c in MARKDOWN_SPECIAL else c for c in text)
+        return " ".join(safe.split())
+
+    parts = []
+    for grid in (_grid(table), _grid(table, detail=True), _difference_grid(table)):
+        if grid:
+            header, *rows = [[escape(text) for text in row] for row in grid]
+            parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+    parts.append("\n".join(f"- {escape(note)}" for note in _footnotes(table)))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """Format a table as LaTeX tabulars for the booktabs package, with notes as comments."""
+    parts = ["% needs \\usepackage{booktabs}"]
+    for grid in (_grid(table), _grid(table, detail=True), _difference_grid(table)):
+        if grid:
+            header, *rows = [[" ".join(text.split()) for text in row] for row in grid]
+            columns = ["left"] + ["right"] * (len(header) - 1)
+            parts.append(
+                tabulate(
+                    rows,
+                    header,
+                    tablefmt="latex_booktabs",
+                    colalign=columns,
+                    disable_numparse=True,
+                )
+            )
+    parts.append("\n".join("% " + " ".join(note.split()) for note in _footnotes(table)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _grid(table: Table, *, detail: bool = False, intervals: bool = True) -> list[list[str]]:
+    """Header and rows of the metrics that are details, or of those that are not.
+
+    Rows without any detail are left out. Returns [] if there are no such metrics.
+    """
+    metrics = [m for m in table.metrics if m.detail == detail]
+    if not metrics:
+        return []
+    rows = []
+    for row in table.rows:
+        estimates = [row.values.get(m.name) for m in metrics]
+        if not intervals:
+            estimates = [e and replace(e, low=math.nan, high=math.nan) for e in estimates]
+        cells = [format_estimate(e, m.digits) for e, m in zip(estimates, metrics, strict=True)]
+        if not detail or set(cells) != {"-"}:
+            rows.append([row.name, *cells])
+    return [["row", *(m.heading for m in metrics)], *rows]
+
+
+def _difference_grid(table: Table) -> list[list[str]]:
+    """Header and rows of the differences in metrics that are not details; [] if there are none."""
+    if not table.differences:
+        return []
+    metrics = {m.name: m for m in table.metrics if not m.detail}
+    grid = [["row", "minus", "metric", "difference [95 %]", "n", "margin", "verdict"]]
+    for d in table.differences:
+        if (metric := metrics.get(d.metric)) is None:
+            continue
+        e = d.estimate
+        difference = format_estimate(e, metric.digits, sign=True)
+        n = f"{e.n} ({e.n_failed} failed)" if e.n_failed else str(e.n)
+        margin = "-" if d.margin is None else f"{d.margin:g}"
+        grid.append([d.row, d.than, metric.heading, difference, n, margin, d.verdict or "-"])
+    return grid
+
+
+def _footnotes(table: Table) -> list[str]:
+    """Notes, the meaning of verdicts, numbers of clips, failures and backends."""
+    lines = list(table.notes)
+    if table.differences:
+        lines.append(VERDICTS)
+    whole = {metric.name for metric in ROW_METRICS}
+    counts = {e.n for row in table.rows for m, e in row.values.items() if e.n and m not in whole}
+    if counts:
+        lines.append("n = " + " to ".join(str(n) for n in sorted({min(counts), max(counts)})))
+    for row in table.rows:
+        failed = [f"{name} {e.n_failed}" for name, e in row.values.items() if e.n_failed]
+        if failed:
+            lines.append(f"failed or not measurable in {row.name}: {', '.join(failed)}")
+    return lines + [f"{m.label}: {m.backend}" for m in table.metrics if m.backend]
