@@ -1,16 +1,18 @@
-"""A training step of tokgen's masked transformer beside soundstorm-pytorch's model of equal size.
+"""Time a training step of tokgen's masked transformer, beside soundstorm-pytorch's of equal size.
 
     python recipes/benchmarks/bench_training_step.py --batch-size 4 --steps 2
     python recipes/benchmarks/bench_training_step.py --device cuda --precision bf16 --compile
 
-Both get the same excerpts, 5 s at 50 frames/s and 8 levels of 1024 codes, the same precision and a
-fused AdamW; forward, backward, clipping and step are timed, masking too. Ours runs in its training
-loop, with what that has around a step and with its excerpts read from memory-mapped Arrow; the
-peer's excerpts lie ready on the device. Its size is the nearest that Conformers of 8 heads give.
+Both get the same excerpts (5 s at 50 frames/s, 8 levels of 1024 codes), the same precision and a
+fused AdamW. The time includes masking, forward, backward, clipping and the optimiser's step. Ours
+runs in its training loop, with all that the loop does around a step, and reads its excerpts from
+memory-mapped Arrow. The peer's excerpts are on the device already. The peer has the nearest size
+that Conformers with 8 heads allow.
 
-The peer needs `pip install --no-deps soundstorm-pytorch` beside the extra `peers`: its dependency
-audiolm-pytorch wants fairseq, which no longer builds. Of audiolm-pytorch and spear-tts-pytorch it
-takes the names of classes that this step never makes; where they are absent, empty ones stand in.
+The peer needs `pip install --no-deps soundstorm-pytorch` and the extra `peers`, because its
+dependency audiolm-pytorch requires fairseq, which no longer builds. It imports classes of
+audiolm-pytorch and spear-tts-pytorch that this step never uses. If those packages are missing,
+empty classes replace them.
 """
 
 from __future__ import annotations
@@ -31,17 +33,10 @@ from accelerate import Accelerator
 from datasets import Dataset, DatasetDict, load_from_disk
 from torch import Tensor, nn
 
-from harness import (
-    Contender,
-    alternate,
-    count_flops,
-    measure_ceilings,
-    roofline,
-    write_report,
-)
+from ceilings import count_flops, measure_ceilings, roofline
+from harness import Contender, alternate, write_report
 from tokgen.codec.spec import CodecSpec
 from tokgen.modelling.masked import PRESETS, MaskedTransformer
-from tokgen.modelling.masking import masked_cross_entropy
 from tokgen.runs.accelerator import pick_precision
 from tokgen.tokens.dataset import Provenance, TokenDataset, token_features
 from tokgen.training.flops import peak_flops
@@ -50,7 +45,7 @@ from tokgen.training.settings import TrainingSettings
 
 LEVELS, SIZE, RATE, SECONDS, COEFFICIENTS = 8, 1024, 50, 5.0, 30
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-NAMES = {  # what soundstorm-pytorch imports by name from packages that the step does not need
+NAMES = {  # imported by soundstorm-pytorch, but not needed by the step
     "audiolm_pytorch": ("SoundStream", "HubertWithKmeans", "FairseqVQWav2Vec"),
     "audiolm_pytorch.data": ("get_dataloader",),
     "audiolm_pytorch.optimizer": ("get_optimizer",),
@@ -74,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         counted = count_peer_flops(peer, batches[0])
         ours, close = our_steps(training, a.steps)
         theirs = peer_steps(peer, batches, a)
-        comparison = alternate(
+        times = alternate(
             Contender("tokgen", ours),
             Contender("soundstorm-pytorch", theirs),
             rounds=a.rounds,
@@ -83,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         close()
         flops = training.flops / max(training.step, 1) * a.steps
-        took = comparison.medians["tokgen"]
+        took = times.medians["tokgen"]
         ceilings = measure_ceilings(device, DTYPES[a.precision])
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         peak = peak_flops(name, a.precision)
@@ -91,21 +86,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             "settings": vars(a) | {"out": str(a.out)},
             "parameters": {"tokgen": size, "soundstorm-pytorch": count(peer)},
             "frames per step": sum(c.frames for c in needed) / len(needed),
-            "steps per second": {n: a.steps / s for n, s in comparison.medians.items()},
+            "steps per second": {n: a.steps / s for n, s in times.medians.items()},
             "model FLOPs per step": {"tokgen": flops / a.steps, "soundstorm-pytorch": counted},
             "share of the measured matrix product": flops / took / ceilings.flops,
             "MFU": flops / took / peak if peak else None,
             "roofline": roofline(ceilings, flops, 16 * size * a.steps, took),
             "waiting for data": training.waiting / training.seconds if training.seconds else None,
         }
-        write_report(a.out, "training step", [comparison], extra)
+        write_report(a.out, "training step", [times], extra)
     return 0
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=2, help="in each round")
+    parser.add_argument("--steps", type=int, default=2, help="steps per round")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--preset", choices=sorted(PRESETS), default="paper")
@@ -113,17 +108,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--precision",
         choices=["auto", *DTYPES],
         default="auto",
-        help="auto: as the recipes have it",
+        help="auto is what the recipes use",
     )
-    parser.add_argument("--compile", action="store_true", help="both models")
-    parser.add_argument("--workers", type=int, default=0, help="of our loader")
-    parser.add_argument("--peer-streams", type=int, default=4, help="hyper-connections of the peer")
+    parser.add_argument("--compile", action="store_true", help="compile both models")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="worker processes of our data loader"
+    )
+    parser.add_argument("--peer-streams", type=int, default=4, help="residual streams of the peer")
     parser.add_argument("--out", type=Path)
     return parser.parse_args(argv)
 
 
 def make_training(a: argparse.Namespace, folder: Path) -> Training:
-    """A run on 64 random utterances of 6 to 12 s, on disk as `tokgen tokenize` leaves them."""
+    """Prepare a training on 64 random utterances of 6 to 12 s, stored as by `tokgen tokenize`."""
     draw = np.random.default_rng(0)
     rows = []
     for i in range(64):
@@ -164,32 +161,23 @@ def make_training(a: argparse.Namespace, folder: Path) -> Training:
 
 
 def our_steps(training: Training, steps: int) -> tuple[Callable[[], float], Callable[[], None]]:
-    """A job of so many steps of the recipes' loop, giving the last loss; and what ends the loop."""
+    """Make a job of `steps` training steps that returns the last loss.
+
+    Also returns a function that ends the training loop.
+    """
     batches = training.batches()
 
     def run() -> float:
         for _ in range(steps):
-            batch = next(batches)
-            mask = batch.mask
-            with training.one_pass():
-                logits = training.network(
-                    mask.tokens,
-                    batch.conditioning,
-                    drop_conditioning=batch.hidden,
-                    lengths=batch.lengths if batch.padded else None,
-                    level=mask.level,
-                    where=training.where(mask),
-                )
-                loss = masked_cross_entropy(logits, batch.codes, mask)
-                training.descend(loss)
-            training.note(logits, batch)
+            loss = training.loss(next(batches))
+            training.descend(loss)
         return loss.item()
 
     return run, batches.close  # type: ignore[attr-defined]
 
 
 def peer_steps(peer: nn.Module, batches: Sequence[Tensor], a: argparse.Namespace) -> Any:
-    """A job of a step on each batch [B, T, K], giving the last loss."""
+    """Return a job of one step per batch [B, T, K] that returns the last loss."""
     device = torch.device(a.device)
     peer.to(device).train()
     optimizer = torch.optim.AdamW(peer.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
@@ -210,13 +198,16 @@ def peer_steps(peer: nn.Module, batches: Sequence[Tensor], a: argparse.Namespace
 
 
 def make_peer(size: int, width: int, streams: int) -> tuple[nn.Module, str]:
-    """soundstorm-pytorch's SoundStorm with about `size` parameters, and what it is.
+    """Make soundstorm-pytorch's SoundStorm with about `size` parameters, and describe it.
 
-    It is as wide as ours or a little less or more, and as deep as its size allows: its blocks hold
-    two feed-forward layers and a convolution, so that fewer of them have as many parameters.
+    Its blocks hold two feed-forward layers and a convolution, so it has fewer blocks than ours.
 
+    Args:
+        size: number of parameters to come close to.
+        width: width of our model. The peer's width differs by at most 64.
+        streams: number of residual streams (hyper-connections).
     Raises:
-        ModuleNotFoundError: it is not installed.
+        ModuleNotFoundError: soundstorm-pytorch is not installed.
     """
     stand_in()
     try:
@@ -248,7 +239,7 @@ def make_peer(size: int, width: int, streams: int) -> tuple[nn.Module, str]:
 
 
 def stand_in() -> None:
-    """Empty classes for the names in `NAMES`, of packages that cannot be imported."""
+    """Put empty classes in place of those packages in `NAMES` that cannot be imported."""
     for package, names in NAMES.items():
         try:
             importlib.import_module(package)
@@ -260,7 +251,7 @@ def stand_in() -> None:
 
 
 def count_peer_flops(peer: nn.Module, codes: Tensor) -> int:
-    """Thrice those of its forward pass as PyTorch counts them, hyper-connections included."""
+    """Return three times the FLOPs of its forward pass, including hyper-connections."""
     one = codes[:1].to(next(peer.parameters()).device)
     with torch.no_grad():
         return 3 * count_flops(lambda: peer(one.clone())) * len(codes)
@@ -271,12 +262,14 @@ def count(module: nn.Module) -> int:
 
 
 def check_losses(ours: float, theirs: float) -> str:
-    """Neither has learned or diverged: both are about as good as a guess."""
+    """Check that neither model has learned or diverged: both losses are near that of a guess."""
     guess = math.log(SIZE)
     for name, loss in {"tokgen": ours, "soundstorm-pytorch": theirs}.items():
         if not 0.5 * guess < loss < 1.5 * guess:
-            raise SystemExit(f"error: {name} has a loss of {loss}, a guess has {guess:.2f}")
-    return f"losses {ours:.3f} and {theirs:.3f}, of a guess {guess:.3f}"
+            raise SystemExit(
+                f"error: the loss of {name} is {loss}, but that of a guess is {guess:.2f}"
+            )
+    return f"losses {ours:.3f} and {theirs:.3f}; {guess:.3f} for a guess"
 
 
 if __name__ == "__main__":

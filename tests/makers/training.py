@@ -1,6 +1,6 @@
 """A training of seconds on made-up tokens: in this process, or as a script in several.
 
-    python tests/training_makers.py FOLDER '{"steps": 8, "batch_size": 4}' {ddp,fsdp} [STEP]
+    python tests/makers/training.py FOLDER '{"steps": 8, "batch_size": 4}' {ddp,fsdp} [STEP]
 
 STEP ends it there without a word, as a kill would.
 """
@@ -24,10 +24,8 @@ from datasets import Dataset, DatasetDict
 from makers.paths import ROOT
 from tokgen.codec.spec import CodecSpec
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.modelling.masking import masked_cross_entropy
 from tokgen.runs.accelerator import make_accelerator
 from tokgen.tokens.dataset import Provenance, TokenDataset, token_features
-from tokgen.training.data import TrainingBatch
 from tokgen.training.loop import Training
 from tokgen.training.settings import TrainingSettings
 
@@ -79,23 +77,6 @@ def make_settings(**more: Any) -> TrainingSettings:
     return TrainingSettings(**{**few, **often, **more})
 
 
-def one_pass(training: Training, batch: TrainingBatch) -> None:
-    """What stands in the loop of a recipe."""
-    mask = batch.mask
-    with training.one_pass():
-        logits = training.network(
-            mask.tokens,
-            batch.conditioning,
-            drop_conditioning=batch.hidden,
-            lengths=batch.lengths if batch.padded else None,
-            documents=batch.documents,
-            level=mask.level,
-            where=training.where(mask),
-        )
-        training.descend(masked_cross_entropy(logits, batch.codes, mask))
-    training.note(logits, batch)
-
-
 def train(
     folder: Path,
     settings: TrainingSettings,
@@ -115,15 +96,15 @@ def train(
     """
     accelerator = accelerator or make_accelerator(
         folder,
-        gradient_accumulation=settings.gradient_accumulation,
         mixed_precision="no",
         tracker="none",
+        gradient_accumulation=settings.gradient_accumulation,
     )
     training = Training(accelerator, make_model(), tokens or make_tokens(), settings, folder)
     for batch in training.batches():
         if training.step == stop:
             os._exit(9)
-        one_pass(training, batch)
+        training.descend(training.loss(batch))
     training.save_model(folder / "model")
     return training
 
@@ -137,9 +118,9 @@ def shard_on_cpu(settings: TrainingSettings, folder: Path) -> Accelerator:
     config = yaml.safe_load(file.read_text())["fsdp_config"]
     accelerator = make_accelerator(
         folder,
-        gradient_accumulation=settings.gradient_accumulation,
         mixed_precision="no",
         tracker="none",
+        gradient_accumulation=settings.gradient_accumulation,
     )
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=config["fsdp_version"],

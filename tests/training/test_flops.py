@@ -24,7 +24,7 @@ def test_formula_equals_what_pytorch_counts(embedding: str) -> None:
             torch.randn(2, 4, 30),
             drop_conditioning=torch.tensor([True, False]),
             level=mask.level,
-            where=mask.target,
+            positions=mask.target,
         )
         masked_cross_entropy(logits, codes, mask).backward()
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from makers.training import make_model, make_settings, make_tokens, one_pass, train
+from makers.training import make_model, make_settings, make_tokens, train
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.accelerator import make_accelerator
 from tokgen.runs.folder import read_history
@@ -26,16 +26,16 @@ def leave_after(folder: Path, settings: TrainingSettings, steps: int) -> None:
     """Train and go without a word."""
     accelerator = make_accelerator(
         folder,
-        gradient_accumulation=settings.gradient_accumulation,
         mixed_precision="no",
         tracker="none",
+        gradient_accumulation=settings.gradient_accumulation,
     )
     training = Training(accelerator, make_model(), make_tokens(), settings, folder)
     batches = training.batches()
     for batch in batches:
         if training.step == steps:
             break
-        one_pass(training, batch)
+        training.descend(training.loss(batch))
     batches.close()
 
 
@@ -97,16 +97,16 @@ def test_ctrl_c_reaches_the_workers_too_and_leaves_them(tmp_path: Path) -> None:
     settings = make_settings(workers=2)
     accelerator = make_accelerator(
         tmp_path,
-        gradient_accumulation=settings.gradient_accumulation,
         mixed_precision="no",
         tracker="none",
+        gradient_accumulation=settings.gradient_accumulation,
     )
     training = Training(accelerator, make_model(), make_tokens(), settings, tmp_path)
     for batch in training.batches():
         if training.step == 4:
             for process in (*multiprocessing.active_children(), psutil.Process()):
                 os.kill(process.pid, signal.SIGINT)
-        one_pass(training, batch)
+        training.descend(training.loss(batch))
     assert training.interrupted and training.checkpoints.steps() == [4, 5]
 
 
@@ -115,9 +115,9 @@ def test_between_two_logs_the_host_does_not_wait_for_a_gpu(tmp_path: Path) -> No
     settings = make_settings(steps=30, log_every=30, checkpoint_every=30, ema=0.9)
     accelerator = make_accelerator(
         tmp_path,
-        gradient_accumulation=settings.gradient_accumulation,
         mixed_precision="bf16",
         tracker="none",
+        gradient_accumulation=settings.gradient_accumulation,
     )
     training = Training(accelerator, make_model(), make_tokens(), settings, tmp_path)
     batches = training.batches()
@@ -127,7 +127,7 @@ def test_between_two_logs_the_host_does_not_wait_for_a_gpu(tmp_path: Path) -> No
                 torch.cuda.set_sync_debug_mode("error")
             if training.step == 20:
                 break
-            one_pass(training, batch)
+            training.descend(training.loss(batch))
     finally:
         torch.cuda.set_sync_debug_mode("default")
         batches.close()

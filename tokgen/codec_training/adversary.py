@@ -1,4 +1,4 @@
-"""The discriminators' side of a training step, the same for training and for tuning a codec."""
+"""The discriminators' part of a training step."""
 
 from __future__ import annotations
 
@@ -15,23 +15,49 @@ from tokgen.codec_training.adversarial_losses import (
 
 
 class Adversary:
-    """Discriminators with their optimiser, under Accelerate.
+    """Discriminators with their optimiser.
 
     Args:
-        accelerator: that prepared the two others.
+        accelerator: prepared the discriminators and the optimiser.
         discriminator: waveform [B, 1, N] -> feature maps per discriminator.
         optimizer: of its parameters.
-        clip: of its gradient's norm.
+        clip: limit of its gradient's norm.
+        n_samples: length of the part of each crop that the discriminators hear.
     """
 
     def __init__(
-        self, accelerator: Any, discriminator: nn.Module, optimizer: Any, clip: float
+        self,
+        accelerator: Any,
+        discriminator: nn.Module,
+        optimizer: Any,
+        clip: float,
+        n_samples: int,
     ) -> None:
         self.accelerator, self.discriminator = accelerator, discriminator
-        self.optimizer, self.clip = optimizer, clip
+        self.optimizer, self.clip, self.n_samples = optimizer, clip, n_samples
 
-    def learn(self, real: Tensor, fake: Tensor) -> Tensor:
-        """One step of telling `real` from `fake`, [B, 1, N] each; the loss, detached."""
+    def step(
+        self, real: Tensor, fake: Tensor, generator: torch.Generator, *, judge: bool = True
+    ) -> dict[str, Tensor]:
+        """Train the discriminators for one step, then compute the codec's losses.
+
+        Both use the same random part of the waveforms.
+
+        Args:
+            real, fake: original and decoded waveform [B, 1, N].
+            generator: on the CPU, draws where the part starts.
+            judge: False computes no losses for the codec.
+        Returns:
+            "discriminator" (detached) and, if `judge`, the codec's "adversarial" and "feature".
+        """
+        spare = real.shape[-1] - self.n_samples
+        start = int(torch.randint(0, spare + 1, (), generator=generator))
+        part = slice(start, start + self.n_samples)
+        real, fake = real[..., part], fake[..., part]
+        losses = {"discriminator": self._learn(real, fake)}
+        return losses | self._judge(real, fake) if judge else losses
+
+    def _learn(self, real: Tensor, fake: Tensor) -> Tensor:
         with self.accelerator.autocast():
             loss = discriminator_loss(self.discriminator(real), self.discriminator(fake.detach()))
         self.optimizer.zero_grad()
@@ -40,8 +66,7 @@ class Adversary:
         self.optimizer.step()
         return loss.detach()
 
-    def judge(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """What the codec has to answer for: its "adversarial" and its "feature" loss."""
+    def _judge(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         with self.accelerator.autocast():
             with torch.no_grad():
                 real_features = self.discriminator(real)
@@ -50,9 +75,3 @@ class Adversary:
                 "adversarial": adversarial_loss(fake_features),
                 "feature": feature_loss(real_features, fake_features),
             }
-
-
-def part_of(n_samples: int, length: int, generator: torch.Generator) -> slice:
-    """`length` of `n_samples` samples at a random place: what the discriminators see of a crop."""
-    start = int(torch.randint(0, n_samples - length + 1, (), generator=generator))
-    return slice(start, start + length)

@@ -1,4 +1,4 @@
-"""Random crops of whole corpora for codec training, from a memory map: constant memory."""
+"""Random crops of corpora for codec training, read from a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tokgen.corpus.listed import Corpus, Rejection
+from tokgen.codec_training.settings import SharedSettings
+from tokgen.corpus.entries import Rejection
+from tokgen.corpus.listed import Corpus, open_corpus
 
 
 class AudioCrops:
-    """All utterances of some corpora behind one another, int16, on disk.
-
-    `batch(step, …)` depends on the seed and the step alone, so a resumed run sees the same audio.
+    """The concatenated utterances of some corpora, as int16 in a file.
 
     Args:
-        corpora: what to read; unreadable clips are in `rejections`.
+        corpora: corpora to read.
         sample_rate: Hz.
-        cache: folder for the memory map; reused where the corpora's content is the same.
+        cache: folder of the file, which is reused for corpora of the same content.
+    Attributes:
+        fingerprint: SHA-256 of the corpora's content and the sample rate.
+        rejections: clips that cannot be read; empty if the file was reused.
     """
 
     def __init__(self, corpora: Sequence[Corpus], sample_rate: int, cache: Path) -> None:
@@ -45,18 +48,31 @@ class AudioCrops:
                     file.write(to_int16(utterance.waveform).tobytes())
                     bar.update()
         if partial.stat().st_size == 0:
-            raise ValueError("no usable audio in the corpora: nothing to train on")
+            raise ValueError("the corpora have no readable audio to train on")
         partial.replace(path)
+
+    def summary(self) -> str:
+        """Hours of audio and the rejected clips, for printing."""
+        lines = [f"{self.seconds / 3600:.2f} h of audio, {len(self.rejections)} clips rejected"]
+        return "\n".join([*lines, *(f"  rejected {r.source}: {r.reason}" for r in self.rejections)])
 
     @property
     def seconds(self) -> float:
+        """Length of all audio in seconds."""
         return len(self._audio) / self.sample_rate
 
     def batch(self, step: int, *, seed: int, batch_size: int, n_samples: int) -> Tensor:
-        """waveform [B, 1, n_samples] of crops drawn for (seed, step)."""
+        """Draw crops; the result depends on the arguments alone.
+
+        Returns:
+            waveform [B, 1, n_samples].
+        Raises:
+            ValueError: the corpora are shorter than one crop.
+        """
         if n_samples > len(self._audio):
             raise ValueError(
-                f"crops of {n_samples} samples from {len(self._audio)} in all: shorten the crops"
+                f"crops have {n_samples} samples, but the corpora have {len(self._audio)} in all: "
+                "shorten the crops"
             )
         rng = np.random.default_rng((seed, step))
         starts = rng.integers(0, len(self._audio) - n_samples + 1, batch_size)
@@ -65,5 +81,20 @@ class AudioCrops:
 
 
 def to_int16(waveform: Tensor) -> np.ndarray:
-    """float [-1, 1] -> int16, clipped."""
+    """Convert float samples in [-1, 1] to int16, with clipping."""
     return (waveform.flatten() * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
+
+
+def open_crops(settings: SharedSettings, sample_rate: int, folder: Path) -> AudioCrops:
+    """The training audio of a run, cached in its folder."""
+    corpora = [open_corpus(name, split="train") for name in settings.corpora]
+    return AudioCrops(corpora, sample_rate, folder / "cache")
+
+
+def open_validation(settings: SharedSettings) -> Corpus:
+    """The validation corpus of a run."""
+    return open_corpus(
+        settings.validation or settings.corpora[0],
+        split=settings.validation_split,
+        min_seconds=settings.validation_min_seconds,
+    )

@@ -208,7 +208,7 @@ class MaskedTransformer(Pretrained):
         lengths: Tensor | None = None,
         documents: Tensor | None = None,
         level: int | Tensor | None = None,
-        where: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Logits of the codes at one level, or at all.
 
@@ -220,13 +220,13 @@ class MaskedTransformer(Pretrained):
             documents: int64 [B, T], where rows hold several excerpts: which one a frame is of.
                 Frames attend to their own alone, and positions count from its first one.
             level: which level's logits, one for all or int64 [B]; None gives all.
-            where: bool [B, T], the positions whose logits are wanted; needs a level. A GPU has to
+            positions: bool [B, T], the positions whose logits are wanted; needs a level. A GPU has to
                 wait for the host to learn how many they are.
         Returns:
-            [B, T, V] for a level, [n, V] for its n positions `where`, item by item, [B, K, T, V]
+            [B, T, V] for a level, [n, V] for its n positions `positions`, item by item, [B, K, T, V]
             for all levels.
         Raises:
-            ValueError: tokens of another number of levels, conditioning of another shape, `where`
+            ValueError: tokens of another number of levels, conditioning of another shape, `positions`
                 without a level.
         """
         if tokens.ndim != 3 or tokens.shape[1] != self.n_codebooks:
@@ -246,14 +246,14 @@ class MaskedTransformer(Pretrained):
             more["mask"] = frame < lengths[:, None]
         x = self.transformer(x, **more)
         if level is None:
-            if where is not None:
-                raise ValueError("where without a level: say which level's logits are wanted")
+            if positions is not None:
+                raise ValueError("positions without a level: pass the level that they are of")
             return torch.einsum("btd,kvd->bktv", x, self.head_weight) + self.head_bias[:, None]
         if isinstance(level, int):
-            x = x if where is None else x[where]
+            x = x if positions is None else x[positions]
             return linear(x, self.head_weight[level], self.head_bias[level])
-        if where is not None:
-            return self._heads_at(x[where], level[:, None].expand_as(where)[where])
+        if positions is not None:
+            return self._heads_at(x[positions], level[:, None].expand_as(positions)[positions])
         return x @ self.head_weight[level].mT + self.head_bias[level][:, None]
 
     def _heads_at(self, rows: Tensor, levels: Tensor) -> Tensor:

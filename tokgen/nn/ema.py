@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights, in whole or in each process's shards."""
+"""Exponential moving average of a model's weights."""
 
 from __future__ import annotations
 
@@ -11,64 +11,79 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class Ema:
-    """average <- decay * average + (1 - decay) * weight, after each step.
+    """Averages of a model's parameters: average <- decay * average + (1 - decay) * weight.
+
+    Under FSDP each process averages its own shards. Buffers are not averaged.
 
     Args:
-        model: whose weights are averaged; begin with those it has now.
-        decay: in (0, 1).
+        model: the averages start from its current weights.
+        decay: in [0, 1). With 0 no averages are kept, and the methods change nothing.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        if not 0 < decay < 1:
-            raise ValueError(f"decay = {decay}: must be above 0 and below 1")
-        self._model = model
-        self._weights = dict(model.named_parameters())
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay = {decay}: must be at least 0 and below 1")
+        self._model, self.decay = model, decay
+        self._weights = dict(model.named_parameters()) if decay else {}
         self._average = {name: w.detach().clone() for name, w in self._local().items()}
-        self._blend = get_ema_multi_avg_fn(decay)
 
     def _local(self) -> dict[str, Tensor]:
-        """What this process holds of each weight: all of it, or its shard under FSDP."""
+        """Each weight, or this process's shard of it under FSDP."""
         return {
             name: w.to_local() if isinstance(w, DTensor) else w for name, w in self._weights.items()
         }
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights as they are now."""
-        self._blend(list(self._average.values()), list(self._local().values()), 0)
+        """Move the averages towards the current weights. Call it after each optimiser step."""
+        if self._average:
+            average, local = list(self._average.values()), list(self._local().values())
+            torch._foreach_lerp_(average, local, 1 - self.decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model has the averages for its weights inside."""
-        local = [w.detach() for w in self._local().values()]
-        average = list(self._average.values())
-        kept = [w.clone() for w in local]
-        self._put(local, average)
+        """Replace the model's weights by the averages inside the `with` block."""
+        kept = {name: w.detach().clone() for name, w in self._local().items()}
+        self.apply()
         try:
             yield
         finally:
-            self._put(local, kept)
+            self._put(kept)
 
-    def _put(self, local: list[Tensor], values: list[Tensor]) -> None:
-        torch._foreach_copy_(local, values)
+    def apply(self) -> None:
+        """Replace the model's weights by the averages for good."""
+        self._put(self._average)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Start the averages again from the current weights."""
+        for name, weight in self._local().items():
+            self._average[name].copy_(weight)
+
+    def _put(self, values: dict[str, Tensor]) -> None:
+        if not values:
+            return
+        torch._foreach_copy_([w.detach() for w in self._local().values()], list(values.values()))
         for module in self._model.modules():
             if isinstance(module, FSDPModule):
-                module.reshard()  # else the next pass would use what an earlier one gathered
+                module.reshard()  # the next pass must gather the weights again
 
     def save(self, path: Path) -> None:
         """Write this process's averages as safetensors."""
-        save_file({name: w.cpu().contiguous() for name, w in self._average.items()}, path)
+        if self._average:
+            save_file({name: w.cpu().contiguous() for name, w in self._average.items()}, path)
 
     def load(self, path: Path) -> None:
-        """Take up what `save` wrote.
+        """Read the averages that `save` wrote.
 
         Raises:
-            ValueError: of another model, or of another number of shards.
+            ValueError: the file is of another model or of another number of processes.
         """
+        if not self._average:
+            return
         found = load_file(path)
         shapes = {name: w.shape for name, w in self._average.items()}
         if {name: w.shape for name, w in found.items()} != shapes:
@@ -77,11 +92,3 @@ class Ema:
             )
         for name, average in self._average.items():
             average.copy_(found[name])
-
-
-@torch.no_grad()
-def ema_update(average: nn.Module, current: nn.Module, decay: float) -> None:
-    """average <- decay * average + (1 - decay) * current; decay 0 copies."""
-    old = [p for p in average.state_dict().values() if p.is_floating_point()]
-    new = [p for p in current.state_dict().values() if p.is_floating_point()]
-    torch._foreach_lerp_(old, [n.to(o) for n, o in zip(new, old, strict=True)], 1.0 - decay)

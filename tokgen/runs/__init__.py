@@ -1,0 +1,10 @@
+"""Support for long runs: folders, settings, checkpoints, interrupts, workers.
+
+- `folder` - JSON files and histories in a run's folder
+- `settings` - settings from YAML and flags, saved with each run
+- `checkpoints` - save and resume the state of a training
+- `interrupts` - Ctrl-C, SIGTERM and user errors in recipes
+- `accelerator` - set up Accelerate; precision and random seeds
+- `store` - results of single clips, kept across restarts
+- `workers` - set up worker processes
+"""

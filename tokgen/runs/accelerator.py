@@ -1,4 +1,4 @@
-"""Accelerate for a run: precision, seeds, trackers."""
+"""Accelerate's setup for a run: precision, random seeds, trackers."""
 
 from __future__ import annotations
 
@@ -9,36 +9,27 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
-
-def step_seed(*parts: int) -> int:
-    """One 64-bit seed from several integers (seed, step, process …)."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
-
-
-def pick_precision(wanted: str) -> str:
-    """ "auto" -> "bf16" where the hardware multiplies bfloat16, else "no"; others pass through."""
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
-
-
-LONGEST_HOURS = 24  # that processes wait for each other: the first one may tokenize a corpus
+LONGEST_WAIT = timedelta(hours=24)  # between processes; the first one may tokenize a corpus
 
 
 def make_accelerator(
-    gradient_accumulation: int, folder: Path, mixed_precision: str, tracker: str
+    folder: Path,
+    *,
+    mixed_precision: str,
+    tracker: str,
+    gradient_accumulation: int = 1,
+    find_unused_parameters: bool = False,
 ) -> Accelerator:
-    """An Accelerator for a training.
+    """Create the Accelerator of a training run.
 
     Args:
-        gradient_accumulation: batches per optimiser step.
-        folder: folder of the run; trackers write there.
+        folder: of the run; trackers write there.
         mixed_precision: "auto", "no", "bf16" or "fp16".
         tracker: "none", "tensorboard", "wandb" ...
+        gradient_accumulation: batches per optimiser step.
+        find_unused_parameters: set it if some steps do not use all parameters.
     Raises:
         ValueError: unknown precision or tracker.
     """
@@ -48,10 +39,30 @@ def make_accelerator(
         log_with=None if tracker == "none" else tracker,
         project_dir=folder,
         step_scheduler_with_optimizer=False,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=LONGEST_HOURS))],
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+            DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters),
+        ],
     )
 
 
+def pick_precision(wanted: str) -> str:
+    """Resolve "auto" to "bf16" if the hardware multiplies bfloat16, else to "no"."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
 def conditions_of(accelerator: Any) -> dict[str, Any]:
-    """What shapes weights beside settings and data: for `claim_run` and `save_settings`."""
+    """The number of processes and the precision, for `claim_run` and `save_settings`.
+
+    The trained weights depend on both, and neither is fixed by the settings.
+    """
     return {"processes": accelerator.num_processes, "precision": accelerator.mixed_precision}
+
+
+def step_seed(*parts: int) -> int:
+    """Combine integers (seed, step, process ...) into one 63-bit seed."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)

@@ -1,42 +1,44 @@
-"""TODO checkpoints"""
+"""Checkpoints of a training run."""
 
 from __future__ import annotations
 
 import json
-import math
-import platform
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
-import numpy as np
-import torch
-from jsonargparse import auto_cli
-from tokgen import __version__
+from typing import Any, Protocol
+
 from tokgen.runs.folder import write_json
 
-class Checkpoints:
-    """Folders `step-<n>` under a run; the newest whole one counts, older ones are removed.
 
-    `save` and `load` are Accelerate's `save_state` and `load_state`. A checkpoint is written
-    beside and renamed, so that a kill in the middle leaves the one before.
+class Averages(Protocol):
+    """Averaged weights (`tokgen.nn.ema.Ema`), one file per process."""
+
+    def save(self, path: Path) -> None: ...
+
+    def load(self, path: Path) -> None: ...
+
+
+class Checkpoints:
+    """Checkpoint folders `step-<n>` of a run.
+
+    A checkpoint is written to a temporary folder and renamed when it is complete, so a killed
+    process leaves the previous checkpoint intact.
+
+    Args:
+        folder: parent of the checkpoint folders.
+        keep: number of checkpoints to keep; older ones are deleted.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         self.folder, self.keep = folder, keep
 
     def steps(self) -> list[int]:
+        """Steps that have a complete checkpoint, in ascending order."""
         found = self.folder.glob("step-*") if self.folder.is_dir() else []
         return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdigit())
 
     def path(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """The checkpoint folder of a step."""
         return self.folder / f"step-{step}"
 
     def save(
@@ -44,11 +46,15 @@ class Checkpoints:
         accelerator: Any,
         step: int,
         extra: dict[str, Any] | None = None,
-        add: Callable[[Path], None] | None = None,
+        averages: Averages | None = None,
     ) -> None:
-        """Save everything Accelerate prepared, and `extra` as JSON.
+        """Save the state of all objects that Accelerate prepared. Every process must call this.
 
-        `add` writes more files to the folder that it gets; every process calls it.
+        Args:
+            accelerator: its `save_state` is used.
+            step: number of the checkpoint.
+            extra: JSON-ready values to save with it.
+            averages: averaged weights to save with it.
         """
         target = self.path(step)
         partial = self.folder / f"partial-{step}"
@@ -56,8 +62,8 @@ class Checkpoints:
             shutil.rmtree(partial)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(partial))
-        if add is not None:
-            add(partial)
+        if averages is not None:
+            averages.save(partial / _averages_file(accelerator))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             write_json(partial / "extra.json", extra or {})
@@ -68,11 +74,23 @@ class Checkpoints:
                 shutil.rmtree(self.path(old))
         accelerator.wait_for_everyone()
 
-    def resume(self, accelerator: Any) -> tuple[int, dict[str, Any]]:
-        """Load the newest checkpoint; (step, extra), or (0, {}) where there is none."""
+    def resume(
+        self, accelerator: Any, averages: Averages | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Load the newest checkpoint.
+
+        Returns:
+            its step and `extra`; (0, {}) if there is no checkpoint.
+        """
         steps = self.steps()
         if not steps:
             return 0, {}
         folder = self.path(steps[-1])
         accelerator.load_state(str(folder))
+        if averages is not None:
+            averages.load(folder / _averages_file(accelerator))
         return steps[-1], json.loads((folder / "extra.json").read_text())
+
+
+def _averages_file(accelerator: Any) -> str:
+    return f"ema-{accelerator.process_index}.safetensors"

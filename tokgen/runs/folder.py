@@ -1,4 +1,4 @@
-"""What every recipe needs around its loop: settings, run folders, checkpoints, interrupts."""
+"""Files of a run's folder: JSON, history lines, results to delete, library versions."""
 
 from __future__ import annotations
 
@@ -6,31 +6,18 @@ import json
 import math
 import platform
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TypeVar
-
-import numpy as np
-import torch
-from jsonargparse import auto_cli
+from typing import Any
 
 from tokgen import __version__
 
 LIBRARIES = ("torch", "torchaudio", "transformers", "accelerate", "datasets", "x-transformers")
 
 
-
-
-
-
 def versions() -> dict[str, str]:
-    """Versions of tokgen, Python and the libraries that shape results."""
+    """Versions of tokgen, Python and the libraries that results depend on."""
     found = {"tokgen": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -41,9 +28,9 @@ def versions() -> dict[str, str]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a kill leaves the old file or the new one, never half.
+    """Write JSON atomically: a killed process leaves the old file or the new one.
 
-    Numbers that JSON does not have (NaN, infinity) become null.
+    NaN and infinity become null.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
@@ -61,11 +48,11 @@ def _finite(value: Any) -> Any:
 
 
 def clear_results(folder: Path, names: tuple[str, ...]) -> None:
-    """Remove what an earlier plan under this name made, so that nothing of it stands beside this.
+    """Delete the results of an earlier plan from a run's folder.
 
     Args:
-        folder: of the run; one that holds no settings.json is no run and stays as it is.
-        names: files and folders below it; what is not named is never touched.
+        folder: of the run. Nothing is deleted if it has no settings.json.
+        names: files and folders in it to delete; all others stay.
     """
     if not (folder / "settings.json").is_file():
         return
@@ -76,16 +63,8 @@ def clear_results(folder: Path, names: tuple[str, ...]) -> None:
             path.unlink(missing_ok=True)
 
 
-
-
-
-
-
-
-
-
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The lines of a history file; a line cut off by a kill is dropped."""
+    """Read the lines of a JSON Lines file. A last line that a kill cut off is dropped."""
     rows = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
@@ -96,7 +75,11 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def append_history(path: Path, kept: list[dict[str, Any]]) -> Callable[[dict[str, Any]], None]:
-    """Rewrite the history with the lines to keep; returns what appends one more."""
+    """Rewrite a JSON Lines file with the lines in `kept`.
+
+    Returns:
+        a function that appends one more line.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
@@ -107,13 +90,3 @@ def append_history(path: Path, kept: list[dict[str, Any]]) -> Callable[[dict[str
             file.write(json.dumps(row) + "\n")
 
     return append
-
-
-
-
-
-
-
-
-
-

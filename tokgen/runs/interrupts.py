@@ -1,29 +1,22 @@
-"""TODO interrupts"""
+"""Ctrl-C, SIGTERM and user errors in recipes."""
 
 from __future__ import annotations
 
-import json
-import math
-import platform
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
-import numpy as np
+from typing import Any, NoReturn
+
 import torch
-from jsonargparse import auto_cli
-from tokgen import __version__
+
 
 class Interrupt:
-    """Turns Ctrl-C and SIGTERM into a flag, so that a loop ends after its step with a checkpoint.
+    """Turns Ctrl-C and SIGTERM into a flag, so a training loop can save a checkpoint and end.
 
-    Made right before the loop and released after it; a second Ctrl-C ends at once.
+    Create it right before the loop and release it after the loop. A second signal raises
+    KeyboardInterrupt at once.
     """
 
     def __init__(self) -> None:
@@ -32,7 +25,7 @@ class Interrupt:
         self._before = {n: signal.signal(n, self._note) for n in numbers}
 
     def release(self) -> None:
-        """Give signals back to whoever had them."""
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -42,7 +35,7 @@ class Interrupt:
         self.raised = True
 
     def agreed(self, accelerator: Any) -> bool:
-        """Whether any process was interrupted; every process must ask at the same step."""
+        """True if any process was interrupted. All processes must call this at the same step."""
         if accelerator.num_processes == 1:
             return self.raised
         flag = torch.tensor(float(self.raised), device=accelerator.device)
@@ -50,17 +43,17 @@ class Interrupt:
 
 
 def run_recipe(main: Callable[[], int]) -> NoReturn:
-    """Exit with what `main` returns; Ctrl-C outside its training loop says how to go on."""
+    """Exit with the return value of `main`; with 130 and a hint after Ctrl-C."""
     try:
         sys.exit(main())
     except KeyboardInterrupt:
-        print("\ninterrupted: the same command goes on from what is saved", file=sys.stderr)
+        print("\ninterrupted: run the same command again to continue", file=sys.stderr)
         sys.exit(130)
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Around a recipe's preparations: wrong settings or data end it without a traceback."""
+    """Exit with a one-line message on wrong settings or data, without a traceback."""
     try:
         yield
     except (ValueError, OSError, ModuleNotFoundError) as error:

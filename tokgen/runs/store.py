@@ -1,4 +1,4 @@
-"""Results of single clips on disk, so that a long measurement goes on after a kill."""
+"""Results of single clips on disk, so that a measurement can continue after a kill."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from tokgen.runs.folder import append_history, read_history, versions
 
 
 class ClipStore:
-    """Arrays of clips, found again under the same plan and the same library versions.
+    """A folder with one safetensors file of arrays per clip.
+
+    The folder's name contains a hash of the plan and of the library versions, so a store only
+    holds results that are still valid.
 
     Args:
-        out: folder of all stores.
-        name: of what is measured, for people.
-        plan: all that the results depend on, JSON-ready.
+        out: parent folder of all stores.
+        name: readable name of the measurement.
+        plan: everything that the results depend on, JSON-ready.
     """
 
     def __init__(self, out: Path, name: str, plan: Any) -> None:
@@ -31,14 +34,14 @@ class ClipStore:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, index: int, arrays: dict[str, np.ndarray]) -> None:
-        """Whole or not at all."""
+        """Write the arrays of clip `index` atomically."""
         path = self._path(index)
         partial = path.with_suffix(".partial")
         save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, str(partial))
         os.replace(partial, path)
 
     def read(self, index: int) -> dict[str, np.ndarray] | None:
-        """What `write` wrote; None where there is nothing, or nothing readable."""
+        """Read the arrays of clip `index`. Returns None if the file is missing or damaged."""
         path = self._path(index)
         if not path.is_file():
             return None
@@ -52,13 +55,13 @@ class ClipStore:
 
 
 class RecordStore:
-    """Records of clips in one file, a JSON line each; a line that a kill cut off is dropped.
+    """A JSON Lines file with one record per clip. A line that a kill cut off is dropped.
 
     Args:
-        out: folder of all stores.
-        name, plan: as for `ClipStore`.
+        out, name, plan: see `ClipStore`.
     Attributes:
-        records: those written before, in order.
+        records: the records that an earlier process wrote, in order.
+        append: writes one more record.
     """
 
     def __init__(self, out: Path, name: str, plan: Any) -> None:
@@ -68,13 +71,13 @@ class RecordStore:
 
 
 def plan_name(name: str, plan: Any) -> str:
-    """A file name that differs where the plan or the library versions do."""
+    """A file name with a hash of the plan and the library versions."""
     text = json.dumps([plan, versions()], sort_keys=True)
     return f"{slug(name)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def hash_audio(waveforms: Iterable[Tensor]) -> str:
-    """SHA-256 (hex) over shapes and samples, or over any other float tensors."""
+    """SHA-256 (hex) of the shapes and values of waveforms or other tensors."""
     digest = hashlib.sha256()
     for waveform in waveforms:
         digest.update(f"{tuple(waveform.shape)}".encode())
@@ -83,6 +86,6 @@ def hash_audio(waveforms: Iterable[Tensor]) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as a file name: letters, digits, dot, dash; the rest becomes an underscore."""
+    """Turn a name into a file name: all but letters, digits, dots and dashes become underscores."""
     safe = "".join(c if c.isalnum() or c in ".-" else "_" for c in name).strip(".")
     return safe[:80] or "_"

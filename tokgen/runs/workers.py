@@ -1,4 +1,4 @@
-"""Worker processes: how many there may be, and how each of them begins and ends."""
+"""Set-up of worker processes, and the number of cores for them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _NEVER = -1, -3, (1 << 31) - 1
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def begin_worker() -> None:
-    """To be called first in a worker: one thread, Ctrl-C left to the parent, no life after it."""
-    gc.freeze()  # what the parent left is the parent's to collect
-    torch.set_num_threads(1)  # OpenMP's threads did not come along
+    """Set up a worker process. Call this first in the worker.
+
+    The worker uses one thread, ignores Ctrl-C (the parent handles it), and ends with its parent.
+    """
+    gc.freeze()  # do not collect objects inherited from the parent
+    torch.set_num_threads(1)  # a forked process has no OpenMP threads
     _keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -32,7 +35,7 @@ def begin_worker() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute as a worker does."""
+    """Use one thread inside the `with` block, so that results equal a worker's."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -42,8 +45,11 @@ def one_thread() -> Iterator[None]:
 
 
 def _keep_memory() -> None:
-    """Have glibc keep what is freed: large tensors come and go with every layer, and fetching
-    their pages from the system each time took a fifth of the time of a DAC."""
+    """Make glibc keep freed memory.
+
+    Otherwise every layer returns its large tensors to the system and fetches new pages, which took
+    a fifth of a DAC's time.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
         for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):

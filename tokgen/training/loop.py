@@ -1,21 +1,14 @@
-"""Around the loop that trains a masked transformer: data, optimiser, checkpoints, history.
+"""The training loop of a masked transformer.
 
     training = Training(accelerator, model, tokens, settings, folder)
     for batch in training.batches():
-        mask = batch.mask
-        with training.one_pass():
-            logits = training.network(
-                mask.tokens, batch.conditioning, drop_conditioning=batch.hidden,
-                lengths=batch.lengths if batch.padded else None, documents=batch.documents,
-                level=mask.level, where=training.where(mask),
-            )
-            training.descend(masked_cross_entropy(logits, batch.codes, mask))
-        training.note(logits, batch)
+        loss = training.loss(batch)
+        training.descend(loss)
     training.save_model(folder / "model")
 
-The loop itself stands in the recipe. All randomness depends on (seed, step) alone, and item i of
-the data on (seed, i), so a run that was killed goes on as if nothing had happened, and several
-processes train on what one would. Between two logs the host never waits for a GPU.
+All randomness depends on (seed, step), and item i of the data on (seed, i). A killed run therefore
+resumes with the same weights, and several processes train on the data that one would use. The host
+does not wait for a GPU between two log lines.
 """
 
 from __future__ import annotations
@@ -23,7 +16,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -42,36 +34,35 @@ from tokgen.modelling.masking import (
     training_mask,
 )
 from tokgen.nn.ema import Ema
-from tokgen.runs.accelerator import conditions_of, make_accelerator
+from tokgen.runs.accelerator import conditions_of
 from tokgen.runs.checkpoints import Checkpoints
 from tokgen.runs.folder import append_history, read_history, write_json
 from tokgen.runs.interrupts import Interrupt
 from tokgen.tokens.dataset import TokenDataset
 from tokgen.training.data import TrainingBatch, TrainingData
-from tokgen.training.excerpts import CropDataset, collate
+from tokgen.training.excerpts import CropDataset, TokenBatch, collate
 from tokgen.training.flops import Counts, peak_flops, training_flops
 from tokgen.training.settings import TrainingSettings, learning_rate
 
-__all__ = ["Training", "TrainingSettings", "conditions_of", "learning_rate", "make_accelerator"]
-
 
 class Training:
-    """One training run; how to use it stands at the module's beginning.
+    """One training run. It continues from the newest checkpoint in `folder`.
 
     Args:
         accelerator: with the run's precision and gradient accumulation.
-        model: a new one; `network` is what to call, prepared for the device.
-        tokens: has a train split; the loss is followed on its validation split, if there is one.
+        model: a new model.
+        tokens: trains on the train split; validates on the validation split if there is one.
         settings: see `TrainingSettings`.
         folder: gets checkpoints/, history.jsonl and, at the end, training.json.
 
     Attributes:
-        step: optimiser steps done, those before a kill included.
-        seconds: that they took, without validation and checkpoints.
-        waiting: seconds of them without a batch to work on.
-        counts: what there was to compute on this device; `flops` follows from it.
-        history: what was logged, one dict a line.
-        interrupted: Ctrl-C or SIGTERM ended the loop, and a checkpoint was written.
+        network: the model, prepared by Accelerate and compiled if the settings say so.
+        step: optimiser steps done, including those before a resume.
+        seconds: time of these steps, without validation and checkpoints.
+        waiting: part of `seconds` spent waiting for batches.
+        counts: amount of computation on this device so far; `flops` uses it.
+        history: logged values, one dict per line.
+        interrupted: Ctrl-C or SIGTERM ended the loop; a checkpoint was written.
     """
 
     def __init__(
@@ -91,14 +82,12 @@ class Training:
             fused=True,
         )
         if settings.compile and accelerator.distributed_type == DistributedType.FSDP:
-            raise ValueError("compile = True under FSDP: not tried together yet; leave one out")
+            raise ValueError("compile = True is not tested under FSDP: use one of the two")
         network = torch.compile(model) if settings.compile else model
         self.network, self.optimizer = accelerator.prepare(network, optimizer)
         self.checkpoints = Checkpoints(folder / "checkpoints")
-        self.step, saved = self.checkpoints.resume(accelerator)
-        self._ema = Ema(model, settings.ema) if settings.ema else None
-        if self._ema and self.step:
-            self._ema.load(self.checkpoints.path(self.step) / self._ema_file)
+        self._ema = Ema(model, settings.ema)
+        self.step, saved = self.checkpoints.resume(accelerator, self._ema)
         self.seconds: float = saved.get("seconds", 0.0)
         self.waiting: float = saved.get("waiting", 0.0)
         self.counts = Counts(*saved.get("counts", ()))
@@ -118,16 +107,15 @@ class Training:
             processes=accelerator.num_processes,
         )
         self._validation = tokens.splits.get("validation")
-        self._loss = torch.zeros((), device=accelerator.device)
 
     def batches(self) -> Iterator[TrainingBatch]:
-        """What is left to train on, on the device.
+        """Yield the batches that are left, on the device.
 
-        Between two batches it moves the learning rate, logs, validates and saves checkpoints.
-        Ends early when interrupted; one of several processes is heard when the next line is logged.
+        Between batches this sets the learning rate, logs, validates and saves checkpoints. It ends
+        early on Ctrl-C or SIGTERM; several processes agree on that at the next log line.
 
         Raises:
-            SystemExit: the loss is not finite any more.
+            SystemExit: the loss is no longer finite.
         """
         s, accelerator = self.settings, self.accelerator
         write = None
@@ -149,10 +137,10 @@ class Training:
                     asked = time.perf_counter()
                     batch = next(left)
                     self.waiting += time.perf_counter() - asked
-                    yield batch.to(accelerator.device, non_blocking=True)
+                    with accelerator.accumulate(self.network):
+                        yield batch.to(accelerator.device, non_blocking=True)
                     self.counts += batch.counts
-                if self._ema:
-                    self._ema.update()
+                self._ema.update()
                 self.step += 1
                 bar.update()
                 log = self.step % s.log_every == 0 or self.step == s.steps
@@ -172,43 +160,51 @@ class Training:
             interrupt.release()
         if self.interrupted:
             accelerator.print(
-                f"\ninterrupted at step {self.step}: checkpoint written; the same command goes on"
+                f"\ninterrupted at step {self.step}: checkpoint written; run the same command "
+                "again to continue"
             )
         elif accelerator.is_main_process and not (self.folder / "training.json").is_file():
             write_json(self.folder / "training.json", self._summary())
 
-    def where(self, mask: TrainingMask) -> Tensor | None:
-        """Where logits are worth computing: at hidden positions, `MaskedTransformer.forward`'s.
+    def loss(self, batch: TrainingBatch) -> Tensor:
+        """Run the network on a batch and count the pass for the next line of the history.
 
-        None, all positions, on a GPU and in compiled code: counting positions would have the host
-        wait, which costs more than the head.
+        Returns:
+            the mean cross-entropy (nats) of the hidden positions.
         """
-        on_cpu = self.accelerator.device.type == "cpu"
-        return mask.target if on_cpu and not self.settings.compile else None
+        logits = self._logits(batch, batch.mask, batch.hidden)
+        loss = masked_cross_entropy(logits, batch.codes, batch.mask)
+        hits, seen = level_accuracy(logits, batch.codes, batch.mask, self.model.n_codebooks)
+        found = loss.detach()[None]
+        self._sums += torch.cat([found, torch.ones_like(found), hits, seen])
+        return loss
 
-    @contextmanager
-    def one_pass(self) -> Iterator[None]:
-        """Around forward and `descend`: gradient accumulation and mixed precision."""
-        with self.accelerator.accumulate(self.network), self.accelerator.autocast():
-            yield
+    def _logits(self, batch: TokenBatch, mask: TrainingMask, hidden: Tensor | None) -> Tensor:
+        """Logits at `mask.level`: at the hidden positions on a CPU, elsewhere at all positions."""
+        # Elsewhere the host would wait for the number of hidden positions, which costs more time.
+        few = self.accelerator.device.type == "cpu" and not self.settings.compile
+        with self.accelerator.autocast():
+            return self.network(
+                mask.tokens,
+                batch.conditioning,
+                drop_conditioning=hidden,
+                lengths=batch.lengths if batch.padded else None,
+                documents=batch.documents,
+                level=mask.level,
+                positions=mask.target if few else None,
+            )
 
     def descend(self, loss: Tensor) -> None:
-        """Back-propagate, clip, and step where the gradient is whole."""
+        """Back-propagate. After the last pass of a step, clip and take the optimiser step."""
         self.accelerator.backward(loss)
         if self.accelerator.sync_gradients:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._loss = loss.detach()
-
-    def note(self, logits: Tensor, batch: TrainingBatch) -> None:
-        """Count the pass for the next line of the history."""
-        hits, seen = level_accuracy(logits, batch.codes, batch.mask, self.model.n_codebooks)
-        self._sums += torch.cat([self._loss[None], torch.ones_like(self._loss)[None], hits, seen])
 
     def save_model(self, folder: Path) -> None:
-        """Save the model, averaged with `ema`, from all processes; every one must call it."""
-        with self._averaged():
+        """Save the model, with averaged weights if `ema` is set. Every process must call this."""
+        with self._ema.in_place():
             state = self.accelerator.get_state_dict(self.network)
             if self.accelerator.is_main_process:
                 whole = type(self.model)(**self.model.config)
@@ -216,23 +212,14 @@ class Training:
                 whole.save_pretrained(folder)
         self.accelerator.wait_for_everyone()
 
-    @property
-    def _ema_file(self) -> str:
-        """Of this process: they hold equal averages, but for shards under FSDP."""
-        return f"ema-{self.accelerator.process_index}.safetensors"
-
-    def _averaged(self) -> AbstractContextManager[None]:
-        return self._ema.in_place() if self._ema else nullcontext()
-
     def _save(self) -> None:
-        def add(folder: Path) -> None:
-            if self._ema:
-                self._ema.save(folder / self._ema_file)
-
-        sums = self.accelerator.reduce(self._sums, "sum")  # of all processes
-        more = {"since_log": sums.tolist(), "seconds": self.seconds}
-        more |= {"waiting": self.waiting, "counts": list(astuple(self.counts))}
-        self.checkpoints.save(self.accelerator, self.step, more, add)
+        extra = {
+            "since_log": self.accelerator.reduce(self._sums, "sum").tolist(),  # of all processes
+            "seconds": self.seconds,
+            "waiting": self.waiting,
+            "counts": list(astuple(self.counts)),
+        }
+        self.checkpoints.save(self.accelerator, self.step, extra, self._ema)
 
     def _log(self, write: Callable[[dict[str, float]], None] | None) -> dict[str, float]:
         s = self.settings
@@ -243,10 +230,12 @@ class Training:
         values = {"loss": sums[0] / sums[1]}
         values |= {f"accuracy/level{k}": right[k] / n for k, n in enumerate(seen) if n}
         if not math.isfinite(values["loss"]):
-            raise SystemExit(f"stopped at step {self.step}: loss {values['loss']}; lower the rate")
+            raise SystemExit(
+                f"stopped at step {self.step}: loss {values['loss']}; lower learning_rate"
+            )
         due = self.step % s.validate_every == 0 or self.step == s.steps
         if self._validation is not None and due:
-            with self._averaged():
+            with self._ema.in_place():
                 values |= self._validate(self._validation)
         line = {"step": self.step, **values}
         self.history.append(line)
@@ -263,19 +252,12 @@ class Training:
         s = self.settings
         data = CropDataset(split, self._crop_frames, n_items=len(split), seed=s.seed)
         losses, hits, seen = [], 0.0, 0.0
-        size = s.batch_size * self.accelerator.num_processes  # masks as of one process
+        size = s.batch_size * self.accelerator.num_processes  # one process draws the same masks
         for i, batch in enumerate(DataLoader(data, size, collate_fn=collate)):
             batch = batch.to(self.accelerator.device)
-            noise = torch.Generator().manual_seed(s.seed + i)
-            mask = training_mask(batch.codes, batch.lengths, self.model.mask_id, noise)
-            with self.accelerator.autocast():
-                logits = self.network(
-                    mask.tokens,
-                    batch.conditioning,
-                    lengths=batch.lengths if batch.padded else None,
-                    level=mask.level,
-                    where=self.where(mask),
-                )
+            generator = torch.Generator().manual_seed(s.seed + i)
+            mask = training_mask(batch.codes, batch.lengths, self.model.mask_id, generator)
+            logits = self._logits(batch, mask, None)
             losses.append(masked_cross_entropy(logits, batch.codes, mask).item())
             right, total = level_accuracy(logits, batch.codes, mask, batch.codes.shape[1])
             hits, seen = hits + right.sum().item(), seen + total.sum().item()
@@ -284,11 +266,16 @@ class Training:
 
     @property
     def flops(self) -> int:
-        """That all steps so far asked for on this device (`tokgen.training.flops`)."""
+        """FLOPs of all steps so far on this device, by `tokgen.training.flops`."""
         return training_flops(self.model, self.counts)
 
     def speed(self) -> dict[str, float | None]:
-        """Over all steps so far; FLOPs and their share of the vendor's peak (MFU) of one device."""
+        """Speed over all steps so far, with None for what is unknown.
+
+        Returns:
+            steps_per_second, waiting_share (of the time), model_flops_per_second of one device, and
+            mfu, their share of the vendor's peak.
+        """
         accelerator, seconds = self.accelerator, self.seconds
         if not seconds:
             return dict.fromkeys(

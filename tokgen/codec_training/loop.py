@@ -1,0 +1,226 @@
+"""The training loop of a codec with its discriminators.
+
+    training = CodecTraining(accelerator, codec, discriminator, crops, settings, folder, steps=1000)
+    for step in training.steps():
+        audio, generator = training.audio(step)
+        with accelerator.autocast():
+            out = training.network(audio)
+        losses = training.distances(out.waveform, audio)
+        losses |= training.adversary.step(audio, out.waveform, generator)
+        training.descend(settings.weights.total(losses))
+        training.log(losses)
+        if training.validates:
+            training.record(validate(training.averaged(), ...))
+
+All randomness of a step depends on the seed, the step and the process, so a killed run resumes
+with the same weights.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tokgen.codec_training.adversary import Adversary
+from tokgen.codec_training.augment import augment
+from tokgen.codec_training.crops import AudioCrops
+from tokgen.codec_training.settings import SharedSettings
+from tokgen.nn.ema import Ema
+from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
+from tokgen.runs.accelerator import step_seed
+from tokgen.runs.checkpoints import Checkpoints
+from tokgen.runs.interrupts import Interrupt
+
+LOG_EVERY = 20  # steps
+
+
+class CodecTraining:
+    """One training of a codec. It continues from the newest checkpoint in `folder`.
+
+    Args:
+        accelerator: with the run's precision.
+        model: the module to train; parameters without `requires_grad` stay as they are.
+        discriminator: waveform [B, 1, N] -> feature maps per discriminator.
+        crops: training audio.
+        settings: see `SharedSettings`.
+        folder: gets checkpoints/.
+        steps: number of steps.
+        compile: run the model through torch.compile.
+        name: prefix of the bar and of logged names.
+
+    Attributes:
+        network: the model, prepared by Accelerate; call this one.
+        step: steps done, the current one included.
+        n_samples: length of a crop.
+        history: validation results, one dict each.
+        state: more JSON-ready values that are saved with checkpoints.
+        interrupted: Ctrl-C or SIGTERM ended the loop; a checkpoint was written.
+    """
+
+    def __init__(
+        self,
+        accelerator: Any,
+        model: nn.Module,
+        discriminator: nn.Module,
+        crops: AudioCrops,
+        settings: SharedSettings,
+        folder: Path,
+        *,
+        steps: int,
+        compile: bool = False,
+        name: str = "",
+    ) -> None:
+        s = settings
+        self.accelerator, self.model, self.crops, self.settings = accelerator, model, crops, s
+        self.n_steps, self.name, self.interrupted = steps, name, False
+        adamw: dict[str, Any] = {"betas": (0.8, 0.99), "fused": True}
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=s.learning_rate, **adamw)
+        critic_optimizer = torch.optim.AdamW(
+            discriminator.parameters(), lr=s.discriminator_learning_rate, **adamw
+        )
+        network = torch.compile(model) if compile else model
+        self.network, self.discriminator, self.optimizer, critic_optimizer = accelerator.prepare(
+            network, discriminator, optimizer, critic_optimizer
+        )
+        rate = crops.sample_rate
+        self.n_samples = heard = round(s.seconds * rate)
+        if s.adversarial_seconds is not None:
+            heard = round(s.adversarial_seconds * rate)
+        self.adversary = Adversary(
+            accelerator, self.discriminator, critic_optimizer, s.discriminator_clip, heard
+        )
+        self.mel = MultiScaleMel(rate, scales_per_step=s.mel_scales_per_step)
+        self.spectral = SpectralDistance()
+        self.mel, self.spectral = (x.to(accelerator.device) for x in (self.mel, self.spectral))
+        self.ema = Ema(model, s.ema)
+        self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.step, self.state = self.checkpoints.resume(accelerator, self.ema)
+        self.history: list[dict[str, Any]] = self.state.get("history", [])
+        self._began = time.monotonic() - self.state.get("seconds", 0.0)
+        if self.step:
+            accelerator.print(f"{folder.name}: continuing at step {self.step} of {steps}")
+
+    def steps(self) -> Iterator[int]:
+        """Yield the number of each step that is left, counted from 0.
+
+        Saves checkpoints between steps. Ends early on Ctrl-C or SIGTERM.
+        """
+        accelerator, every = self.accelerator, self.settings.checkpoint_every
+        interrupt = Interrupt()
+        self._bar = tqdm(
+            desc=self.name or None,
+            total=self.n_steps,
+            initial=self.step,
+            unit="step",
+            disable=not accelerator.is_main_process,
+        )
+        try:
+            while self.step < self.n_steps and not self.interrupted:
+                torch.manual_seed(
+                    step_seed(self.settings.seed, self.step, accelerator.process_index)
+                )
+                self.step += 1
+                yield self.step - 1
+                self._bar.update()
+                self.interrupted = interrupt.agreed(accelerator)
+                if self.step % every == 0 or self.step == self.n_steps or self.interrupted:
+                    seconds = time.monotonic() - self._began
+                    self.state |= {"history": self.history, "seconds": seconds}
+                    self.checkpoints.save(accelerator, self.step, self.state, self.ema)
+        finally:
+            self._bar.close()
+            interrupt.release()
+        if self.interrupted:
+            accelerator.print(
+                f"interrupted at step {self.step}: checkpoint written; run the same command "
+                "again to continue"
+            )
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the codec."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def audio(self, step: int) -> tuple[Tensor, torch.Generator]:
+        """The augmented crops of a step.
+
+        Returns:
+            waveform [B, 1, N] on the device, and the generator for the step's other draws.
+        """
+        s, accelerator = self.settings, self.accelerator
+        index = step * accelerator.num_processes + accelerator.process_index
+        audio = self.crops.batch(
+            index, seed=s.seed, batch_size=s.batch_size, n_samples=self.n_samples
+        )
+        generator = torch.Generator().manual_seed(s.seed + index)
+        audio = augment(
+            audio,
+            self.crops.sample_rate,
+            loudness=s.loudness,
+            gain_db=s.gain_db,
+            phase=s.phase_augmentation,
+            generator=generator,
+        )
+        return audio.to(accelerator.device), generator
+
+    def distances(self, estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """The "mel" and "spectral" losses of waveforms [B, 1, N]."""
+        return {
+            "mel": self.mel(estimate, reference),
+            "spectral": self.spectral(estimate, reference),
+        }
+
+    def descend(self, loss: Tensor, frozen: Iterable[nn.Parameter] = ()) -> None:
+        """Back-propagate, clip, and take an optimiser step.
+
+        Args:
+            loss: scalar.
+            frozen: parameters that this step does not change.
+        """
+        self.optimizer.zero_grad()
+        self.accelerator.backward(loss)
+        for parameter in frozen:
+            parameter.grad = None
+        self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.ema.update()
+
+    def log(self, values: Mapping[str, Tensor | float]) -> None:
+        """Show values on the bar and send them to the tracker, every `LOG_EVERY` steps."""
+        if self.step % LOG_EVERY and self.step != self.n_steps:
+            return
+        numbers = {k: float(v.detach() if isinstance(v, Tensor) else v) for k, v in values.items()}
+        prefix = f"{self.name}/" if self.name else ""
+        self.accelerator.log({prefix + k: v for k, v in numbers.items()}, step=self.step)
+        self._bar.set_postfix({k: f"{v:.3g}" for k, v in numbers.items()})
+
+    @property
+    def validates(self) -> bool:
+        """True at the steps that validate: every `validate_every`, and the last."""
+        return self.step % self.settings.validate_every == 0 or self.step == self.n_steps
+
+    def averaged(self) -> Any:
+        """A copy of the model with its averaged weights, in eval mode."""
+        with self.ema.in_place():
+            return copy.deepcopy(self.model).eval()
+
+    def record(self, scores: Mapping[str, Any]) -> None:
+        """Add the scores of a validation to the history, and print them."""
+        minutes = (time.monotonic() - self._began) / 60
+        self.history.append({"step": self.step, "minutes": minutes, **scores})
+        if self.accelerator.is_main_process:
+            self._bar.write(f"step {self.step}, {minutes:.1f} min: {scores}")
+        numbers = {k: v for k, v in scores.items() if isinstance(v, float)}
+        self.accelerator.log(numbers, step=self.step)
+
+    def save_discriminator(self, folder: Path) -> None:
+        """Save the discriminators, to tune the codec with them later."""
+        self.accelerator.unwrap_model(self.discriminator).save_pretrained(folder)

@@ -1,0 +1,188 @@
+"""Settings of the recipes that train and tune codecs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of a codec's losses. The defaults are DAC's, which has no `spectral` loss."""
+
+    mel: float = 15.0
+    spectral: float = 0.0
+    feature: float = 2.0
+    adversarial: float = 1.0
+    commitment: float = 0.25
+
+    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of losses; losses without a weight are left out."""
+        weighted = [vars(self)[name] * loss for name, loss in losses.items() if name in vars(self)]
+        return sum(weighted[1:], weighted[0])
+
+
+@dataclass(frozen=True)
+class CodecLossWeights(LossWeights):
+    """Weights of all losses of a codec, its quantizer's included."""
+
+    codebook: float = 1.0
+
+
+@dataclass(frozen=True)
+class SharedSettings:
+    """Settings of every training of a codec.
+
+    Attributes:
+        corpora: folders, Parquet files, saved datasets or hub ids; their train splits are used.
+        discriminator: arguments of a new `Discriminator`.
+        batch_size: crops per process and step.
+        seconds: length of a crop.
+        learning_rate: AdamW's for the codec, after `warmup` steps.
+        discriminator_learning_rate: AdamW's for the discriminators.
+        lr_decay: factor on the codec's rate per step.
+        warmup: steps in which the rate rises.
+        cooldown: share of the steps, at the end, in which the rate falls to 5 %.
+        ema: decay of the averaged weights, which are validated and saved; 0 for none.
+        clip, discriminator_clip: limits of the gradients' norms.
+        loudness: level that crops are brought to, in LUFS (DAC: -16); None leaves it.
+        gain_db: each crop's level then changes at random by up to this many dB.
+        phase_augmentation: rotate the phase of each crop by a random angle.
+        mel_scales_per_step: mel scales drawn per step; None uses all seven.
+        adversarial_seconds: length of the part of each crop that the discriminators hear; None for
+            the whole crop.
+        validation: validation corpus; None uses the first of `corpora`.
+        validation_split: split of it.
+        validation_min_seconds: shorter clips are left out, since PESQ needs some speech.
+        validate_every, checkpoint_every: steps between them.
+        mixed_precision: "auto", "no", "bf16" or "fp16". bfloat16 changes some codes.
+        tracker: "none", "tensorboard", "wandb" ...
+        seed: of crops, augmentation and initial weights.
+        runs: parent folder of the runs.
+    """
+
+    corpora: list[str] = field(default_factory=lambda: ["recipes/data/allison"])
+    discriminator: dict = field(default_factory=dict)
+    batch_size: int = 72
+    seconds: float = 0.38
+    learning_rate: float = 1e-4
+    discriminator_learning_rate: float = 1e-4
+    lr_decay: float = 0.999996
+    warmup: int = 0
+    cooldown: float = 0.0
+    ema: float = 0.0
+    clip: float = 1000.0
+    discriminator_clip: float = 10.0
+    loudness: float | None = None
+    gain_db: float = 0.0
+    phase_augmentation: bool = False
+    mel_scales_per_step: int | None = None
+    adversarial_seconds: float | None = None
+    validation: str | None = None
+    validation_split: str = "validation"
+    validation_min_seconds: float = 2.0
+    validate_every: int = 1000
+    checkpoint_every: int = 500
+    mixed_precision: str = "auto"
+    tracker: str = "tensorboard"
+    seed: int = 0
+    runs: str = "runs"
+
+
+@dataclass(frozen=True)
+class CodecTrainingSettings(SharedSettings):
+    """Settings of recipes/train_codec.py. `warmup` and `cooldown` apply to each phase.
+
+    Attributes:
+        name: the run's folder is runs/<name>.
+        architecture: "stft" (`StftCodecModel`) or "dac" (transformers' `DacModel`).
+        model: settings of the architecture's config.
+        steps: all steps of the training.
+        continuous_steps: first steps, without quantizer. It is then initialised from data.
+        decoder_steps: next steps, with encoder and quantizer frozen.
+        adversarial_start: step at which the discriminators begin to train.
+        adversarial_warmup: steps after that in which the codec does not hear them yet.
+        start_from: codec folder to start from; its quantizer is kept.
+        start_discriminator: folder of a discriminator to start from.
+        weights: of the losses.
+        joint_learning_rate: replaces `learning_rate` when encoder and quantizer train together.
+        max_codebook_loss: the run stops above it, since the quantizer has diverged.
+        quantizer_init_seconds: audio that initialises the quantizer.
+        compile: run the codec through torch.compile.
+    """
+
+    name: str = "train_codec"
+    architecture: str = "stft"
+    model: dict = field(default_factory=dict)
+    steps: int = 20000
+    continuous_steps: int = 0
+    decoder_steps: int = 0
+    adversarial_start: int = 0
+    adversarial_warmup: int = 0
+    start_from: str | None = None
+    start_discriminator: str | None = None
+    weights: CodecLossWeights = field(default_factory=CodecLossWeights)
+    joint_learning_rate: float = 1e-4
+    max_codebook_loss: float = 50.0
+    quantizer_init_seconds: float = 900.0
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class TuningSettings(SharedSettings):
+    """Settings of recipes/tune_idempotence.py.
+
+    Attributes:
+        name: the run's folder is runs/<name>; None names it after the codec and the loss.
+        codec: name in the zoo, folder or hub id; its stages must be open.
+        loss: idempotence loss: "code", "proj" or "enc".
+        weight: weight of that loss (lambda); None finds one by a sweep.
+        sweep: weights to try.
+        sweep_steps: steps per weight of the sweep.
+        sweep_tolerance: a weight holds if its validation loss exceeds the untuned codec's by at
+            most this share.
+        passes: how often the output is encoded again in training. The paper uses 1.
+        later_weight: weight of the mel and spectral losses of later passes; the first pass has
+            weight 1. The paper uses 0.
+        later_target: what the outputs of later passes are compared with: "original", or "first",
+            the first output, which the codec can reach exactly.
+        hold_first: stop the idempotence loss's gradient at the first encoding, which would
+            otherwise learn to choose codes that are easier to find again. Costs one more decoding.
+        drifted_passes: each step begins with a random number of passes without gradient, at most
+            this many. The codec's own losses still compare with the original.
+        steps: of the final tuning.
+        start_discriminator: a saved discriminator; "auto" uses `discriminator/` beside the codec's
+            weights if there is one; None starts with a new one.
+        discriminator_warmup: steps in which a new discriminator trains alone, before the first.
+        adversarial_share: share of the steps, at the end, that use the discriminator. The paper
+            uses 1; less saves time.
+        weights: of the codec's own losses.
+        validation_passes: passes of the drift protocol at each validation.
+    """
+
+    name: str | None = None
+    codec: str = "speech-16k"
+    loss: str = "code"
+    weight: float | None = None
+    sweep: list[float] = field(default_factory=lambda: [1.0, 10.0, 100.0, 1000.0])
+    sweep_steps: int = 5000
+    sweep_tolerance: float = 0.02
+    passes: int = 1
+    later_weight: float = 0.0
+    later_target: str = "original"
+    hold_first: bool = False
+    drifted_passes: int = 0
+    steps: int = 50000
+    start_discriminator: str | None = "auto"
+    discriminator_warmup: int = 1000
+    adversarial_share: float = 1.0
+    weights: LossWeights = field(default_factory=LossWeights)
+    validation_passes: int = 10
+
+    def __post_init__(self) -> None:
+        if self.later_target not in ("original", "first"):
+            raise ValueError(
+                f"later_target {self.later_target!r}: known are 'original' and 'first'"
+            )
