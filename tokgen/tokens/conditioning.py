@@ -1,8 +1,8 @@
-"""What a model is told of each frame, by name: "mfcc" (Code Drift's) or "log_mel".
+"""Conditioning features, one vector per codec frame: "mfcc" (as in Code Drift) or "log_mel".
 
-Frame t is centred on samples [t*hop, (t+1)*hop), like the codec's, so codes and coefficients
-line up: T = ceil(N / hop_length) for both. For a codec of overlapping chunks each chunk has
-coefficients of its own, which like its codes know nothing of the audio around it.
+Frame t is centred on samples [t*hop, (t+1)*hop), as in the codec. So codes and features have the
+same number of frames, T = ceil(N / hop_length). If the codec encodes overlapping chunks, the
+features of a chunk also depend on that chunk's audio only.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from tokgen.codec.checks import check_waveform
 from tokgen.codec.spec import CodecSpec
 from tokgen.codec.windows import MIN_FRAMES, Chunks, Reach, Stage, Windows, fit_length, run_whole
 
-CONDITIONINGS = ("mfcc", "log_mel")  # each is also the column's name in a token dataset
-WINDOW_FRAMES = 1000  # long audio goes through in windows of so many frames
+CONDITIONINGS = ("mfcc", "log_mel")  # also the column names in a token dataset
+WINDOW_FRAMES = 1000  # long audio is processed in windows of this many frames
 
 
 @dataclass(frozen=True)
 class ConditioningSettings:
-    """What the coefficients depend on.
+    """Settings of the conditioning features.
 
     Attributes:
         sample_rate: Hz.
         hop_length: samples per frame.
-        n_mfcc: coefficients of "mfcc" (the paper: 30).
-        n_fft: window in samples, periodic Hann.
-        n_mels: mel bands: the coefficients of "log_mel", and what the DCT of "mfcc" sees.
-        f_min, f_max: band edges in Hz; f_max None is half the sample rate.
-        floor: mel powers are clamped to it before the logarithm.
-        chunk_length, chunk_stride: samples, as in `CodecSpec`; 0 where audio is not cut.
-        kind: of `CONDITIONINGS`.
+        n_mfcc: number of coefficients of "mfcc" (30 in the paper).
+        n_fft: length of the periodic Hann window in samples.
+        n_mels: number of mel bands; "mfcc" is their DCT.
+        f_min, f_max: limits of the bands in Hz; None is half the sample rate.
+        floor: smallest mel power; smaller values are raised to it before the logarithm.
+        chunk_length, chunk_stride: samples, as in `CodecSpec`; 0 for a codec without chunks.
+        kind: one of `CONDITIONINGS`.
     """
 
     sample_rate: int
@@ -59,18 +59,21 @@ class ConditioningSettings:
             raise ValueError(f"n_mfcc = {self.n_mfcc}: must be in 1..n_mels = {self.n_mels}")
         if self.n_fft < self.hop_length:
             raise ValueError(
-                f"n_fft = {self.n_fft}: shorter than hop_length = {self.hop_length}, so audio "
+                f"n_fft = {self.n_fft} is shorter than hop_length = {self.hop_length}, so audio "
                 "would be skipped; raise n_fft"
             )
 
     @property
     def n_features(self) -> int:
-        """Coefficients C per frame."""
+        """Number of features C per frame."""
         return self.n_mfcc if self.kind == "mfcc" else self.n_mels
 
     @classmethod
     def for_codec(cls, spec: CodecSpec, kind: str = "mfcc") -> Self:
-        """Settings at a codec's rate: windows of 64 ms, rounded to a power of two, or the hop."""
+        """Return settings for a codec, with a window of about 64 ms, a power of two.
+
+        If the codec's hop is longer than that, the window has the length of the hop.
+        """
         n_fft = 2 ** round(math.log2(0.064 * spec.sample_rate))
         return cls(
             spec.sample_rate,
@@ -83,13 +86,13 @@ class ConditioningSettings:
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a name that is none of `CONDITIONINGS`."""
+    """Raise ValueError if a name is not one of `CONDITIONINGS`."""
     if kind not in CONDITIONINGS:
         raise ValueError(f"conditioning {kind!r}: known are {', '.join(CONDITIONINGS)}, or none")
 
 
 class Conditioning(nn.Module):
-    """waveform -> coefficients; values do not depend on batching."""
+    """Computes features of audio. The values do not depend on the batch."""
 
     bank: Tensor
     dct: Tensor
@@ -111,13 +114,15 @@ class Conditioning(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Tensor) -> Tensor:
-        """waveform [B, 1, N] -> coefficients [B, C, T], T = `CodecSpec.n_frames(N)`."""
+        """Return features [B, C, T] of waveforms [B, 1, N], T = `CodecSpec.n_frames(N)`."""
         return run_whole([self._stage()], check_waveform(waveform))
 
     @torch.no_grad()
     def blocks(self, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Of audio that comes in blocks [1, n] or [B, 1, n]: coefficients [B, C, t], which
-        together equal those of the whole."""
+        """Yield features [B, C, t] of audio in blocks [1, n] or [B, 1, n].
+
+        Together they equal the features of the whole audio.
+        """
         stage = self._stage()
         for block in blocks:
             block = block[None] if block.ndim == 2 else block
@@ -129,11 +134,11 @@ class Conditioning(nn.Module):
         s = self.settings
         if s.chunk_length:
             n_frames = s.chunk_length // s.hop_length
-            return Chunks(self._coefficients, s.chunk_length, s.chunk_stride, n_frames)
+            return Chunks(self._features, s.chunk_length, s.chunk_stride, n_frames)
         before, after = self._edges
         reach = Reach(-(-before // s.hop_length), -(-after // s.hop_length))
         return Windows(
-            lambda window, _: self._coefficients(window),
+            lambda window, _: self._features(window),
             reach,
             size=WINDOW_FRAMES,
             hop_in=s.hop_length,
@@ -141,11 +146,11 @@ class Conditioning(nn.Module):
 
     @property
     def _edges(self) -> tuple[int, int]:
-        """Samples that a frame's window takes from before and after the frame."""
+        """Samples of a frame's window before and after the frame."""
         both = self.settings.n_fft - self.settings.hop_length
         return both // 2, both - both // 2
 
-    def _coefficients(self, waveform: Tensor) -> Tensor:
+    def _features(self, waveform: Tensor) -> Tensor:
         """[B, 1, N] -> [B, C, ceil(N / hop_length)]."""
         s = self.settings
         n_frames = -(-waveform.shape[-1] // s.hop_length)

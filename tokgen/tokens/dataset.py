@@ -1,10 +1,10 @@
-"""The token dataset on disk: what made it, what its rows hold, how to open it.
+"""Token datasets: open one, and read its columns and its provenance.
 
-A `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16, n_samples, text,
-speaker and, if wanted, a conditioning: mfcc [T, 30] or log_mel [T, 80], float16. A codec that
-decodes with side information adds a column for each kind, `side_scales` [S] float32 say.
-`Provenance` is stored in every split's description, so that it survives copying and slicing, and
-in provenance.json beside.
+A token dataset is a `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16,
+n_samples, text, speaker and optionally a conditioning, mfcc [T, 30] or log_mel [T, 80] float16.
+If the codec decodes with side information, each kind has a column, such as `side_scales` [S]
+float32. `Provenance` is stored in provenance.json and in every split's description, so that a
+copy or slice of a split keeps it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PROVENANCE, REJECTIONS = "provenance.json", "rejections.jsonl"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a token dataset was made of.
+    """The codec, corpus and settings that a token dataset was made with.
 
     Attributes:
         codec: `CodecSpec.as_dict()`.
@@ -40,12 +40,12 @@ class Provenance:
         hop_length: samples per frame.
         n_codebooks: levels kept, at most the codec's.
         codebook_size: entries per level.
-        conditioning: settings of the conditioning, None where there is none.
-        tokgen_version: of the package that wrote it.
-        corpus: its name.
-        corpus_fingerprint: SHA-256 over its content.
-        side_names: of the side information in the rows.
-        precision: that the codec ran in (`tokgen.tokens.precision`).
+        conditioning: `ConditioningSettings` as a dict, or None.
+        tokgen_version: version of tokgen that wrote the dataset.
+        corpus: name of the corpus.
+        corpus_fingerprint: SHA-256 over the corpus' content.
+        side_names: kinds of side information in the rows.
+        precision: number format that the codec ran in (`tokgen.tokens.precision`).
     """
 
     codec: dict[str, Any]
@@ -66,7 +66,7 @@ class Provenance:
 
     @property
     def conditioning_sizes(self) -> dict[str, int]:
-        """Its column and the coefficients there; empty without conditioning."""
+        """Number of features by the conditioning's column; empty without conditioning."""
         if self.conditioning is None:
             return {}
         settings = ConditioningSettings(**self.conditioning)
@@ -76,27 +76,34 @@ class Provenance:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Provenance:
-        """Parse; raises ValueError naming `where`."""
+    def from_json(cls, text: str, source: str) -> Provenance:
+        """Parse JSON.
+
+        Args:
+            text: JSON.
+            source: name of the file or dataset, for the error.
+        Raises:
+            ValueError: the text is not a provenance.
+        """
         try:
             content = json.loads(text)
-            if "mfcc" in content:  # its name before there was another conditioning
+            if "mfcc" in content:  # older datasets use this name for the conditioning
                 content["conditioning"] = content.pop("mfcc")
             provenance = cls(**content)
-            provenance.spec  # noqa: B018 - checks the numbers
+            provenance.spec  # noqa: B018 - checks the values
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{where} has no readable provenance ({error}): not a token dataset; "
+                f"{source} has no readable provenance ({error}), so it is not a token dataset; "
                 "make one with `tokgen tokenize`"
             ) from error
         return provenance
 
     def makes_equal_rows(self, other: Provenance) -> bool:
-        """Whether both describe the same rows, whatever codec and corpus are called."""
+        """Return whether both describe the same rows, ignoring the codec's and corpus' names."""
 
         def content(p: Provenance) -> dict[str, Any]:
             given = p.conditioning
-            if given is not None:  # all that such settings depend on, these once not among them
+            if given is not None:  # older datasets lack these settings
                 given = {"chunk_length": 0, "chunk_stride": 0, "kind": "mfcc", **given}
             codec = p.codec["weight_hash"]
             return {**p.as_dict(), "corpus": None, "codec": codec, "conditioning": given}
@@ -106,38 +113,38 @@ class Provenance:
 
 @dataclass(frozen=True)
 class TokenDataset:
-    """A token dataset as opened: `splits["train"][0]["codes"]` and so on."""
+    """An open token dataset, with rows such as `splits["train"][0]["codes"]`."""
 
     splits: DatasetDict
     provenance: Provenance
 
 
-def load_tokens(where: str | Path) -> TokenDataset:
-    """Open what `tokenize_corpus` wrote, as Arrow or as Parquet.
+def load_tokens(location: str | Path) -> TokenDataset:
+    """Open a token dataset that `tokenize_corpus` wrote, in Arrow or Parquet format.
 
     Args:
-        where: its folder, or an fsspec URL. Parquet is copied into the cache of `datasets`, whence
-            it is mapped into memory.
+        location: path or fsspec URL of the dataset's folder. Parquet is copied to the cache of
+            `datasets` and memory-mapped from there.
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: not a token dataset, or one that is not finished.
+        FileNotFoundError: there is no such folder.
+        ValueError: the folder is not a token dataset, or not a finished one.
     """
     from datasets import DatasetDict, load_from_disk
 
-    storage = Storage(where)
+    storage = Storage(location)
     if storage.path is not None and not storage.path.is_dir():
-        raise FileNotFoundError(f"no token dataset {where}: make one with `tokgen tokenize`")
+        raise FileNotFoundError(f"no token dataset {location}: make one with `tokgen tokenize`")
     shards = storage.names("data/") if storage.exists(PROVENANCE) else []
     if shards and not storage.exists("dataset_dict.json"):
         splits = _load_parquet(storage, shards)
         return TokenDataset(splits, provenance_of(splits))
     if storage.path is None:
-        raise ValueError(f"{where} is not a token dataset, or not a finished one: no {PROVENANCE}")
+        raise ValueError(f"{location} is not a finished token dataset: it has no {PROVENANCE}")
     if not storage.exists("dataset_dict.json"):
-        raise ValueError(f"{where} is not a token dataset: it has no dataset_dict.json")
+        raise ValueError(f"{location} is not a token dataset: it has no dataset_dict.json")
     splits = load_from_disk(str(storage.path))
     if not isinstance(splits, DatasetDict):
-        raise ValueError(f"{where} is a dataset without splits: give the folder that holds them")
+        raise ValueError(f"{location} is one split of a dataset: give the folder above it")
     return TokenDataset(splits, provenance_of(splits))
 
 
@@ -157,7 +164,7 @@ def _load_parquet(storage: Storage, shards: Sequence[str]) -> DatasetDict:
 
 
 def lengths_in(storage: Storage) -> Iterator[int]:
-    """Samples of every utterance of a finished dataset, without its codes."""
+    """Yield the number of samples of every utterance, without reading codes."""
     if storage.exists("dataset_dict.json"):
         for part in load_tokens(storage.url).splits.values():
             yield from part.data["n_samples"].to_pylist()
@@ -167,10 +174,9 @@ def lengths_in(storage: Storage) -> Iterator[int]:
 
 
 def read_shard(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file, or some of its columns, read here and now.
+    """Read a Parquet file, or some of its columns, without threads.
 
-    pyarrow would read a Python file ahead in threads of its own, and one that is still at it when
-    the process ends aborts it.
+    pyarrow's read-ahead threads abort the process if they are still reading when it ends.
     """
     import pyarrow.parquet as pq
 
@@ -180,7 +186,7 @@ def read_shard(storage: Storage, name: str, columns: Sequence[str] | None = None
 
 @contextmanager
 def quiet_datasets() -> Iterator[None]:
-    """Without the progress bars of `datasets`, which say nothing of the run."""
+    """Switch off the progress bars of `datasets`."""
     import datasets
 
     was_off = datasets.are_progress_bars_disabled()
@@ -193,10 +199,10 @@ def quiet_datasets() -> Iterator[None]:
 
 
 def provenance_of(dataset: Dataset | DatasetDict) -> Provenance:
-    """What a dataset, or every split of one, was made of.
+    """Return the provenance of a dataset or of one split.
 
     Raises:
-        ValueError: it does not say, or the splits differ.
+        ValueError: there is no provenance, or that of the splits differs.
     """
     if not isinstance(dataset, dict):
         return Provenance.from_json(dataset.info.description, "the dataset")
@@ -207,17 +213,17 @@ def provenance_of(dataset: Dataset | DatasetDict) -> Provenance:
     different = [split for split, provenance in found.items() if provenance != first]
     if different:
         raise ValueError(
-            f"splits {different} were made otherwise than {next(iter(found))!r}: "
+            f"splits {different} have another provenance than {next(iter(found))!r}: "
             "tokenize all of them in one run"
         )
     return first
 
 
 def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
-    """Refuse tokens of another codec.
+    """Check that tokens were made by a codec.
 
     Raises:
-        ValueError: naming both codecs.
+        ValueError: they were made by another codec; the message names both.
     """
     theirs = provenance.spec
     if theirs.weight_hash != spec.weight_hash:
@@ -229,19 +235,19 @@ def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
 
 
 def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
-    """Side information of each row, as `Codec.decode_batch` takes it.
+    """Return the side information of each row, for `Codec.decode_batch`.
 
     Args:
-        rows: of a token dataset.
-        names: `Codec.side_names`; None comes back where it has none.
+        rows: rows of a token dataset.
+        names: `Codec.side_names`. If there are none, the result is None.
     Raises:
-        ValueError: the rows do not hold it.
+        ValueError: the rows have no side information of these names.
     """
     missing = [name for name in names if side_column(name) not in rows.column_names]
     if missing:
         raise ValueError(
-            f"the token dataset holds no side information {missing}, without which its codes "
-            "cannot be decoded: tokenize again"
+            f"the token dataset holds no side information {missing}, which decoding needs: "
+            "tokenize again"
         )
     if not names:
         return None
@@ -253,17 +259,17 @@ def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
 
 
 def side_column(name: str) -> str:
-    """Where side information of a kind stands in a token dataset."""
+    """Return the column for a kind of side information."""
     return f"side_{name}"
 
 
 def conditioning_column(dataset: Dataset) -> str | None:
-    """The column that holds the conditioning, one of `CONDITIONINGS`; None without one."""
+    """Return the column that holds the conditioning, one of `CONDITIONINGS`, or None."""
     return next((name for name in CONDITIONINGS if name in dataset.column_names), None)
 
 
 def conditioning_of(rows: Dataset) -> list[torch.Tensor] | None:
-    """Conditioning [T, C] float32 of each row; None without one."""
+    """Return the conditioning [T, C] float32 of each row, or None if there is none."""
     name = conditioning_column(rows)
     if name is None:
         return None
@@ -273,7 +279,13 @@ def conditioning_of(rows: Dataset) -> list[torch.Tensor] | None:
 def token_features(
     n_codebooks: int, conditioning: Mapping[str, int], side_names: Sequence[str] = ()
 ) -> Features:
-    """Columns of a token dataset; `conditioning` is name -> coefficients, or empty."""
+    """Return the column types of a token dataset.
+
+    Args:
+        n_codebooks: levels K of the codes.
+        conditioning: number of features by column name; may be empty.
+        side_names: kinds of side information.
+    """
     from datasets import Features, List, Value
 
     columns = {
@@ -290,7 +302,11 @@ def token_features(
 
 
 def compute_statistics(dataset: Any) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation [C] of each conditioning coefficient over all frames."""
+    """Return the mean and standard deviation [C] of each conditioning feature over all frames.
+
+    Raises:
+        ValueError: the dataset has no conditioning.
+    """
     column = conditioning_column(dataset)
     if column is None:
         raise ValueError(

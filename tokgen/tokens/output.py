@@ -1,10 +1,10 @@
-"""Shards -> the finished token dataset: Arrow to train from, or the Parquet shards themselves.
+"""Make the finished token dataset from shards, in one of two formats.
 
     arrow     a `datasets.DatasetDict` on this machine, memory-mapped when it is opened
-    parquet   data/<split>-<unit>.parquet as they are, on any store; nothing is read again
+    parquet   the shards as they are, data/<split>-<unit>.parquet, on any store
 
-A local dataset appears whole, by one rename. On object storage it counts from the moment that
-provenance.json stands in it.
+A local dataset appears complete, by one rename. A dataset on object storage is complete as soon as
+it has provenance.json.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,8 +23,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from tokgen.corpus.entries import Rejection
-from tokgen.storage import Storage
-from tokgen.tokens.dataset import PROVENANCE, REJECTIONS, quiet_datasets
+from tokgen.storage import Storage, flush
+from tokgen.tokens.dataset import PROVENANCE, REJECTIONS, quiet_datasets, read_shard
 from tokgen.tokens.shards import PLAN, Shard, ShardStore
 
 FORMATS = ("arrow", "parquet")
@@ -30,7 +32,7 @@ FORMATS = ("arrow", "parquet")
 
 @contextmanager
 def hold_work(out: Storage) -> Iterator[None]:
-    """Hold the work on a dataset for one run at a time, where it is on this machine.
+    """Lock the work on a local dataset. A dataset on object storage is not locked.
 
     Raises:
         ValueError: another process works on the same dataset.
@@ -51,7 +53,7 @@ def hold_work(out: Storage) -> Iterator[None]:
 
 
 def clear_work(out: Storage) -> None:
-    """Delete what a run that was killed at its very end left behind."""
+    """Delete the work of a run that was killed after the dataset was complete."""
     if out.path is not None:
         shutil.rmtree(partial_folder(out.path), ignore_errors=True)
     else:
@@ -59,18 +61,13 @@ def clear_work(out: Storage) -> None:
             out.delete(name)
 
 
-def read_rejections(out: Storage) -> list[Rejection]:
-    """What `publish` wrote into rejections.jsonl."""
-    return [Rejection(**json.loads(line)) for line in out.read(REJECTIONS).splitlines()]
-
-
 def work_storage(out: Storage) -> Storage:
-    """Where shards of the dataset `out` are kept until it is done."""
+    """Return the folder of the shards of an unfinished dataset."""
     return out if out.path is None else Storage(partial_folder(out.path))
 
 
 def partial_folder(out: Path) -> Path:
-    """Where work on the local dataset `out` is kept until it is done."""
+    """Return the folder for work on an unfinished local dataset."""
     return out.parent / f".{out.name}.partial"
 
 
@@ -80,15 +77,46 @@ def publish(
     format: str,
     shards: Sequence[Shard],
     rejections: Sequence[Rejection],
+    *,
+    check_ids: bool,
 ) -> None:
-    """Put the dataset together at `out`, then clear up.
+    """Make the finished dataset from shards, then delete the work.
 
     Args:
-        store: holds the shards; for a local `out` its folder is `partial_folder(out)`.
-        format: of `FORMATS`.
+        store: the shards, in `work_storage(out)`.
+        out: folder of the dataset.
+        format: one of `FORMATS`.
         shards: all units in order.
-        rejections: of the corpus and the shards.
+        rejections: of the corpus and of the shards.
+        check_ids: warn of duplicate ids; for a stream, whose ids were not listed.
+    Raises:
+        RuntimeError: a worker reported a unit as complete, but its shard is missing.
+        ValueError: the shards have no rows.
     """
+    n_units = store.layout["units"]
+    missing = sorted(set(range(n_units)) - {shard.index for shard in shards})
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} of {n_units} units are not in {store.storage.url}, the first of "
+            f"them {missing[0]}: all machines must share this storage, and only one run at a time "
+            "may write there; run the same command again to make the missing units"
+        )
+    if not any(shard.splits for shard in shards):
+        first = "; ".join(f"{r.source}: {r.reason}" for r in rejections[:3])
+        name = store.provenance.corpus
+        raise ValueError(f"{name} has no usable audio: {len(rejections)} rejected ({first})")
+    files = [shard.file_name(split) for shard in shards for split in shard.splits]
+    if check_ids:
+        counts: Counter[str] = Counter()
+        for file in files:
+            counts.update(read_shard(store.storage, file, ["id"])["id"].to_pylist())
+        doubles = [id for id, n in counts.items() if n > 1]
+        if doubles:
+            warnings.warn(
+                f"{len(doubles)} ids of the stream belong to several utterances, for example "
+                f"{doubles[0]!r}; all rows are kept, with duplicate ids",
+                stacklevel=3,
+            )
     provenance = json.dumps(store.provenance.as_dict(), indent=2).encode() + b"\n"
     lines = b"".join(json.dumps(asdict(r)).encode() + b"\n" for r in rejections)
     if out.path is None:
@@ -103,16 +131,15 @@ def publish(
         _write_arrow(store, shards, building)
     else:
         (building / "data").mkdir(parents=True)
-        for shard in shards:
-            for name in map(shard.file_name, shard.splits):  # links: a kill here loses nothing
-                os.link(folder / name, building / name)
+        for file in files:  # links, so that a kill loses nothing
+            os.link(folder / file, building / file)
     (building / PROVENANCE).write_bytes(provenance)
     (building / REJECTIONS).write_bytes(lines)
     for path in building.rglob("*"):
-        _flush(path)
+        flush(path)
     out.path.parent.mkdir(parents=True, exist_ok=True)
     os.rename(building, out.path)
-    _flush(out.path.parent)
+    flush(out.path.parent)
     shutil.rmtree(folder)
 
 
@@ -128,8 +155,10 @@ def _write_arrow(store: ShardStore, shards: Sequence[Shard], building: Path) -> 
             pa.OSFile(str(path), "wb") as file,
             pa.ipc.new_stream(file, store.schema) as writer,
         ):
-            for batch in store.batches(split, shards):
-                writer.write_batch(batch)
+            for shard in shards:
+                if split in shard.splits:
+                    table = read_shard(store.storage, shard.file_name(split)).cast(store.schema)
+                    writer.write_table(table.combine_chunks())
         parts[split] = Dataset(
             MemoryMappedTable.from_file(str(path)),
             info=DatasetInfo(description=text, features=store.features),
@@ -138,12 +167,3 @@ def _write_arrow(store: ShardStore, shards: Sequence[Shard], building: Path) -> 
         )
     with quiet_datasets():
         DatasetDict(parts).save_to_disk(str(building))
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,7 +1,7 @@
-"""Faster arithmetic for encoding, taken only where the codes stay what they are.
+"""Choose the number format for encoding: faster formats are used only if the codes stay equal.
 
-A residual quantizer repeats every rounding of its first levels in all that follow, so faster
-arithmetic is measured before it is used: the share of codes that float32 gives too, level by level.
+In a residual quantizer, a rounding difference in one level changes all later levels. So a faster
+format is first measured: the share of codes that equal those of float32, for each level.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 
 PRECISIONS = ("float32", "tf32", "bfloat16")
-MATCH_FLOOR = 0.995  # of the codes of every level
+MATCH_FLOOR = 0.995  # smallest share of equal codes, for every level
 
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """What encoding runs in.
+    """The precision for encoding, and the measurements behind it.
 
     Attributes:
-        precision: of `PRECISIONS`.
-        measured: precision -> share of equal codes per level, of all that were tried.
-        n_frames: behind those shares.
+        precision: one of `PRECISIONS`.
+        measured: share of equal codes per level, for each precision that was tried.
+        n_frames: number of frames that were measured.
     """
 
     precision: str = "float32"
@@ -38,17 +38,16 @@ class PrecisionChoice:
         lines = [f"encoding in {self.precision}"]
         for precision, rates in self.measured.items():
             shown = " ".join(f"{100 * rate:.2f}" for rate in rates)
-            lines.append(f"{precision}: {shown} % of codes per level as in float32")
+            lines.append(f"{precision}: {shown} % of codes per level equal float32")
         return f"{'; '.join(lines)} ({self.n_frames} frames)" if self.measured else lines[0]
 
 
 @contextmanager
 def running_in(precision: str, device: torch.device) -> Iterator[None]:
-    """Encode in `precision`; "float32" switches TensorFloat-32 off, which torch has on in
-    convolutions.
+    """Encode in a precision. "float32" also switches off TensorFloat-32 in convolutions.
 
     Raises:
-        ValueError: unknown precision, or TensorFloat-32 without a GPU.
+        ValueError: the precision is unknown, or it is "tf32" on a CPU.
     """
     _check(precision, device)
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -62,12 +61,12 @@ def running_in(precision: str, device: torch.device) -> Iterator[None]:
 
 
 def match_rates(codec: Codec, waveforms: Sequence[Tensor], precision: str) -> list[float]:
-    """Share of codes that are as in float32, per level [K], over all frames.
+    """Return the share of codes that equal those of float32, per level [K], over all frames.
 
     Args:
-        codec: on the device in question.
-        waveforms: [N] or [1, N] each, at the codec's rate.
-        precision: of `PRECISIONS`.
+        codec: on the device to measure.
+        waveforms: [N] or [1, N] each, at the codec's sample rate.
+        precision: one of `PRECISIONS`.
     """
     found = {}
     for name in dict.fromkeys(("float32", precision)):
@@ -78,22 +77,23 @@ def match_rates(codec: Codec, waveforms: Sequence[Tensor], precision: str) -> li
 
 
 def needs_audio(codec: Codec, wanted: str) -> bool:
-    """Whether `choose_precision` has something to measure."""
+    """Return whether `choose_precision` needs audio to measure on."""
     return wanted != "float32" and not (wanted == "auto" and codec.device.type == "cpu")
 
 
 def choose_precision(
     codec: Codec, waveforms: Sequence[Tensor], wanted: str = "auto"
 ) -> PrecisionChoice:
-    """The precision to encode in.
+    """Choose the precision to encode in.
 
     Args:
-        codec: on the device in question.
-        waveforms: audio to measure on, as in `match_rates`.
-        wanted: of `PRECISIONS`, which is taken, with a warning where a level matches in less than
-            `MATCH_FLOOR`; or "auto": float32 on a CPU, on a GPU the fastest that reaches it.
+        codec: on the device to measure.
+        waveforms: audio to measure on, as for `match_rates`.
+        wanted: "auto" or one of `PRECISIONS`. "auto" is float32 on a CPU; on a GPU it is the
+            fastest precision whose codes match in at least `MATCH_FLOOR` of every level. Another
+            precision is used as it is, with a warning if it matches less.
     Raises:
-        ValueError: unknown precision, or none to measure on.
+        ValueError: the precision is unknown, or there is no audio to measure on.
     """
     device = codec.device
     if not needs_audio(codec, wanted):
@@ -113,8 +113,8 @@ def choose_precision(
         return PrecisionChoice("float32", measured, n_frames)
     rates = ", ".join(f"{rate:.4f}" for rate in measured[wanted])
     warnings.warn(
-        f"{codec.spec.name} in {wanted}: codes per level match float32 in {rates}, under "
-        f"{MATCH_FLOOR}; use float32 where codes must be those of everybody else",
+        f"{codec.spec.name} in {wanted}: the shares of codes that match float32, by level, are "
+        f"{rates}, under {MATCH_FLOOR}; use float32 if codes must equal those of other runs",
         stacklevel=2,
     )
     return PrecisionChoice(wanted, measured, n_frames)
@@ -122,6 +122,6 @@ def choose_precision(
 
 def _check(precision: str, device: torch.device) -> None:
     if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r}: known are auto, {', '.join(PRECISIONS)}")
+        raise ValueError(f"precision {precision!r} is unknown; use auto, {', '.join(PRECISIONS)}")
     if precision == "tf32" and device.type == "cpu":
-        raise ValueError("precision 'tf32': a CPU has none; use float32 or bfloat16")
+        raise ValueError("precision 'tf32' needs a GPU; use float32 or bfloat16")

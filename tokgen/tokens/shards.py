@@ -1,23 +1,24 @@
-"""The shards of a tokenizing run: Parquet files that any worker writes, in any order.
+"""The shards of a tokenizing run: Parquet files that workers write in any order.
 
 `ShardStore` keeps them in a folder, which may be on object storage:
 
-    plan.json                      what the rows are made of, and how the corpus is cut into units
-    data/train-000000012.parquet   rows of unit 12, those of one split
-    done/000000012.json            unit 12 is whole: its rows, and what was left out of it
+    plan.json                      provenance of the rows, and how the corpus is divided into units
+    data/train-000000012.parquet   rows of unit 12 in one split
+    done/000000012.json            marker: unit 12 is complete; number of rows, and rejections
 
-A unit's marker is written after its files, each file whole or not at all. So whoever dies leaves
-whole units behind and nothing else that counts, and a unit that is made twice is made equal.
+A unit's marker is written after its files, and each file is written completely or not at all. So
+a worker that dies leaves complete units and files that are ignored. Repeating a unit writes the
+same files.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,18 +26,20 @@ import pyarrow.parquet as pq
 
 from tokgen.corpus.entries import Rejection
 from tokgen.storage import Storage
-from tokgen.tokens.dataset import Provenance, read_shard, side_column, token_features
+from tokgen.tokens.dataset import Provenance, side_column, token_features
 
 if TYPE_CHECKING:
     from datasets import Features
 
 PLAN = "plan.json"
-READS_AT_ONCE = 16  # of small files on object storage
+READS_AT_ONCE = 16  # threads that read small files on object storage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One utterance of a token dataset, and its split."""
+    """One utterance of a token dataset."""
 
     id: str
     split: str
@@ -50,14 +53,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Shard:
-    """A unit of the corpus, done.
+    """A complete unit of the corpus.
 
     Attributes:
         index: of the unit.
-        splits: split -> rows, one file each.
-        n_entries: of the corpus, rejected ones too.
-        audio_seconds: of the rows.
-        rejections: entries that gave no row.
+        splits: number of rows by split; each split has a file.
+        n_entries: number of the corpus' entries, including rejected ones.
+        audio_seconds: duration of the rows' audio.
+        rejections: entries that have no row.
     """
 
     index: int
@@ -88,12 +91,12 @@ class Shard:
 
 
 class ShardStore:
-    """The shards of one run.
+    """The shards of one run. Picklable, so that workers on other machines can write shards.
 
     Args:
-        storage: the folder; workers elsewhere get the store by pickling.
+        storage: folder of the shards.
         provenance: of the rows.
-        layout: what cuts the corpus into units; shards of another layout are not used.
+        layout: settings that divide the corpus into units. Shards of another layout are not used.
     """
 
     def __init__(self, storage: Storage, provenance: Provenance, layout: Mapping[str, Any]) -> None:
@@ -104,17 +107,19 @@ class ShardStore:
         self.schema: pa.Schema = self.features.arrow_schema
 
     def recover(self) -> bool:
-        """Keep the shards of an earlier run; delete them and say False if they were made
-        otherwise."""
+        """Keep the complete shards of an earlier run, and delete everything else.
+
+        Returns:
+            False if shards of another provenance or layout were deleted.
+        """
         names = self.storage.names()
         same = PLAN in names and self._is_ours(self.storage.read(PLAN))
         kept = {PLAN, "lock"}
         if same:
             shards = list(self.done().values())
-            with ThreadPoolExecutor(1 if self.storage.is_local else READS_AT_ONCE) as pool:
-                for shard, whole in zip(shards, pool.map(self._is_whole, shards), strict=True):
-                    if whole:
-                        kept |= {shard.marker, *(shard.file_name(split) for split in shard.splits)}
+            for shard, readable in zip(shards, self._map(self._is_readable, shards), strict=True):
+                if readable:
+                    kept |= {shard.marker, *(shard.file_name(split) for split in shard.splits)}
         for name in set(names) - kept:
             if self.storage.is_local or name.startswith(("data/", "done/")):
                 self.storage.delete(name)
@@ -128,11 +133,10 @@ class ShardStore:
             plan = json.loads(text)
             other = Provenance.from_json(json.dumps(plan["provenance"]), PLAN)
             return plan["layout"] == self.layout and self.provenance.makes_equal_rows(other)
-        except (ValueError, KeyError, TypeError):  # of another version of tokgen, or damaged
+        except (ValueError, KeyError, TypeError):  # damaged, or written by another version
             return False
 
-    def _is_whole(self, shard: Shard) -> bool:
-        """Whether its files can be read; a damaged one is made again."""
+    def _is_readable(self, shard: Shard) -> bool:
         try:
             for split, n_rows in shard.splits.items():
                 with self.storage.open(shard.file_name(split)) as file:
@@ -143,38 +147,39 @@ class ShardStore:
         return True
 
     def done(self) -> dict[int, Shard]:
-        """The shards that are whole, by unit, in order."""
+        """Return the complete shards by unit, in order."""
         found, files = {}, set(self.storage.names("data/"))
-        markers = self.storage.names("done/")
-        with ThreadPoolExecutor(1 if self.storage.is_local else READS_AT_ONCE) as pool:
-            for text in pool.map(self.storage.read, markers):
-                try:
-                    shard = Shard.from_json(text)
-                except (ValueError, TypeError, KeyError):  # damaged: made again
-                    continue
-                if all(shard.file_name(split) in files for split in shard.splits):
-                    found[shard.index] = shard
+        for text in self._map(self.storage.read, self.storage.names("done/")):
+            try:
+                shard = Shard.from_json(text)
+            except (ValueError, TypeError, KeyError):  # damaged, so the unit is repeated
+                continue
+            if all(shard.file_name(split) in files for split in shard.splits):
+                found[shard.index] = shard
         return dict(sorted(found.items()))
 
-    def n_done(self) -> int:
-        """How many units have their marker."""
-        return len(self.storage.names("done/"))
+    def _map(self, function: Callable[[Any], T], items: Sequence[Any]) -> Iterator[T]:
+        with ThreadPoolExecutor(1 if self.storage.is_local else READS_AT_ONCE) as pool:
+            yield from pool.map(function, items)
 
-    def write(
-        self,
-        index: int,
-        rows: Sequence[Row],
-        rejections: Sequence[Rejection],
-        *,
-        n_entries: int,
-        audio_seconds: float,
-    ) -> Shard:
-        """Store a unit: its rows in corpus order, and what gave none."""
+    def write(self, index: int, rows: Sequence[Row], rejections: Sequence[Rejection]) -> Shard:
+        """Store a unit.
+
+        Args:
+            index: of the unit.
+            rows: in the corpus' order.
+            rejections: entries that have no row.
+        """
         by_split: dict[str, list[Row]] = {}
         for row in rows:
             by_split.setdefault(row.split, []).append(row)
-        counts = {split: len(part) for split, part in by_split.items()}
-        shard = Shard(index, counts, n_entries, audio_seconds, list(rejections))
+        shard = Shard(
+            index,
+            splits={split: len(part) for split, part in by_split.items()},
+            n_entries=len(rows) + len(rejections),
+            audio_seconds=sum(row.n_samples for row in rows) / self.provenance.sample_rate,
+            rejections=list(rejections),
+        )
         for split, part in by_split.items():
             self.storage.write(shard.file_name(split), self._parquet(part))
         self.storage.write(shard.marker, shard.to_json())
@@ -199,26 +204,14 @@ class ShardStore:
             table.replace_schema_metadata(self.schema.metadata),
             file,
             compression="zstd",
-            use_dictionary=False,  # codes and coefficients hardly repeat
+            use_dictionary=False,  # codes and features rarely repeat
             write_statistics=False,
         )
         return file.getvalue()
 
-    def batches(self, split: str, shards: Sequence[Shard]) -> Iterator[pa.RecordBatch]:
-        """The rows of a split, shard after shard."""
-        for shard in shards:
-            if split in shard.splits:
-                table = read_shard(self.storage, shard.file_name(split)).cast(self.schema)
-                yield from table.combine_chunks().to_batches()
-
-    def ids(self, shard: Shard) -> Iterator[str]:
-        """Of its rows."""
-        for split in shard.splits:
-            yield from read_shard(self.storage, shard.file_name(split), ["id"])["id"].to_pylist()
-
 
 def _matrices(arrays: Sequence[np.ndarray]) -> pa.ListArray:
-    """[T_i, C] each -> one list array of fixed-size lists."""
+    """Convert arrays [T_i, C] to one list array of fixed-size lists."""
     width = arrays[0].shape[1]
     offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
     values = pa.array(np.concatenate([a.reshape(-1) for a in arrays]))

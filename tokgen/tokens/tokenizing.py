@@ -1,22 +1,21 @@
-"""Utterances -> token dataset: units of the corpus, workers, shards, resume.
+"""Make the token dataset of a corpus.
 
-    report = tokenize_corpus(open_corpus("speech/"), load_codec("speech-16k"), Path("tokens"))
+    report = tokenize_corpus(open_corpus("speech/"), load_codec("speech-16k"), "tokens")
     load_tokens("tokens").splits["train"][0]["codes"]  # [T, K]
 
-Rows stand in the corpus' order whatever the batches and workers were. A run that was killed goes
-on with the units it lacks: same command, same dataset.
+Rows are in the corpus' order, for any batch size and any number of workers. The same command
+resumes a killed run and makes the same dataset.
 """
 
 from __future__ import annotations
 
-import itertools
+import json
 import re
 import time
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -31,6 +30,7 @@ from tokgen.storage import Storage
 from tokgen.tokens.conditioning import ConditioningSettings
 from tokgen.tokens.dataset import (
     PROVENANCE,
+    REJECTIONS,
     Provenance,
     TokenDataset,
     lengths_in,
@@ -44,38 +44,39 @@ from tokgen.tokens.output import (
     clear_work,
     hold_work,
     publish,
-    read_rejections,
     work_storage,
 )
 from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
-from tokgen.tokens.shards import PLAN, Shard, ShardStore
+from tokgen.tokens.shards import PLAN, ShardStore
 
-BATCH_SECONDS = (10.0, 240.0)  # on a CPU, on anything else
-MEASURED_CLIPS = 16  # that a faster precision is tried on
-POLL_SECONDS = 5.0  # between looks at what other processes have done
+BATCH_SECONDS = (10.0, 240.0)  # on a CPU, whose caches hold no more; on other devices
+MEASURED_CLIPS = 16  # utterances on which a faster precision is measured
+POLL_SECONDS = 5.0  # between checks for the units of other processes
 
 
 @dataclass(frozen=True)
 class TokenizeReport:
-    """What a run did.
+    """Result of a run.
 
     Attributes:
-        n_rows: utterances in the dataset.
-        n_rejected: of the corpus, when listing and when reading.
-        rejections: each by source and reason.
-        audio_seconds: in the dataset.
-        wall_seconds: of this run.
-        resumed_rows: rows that an earlier run had made.
-        precision: what was encoded in, and what was measured to choose it.
+        n_rows: number of utterances in the dataset.
+        rejections: what was left out while listing and reading the corpus.
+        audio_seconds: duration of the dataset's audio.
+        wall_seconds: time of this run.
+        resumed_rows: number of rows from an earlier run.
+        precision: the precision of encoding, and the measurements behind it.
     """
 
     n_rows: int
-    n_rejected: int
     rejections: list[Rejection]
     audio_seconds: float
     wall_seconds: float
     resumed_rows: int
-    precision: PrecisionChoice = field(default_factory=PrecisionChoice)
+    precision: PrecisionChoice
+
+    @property
+    def n_rejected(self) -> int:
+        return len(self.rejections)
 
 
 def tokenize_corpus(
@@ -95,35 +96,36 @@ def tokenize_corpus(
     format: str | None = None,
     progress: bool = True,
 ) -> TokenizeReport:
-    """Write the token dataset of a corpus.
+    """Write the token dataset of a corpus, or resume an unfinished one.
 
     Args:
-        corpus: what to encode.
-        codec: on the device where it shall run.
-        out: the dataset's folder, or any fsspec URL. If it holds this very dataset, nothing is
-            done.
+        corpus: to encode.
+        codec: on the device to encode on.
+        out: path or fsspec URL of the dataset's folder. If it already holds this dataset, it is
+            left as it is.
         n_codebooks: levels to keep; None keeps all.
-        conditioning: "mfcc" or "log_mel" adds that column at the codec's frame rate; None none.
-        batch_seconds: padded audio per batch; a longer utterance goes alone. None takes 10 on a
-            CPU, where more does not fit its caches, and 240 on a GPU.
-        shard_rows: entries of the corpus in a unit of work, at most.
-        shard_seconds: of audio in a unit, where the corpus knows durations. The shards depend
-            on the corpus and these two alone.
-        engine: of `tokgen.tokens.engines.run.ENGINES`.
-        workers: processes, or Ray's actors; None takes one a core, with Ray one a CPU or GPU.
-        precision: "auto" is float32 on a CPU, and on a GPU what gives the same codes (see
-            `tokgen.tokens.precision`); other precisions are measured and said.
-        device: "cpu" or "cuda", where Ray's actors run; None takes the codec's. On a device that
-            is not the codec's, "auto" is float32, for nothing is measured there.
-        format: "arrow" (a local folder's default), which training maps into memory, or
-            "parquet" (the default of a URL and of Ray), the shards as workers wrote them.
+        conditioning: adds the column "mfcc" or "log_mel", at the codec's frame rate; None adds
+            none.
+        batch_seconds: padded audio per batch; a longer utterance is a batch of its own. None is
+            10 on a CPU and 240 on a GPU.
+        shard_rows: largest number of entries in a unit of work.
+        shard_seconds: a unit ends when its known durations reach this. Shards depend only on the
+            corpus and on these two settings.
+        engine: one of `tokgen.tokens.engines.run.ENGINES`.
+        workers: processes, or Ray actors; None is one per core, or with Ray one per CPU or GPU.
+        precision: "auto", or one of `tokgen.tokens.precision.PRECISIONS`; see `choose_precision`.
+        device: "cpu" or "cuda", for Ray actors; None is the codec's device. "auto" precision can
+            only be measured on the codec's own device; elsewhere it means float32.
+        format: "arrow" (default for a local folder), which training memory-maps, or "parquet"
+            (default for a URL and for Ray), the shards as workers wrote them.
         progress: show a bar.
     Returns:
-        the report; with the engine "accelerate", that of the first process counts all.
+        the report. With the engine "accelerate", the report of the first process counts
+        everything.
     Raises:
-        ValueError: a setting out of range, `out` holds something else, no usable audio at all,
-            or another process works on `out`.
-        RuntimeError: workers die again and again; finished shards are kept.
+        ValueError: a setting is out of range, `out` holds something else, there is no usable
+            audio, or another process works on `out`.
+        RuntimeError: workers died repeatedly. Complete shards are kept.
     """
     started = time.monotonic()
     storage = Storage(out)
@@ -131,7 +133,9 @@ def tokenize_corpus(
     place = Place.of(engine)
     if device not in (None, codec.device.type):
         if engine != "ray":
-            raise ValueError(f"device {device!r} with engine {engine!r}: put the codec there")
+            raise ValueError(
+                f"device {device!r} is only for engine 'ray', not {engine!r}: load the codec there"
+            )
         precision = "float32" if precision == "auto" else precision
     settings = ConditioningSettings.for_codec(codec.spec, conditioning) if conditioning else None
     units = corpus.units(rows=shard_rows, seconds=shard_seconds)
@@ -161,11 +165,11 @@ def tokenize_corpus(
             stack.enter_context(hold_work(storage))
             if not store.recover():
                 warnings.warn(
-                    f"the unfinished work in {store.storage.url} was for other audio, another "
-                    "codec or other settings: starting anew",
+                    f"the unfinished work in {store.storage.url} is of other audio, another codec "
+                    "or other settings, so it was deleted",
                     stacklevel=2,
                 )
-        place.wait()  # the others begin when what is left behind is cleared up
+        place.wait()  # for the first process' `recover`
         done = store.done()
         resumed = sum(shard.n_rows for shard in done.values())
         left = [u for u in units if u.index not in done and place.does(u.index)]
@@ -173,24 +177,27 @@ def tokenize_corpus(
         bar = stack.enter_context(
             Progress(corpus.name, corpus.n_entries, n_done, progress and place.is_first)
         )
-        mine = list(run_units(engine, job, left, workers, bar))
-        if not place.is_first:
-            return _report(mine, corpus, chosen, started, resumed=0)
-        while place.n_processes > 1 and (missing := len(units) - store.n_done()) > 0:
-            bar.say(f"waiting for {missing} units of other processes")
-            time.sleep(POLL_SECONDS)
-        shards = list(store.done().values())
-        _check_complete(units, shards, store)
-        report = _report(shards, corpus, chosen, started, resumed)
-        if report.n_rows == 0:
-            first = "; ".join(f"{r.source}: {r.reason}" for r in report.rejections[:3])
-            raise ValueError(
-                f"{corpus.name} has no usable audio: {report.n_rejected} rejected ({first})"
-            )
-        if corpus.n_entries is None:
-            _warn_of_doubles(store, shards)
-        publish(store, storage, format, shards, report.rejections)
-    return replace(report, wall_seconds=time.monotonic() - started)
+        shards = list(run_units(engine, job, left, workers, bar))
+        if place.is_first:
+            while place.n_processes > 1:
+                missing = len(units) - len(store.storage.names("done/"))
+                if missing <= 0:
+                    break
+                bar.show(f"waiting for {missing} units of other processes")
+                time.sleep(POLL_SECONDS)
+            shards = list(store.done().values())
+        rejections = [*corpus.rejections, *(r for shard in shards for r in shard.rejections)]
+        if place.is_first:
+            is_stream = corpus.n_entries is None
+            publish(store, storage, format, shards, rejections, check_ids=is_stream)
+    return TokenizeReport(
+        n_rows=sum(shard.n_rows for shard in shards),
+        rejections=rejections,
+        audio_seconds=sum(shard.audio_seconds for shard in shards),
+        wall_seconds=time.monotonic() - started,
+        resumed_rows=resumed if place.is_first else 0,
+        precision=chosen,
+    )
 
 
 def cached_tokens(
@@ -201,13 +208,16 @@ def cached_tokens(
     conditioning: str | None = "mfcc",
     progress: bool = True,
 ) -> TokenDataset:
-    """The token dataset of a corpus, made once per content of corpus and codec.
+    """Return the token dataset of a corpus from a cache, making it if needed.
 
     Args:
-        cache: folder that holds such datasets, each named by codec, weights and corpus content.
-        conditioning: as in `tokenize_corpus`.
+        corpus: to encode.
+        codec: to encode with.
+        cache: folder of datasets, named by codec, weights and corpus content.
+        conditioning: as for `tokenize_corpus`.
+        progress: show a bar.
     Raises:
-        ValueError: as `tokenize_corpus`.
+        ValueError: as for `tokenize_corpus`.
     """
     spec = codec.spec
     safe = re.sub(r"[^\w.-]", "_", spec.name)
@@ -224,19 +234,18 @@ def cached_tokens(
 def _check_settings(
     storage: Storage, batch_seconds: float | None, engine: str, format: str | None
 ) -> str:
-    """The format, once all is in range."""
+    """Check settings, and return the format."""
     if batch_seconds is not None and not batch_seconds > 0:
         raise ValueError(f"batch_seconds = {batch_seconds}: must be above 0")
     if engine not in ENGINES:
-        raise ValueError(f"engine {engine!r}: known are {', '.join(ENGINES)}")
+        raise ValueError(f"engine {engine!r} is unknown; use {', '.join(ENGINES)}")
     if format is None:
         format = "arrow" if storage.is_local and engine != "ray" else "parquet"
     if format not in FORMATS:
-        raise ValueError(f"format {format!r}: known are {', '.join(FORMATS)}")
+        raise ValueError(f"format {format!r} is unknown; use {', '.join(FORMATS)}")
     if format == "arrow" and not storage.is_local:
         raise ValueError(
-            f"format 'arrow' at {storage.url}: it is for folders of this machine, to be mapped "
-            "into memory; use parquet"
+            f"format 'arrow' at {storage.url}: only local folders can be memory-mapped; use parquet"
         )
     return format
 
@@ -254,8 +263,8 @@ def _provenance(
         raise ValueError(f"n_codebooks = {keep}: {spec.name} has levels 1..{spec.n_codebooks}")
     if spec.codebook_size > 1 << 16:
         raise ValueError(
-            f"{spec.name} has {spec.codebook_size} entries per level: "
-            "a token dataset holds 65536 at most"
+            f"{spec.name} has {spec.codebook_size} entries per level, but a token dataset holds "
+            "codes up to 65535"
         )
     return Provenance(
         codec=spec.as_dict(),
@@ -273,7 +282,7 @@ def _provenance(
 
 
 def _some_clips(corpus: Readable, codec: Codec, units: Sequence[Unit]) -> list[Tensor]:
-    """The first utterances of a corpus that can be read, to measure a precision on."""
+    """Return the first readable utterances of a corpus, to measure a precision on."""
     clips: list[Tensor] = []
     for unit in units[:MEASURED_CLIPS]:
         for entry in corpus.read_unit(unit):
@@ -286,34 +295,8 @@ def _some_clips(corpus: Readable, codec: Codec, units: Sequence[Unit]) -> list[T
     return clips
 
 
-def _warn_of_doubles(store: ShardStore, shards: Sequence[Shard]) -> None:
-    """A stream is never listed, so that only its rows tell whether ids repeat."""
-    ids = Counter(itertools.chain.from_iterable(store.ids(shard) for shard in shards))
-    doubles = [id for id, n in ids.items() if n > 1]
-    if doubles:
-        warnings.warn(
-            f"{len(doubles)} ids stand for several utterances of the stream, {doubles[0]!r} for "
-            "one: rows are all there, but their ids do not tell them apart",
-            stacklevel=3,
-        )
-
-
-def _check_complete(units: Sequence[Unit], shards: Sequence[Shard], store: ShardStore) -> None:
-    """
-    Raises:
-        RuntimeError: a unit has no shard, though somebody said it was done.
-    """
-    missing = sorted({unit.index for unit in units} - {shard.index for shard in shards})
-    if missing:
-        raise RuntimeError(
-            f"{len(missing)} of {len(units)} units are not in {store.storage.url}, the first of "
-            f"them {missing[0]}: workers on other machines need storage that all share, and one "
-            "run at a time may write there; run the same command again to make what is missing"
-        )
-
-
 def _is_there(storage: Storage) -> bool:
-    """Whether `out` holds something that is not unfinished work."""
+    """Return whether `out` holds something other than unfinished work."""
     if storage.path is None:
         return storage.exists(PROVENANCE) or (not storage.exists(PLAN) and storage.exists())
     path = storage.path
@@ -321,40 +304,23 @@ def _is_there(storage: Storage) -> bool:
 
 
 def _report_existing(storage: Storage, provenance: Provenance, started: float) -> TokenizeReport:
-    """What `out` holds, if it is what a run would make."""
+    """Report on the dataset at `out`, or raise ValueError if it is not this run's result."""
     if not storage.exists(PROVENANCE):
-        raise ValueError(
-            f"{storage.url} is there and is not a token dataset: choose another folder"
-        )
+        raise ValueError(f"{storage.url} exists and is not a token dataset: choose another folder")
     theirs = Provenance.from_json(storage.read(PROVENANCE).decode(), storage.url)
     if not theirs.makes_equal_rows(provenance):
         raise ValueError(
             f"{storage.url} holds tokens of codec {theirs.codec['name']!r} and corpus "
-            f"{theirs.corpus!r}, made of other weights, audio or settings: delete it or choose "
+            f"{theirs.corpus!r}, made with other weights, audio or settings: delete it or choose "
             "another folder"
         )
-    rejections = read_rejections(storage)
+    lines = storage.read(REJECTIONS).splitlines()
     lengths = list(lengths_in(storage))
-    seconds = sum(lengths) / provenance.sample_rate
-    wall, n_rows = time.monotonic() - started, len(lengths)
-    chosen = PrecisionChoice(theirs.precision)
-    return TokenizeReport(n_rows, len(rejections), rejections, seconds, wall, n_rows, chosen)
-
-
-def _report(
-    shards: Sequence[Shard],
-    corpus: Readable,
-    chosen: PrecisionChoice,
-    started: float,
-    resumed: int,
-) -> TokenizeReport:
-    rejections = [*corpus.rejections, *(r for shard in shards for r in shard.rejections)]
     return TokenizeReport(
-        sum(shard.n_rows for shard in shards),
-        len(rejections),
-        rejections,
-        sum(shard.audio_seconds for shard in shards),
-        time.monotonic() - started,
-        resumed,
-        chosen,
+        n_rows=len(lengths),
+        rejections=[Rejection(**json.loads(line)) for line in lines],
+        audio_seconds=sum(lengths) / provenance.sample_rate,
+        wall_seconds=time.monotonic() - started,
+        resumed_rows=len(lengths),
+        precision=PrecisionChoice(theirs.precision),
     )

@@ -1,4 +1,4 @@
-"""What every engine runs: read a unit of the corpus, encode it, store its shard."""
+"""The work that every engine runs: read a unit of the corpus, encode it, store its shard."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.tokens.precision import running_in
 from tokgen.tokens.shards import Row, Shard, ShardStore
 
-LONG_SECONDS = 60.0  # longer audio is never held whole: it is encoded block by block
-PIECE_ROWS = 256  # of a unit are read before they are encoded, sorted by length
-PIECE_SECONDS = 600.0  # of their audio
+LONG_SECONDS = 60.0  # longer audio is encoded in blocks and never held whole
+PIECE_ROWS = 256  # rows that are read, then sorted by length and encoded
+PIECE_SECONDS = 600.0  # seconds of audio that are read before they are encoded
 
 
 @dataclass
 class Loaded:
-    """An utterance, decoded: samples [N] float32, or None where it is long; its conditioning."""
+    """A decoded utterance.
+
+    Attributes:
+        entry: of the utterance.
+        samples: [N] float32; None if the audio is longer than `LONG_SECONDS`.
+        conditioning: float16 [T, C], or None.
+    """
 
     entry: Entry
     samples: np.ndarray | None
@@ -38,11 +44,13 @@ class Loaded:
 
 @dataclass
 class Piece:
-    """Part of a unit as it was read: what may happen in another process than the codec's.
+    """A part of a unit that has been read, perhaps in another process than the codec's.
 
     Attributes:
-        unit: that it is of.
-        is_last: whether the unit ends with it.
+        unit: to which the piece belongs.
+        loaded: utterances that were read.
+        rejections: entries that could not be read.
+        is_last: whether this is the unit's last piece.
     """
 
     unit: Unit
@@ -51,54 +59,29 @@ class Piece:
     is_last: bool = False
 
 
+@dataclass
 class Unfinished:
-    """The rows of a unit, as its pieces are encoded."""
+    """Collects the rows of a unit while its pieces are encoded."""
 
-    def __init__(self, unit: Unit) -> None:
-        self.unit = unit
-        self.rows: list[Row] = []
-        self.rejections: list[Rejection] = []
-
-
-@dataclass(frozen=True)
-class CodecSource:
-    """How another machine gets the codec.
-
-    Attributes:
-        name, revision: of `load_codec`.
-        weight_hash: that it must have there.
-    """
-
-    name: str
-    revision: str | None
-    weight_hash: str
-
-    def load(self, device: str) -> Codec:
-        """
-        Raises:
-            ValueError: other weights of the same name there.
-        """
-        from tokgen.zoo.lookup import load_codec
-
-        codec = load_codec(self.name, revision=self.revision, device=device)
-        if codec.spec.weight_hash != self.weight_hash:
-            raise ValueError(
-                f"codec {self.name!r} has weights {codec.spec.weight_hash[:12]} here and "
-                f"{self.weight_hash[:12]} where the run began: give every machine the same zoo"
-            )
-        return codec
+    unit: Unit
+    rows: list[Row] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
 
 
 class Job:
-    """Units -> shards. The same unit gives the same shard wherever and however often it is done.
+    """Turns units into shards. Repeating a unit, on any machine, writes the same shard.
 
     Args:
-        corpus, codec, store: from, with, to.
-        settings: of the conditioning, None for none.
+        corpus: to read from.
+        codec: to encode with.
+        store: to write shards to.
+        settings: of the conditioning; None for no conditioning.
         n_codebooks: levels to keep.
-        batch_seconds: padded audio per batch; a longer utterance goes alone.
-        precision: of `tokgen.tokens.precision`.
-        device: "cpu" or "cuda", where engines on other machines have the codec.
+        batch_seconds: padded audio per batch; a longer utterance is a batch of its own.
+        precision: one of `tokgen.tokens.precision.PRECISIONS`.
+        device: "cpu" or "cuda", for engines on other machines; None is the codec's device.
+    Attributes:
+        tell: called with the number of rows and their seconds after each batch.
     """
 
     def __init__(
@@ -119,38 +102,47 @@ class Job:
         self.device = device or codec.device.type
         self.conditioning = None if settings is None else Conditioning(settings)
         self.rate = codec.spec.sample_rate
-        self.tell: Callable[[int, float], None] = _tell_nobody  # rows and seconds, as they come
+        self.tell: Callable[[int, float], None] = _ignore
 
     def __call__(self, unit: Unit) -> Shard:
         """Read, encode and store one unit."""
         work = Unfinished(unit)
         for piece in self.pieces(unit):
             self.encode(work, piece)
-        return self.keep(work)
+        return self.save(work)
 
-    # -- pickling: a codec from the zoo is loaded again, not sent ----------------
+    # -- pickling: a codec from the zoo is not sent but loaded again --------------
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "tell": _tell_nobody}
+        state = {**self.__dict__, "tell": _ignore}
         if self.codec.loaded_from is not None:
-            name, revision = self.codec.loaded_from
-            state["codec"] = CodecSource(name, revision, self.codec.spec.weight_hash)
+            state["codec"] = (*self.codec.loaded_from, self.codec.spec.weight_hash)
         return state
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     def load_codec(self, device: str) -> None:
-        """After the job came from elsewhere: have the codec, on `device`."""
-        if isinstance(self.codec, CodecSource):
-            self.codec = self.codec.load(device)
-        else:
+        """Load the codec, or move it to `device`; call this after unpickling the job.
+
+        Raises:
+            ValueError: this machine has other weights of the same name.
+        """
+        if isinstance(self.codec, Codec):
             self.codec.to(device)
+            return
+        from tokgen.zoo.lookup import load_codec
+
+        name, revision, expected = self.codec
+        self.codec = load_codec(name, revision=revision, device=device)
+        found = self.codec.spec.weight_hash
+        if found != expected:
+            raise ValueError(
+                f"codec {name!r} has weights {found[:12]} here and {expected[:12]} where the run "
+                "began: give every machine the same zoo"
+            )
 
     # -- reading -----------------------------------------------------------------
 
     def pieces(self, unit: Unit, entries: Iterable[Entry] | None = None) -> Iterator[Piece]:
-        """Decode what a unit holds, or some of it; nothing here needs the codec's device."""
+        """Read a unit, or some of its entries, in pieces. This does not use the codec."""
         piece, seconds = Piece(unit), 0.0
         for entry in self.corpus.read_unit(unit) if entries is None else entries:
             if len(piece.loaded) >= PIECE_ROWS or seconds >= PIECE_SECONDS:
@@ -184,7 +176,6 @@ class Job:
 
     @torch.inference_mode()
     def _conditioning(self, waveform: Tensor) -> np.ndarray | None:
-        """One by one, so that rounding does not depend on the batch."""
         if self.conditioning is None:
             return None
         return _frames(self.conditioning(waveform[None]))
@@ -192,7 +183,7 @@ class Job:
     # -- encoding ----------------------------------------------------------------
 
     def encode(self, work: Unfinished, piece: Piece) -> None:
-        """Add the rows of a piece, in order."""
+        """Encode a piece and add its rows to `work`, in order."""
         rows: dict[int, Row] = {}
         short = {i: x.samples for i, x in enumerate(piece.loaded) if x.samples is not None}
         with torch.inference_mode(), running_in(self.precision, self.codec.device):
@@ -210,27 +201,21 @@ class Job:
         work.rejections += piece.rejections
         self.tell(len(piece.rejections), 0.0)
 
-    def keep(self, work: Unfinished) -> Shard:
-        """Store a unit, all its pieces encoded."""
-        return self.store.write(
-            work.unit.index,
-            work.rows,
-            work.rejections,
-            n_entries=len(work.rows) + len(work.rejections),
-            audio_seconds=sum(row.n_samples for row in work.rows) / self.rate,
-        )
+    def save(self, work: Unfinished) -> Shard:
+        """Store a unit after all its pieces are encoded."""
+        return self.store.write(work.unit.index, work.rows, work.rejections)
 
     def _batches(
         self, short: dict[int, np.ndarray]
     ) -> Iterator[tuple[Sequence[int], list[Encoded]]]:
-        """Batches of like length; one is fetched from the device when the next is under way."""
+        """Encode batches of similar length; yield one while the device encodes the next."""
         order = sorted(short, key=lambda i: -len(short[i]))
         pending = None
         while order:
             size = max(1, int(self.batch_seconds * self.rate / len(short[order[0]])))
             batch, order = order[:size], order[size:]
             waveforms = [torch.from_numpy(short[i]) for i in batch]
-            encoded, ready = _on_the_way(self.codec.encode_batch_with_side(waveforms))
+            encoded, ready = _start_copies(self.codec.encode_batch_with_side(waveforms))
             if pending is not None:
                 pending[2]()
                 yield pending[:2]
@@ -241,10 +226,11 @@ class Job:
             yield pending[:2]
 
     def _long_row(self, entry: Entry) -> Row:
-        """Block by block; the audio is read twice where there is a conditioning.
+        """Encode long audio in blocks. The audio is read again for the conditioning.
 
         Raises:
-            AudioError: as `Readable.open`, silence, or too long for a codec that needs the whole.
+            AudioError: the errors of `Readable.open`, silence, or audio that is too long for a
+                codec that needs the whole.
         """
         peak, n_samples = 0.0, 0
 
@@ -263,7 +249,7 @@ class Job:
         check_loud(entry, peak)
         conditioning = None
         if self.conditioning is not None:
-            frames = bytearray()  # many small arrays would scatter the memory
+            frames = bytearray()  # many small arrays would fragment the memory
             with self.corpus.open(entry, self.rate) as blocks:
                 for part in self.conditioning.blocks(blocks):
                     frames += _frames(part).tobytes()
@@ -288,8 +274,8 @@ class Job:
         )
 
 
-def _on_the_way(encoded: list[Encoded]) -> tuple[list[Encoded], Callable[[], None]]:
-    """Copies that come from a GPU while it goes on, and what waits until they are here."""
+def _start_copies(encoded: list[Encoded]) -> tuple[list[Encoded], Callable[[], None]]:
+    """Start copies from a GPU; return them and a function that waits until they are complete."""
     if encoded[0].codes.device.type != "cuda":
         return encoded, lambda: None
 
@@ -303,15 +289,15 @@ def _on_the_way(encoded: list[Encoded]) -> tuple[list[Encoded], Callable[[], Non
     return copies, done.synchronize
 
 
-def _tell_nobody(n_rows: int, seconds: float) -> None:
+def _ignore(n_rows: int, seconds: float) -> None:
     pass
 
 
 def _frames(coefficients: Tensor) -> np.ndarray:
-    """[1, C, T] -> float16 [T, C]."""
+    """Convert features [1, C, T] to float16 [T, C]."""
     return coefficients[0].T.numpy().astype(np.float16)
 
 
 def split_name(name: str | None) -> str:
-    """A split's name as `datasets` takes it: letters, digits and _; "train" where there is none."""
+    """Return a valid split name for `datasets`: letters, digits and _. None becomes "train"."""
     return re.sub(r"\W+", "_", name or "train")

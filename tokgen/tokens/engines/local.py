@@ -1,9 +1,9 @@
-"""Units on this machine.
+"""Run units on this machine.
 
-On a CPU each worker process has the codec and one thread: reading, encoding and storing overlap,
-and no thread waits for another; oneDNN's convolutions round otherwise with more of them, so one
-process takes one thread too. On a GPU this process has the codec, and worker processes decode
-and resample ahead of it. A worker that is killed is replaced, and its units are done again.
+On a CPU, each worker process has the codec and one thread, so that reading, encoding and storing
+overlap. oneDNN's convolutions round differently with more threads, so a run without workers uses
+one thread too. On a GPU, this process has the codec, and worker processes decode and resample
+ahead of it. A killed worker is replaced, and its units are repeated.
 """
 
 from __future__ import annotations
@@ -31,22 +31,26 @@ from tokgen.tokens.engines.job import Job, Piece, Unfinished
 from tokgen.tokens.engines.progress import Counter, Progress
 from tokgen.tokens.shards import Shard
 
-DEATHS = 3  # workers that may die, one after another, without a unit done in between
-READERS = 8  # processes that decode ahead of a GPU, at most
-MOST_STORING = 4  # units that wait for a disk, or a store, before the GPU waits too
+DEATHS = 3  # workers may die this often without a unit completed in between
+READERS = 8  # largest number of processes that read ahead of a GPU
+MOST_STORING = 4  # units that may wait to be stored before the GPU waits too
 
-_job: Job | None = None  # of a worker process
+_job: Job | None = None  # set in worker processes
 
 
 def run(
     job: Job, units: Sequence[Unit], workers: int | None, progress: Progress
 ) -> Iterator[Shard]:
-    """
+    """Run units and yield their shards.
+
     Args:
-        workers: processes; None takes one a core, and never more than there are units. 0 and 1
-            do all in this process.
+        job: work for each unit.
+        units: to run.
+        workers: number of processes, at most one per unit; None is one per core. 0 and 1 run all
+            units in this process.
+        progress: counts rows.
     Raises:
-        RuntimeError: workers die again and again.
+        RuntimeError: workers died repeatedly.
     """
     on_gpu = job.codec.device.type == "cuda"
     if workers is None:
@@ -63,7 +67,7 @@ def run(
         yield from _pool(job, units, workers, progress)
 
 
-# -- CPU: each worker does all -------------------------------------------------------------
+# -- CPU: each worker reads, encodes and stores -----------------------------------------------
 
 
 def _pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> Iterator[Shard]:
@@ -77,7 +81,7 @@ def _pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> 
                 yield shard
         except BrokenProcessPool as error:
             deaths += 1
-            if deaths == DEATHS:  # one of those under way does it, again and again
+            if deaths == DEATHS:  # a unit that is running kills its worker every time
                 for shard in _one_by_one(job, list(left.values())[: 2 * workers], error):
                     del left[shard.index]
                     yield shard
@@ -85,10 +89,10 @@ def _pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> 
 
 
 def _one_by_one(job: Job, units: Sequence[Unit], error: Exception) -> list[Shard]:
-    """Each utterance in a process of its own; one that ends it is rejected by name.
+    """Run each utterance in its own process, and reject those whose process dies.
 
     Raises:
-        RuntimeError: all of them end it: it is no utterance's fault.
+        RuntimeError: all processes die, so no single utterance is the cause.
     """
     found, n_good = [], 0
     for unit in units:
@@ -99,7 +103,7 @@ def _one_by_one(job: Job, units: Sequence[Unit], error: Exception) -> list[Shard
                     part = alone.submit(_work_alone, unit, entry).result()
             except BrokenProcessPool:
                 work.rejections.append(
-                    Rejection(entry.source, "its process died of it, by a crash or of memory")
+                    Rejection(entry.source, "its process died, by a crash or out of memory")
                 )
             else:
                 work.rows += part.rows
@@ -108,11 +112,11 @@ def _one_by_one(job: Job, units: Sequence[Unit], error: Exception) -> list[Shard
         found.append(work)
     if not n_good:
         raise RuntimeError(_all_die(len(units), units[0].index)) from error
-    return [job.keep(work) for work in found]
+    return [job.save(work) for work in found]
 
 
 def _one_pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> Iterator[Shard]:
-    """Until all is done or a worker dies."""
+    """Run units in one pool until all are complete or a worker dies."""
     others = set(multiprocessing.active_children())
     pool = _new_pool(job, workers, progress.shared())
     waiting = iter(units)
@@ -124,27 +128,27 @@ def _one_pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress)
             if not running:
                 break
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-            progress.look()
+            progress.refresh()
             for future in done:
                 yield future.result()
                 del running[future]
     except BaseException:
         for child in set(multiprocessing.active_children()) - others:
-            child.kill()  # shards are written whole or not at all
+            child.kill()  # safe: shards are written completely or not at all
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        progress.look()
+        progress.refresh()
 
 
 def _new_pool(job: Job, workers: int, counter: Counter) -> ProcessPoolExecutor:
-    """Forked workers inherit the job; spawned ones get it pickled."""
+    """Start workers. Forked ones inherit the job; spawned ones receive it pickled."""
     context = multiprocessing.get_context("fork" if _may_fork(job) else "spawn")
     return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(job, counter))
 
 
 def _may_fork(job: Job) -> bool:
-    """Forked workers start at once and share memory; connections do not survive a fork."""
+    """Return whether workers may be forked, which is faster. Connections do not survive a fork."""
     return job.store.storage.is_local and job.corpus.is_local
 
 
@@ -173,7 +177,7 @@ def _work_alone(unit: Unit, entry: Entry) -> Unfinished:
 
 
 class _Reader(IterableDataset):
-    """The pieces of units; of several workers, each reads every so many-th unit."""
+    """Yields the pieces of units. Worker i of n reads every n-th unit, from unit i on."""
 
     def __init__(self, job: Job, units: Sequence[Unit]) -> None:
         self.job, self.units = job, units
@@ -202,12 +206,12 @@ def _read_ahead(
         work: dict[int, Unfinished] = {}
         storing: deque[Future[Shard]] = deque()
         try:
-            with ThreadPoolExecutor(1) as storer:  # while the GPU goes on
+            with ThreadPoolExecutor(1) as storer:  # stores while the GPU encodes
                 for piece in loader:
                     index = piece.unit.index
                     job.encode(work.setdefault(index, Unfinished(piece.unit)), piece)
                     if piece.is_last:
-                        storing.append(storer.submit(job.keep, work.pop(index)))
+                        storing.append(storer.submit(job.save, work.pop(index)))
                     while storing and (storing[0].done() or len(storing) > MOST_STORING):
                         shard = storing.popleft().result()
                         del left[shard.index]
@@ -231,7 +235,7 @@ def _start_reader(index: int) -> None:
 
 def _all_die(n_left: int, first: int) -> str:
     return (
-        f"workers died {DEATHS} times without a unit done in between, whatever they did (out of "
-        f"memory?): {n_left} units are left, the first of them {first}. Finished ones are kept: "
-        "run the same command again with fewer workers"
+        f"workers died {DEATHS} times without a unit completed in between (out of memory?): "
+        f"{n_left} units are left, the first of them {first}. Complete units are kept: run the "
+        "same command again with fewer workers"
     )

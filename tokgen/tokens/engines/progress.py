@@ -1,4 +1,4 @@
-"""How far a tokenizing run is, told by workers in whatever process they are."""
+"""The progress bar of a tokenizing run, updated from any process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _PLACES = 1024
 
 
 class Progress:
-    """A bar of rows, hours of audio and the real-time factor: seconds of work per second of audio.
+    """Shows rows, hours of audio, and the real-time factor (seconds of work per second of audio).
 
     Args:
         name: of the corpus.
-        total: entries, None where nobody knows.
-        n_done: of them, by earlier runs.
-        show: the bar.
+        total: number of entries, or None if unknown.
+        n_done: entries that earlier runs processed.
+        show: False hides the bar.
     """
 
     def __init__(self, name: str, total: int | None, n_done: int, show: bool) -> None:
@@ -41,7 +41,7 @@ class Progress:
         self.bar.close()
 
     def add(self, n_rows: int, seconds: float) -> None:
-        """Rows were encoded, of so many seconds of audio."""
+        """Count encoded rows and the seconds of their audio."""
         self.seconds += seconds
         factor = (time.monotonic() - self.began) / max(self.seconds, 1e-9)
         self.bar.set_postfix_str(
@@ -50,26 +50,29 @@ class Progress:
         self.bar.update(n_rows)
 
     def shared(self) -> Counter:
-        """What worker processes may add to; `look` shows it."""
-        self.look()
+        """Return a counter that worker processes add to. `refresh` shows it."""
+        self.refresh()
         self._shared, self._seen = Counter(), (0.0, 0.0)
         return self._shared
 
-    def look(self) -> None:
-        """Show what the workers have added since."""
+    def refresh(self) -> None:
+        """Show what workers have added since the last call."""
         if self._shared is not None:
             rows, seconds = self._shared.total()
             self.add(int(rows - self._seen[0]), seconds - self._seen[1])
             self._seen = (rows, seconds)
 
-    def say(self, text: str) -> None:
-        """Show something else beside the bar."""
+    def show(self, text: str) -> None:
+        """Show a text beside the bar."""
         self.bar.set_postfix_str(text)
 
 
 class Counter:
-    """Rows and seconds in memory that processes share, each in places of its own: no lock that
-    one could die with. Two processes in one place would only lose counts of the bar."""
+    """Counts rows and seconds in shared memory.
+
+    Each process writes to its own place, so that no process can die while it holds a lock. If two
+    processes share a place, only some of the bar's counts are lost.
+    """
 
     def __init__(self) -> None:
         self.values = multiprocessing.RawArray("d", 2 * _PLACES)
@@ -80,5 +83,5 @@ class Counter:
         self.values[place + 1] += seconds
 
     def total(self) -> tuple[float, float]:
-        """Rows and seconds of all processes."""
+        """Return the rows and seconds of all processes."""
         return sum(self.values[::2]), sum(self.values[1::2])

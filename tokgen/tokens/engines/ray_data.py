@@ -1,8 +1,8 @@
-"""Units on a Ray cluster: Ray Data deals them to actors that hold the codec and write shards.
+"""Run units on a Ray cluster, with Ray Data. Actors hold the codec and write shards.
 
-Connects to the cluster of RAY_ADDRESS, or of `ray start` on this machine, or starts one here.
-Every machine needs tokgen with the extra "ray", the same codec, and corpus and dataset within
-reach: on shared or object storage. Ray starts an actor that died anew and does its unit again.
+The cluster is that of RAY_ADDRESS, or that of `ray start` on this machine, or a new one here.
+Every machine needs tokgen with the extra "ray", the same codec, and access to the corpus and the
+dataset on shared or object storage. If an actor dies, Ray restarts it and repeats its unit.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.shards import Shard
 
+RETRIES = 3  # for a unit whose actor died
+
 
 class _Actor:
-    """Holds the codec; a row is a unit, and comes back as what was done."""
+    """Holds the codec. Each call runs one unit and returns its shard."""
 
-    def __init__(self, sent: Any, device: str) -> None:
+    def __init__(self, sent_job: Any, device: str) -> None:
         if device == "cpu":
             torch.set_num_threads(1)
-        job: Job = _import_ray().get(sent)
+        job: Job = _import_ray().get(sent_job)
         job.load_codec(device)
         self.job = job
 
@@ -34,20 +36,21 @@ class _Actor:
         return {"shard": shard.to_json().decode()}
 
 
-RETRIES = 3  # of a unit whose actor died
-
-
 def run(
     job: Job, units: Sequence[Unit], workers: int | None, progress: Progress
 ) -> Iterator[Shard]:
-    """
+    """Run units and yield their shards.
+
     Args:
-        workers: actors; None takes one for each GPU of the cluster if the codec is on one, else
-            one for each CPU.
+        job: work for each unit.
+        units: to run.
+        workers: number of actors; None is one per GPU of the cluster, or one per CPU if the job
+            runs on CPUs.
+        progress: counts rows when a unit is complete.
     Raises:
-        ModuleNotFoundError: ray is missing, naming the extra.
+        ModuleNotFoundError: ray is not installed; the message names the extra.
         ValueError: the cluster has no such device.
-        RuntimeError: a unit's actor died again and again.
+        RuntimeError: the actors of one unit died `RETRIES` + 1 times.
     """
     if not units:
         return
@@ -59,11 +62,11 @@ def run(
         kind = "GPU" if job.device == "cuda" else "CPU"
         there = int(ray.cluster_resources().get(kind, 0))
         if not there:
-            raise ValueError(f"engine 'ray': the cluster has no {kind}; give another --device")
+            raise ValueError(f"engine 'ray': the cluster has no {kind}; use another --device")
         actors = min(workers or there, len(units))
         context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False  # there is one bar, of rows
-        # A row a block, so that any actor takes the next unit, and little is done twice.
+        context.enable_progress_bars = False  # `progress` shows a bar
+        # With one row per block, any actor takes the next unit, and a death repeats one unit.
         rows = [{"index": u.index, "start": u.start, "stop": u.stop} for u in units]
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,
@@ -95,7 +98,7 @@ def _connect(ray: Any, workers: int | None) -> None:
         return
     try:
         ray.init(address="auto", **quiet)
-    except ConnectionError:  # none is running: one of this machine's own
+    except ConnectionError:  # no cluster is running, so start one
         ray.init(num_cpus=workers, include_dashboard=False, **quiet)
 
 

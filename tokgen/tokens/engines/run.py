@@ -1,18 +1,17 @@
-"""Who does the units of a tokenizing run: this machine, processes of a launcher, or a cluster.
+"""Choose the engine that runs a tokenizing job.
 
-    local       processes on this machine's cores; on a GPU, processes that read ahead of it
-    accelerate  the processes that `accelerate launch` started, one for each GPU
-    ray         actors of a Ray cluster, fed by Ray Data (extra "ray")
+    local       processes on this machine's cores; for a GPU, processes that read ahead of it
+    accelerate  processes that `accelerate launch` started, one per GPU
+    ray         actors of a Ray cluster, with Ray Data (extra "ray")
 
-An engine gets the job and the units that are left, has each done once or more, and says which are
-done. Shards are equal however often a unit is done, so whoever dies is simply replaced.
+An engine runs every unit at least once and yields its shard. Repeating a unit writes the same
+shard, so dead workers are replaced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -22,19 +21,18 @@ if TYPE_CHECKING:
     from tokgen.tokens.shards import Shard
 
 ENGINES = ("local", "accelerate", "ray")
-LONGEST_HOURS = 24  # that processes of a launcher wait for each other
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Place:
-    """This process among those that do the same job, as `accelerate launch` started them.
+    """The place of this process among those that `accelerate launch` started.
 
     Attributes:
         rank: from 0.
-        n_processes: in all.
-        device: that is this process' own; None leaves the choice to the user.
+        n_processes: number of processes.
+        device: device of this process; None lets the user choose.
     """
 
     rank: int = 0
@@ -43,15 +41,17 @@ class Place:
 
     @classmethod
     def of(cls, engine: str) -> Place:
+        """Return the place of this process; without the engine "accelerate" it is alone."""
         if engine != "accelerate":
             return cls()
         import torch
         from accelerate import PartialState
         from accelerate.utils import parse_flag_from_env
 
+        from tokgen.runs.accelerator import LONGEST_WAIT
+
         on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
-        patient = timedelta(hours=LONGEST_HOURS)  # the first process may have much to clear up
-        state = PartialState(cpu=on_cpu, timeout=patient)
+        state = PartialState(cpu=on_cpu, timeout=LONGEST_WAIT)
         return cls(state.process_index, state.num_processes, str(state.device))
 
     @property
@@ -59,11 +59,11 @@ class Place:
         return self.rank == 0
 
     def does(self, unit: int) -> bool:
-        """Whether a unit is this process' part: by its index alone, whatever is done already."""
+        """Return whether this process runs a unit. This depends on the unit's index only."""
         return unit % self.n_processes == self.rank
 
     def agree(self, choose: Callable[[], T]) -> T:
-        """What the first process chooses, in all of them."""
+        """Return the first process' choice in all processes."""
         if self.n_processes == 1:
             return choose()
         from accelerate.utils import broadcast_object_list
@@ -72,7 +72,7 @@ class Place:
         return broadcast_object_list(chosen)[0]
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes call this."""
         if self.n_processes > 1:
             from accelerate import PartialState
 
@@ -82,17 +82,17 @@ class Place:
 def run_units(
     engine: str, job: Job, units: Sequence[Unit], workers: int | None, progress: Progress
 ) -> Iterator[Shard]:
-    """Have units done, and give their shards as they come, in any order.
+    """Run units and yield their shards as they are complete, in any order.
 
     Args:
-        engine: of `ENGINES`.
-        job: what to do with a unit.
-        units: that are left.
-        workers: processes or actors; None lets the engine choose.
-        progress: is told of rows as they are encoded, where that can be known.
+        engine: one of `ENGINES`.
+        job: work for each unit.
+        units: to run.
+        workers: number of processes or actors; None lets the engine choose.
+        progress: counts rows.
     Raises:
-        ModuleNotFoundError: the engine's extra is missing.
-        RuntimeError: workers die again and again.
+        ModuleNotFoundError: the engine's extra is not installed.
+        RuntimeError: workers died repeatedly.
     """
     if engine == "ray":
         from tokgen.tokens.engines import ray_data
