@@ -1,10 +1,9 @@
-"""A tiny deterministic codec and a tiny corpus, so that the whole pipeline runs in seconds."""
+"""A tiny codec and a tiny corpus, so that the whole pipeline runs in seconds."""
 
 from __future__ import annotations
 
 import csv
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ from makers.corpora import CLIPS
 from tokgen.audio.files import write_audio
 from tokgen.zoo.stft import StftCodec
 
-# A shell that starts the tests in the background has children ignore Ctrl-C, which some test.
+# A shell makes background processes ignore Ctrl-C, which some tests need.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-torch.set_num_threads(1)  # tiny networks: more threads would only wait for each other
+torch.set_num_threads(1)  # more threads only wait for each other in tiny networks
 
 
 @pytest.fixture(scope="session")
@@ -29,19 +28,13 @@ def tiny_codec() -> StftCodec:
 
 @pytest.fixture(scope="session")
 def tiny_codec_folder(tiny_codec: StftCodec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tiny_codec` as a folder named "tiny" in a zoo of its own."""
+    """`tiny_codec` saved as the folder "tiny" of its own zoo."""
     return save_codec(tiny_codec, tmp_path_factory.mktemp("zoo") / "tiny")
 
 
 @pytest.fixture(scope="session")
-def save_codec_to() -> Callable[..., Path]:
-    """`save_codec(codec, folder)` for tests."""
-    return save_codec
-
-
-@pytest.fixture(scope="session")
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of ten wav files, 11.5 s, with metadata.csv; leave it as it is."""
+    """A folder of ten wav files, 11.5 s in all, with metadata.csv. Tests must not change it."""
     folder = tmp_path_factory.mktemp("corpora") / "tiny corpus"
     for seed, (name, seconds, *_) in enumerate(CLIPS):
         write_audio(folder / name, make_tone(seconds, seed), RATE)

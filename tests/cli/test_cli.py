@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from makers.audio import make_tone
-from makers.codecs import make_encodec, make_stft_codec
+from makers.codecs import make_encodec, make_stft_codec, save_codec
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.bitstream.codes_file import read_codes, write_codes
 from tokgen.cli import main as cli
@@ -141,10 +141,10 @@ def test_codes_at_a_bitrate_are_decoded_by_the_codecs_name(tool, zoo, tmp_path: 
 
 
 def test_decode_refuses_codes_of_another_codec(
-    tool, tmp_path: Path, tiny_codec: StftCodec, save_codec_to: Callable[..., Path]
+    tool, tmp_path: Path, tiny_codec: StftCodec
 ) -> None:
     other = make_stft_codec(4, name="other")
-    folder = save_codec_to(other, tmp_path / "other")
+    folder = save_codec(other, tmp_path / "other")
     codes, out = tmp_path / "x.safetensors", tmp_path / "y.wav"
     write_codes(codes, other.encode(make_tone(0.5, 0)[None])[0], 8000, other.spec)
     code, _, err = tool("decode", codes, "--out", out)
@@ -156,9 +156,9 @@ def test_decode_refuses_codes_of_another_codec(
 
 
 def test_a_codec_named_in_a_file_is_not_a_path(
-    tool, tmp_path: Path, tiny_codec: StftCodec, save_codec_to: Callable[..., Path], monkeypatch
+    tool, tmp_path: Path, tiny_codec: StftCodec, monkeypatch
 ) -> None:
-    save_codec_to(tiny_codec, tmp_path / "trap")
+    save_codec(tiny_codec, tmp_path / "trap")
     monkeypatch.chdir(tmp_path)
     for name in ("trap", "./trap", str(tmp_path / "trap"), "../trap", "owner/name"):
         spec = StftCodec.from_model(tiny_codec.model, name).spec

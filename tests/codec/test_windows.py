@@ -1,8 +1,6 @@
-"""Stages: whatever pieces a sequence comes in, what is made of it stays the same."""
+"""Stages give the same output, whatever pieces a sequence arrives in."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from makers.audio import cut
 from tokgen.codec.windows import (
     MIN_FRAMES,
     Chunks,
@@ -27,22 +26,13 @@ from tokgen.codec.windows import (
 SIZES = st.lists(st.integers(0, 400), min_size=1, max_size=6)
 
 
-def pieces(x: Tensor, sizes: list[int]) -> Iterator[Tensor]:
-    """`x` in pieces of the sizes given, again and again."""
-    start, turn = 0, 0
-    while start < x.shape[-1]:
-        stop = start + (sizes[turn % len(sizes)] if any(sizes) else 1)
-        yield x[..., start:stop]
-        start, turn = stop, turn + 1
-
-
 def counting(n: int) -> Tensor:
-    """[1, 1, n] of whole numbers, whose sums are exact."""
+    """Make [1, 1, n] of whole numbers, so that sums are exact."""
     return torch.randint(-99, 99, (1, 1, n), generator=torch.Generator().manual_seed(n)).double()
 
 
 class Sums:
-    """Frames of `hop` samples, each the sum of itself, of some before and of some after."""
+    """A network whose output frame is the sum of some frames before and after it."""
 
     def __init__(self, before: int, after: int, hop: int) -> None:
         self.before, self.after, self.hop, self.widest = before, after, hop, 0
@@ -72,7 +62,7 @@ def test_pieces_give_what_the_whole_gives(
     network.widest = 0
     stage = Windows(network, Reach(*reach), size=size, step=step, hop_in=hop)
     out, given = [], 0
-    for piece in pieces(x, sizes):
+    for piece in cut(x, sizes):
         out += list(stage.push(piece))
         given += piece.shape[-1]
         assert sum(part.shape[-1] for part in out) == stage.ready(given)
@@ -91,7 +81,7 @@ def test_whole_and_pieces_run_the_same_windows() -> None:
             return x[..., ::4]
 
         stage = Windows(run, Reach(7, 3), size=100, hop_in=4)
-        for piece in pieces(counting(1801), sizes):
+        for piece in cut(counting(1801), sizes):
             list(stage.push(piece))
         list(stage.finish())
         return seen
@@ -103,7 +93,7 @@ def test_whole_and_pieces_run_the_same_windows() -> None:
             assert first == other and torch.equal(x, y)
 
 
-def test_windows_are_given_the_past_where_little_is_new() -> None:
+def test_short_windows_are_filled_with_the_past() -> None:
     lengths = []
 
     def run(x: Tensor, first: int) -> Tensor:
@@ -111,13 +101,13 @@ def test_windows_are_given_the_past_where_little_is_new() -> None:
         return x
 
     stage = Windows(run, Reach(2, 1), size=1000, step=1)
-    for piece in pieces(counting(300), [1]):
+    for piece in cut(counting(300), [1]):
         list(stage.push(piece))
     assert lengths == [MIN_FRAMES] * len(lengths)
 
 
 @pytest.mark.parametrize("size", [17, 93, 160])
-def test_widths_that_round_otherwise_are_avoided(size: int) -> None:
+def test_widths_that_round_differently_are_avoided(size: int) -> None:
     lengths = []
 
     def run(x: Tensor, first: int) -> Tensor:
@@ -131,7 +121,7 @@ def test_widths_that_round_otherwise_are_avoided(size: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 3000), sizes=SIZES, stride=st.integers(200, 400))
-def test_chunks_know_nothing_of_each_other(n: int, sizes: list[int], stride: int) -> None:
+def test_chunks_are_independent(n: int, sizes: list[int], stride: int) -> None:
     x = counting(n)
     n_chunks = -(-n // stride)
     padded = nn.functional.pad(x, (0, (n_chunks - 1) * stride + 400 - n))
@@ -142,7 +132,7 @@ def test_chunks_know_nothing_of_each_other(n: int, sizes: list[int], stride: int
 
     stages: list[Stage] = [Chunks(run, 400, stride, 4)]
     out, given = [], 0
-    for piece in pieces(x, sizes):
+    for piece in cut(x, sizes):
         out += list(push_through(stages, piece))
         given += piece.shape[-1]
         assert sum(part.shape[-1] for part in out) == stages[0].ready(given)
@@ -151,7 +141,7 @@ def test_chunks_know_nothing_of_each_other(n: int, sizes: list[int], stride: int
 
 
 def test_a_chain_ends_stage_after_stage() -> None:
-    """What the first holds back to the end, the second still gets."""
+    """The second stage gets what the first one holds back until the end."""
     x = counting(700)
     first, second = Sums(2, 30, 1), Sums(30, 40, 1)
     stages: list[Stage] = [
@@ -169,7 +159,9 @@ def test_a_chain_ends_stage_after_stage() -> None:
         max_size=3,
     )
 )
-def test_reach_is_where_gradients_reach(shapes: list[tuple[int, int, int, int]]) -> None:
+def test_encoder_reach_equals_the_reach_of_gradients(
+    shapes: list[tuple[int, int, int, int]],
+) -> None:
     layers = [Conv(k, s, d, min(left, d * (k - 1))) for k, s, d, left in shapes]
     hop, frames, middle = 1, 61, 30
     for layer in layers:
@@ -187,8 +179,8 @@ def test_reach_is_where_gradients_reach(shapes: list[tuple[int, int, int, int]])
     assert (max(0, -int(seen.min())), max(0, int(seen.max()))) == (reach.before, reach.after)
 
 
-def test_reach_of_layers_that_lengthen() -> None:
-    """A kernel of two strides, trimmed at the end alone: a sample hears its frame and the last."""
+def test_decoder_reach_of_transposed_convolutions() -> None:
+    """A kernel of two strides, trimmed only at the end, sees the frame and the one before it."""
     up = Conv(8, 4, left=0, transposed=True)
     assert decoder_reach([up]) == Reach(1, 0)
     assert decoder_reach([Conv(8, 4, left=2, transposed=True)]) == Reach(1, 1)
@@ -197,7 +189,7 @@ def test_reach_of_layers_that_lengthen() -> None:
 
 
 @pytest.mark.parametrize(("left", "first"), [(0, 1), (3, 1), (4, 2), (9, 3)])
-def test_mirrored_padding_needs_what_it_repeats(left: int, first: int) -> None:
+def test_reflect_padding_needs_the_frames_that_it_mirrors(left: int, first: int) -> None:
     layers = [Conv(1, 4), Conv(left + 1, left=left)]
     assert encoder_reach([Conv(left + 1, left=left), Conv(1, 4)], mirrored=True).first == first
     assert encoder_reach(layers, mirrored=True).first == left + 1
@@ -206,7 +198,7 @@ def test_mirrored_padding_needs_what_it_repeats(left: int, first: int) -> None:
 
 @pytest.mark.parametrize("pushes", [[40], [7, 33], [1] * 40])
 @pytest.mark.parametrize("whole", [0, 39, 40, 41, 100])
-def test_short_sequences_go_through_whole(pushes: list[int], whole: int) -> None:
+def test_short_sequences_run_as_one_window(pushes: list[int], whole: int) -> None:
     seen = []
 
     def run(window: torch.Tensor, first: int) -> torch.Tensor:

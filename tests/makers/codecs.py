@@ -1,6 +1,7 @@
-"""Small random-weight models of every wrapped library, for the contract and for parity tests.
+"""Tiny codecs with random weights, one of every kind.
 
-`MAKERS` is what test_codec.py runs its contract over: add a maker, and the contract holds.
+`MAKERS` lists the codecs of other libraries. tests/codec/test_base.py checks the contract of
+`Codec` for each of them.
 """
 
 from __future__ import annotations
@@ -31,13 +32,46 @@ from tokgen.zoo.loading import from_transformers
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 
-STRIDES = {"dac-even": [2, 4, 8], "dac-odd": [2, 5, 4]}
+
+def make_stft_codec(seed: int = 0, name: str = "tiny", **settings: int) -> StftCodec:
+    """4 levels of 60 entries; 16 kHz, hop 320; about 30k parameters."""
+    small = {
+        "sample_rate": RATE,
+        "hop_length": 320,
+        "n_fft": 640,
+        "width": 16,
+        "encoder_depth": 1,
+        "decoder_depth": 1,
+        "expansion": 2,
+        "latent_dim": 16,
+        "n_codebooks": 4,
+        "codebook_size": 60,
+        "codebook_dim": 4,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = StftCodecModel(**{**small, **settings})
+    return StftCodec.from_model(model, name, licence="CC0-1.0")
+
+
+def save_codec(codec: StftCodec, folder: Path, summary: str = "for tests") -> Path:
+    """Save a codec as a folder of a zoo."""
+    codec.model.save_pretrained(folder)
+    (folder / "codec.toml").write_text(
+        'library = "tokgen"\nclass = "StftCodecModel"\n'
+        f'licence = "{codec.spec.licence}"\nsummary = "{summary}"\n'
+    )
+    return folder
+
+
+DAC_STRIDES = {"dac-even": [2, 4, 8], "dac-odd": [2, 5, 4]}
 
 
 def make_dac(name: str) -> DacCodec:
+    """3 levels of 32 entries; 8 kHz, hop 64 or 40."""
     config = DacConfig(
         encoder_hidden_size=8,
-        downsampling_ratios=STRIDES[name],
+        downsampling_ratios=DAC_STRIDES[name],
         decoder_hidden_size=32,
         n_codebooks=3,
         codebook_size=32,
@@ -64,7 +98,10 @@ ENCODEC = {
 
 
 def make_encodec(name: str, bandwidth: float | None = None, **settings: object) -> EncodecCodec:
-    """1, 2 or 4 levels (1, 2, 4 kbps; 1 or 3 of the other kind) of 32 entries; 8 kHz, hop 40."""
+    """Levels of 32 entries, 1 kbps each; 8 kHz, hop 40.
+
+    encodec-24k has 1, 2 or 4 levels, encodec-48k has 1 or 3.
+    """
     small = {
         "sampling_rate": 8000,
         "upsampling_ratios": [5, 4, 2],
@@ -79,16 +116,16 @@ def make_encodec(name: str, bandwidth: float | None = None, **settings: object) 
         for parameter, weight in model.encoder.named_parameters():
             if parameter.endswith("weight.original0"):
                 weight.data *= 2
-            elif parameter.endswith("bias"):  # beside which the input hardly counts
+            elif parameter.endswith("bias"):  # biases would outweigh the input
                 weight.data.zero_()
-        for level in model.quantizer.layers:  # all zeros at first
+        for level in model.quantizer.layers:  # zeros by default
             level.codebook.embed.normal_(std=0.1)
     return EncodecCodec.from_model(model, name, bandwidth=bandwidth)
 
 
 def make_mimi(bandwidth: float | None = None, **settings: object) -> MimiCodec:
-    """6 levels of 32 entries, .125 kbps each; 8 kHz, hop 320."""
-    import_torchaudio()  # which transformers imports beside it
+    """6 levels of 32 entries, 0.125 kbps each; 8 kHz, hop 320."""
+    import_torchaudio()  # transformers imports it
     from transformers import MimiConfig, MimiModel
 
     small = {
@@ -118,14 +155,14 @@ def make_mimi(bandwidth: float | None = None, **settings: object) -> MimiCodec:
             quantizer.semantic_residual_vector_quantizer,
             quantizer.acoustic_residual_vector_quantizer,
         ):
-            for level in part.layers:  # all zeros at first
+            for level in part.layers:  # zeros by default
                 level.codebook.embed_sum.normal_()
     return MimiCodec.from_model(model, bandwidth=bandwidth)
 
 
 def make_xcodec(bandwidth: float | None = None) -> XcodecCodec:
-    """1, 2 or 4 levels (.125, .25, .5 kbps) of 32 entries; 8 kHz, hop 320."""
-    import_torchaudio()  # which transformers imports beside it
+    """1, 2 or 4 levels (0.125, 0.25, 0.5 kbps) of 32 entries; 8 kHz, hop 320."""
+    import_torchaudio()  # transformers imports it
     from transformers import XcodecConfig, XcodecModel
 
     strides = [8, 5, 4, 2]
@@ -155,14 +192,14 @@ def make_xcodec(bandwidth: float | None = None) -> XcodecCodec:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = XcodecModel(config)
-        for level in model.quantizer.quantizers:  # all zeros at first
+        for level in model.quantizer.quantizers:  # zeros by default
             level.codebook.embed.normal_(std=0.5)
         model.acoustic_decoder.conv2.weight.data.mul_(50)
     return XcodecCodec.from_model(model, bandwidth=bandwidth)
 
 
 def make_xcodec2(adapter: type[Xcodec2Codec]) -> Xcodec2Codec:
-    """65536 entries and strides as published; 8 kHz, which NeuCodec hears and makes 12 kHz of."""
+    """1 level of 65536 entries; 8 kHz, hop 320. NeuCodec returns 12 kHz, hop 480."""
     model_class = from_transformers(adapter.model_class)
     config = model_class.config_class(
         **{rate: 12000 if rate.startswith("output") else 8000 for rate in adapter.rates},
@@ -210,18 +247,19 @@ SPEECHTOKENIZER = {
 
 
 def make_speechtokenizer() -> SpeechTokenizerCodec:
+    """8 levels of 32 entries; 8 kHz, hop 320."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = make_model(SPEECHTOKENIZER)
-        for name, weight in model.named_parameters():  # else codes would hardly vary
+        for name, weight in model.named_parameters():  # so that codes vary
             weight.data.mul_({"weight_g": 2, "bias": 0}.get(name.rsplit(".")[-1], 1))
-        for level in model.quantizer.vq.layers:  # all zeros before training
+        for level in model.quantizer.vq.layers:  # zeros by default
             level.codebook.normal_(std=0.16)
             level._codebook.inited.fill_(1)
     return SpeechTokenizerCodec.from_model(model)
 
 
-MAKERS: dict[str, Callable[[], Codec]] = {name: partial(make_dac, name) for name in STRIDES}
+MAKERS: dict[str, Callable[[], Codec]] = {name: partial(make_dac, name) for name in DAC_STRIDES}
 MAKERS |= {name: partial(make_encodec, name) for name in ENCODEC}
 MAKERS |= {
     "mimi": make_mimi,
@@ -232,40 +270,14 @@ MAKERS |= {
 }
 CLOSED = {"encodec-48k", "mimi", "xcodec2", "neucodec"}  # codecs that do not expose their stages
 
-
-def make_stft_codec(seed: int = 0, name: str = "tiny", **settings: int) -> StftCodec:
-    """A random StftCodec of some 30k parameters: 16 kHz, hop 320, 4 levels of 60 entries."""
-    small = {
-        "sample_rate": RATE,
-        "hop_length": 320,
-        "n_fft": 640,
-        "width": 16,
-        "encoder_depth": 1,
-        "decoder_depth": 1,
-        "expansion": 2,
-        "latent_dim": 16,
-        "n_codebooks": 4,
-        "codebook_size": 60,
-        "codebook_dim": 4,
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = StftCodecModel(**{**small, **settings})
-    return StftCodec.from_model(model, name, licence="CC0-1.0")
-
-
-def save_codec(codec: StftCodec, folder: Path, summary: str = "for tests") -> Path:
-    """Save a codec as a zoo has it."""
-    codec.model.save_pretrained(folder)
-    (folder / "codec.toml").write_text(
-        'library = "tokgen"\nclass = "StftCodecModel"\n'
-        f'licence = "{codec.spec.licence}"\nsummary = "{summary}"\n'
-    )
-    return folder
+BLOCKWISE = {name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC)} | {
+    "stft": partial(make_stft_codec, kernel_size=7, encoder_depth=2, decoder_depth=2),
+    "encodec-centred": partial(make_encodec, "encodec-24k", use_causal_conv=False),
+}  # codecs that code audio block by block
 
 
 class BlockModel(nn.Module):
-    """Frames of samples as latents, scaled by one number before the quantizer and one after."""
+    """Latents are frames of samples, scaled by one number before the quantizer and one after it."""
 
     def __init__(self, hop_length: int, codebook_size: int, encoder: float, decoder: float) -> None:
         super().__init__()
@@ -284,7 +296,7 @@ class BlockModel(nn.Module):
 
 
 class BlockCodec(StagedCodec):
-    """f(f(x)) = f(x) exactly where decoder * encoder = 1: the row that is nearest by angle."""
+    """A codec f with f(f(x)) = f(x) exactly if encoder * decoder = 1; 1 level, hop 4."""
 
     model: BlockModel
 
@@ -322,3 +334,11 @@ class BlockCodec(StagedCodec):
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
         return self.model.decoder * quantized.mT.flatten(1)[:, None]
+
+
+def assert_same(found: Encoded, expected: Encoded) -> None:
+    """Check that codes and side information are equal to the bit."""
+    assert torch.equal(found.codes, expected.codes) and found.codes.dtype == torch.int64
+    assert set(found.side) == set(expected.side)
+    for name, values in expected.side.items():
+        assert torch.equal(found.side[name], values)

@@ -1,4 +1,4 @@
-"""The STFT codec: spectrum, windows, stages, limits on size."""
+"""The STFT codec and its network: spectrum, windows, stages, size."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_levels_are_standardised_once_fitted():
     torch.testing.assert_close(back, audio, atol=1e-4, rtol=1e-3)
 
 
-def test_a_window_must_be_whole_hops():
+def test_a_window_must_be_a_multiple_of_the_hop():
     with pytest.raises(ValueError, match="n_fft = 500"):
         Spectrum(500, 320)
 

@@ -1,4 +1,4 @@
-"""DAC's layers for a CPU give transformers' numbers, bit for bit."""
+"""DAC's CPU layers equal those of transformers to the bit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from transformers import DacModel
 
-from makers.codecs import STRIDES, make_dac
+from makers.codecs import DAC_STRIDES, make_dac
 from tokgen.zoo.adapters.dac_cpu import PointwiseConv1d, Snake
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("shape", [(1, 64, 20000), (2, 7, 33), (1, 128, 70001), (3, 5, 1)])
-def test_snake_is_that_of_transformers(shape: tuple[int, int, int]) -> None:
+def test_snake_equals_that_of_transformers(shape: tuple[int, int, int]) -> None:
     from transformers.models.dac.modeling_dac import Snake1d
 
     torch.manual_seed(0)
@@ -37,7 +37,7 @@ def test_a_pointwise_convolution_rounds_alike_with_any_number_of_threads() -> No
     ours.load_state_dict(plain.state_dict())
     x, before = torch.randn(1, 64, 5000), torch.get_num_threads()
     try:
-        torch.set_num_threads(2)  # torch takes the same kernel then
+        torch.set_num_threads(2)  # then torch uses the same kernel
         expected = plain(x)
         assert torch.equal(ours(x), expected)
         torch.set_num_threads(1)
@@ -47,9 +47,9 @@ def test_a_pointwise_convolution_rounds_alike_with_any_number_of_threads() -> No
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", STRIDES)
-def test_an_adapted_dac_is_the_same_dac(name: str) -> None:
-    ours = make_dac(name).model  # its wrapper adapts it
+@pytest.mark.parametrize("name", DAC_STRIDES)
+def test_an_adapted_dac_equals_the_original(name: str) -> None:
+    ours = make_dac(name).model  # DacCodec adapts it
     for key, parameter in ours.named_parameters():
         if key.endswith("alpha"):
             parameter.copy_(torch.linspace(0.5, 2.0, parameter.numel()).view_as(parameter))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,10 @@ from transformers import DacConfig, DacModel
 
 import tokgen.zoo.lookup
 from makers.audio import make_tone
-from makers.codecs import make_encodec, make_stft_codec
+from makers.codecs import make_encodec, make_stft_codec, save_codec
 from makers.paths import ROOT
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.zoo.adapters.dac import DacCodec
-from tokgen.zoo.loading import from_transformers
 from tokgen.zoo.lookup import find_in_zoo, list_codecs, load_codec, load_roundtrip, read_card
 
 
@@ -50,9 +48,9 @@ def test_a_zoo_codec_is_listed_and_loaded(tiny_codec: Codec, zoo: Path) -> None:
     assert torch.equal(codec.encode(waveform), tiny_codec.encode(waveform))
 
 
-def test_a_folder_is_loaded(tmp_path: Path, save_codec_to: Callable[..., Path]) -> None:
+def test_a_folder_is_loaded(tmp_path: Path) -> None:
     other = make_stft_codec(seed=3)
-    folder = save_codec_to(other, tmp_path / "mine")
+    folder = save_codec(other, tmp_path / "mine")
     for where in (folder, str(folder)):
         codec = load_codec(where)
         assert codec.spec.name == "mine"
@@ -89,10 +87,8 @@ def test_a_hub_id_out_of_reach_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
         load_codec("nobody/nothing")
 
 
-def test_a_hub_codec_carries_its_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_codec_to: Callable[..., Path]
-) -> None:
-    snapshot = save_codec_to(make_stft_codec(), tmp_path / "models--a--b" / "snapshots" / "c0ffee")
+def test_a_hub_codec_carries_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = save_codec(make_stft_codec(), tmp_path / "models--a--b" / "snapshots" / "c0ffee")
     asked = []
 
     def download(name: str, revision: str | None = None) -> Path:
@@ -124,14 +120,12 @@ def test_odd_names_are_unknown(name: str, monkeypatch: pytest.MonkeyPatch, tmp_p
         load_codec(name)
 
 
-def test_the_first_zoo_wins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_codec_to: Callable[..., Path]
-) -> None:
+def test_the_first_zoo_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """$TOKGEN_ZOO, then the checkout's codecs/, then the wheel's copy, then the folder."""
     places = [tmp_path / "env", tmp_path / "codecs", tmp_path / "tokgen" / "_codecs"]
     for seed, place in enumerate(places):
-        save_codec_to(make_stft_codec(seed), place / "one")
-    save_codec_to(make_stft_codec(7), tmp_path / "here" / "one")
+        save_codec(make_stft_codec(seed), place / "one")
+    save_codec(make_stft_codec(7), tmp_path / "here" / "one")
     monkeypatch.setenv("TOKGEN_ZOO", str(places[0]))
     monkeypatch.setattr("tokgen.__file__", str(tmp_path / "tokgen" / "__init__.py"))
     monkeypatch.chdir(tmp_path / "here")
@@ -147,10 +141,10 @@ def test_the_first_zoo_wins(
 
 
 def test_a_broken_folder_does_not_hide_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save_codec_to: Callable[..., Path]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save_codec_to(make_stft_codec(), tmp_path / "good")
-    bad = save_codec_to(make_stft_codec(), tmp_path / "bad")
+    save_codec(make_stft_codec(), tmp_path / "good")
+    bad = save_codec(make_stft_codec(), tmp_path / "bad")
     (bad / "codec.toml").write_text('library = "tokgen"\n')
     (tmp_path / "unfinished").mkdir()
     monkeypatch.setenv("TOKGEN_ZOO", str(tmp_path))
@@ -160,10 +154,8 @@ def test_a_broken_folder_does_not_hide_the_others(
     assert "bad" not in names and "unfinished" not in names
 
 
-def test_damaged_folders_say_what_is_wrong(
-    tmp_path: Path, save_codec_to: Callable[..., Path]
-) -> None:
-    folder = save_codec_to(make_stft_codec(), tmp_path / "x")
+def test_damaged_folders_say_what_is_wrong(tmp_path: Path) -> None:
+    folder = save_codec(make_stft_codec(), tmp_path / "x")
     toml = (folder / "codec.toml").read_text()
     (folder / "codec.toml").write_text(toml.replace("StftCodecModel", "os.system"))
     with pytest.raises(ValueError, match=r"holds tokgen's os.system, which tokgen cannot run"):
@@ -224,10 +216,8 @@ def test_a_bitrate_that_is_not_there(encodec_folder: Path) -> None:
         load_codec("tiny:6")
 
 
-def test_a_folder_with_a_colon_is_a_folder(
-    tmp_path: Path, save_codec_to: Callable[..., Path]
-) -> None:
-    folder = save_codec_to(make_stft_codec(), tmp_path / "take:2")
+def test_a_folder_with_a_colon_is_a_folder(tmp_path: Path) -> None:
+    folder = save_codec(make_stft_codec(), tmp_path / "take:2")
     assert load_codec(folder).spec.name == "take:2"
 
 
@@ -247,8 +237,3 @@ def test_waveform_codecs_have_only_a_roundtrip() -> None:
         load_roundtrip("opus:twelve")
     with pytest.raises(ValueError, match="mp3:4: mono mp3 has 8 to 320 kbps"):
         load_roundtrip("mp3:4")
-
-
-def test_a_class_that_the_installed_transformers_lacks_is_named() -> None:
-    with pytest.raises(ModuleNotFoundError, match=r"transformers [\d.]+ has no NopeModel: pip"):
-        from_transformers("NopeModel")

@@ -1,4 +1,4 @@
-"""The factorised residual quantizer: consistency, gradients, start from data."""
+"""The factorised residual quantizer: consistency, gradients, initialisation from data."""
 
 import pytest
 import torch
@@ -62,7 +62,7 @@ def test_gradient_passes_straight_through_and_losses_split():
     assert rows.grad.abs().sum() > 0
 
 
-def test_start_from_data_leaves_less_energy_level_by_level():
+def test_initialised_levels_leave_less_and_less_energy():
     data = frames()
     q = make(codebook_size=64)
     random = torch.nn.functional.mse_loss(q.decode(q.encode(data.T[None])[0])[0].T, data)
@@ -75,7 +75,7 @@ def test_start_from_data_leaves_less_energy_level_by_level():
     assert (use > 0).float().mean() > 0.9
 
 
-def test_start_needs_as_many_frames_as_rows():
+def test_initialisation_needs_as_many_frames_as_rows():
     with pytest.raises(ValueError, match="10 frames for 32 codebook rows"):
         make().init_from_data(frames(10))
 

@@ -1,0 +1,55 @@
+"""Codecs with stages: the stages add up to encode and decode, and pass gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from makers.audio import codec_tone
+from makers.codecs import CLOSED, MAKERS
+from tokgen.codec.stages import StagedCodec, UnsupportedStage, check_stages
+
+
+@pytest.fixture(scope="module", params=["tiny", *(name for name in MAKERS if name not in CLOSED)])
+def codec(request: pytest.FixtureRequest) -> StagedCodec:
+    """A codec with stages."""
+    if request.param == "tiny":
+        return request.getfixturevalue("tiny_codec")
+    return MAKERS[request.param]()
+
+
+@torch.inference_mode()
+def test_stages_add_up_to_encode_and_decode(codec: StagedCodec) -> None:
+    spec, waveform = codec.spec, codec_tone(codec, 4000)
+    codes = codec.encode(waveform)
+    latents = codec.encode_latents(waveform)
+    assert torch.equal(codec.quantize(latents), codes)
+    vectors = codec.code_vectors()
+    assert vectors is not None
+    d = vectors.shape[-1]
+    assert vectors.shape == (spec.n_codebooks, spec.codebook_size, d)
+    rows = codec.codebook_rows(codes)
+    assert codec.project(latents).shape == rows.shape == (1, spec.n_codebooks * d, codes.shape[-1])
+    for k in range(spec.n_codebooks):
+        assert torch.equal(rows[0, k * d : (k + 1) * d].mT, vectors[k][codes[0, k]])
+    audio = codec.decode_latents(codec.dequantize(codes))
+    assert audio.shape == (1, 1, codes.shape[-1] * spec.hop_length)
+    torch.testing.assert_close(audio[..., :4000], codec.decode(codes, 4000))
+
+
+def test_stages_let_gradients_through(codec: StagedCodec) -> None:
+    waveform = codec_tone(codec, 2000).requires_grad_()
+    codec.decode_latents(codec.encode_latents(waveform)).square().sum().backward()
+    assert waveform.grad is not None and waveform.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", sorted(CLOSED))
+def test_codecs_without_stages_are_refused(name: str) -> None:
+    codec = MAKERS[name]()
+    assert not hasattr(codec, "encode_latents")
+    with pytest.raises(UnsupportedStage, match=r"does not expose its stages.*DAC"):
+        check_stages(codec)
+
+
+def test_codecs_with_stages_pass_the_check(tiny_codec: StagedCodec) -> None:
+    assert check_stages(tiny_codec) is tiny_codec

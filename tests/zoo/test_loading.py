@@ -1,0 +1,61 @@
+"""Models of transformers load strictly, from safetensors only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from makers.audio import codec_tone
+from makers.codecs import make_dac
+from tokgen.zoo.adapters.dac import DacCodec
+from tokgen.zoo.loading import from_transformers
+
+
+def test_a_saved_model_loads(tmp_path: Path) -> None:
+    codec = make_dac("dac-odd")
+    codec.model.save_pretrained(tmp_path / "mine")
+    loaded = DacCodec.from_pretrained(tmp_path / "mine", licence="MIT")
+    assert loaded.spec.name == "mine"
+    assert loaded.spec.licence == "MIT"
+    assert loaded.spec.weight_hash == codec.spec.weight_hash
+    assert loaded.spec.hop_length == 40
+    waveform = codec_tone(codec, 3000)
+    assert torch.equal(loaded.encode(waveform), codec.encode(waveform))
+
+
+def test_half_precision_weights_load_as_float32(tmp_path: Path) -> None:
+    codec = make_dac("dac-even")
+    codec.model.half().save_pretrained(tmp_path / "half")
+    loaded = DacCodec.from_pretrained(tmp_path / "half")
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+
+    make_dac("dac-even").model.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    state = load_file(weights)
+    name, tensor = next(iter(state.items()))
+    save_file({k: v for k, v in state.items() if k != name}, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match="missing_keys"):
+        DacCodec.from_pretrained(tmp_path)
+    save_file(state | {"more": tensor.clone()}, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match="unexpected_keys"):
+        DacCodec.from_pretrained(tmp_path)
+    save_file(state | {name: tensor.new_zeros(7, 7, 7)}, weights, {"format": "pt"})
+    with pytest.raises(ValueError, match="do not fit"):
+        DacCodec.from_pretrained(tmp_path)
+    weights.write_bytes(b"not safetensors")
+    with pytest.raises(ValueError, match="do not fit"):
+        DacCodec.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "encodec"}')
+    with pytest.raises(ValueError, match="'encodec', not a 'dac'"):
+        DacCodec.from_pretrained(tmp_path)
+
+
+def test_a_class_that_the_installed_transformers_lacks_is_named() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"transformers [\d.]+ has no NopeModel: pip"):
+        from_transformers("NopeModel")
