@@ -1,4 +1,4 @@
-"""The report page in a real browser, opened from disk: it plays, asks blind, and does no harm."""
+"""Tests of the page in Chromium, opened from disk: playback, blind tests, safety, accessibility."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAYLOAD = (
 )
 FORMULA = '=HYPERLINK("http://x","y")'
 
-# Notes what is played: when, from where, and how much of each tone is in it.
+# Records each sound that starts: time, position in the sound, and power of each tone.
 SPY = """
 window.starts = [];
 const start = AudioBufferSourceNode.prototype.start;
@@ -61,7 +61,7 @@ null
 def browser():
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if program is None:
-        pytest.skip(f"no {', '.join(BROWSERS)} is installed; the page is tested in one of them")
+        pytest.skip(f"these tests need one of {', '.join(BROWSERS)}")
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-first-run", *(f"--disable-{what}" for what in QUIET)]
@@ -75,7 +75,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
-    """A page of plain names and one of hostile names, the latter with every kind of section."""
+    """A page with plain names, and one with hostile names and every kind of section."""
     folder = tmp_path_factory.mktemp("report")
     made = {"plain": folder / "plain.html", "hostile": folder / "hostile.html"}
     write_report([make_run(folder / "compare", seconds=3.0)], made["plain"], progress=False)
@@ -92,7 +92,7 @@ def pages(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture
 def visit(browser, pages) -> Iterator:
-    """Opens a page, and checks at the end that nothing went wrong on it."""
+    """Open a page. At the end, check that it logged no errors and made no requests."""
     contexts, troubles, requests = [], [], []
 
     def go(name: str, **options):
@@ -116,22 +116,23 @@ def visit(browser, pages) -> Iterator:
 
 
 def started(page, n: int) -> list[dict]:
-    """What was played, once n sounds have begun."""
+    """Wait until n sounds have started, and return their records."""
     deadline = time.monotonic() + 10
     while len(found := page.evaluate("window.starts")) < n:
-        assert time.monotonic() < deadline, f"{len(found)} of {n} sounds have begun"
+        assert time.monotonic() < deadline, f"{len(found)} of {n} sounds have started"
         page.wait_for_timeout(10)
     return found
 
 
 def heard(start: dict) -> str:
-    """Which kind of sound it was, by its tones."""
+    """Identify the kind of a sound by its tones."""
     *tones, edge = start["tones"]
     kind = list(TONES)[int(np.argmax(tones))]
     return "anchor" if kind == "original" and edge < 1e-3 else kind
 
 
 def downloaded(page, button: str) -> tuple[str, list[dict[str, str]]]:
+    """Click a download button; return file name and CSV rows."""
     with page.expect_download() as found:
         page.locator(button).click()
     text = Path(found.value.path()).read_text("utf-8")
@@ -139,7 +140,7 @@ def downloaded(page, button: str) -> tuple[str, list[dict[str, str]]]:
 
 
 def names(page) -> list[tuple[str, str]]:
-    """(role, accessible name and description) of what a screen reader finds."""
+    """Role, and accessible name and description, of each element for screen readers."""
     session = page.context.new_cdp_session(page)
     nodes = session.send("Accessibility.getFullAXTree")["nodes"]
     session.detach()
@@ -159,7 +160,7 @@ def _said(node: dict) -> Iterator[str]:
 # -- listening ------------------------------------------------------------------
 
 
-def test_a_click_plays_from_there_and_the_marker_moves(visit):
+def test_click_plays_from_that_position_and_moves_the_playhead(visit):
     page = visit("plain")
     cell = page.locator("button.cell").nth(1)
     box = cell.locator(".picture").bounding_box()
@@ -174,7 +175,7 @@ def test_a_click_plays_from_there_and_the_marker_moves(visit):
     assert cell.get_attribute("aria-pressed") == "true"
     assert re.search(r"0:01\.\d / 0:03\.0", page.locator("#transport-time").inner_text())
     page.locator("#transport-play").click()
-    page.wait_for_timeout(300)  # a frame that was under way is drawn first
+    page.wait_for_timeout(300)  # for a frame that is already scheduled
     stopped = page.locator("#transport-time").inner_text()
     page.wait_for_timeout(150)
     assert page.locator("#transport-time").inner_text() == stopped
@@ -183,7 +184,7 @@ def test_a_click_plays_from_there_and_the_marker_moves(visit):
     assert again["offset"] == pytest.approx(start["offset"] + 0.5, abs=0.45)
 
 
-def test_arrows_switch_columns_at_the_same_position(visit):
+def test_arrow_keys_change_columns_and_keep_the_position(visit):
     page = visit("plain")
     cells = page.locator("button.cell")
     assert cells.evaluate_all("all => all.filter((e) => e.tabIndex === 0).length") == 1
@@ -201,15 +202,15 @@ def test_arrows_switch_columns_at_the_same_position(visit):
         *("original", "resynthesis", "generated", "resynthesis"),
     ]
     page.wait_for_timeout(100)
-    assert page.locator("button.cell[aria-pressed=true]").count() == 1  # one plays at a time
+    assert page.locator("button.cell[aria-pressed=true]").count() == 1  # only one sound plays
     focused = "document.activeElement.dataset"
     assert page.evaluate(f"[{focused}.row, {focused}.column]") == ["0", "1"]
     page.keyboard.press("ArrowDown")
-    assert started(page, 5)[4]["offset"] == 0  # another utterance begins at its start
+    assert started(page, 5)[4]["offset"] == 0  # a new utterance starts at 0
     assert page.evaluate(f"[{focused}.row, {focused}.column]") == ["1", "1"]
     page.keyboard.press("Space")
     page.locator("button.cell[aria-pressed=true]").wait_for(state="detached")
-    page.keyboard.press("ArrowRight")  # paused: the position is carried over, nothing plays
+    page.keyboard.press("ArrowRight")  # while paused, the position is kept
     page.keyboard.press("Space")
     resumed = started(page, 6)[5]
     assert 0 < resumed["offset"] < 1.5 and heard(resumed) == "generated"
@@ -217,7 +218,7 @@ def test_arrows_switch_columns_at_the_same_position(visit):
     assert started(page, 7)[6]["offset"] == 0
 
 
-def test_keys_need_not_wait_for_a_sound_to_decode(visit):
+def test_keys_work_while_a_sound_is_decoded(visit):
     page = visit("plain")
     page.evaluate(SLOW_DECODING)
     page.locator("button.cell").first.focus()
@@ -229,14 +230,14 @@ def test_keys_need_not_wait_for_a_sound_to_decode(visit):
     now = started(page, 2)[1]
     assert now["offset"] == 0 and heard(now) == "resynthesis"
     page.keyboard.press("ArrowDown")
-    page.keyboard.press("Space")  # paused before it began
+    page.keyboard.press("Space")  # pause before it starts
     page.wait_for_timeout(400)
     assert page.evaluate("window.starts.length") == 2
     assert page.locator("#transport-play").inner_text() == "Play"
     assert page.locator("button.cell.active").get_attribute("data-row") == "2"
 
 
-def test_opus_plays_too(visit, pages):
+def test_opus_plays(visit, pages):
     folder = pages["plain"].parent
     from tokgen.report.encoding import AudioFormat
 
@@ -249,11 +250,11 @@ def test_opus_plays_too(visit, pages):
     assert heard(started(page, 1)[0]) == "generated"
 
 
-def test_a_missing_sound_is_skipped_by_the_keyboard(visit):
+def test_arrow_keys_skip_missing_sounds(visit):
     page = visit("hostile")
     page.locator("button.cell").nth(1).press("Enter")
     started(page, 1)
-    page.keyboard.press("ArrowRight")  # that column is missing here
+    page.keyboard.press("ArrowRight")  # to the missing column
     assert page.evaluate("document.activeElement.dataset.column") == "1"
     assert page.locator(".missing").first.inner_text().startswith("missing")
 
@@ -261,8 +262,8 @@ def test_a_missing_sound_is_skipped_by_the_keyboard(visit):
 # -- blind tests ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("right", [True, False])
-def test_abx_is_blind_fair_and_exported(visit, right: bool):
+@pytest.mark.parametrize(("repeats", "n_wrong"), [(1, 0), (2, 1)])
+def test_abx_is_blind_and_exported(visit, repeats: int, n_wrong: int):
     page = visit("plain")
     page.locator("[data-test=abx]").click()
     page.locator("#abx [name=rater]").fill("=cmd|' /C calc'!A0")
@@ -270,11 +271,12 @@ def test_abx_is_blind_fair_and_exported(visit, right: bool):
     page.locator("#abx [value=start]").click()
     assert "two different columns" in page.locator("#abx .setup .message").inner_text()
     page.locator("#abx [name=b]").select_option("2")
-    page.locator("#abx [name=repeats]").fill("3")
+    page.locator("#abx [name=repeats]").fill(str(repeats))
     page.locator("#abx [value=start]").click()
     truth = []
-    for trial in range(9):
-        assert f"Trial {trial + 1} of 9" in page.locator("#abx .progress").inner_text()
+    n = 3 * repeats
+    for trial in range(n):
+        assert f"Trial {trial + 1} of {n}" in page.locator("#abx .progress").inner_text()
         seen = [*(name for _, name in names(page)), page.locator("#abx").inner_text()]
         assert not any(kind in text for text in seen for kind in TONES)
         page.keyboard.press("x")
@@ -284,27 +286,27 @@ def test_abx_is_blind_fair_and_exported(visit, right: bool):
         assert a["offset"] - x["offset"] == pytest.approx(a["when"] - x["when"], abs=0.002)
         assert heard(a) == "original" and heard(x) in ("original", "generated")
         truth.append("A" if heard(x) == "original" else "B")
-        answer = truth[-1] if right or trial else "AB".replace(truth[-1], "")
+        answer = "AB".replace(truth[-1], "") if trial < n_wrong else truth[-1]
         page.locator(f"#abx [data-answer={answer}]").click()
-    n_right = 9 if right else 8
-    p = binomtest(n_right, 9, alternative="greater").pvalue
+    n_right = n - n_wrong
+    p = binomtest(n_right, n, alternative="greater").pvalue
     said = page.locator("#abx .outcome").inner_text()
-    assert said == f"{n_right} of 9 right; one-sided binomial p = {p:.3f}."
+    assert said == f"{n_right} of {n} correct; one-sided binomial p = {p:.3f}."
     name, rows = downloaded(page, "#abx .results [data-do=csv]")
     assert name == "abx-compare.csv" and [row["X"] for row in rows] == truth
-    assert [row["correct"] for row in rows] == ["1" if right else "0"] + ["1"] * 8
+    assert [row["correct"] for row in rows] == ["0"] * n_wrong + ["1"] * n_right
     assert {(row["A"], row["B"]) for row in rows} == {("original", "speech-16k generated")}
-    assert sorted(row["utterance"] for row in rows) == sorted(["clip0", "clip1", "clip2"] * 3)
-    assert [int(row["trial"]) for row in rows] == list(range(1, 10))
+    assert sorted(row["utterance"] for row in rows) == sorted(["clip0", "clip1", "clip2"] * repeats)
+    assert [int(row["trial"]) for row in rows] == list(range(1, n + 1))
     assert all(0.05 < float(row["seconds_listened"]) < 5 for row in rows)
     assert rows[0]["rater"] == "'=cmd|' /C calc'!A0"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", rows[0]["time"])
     page.locator("#abx [data-do=close]").click()
     assert not page.locator("#abx").is_visible()
-    assert not page.locator("#transport").is_visible()  # nothing is chosen any more
+    assert not page.locator("#transport").is_visible()  # no sound is selected
 
 
-def test_mushra_is_blind_and_every_score_goes_to_its_sound(visit):
+def test_mushra_is_blind_and_scores_belong_to_their_sounds(visit):
     page = visit("plain")
     page.locator("[data-test=mushra]").click()
     page.locator("#mushra [name=rater]").fill('O"Hara, A')
@@ -356,14 +358,14 @@ def test_mushra_is_blind_and_every_score_goes_to_its_sound(visit):
     assert {row["utterance"] for row in rows} == {"clip0", "clip1", "clip2"}
 
 
-def test_escape_keeps_the_answers_and_a_formula_is_no_formula(visit):
+def test_escape_keeps_the_answers_and_formulas_are_escaped(visit):
     page = visit("hostile")
     page.locator("[data-test=abx]").nth(1).click()
     page.locator("#abx [value=start]").click()
     page.locator("#abx [data-answer=A]").click()
     page.keyboard.press("Escape")
     assert re.fullmatch(
-        r"[01] of 1 right; .*p = (0\.500|1\.000)\.", page.locator("#abx .outcome").inner_text()
+        r"[01] of 1 correct; .*p = (0\.500|1\.000)\.", page.locator("#abx .outcome").inner_text()
     )
     _, rows = downloaded(page, "#abx .results [data-do=csv]")
     assert rows[0]["utterance"].startswith("'" + FORMULA)
@@ -372,10 +374,10 @@ def test_escape_keeps_the_answers_and_a_formula_is_no_formula(visit):
     assert not page.locator("#abx").is_visible()
 
 
-# -- safety, look, access -------------------------------------------------------
+# -- safety, layout, accessibility -------------------------------------------------------
 
 
-def test_hostile_strings_are_text(visit):
+def test_hostile_strings_are_shown_as_text(visit):
     page = visit("hostile")
     for dialog in ("abx", "mushra"):
         page.locator(f"[data-test={dialog}]").first.click()
@@ -399,7 +401,7 @@ def test_hostile_strings_are_text(visit):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_in_both_themes(visit, scheme: str):
+def test_text_has_contrast_in_both_themes(visit, scheme: str):
     page = visit("plain", color_scheme=scheme, reduced_motion="reduce")
     page.locator("button.cell").first.press("Enter")
     page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
@@ -422,7 +424,7 @@ def test_text_is_readable_in_both_themes(visit, scheme: str):
     assert switched < 0.25 if scheme == "light" else switched > 0.75
 
 
-def test_everything_to_use_has_a_name(visit):
+def test_controls_have_accessible_names(visit):
     page = visit("plain")
     page.locator("button.cell").first.press("Enter")
     page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
@@ -448,7 +450,7 @@ def test_everything_to_use_has_a_name(visit):
 
 
 @pytest.mark.parametrize("name", ["plain", "hostile"])
-def test_a_phone_shows_all_without_scrolling_sideways(visit, name: str):
+def test_phone_layout_does_not_scroll_sideways(visit, name: str):
     page = visit(name, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     page.locator("button.cell").first.tap()
     page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
@@ -470,7 +472,7 @@ def test_a_phone_shows_all_without_scrolling_sideways(visit, name: str):
     assert tapped["width"] >= 44 and tapped["height"] >= 44
 
 
-# The least contrast of text to what is behind it (WCAG), and how many texts were looked at.
+# Lowest contrast (WCAG) of text and background, and the number of texts that were measured.
 CONTRAST = """
 (root) => {
   const parse = (colour) => (colour.match(/[\\d.]+/g) ?? [0, 0, 0, 0]).map(Number);

@@ -1,5 +1,11 @@
-"""What people look at: plots of training and of audio, and the HTML page about runs.
+"""HTML report about runs: one self-contained file with tables, figures and audio.
 
-`reader` turns run folders into dataclasses, `clips` their audio into sounds and pictures,
-`figures` their numbers into SVG, and `page` all of it into one file.
+`page` - write the page
+`reader` - read run folders
+`listening` - find the audio files of a run folder
+`json_files` - read JSON files from untrusted sources
+`views` - prepare numbers for the page
+`figures` - draw figures as inline SVG
+`clips` - match the loudness of audio and draw spectrograms
+`encoding` - encode audio as WAV or Opus
 """

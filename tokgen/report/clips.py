@@ -1,4 +1,4 @@
-"""Sounds and their pictures: equal loudness over an utterance, spectrograms on one scale."""
+"""Sounds and spectrograms of utterances: equal loudness, and one scale for all spectrograms."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tokgen.report.encoding import AudioFormat
 from tokgen.report.json_files import clean_text
 from tokgen.report.listening import Clip, Column
 
-MAX_SECONDS = 120.0  # longer files are not embedded
+MAX_SECONDS = 120.0  # longer files are an error
 MAX_GAIN_DB = 20.0
-ANCHOR_HZ = (3500.0, 4000.0)  # of ITU-R BS.1534's low anchor: pass band up to, stop band from
-PICTURE = (96, 320)  # pixels
+ANCHOR_HZ = (3500.0, 4000.0)  # low anchor of ITU-R BS.1534: end of pass band, start of stop band
+PICTURE = (96, 320)  # height and width in pixels
 SHADES = 64
-BLOCK_SECONDS, HOP_SECONDS = 0.4, 0.1  # of BS.1770's gates
-RELATIVE_GATE = -10.0  # LU under the loudness of what passes the absolute gate
+BLOCK_SECONDS, HOP_SECONDS = 0.4, 0.1  # gating blocks of BS.1770
+RELATIVE_GATE = -10.0  # LU, relative to the loudness after the absolute gate
 ABSOLUTE_GATE = -70.0  # LUFS
 
 
@@ -35,10 +35,12 @@ class Sound:
     """One cell of the listening table.
 
     Attributes:
-        audio: an encoded file, base64.
+        audio: encoded file, base64.
         picture: data URI of the spectrogram.
-        loudness: LUFS as found; -inf for silence.
-        gain_db: what it was changed by.
+        seconds: duration in seconds.
+        sample_rate: sample rate in Hz, before encoding.
+        loudness: measured loudness in LUFS; -inf for silence.
+        gain_db: applied gain in dB.
     """
 
     audio: str
@@ -54,18 +56,15 @@ class ClipSounds:
     """An utterance, ready for the page.
 
     Attributes:
-        sounds: one a column, None where there is none.
-        anchor: the low anchor; None without an original, or where it would change nothing.
-        lowered_db: by how much all were lowered together so that no peak passes full scale.
-        matched: whether there is an original, whose loudness all have.
-        problems: what could not be read, and why.
+        clip: the utterance.
+        sounds: one per column, None if there is no audio.
+        anchor: low anchor; None without an original, or if its sample rate is below 8 kHz.
+        problems: one message for each file that could not be read.
     """
 
     clip: Clip
     sounds: list[Sound | None]
     anchor: Sound | None
-    lowered_db: float
-    matched: bool
     problems: list[str]
 
 
@@ -80,7 +79,11 @@ class _Wave:
 
 
 def make_sounds(clip: Clip, columns: Sequence[Column], audio: AudioFormat) -> ClipSounds:
-    """Read an utterance's files, bring them to one loudness, encode and picture them."""
+    """Read the files of an utterance, match their loudness, encode them and draw spectrograms.
+
+    All columns get the loudness of the original. If a peak would then exceed full scale, all are
+    lowered by the same amount.
+    """
     waves, problems = [], []
     for column in columns:
         wave, problem = _read(clip, column.name)
@@ -114,24 +117,22 @@ def make_sounds(clip: Clip, columns: Sequence[Column], audio: AudioFormat) -> Cl
         for wave, picture, found, gain in zip(scaled, pictures, loudness, gains, strict=True)
     )
     sounds = [None if wave is None else next(made) for wave in waves]
-    return ClipSounds(clip, sounds, next(made, None), lowered, math.isfinite(target), problems)
+    return ClipSounds(clip, sounds, next(made, None), problems)
 
 
 def _read(clip: Clip, column: str) -> tuple[_Wave | None, str]:
-    """The audio, or why there is none; a column that the clip was never made in is no problem."""
+    """Read the audio of a column, or say why not. A column that the clip lacks is no problem."""
     path = clip.files.get(column)
     if path is None:
-        return None, "no plain file name of a file in the folder" if column in clip.files else ""
+        return None, "not the name of a file in the folder" if column in clip.files else ""
     try:
         return _Wave(*read_audio(path, name=path.name, max_seconds=MAX_SECONDS)), ""
-    except AudioError as error:
-        return None, clean_text(str(error))
-    except OSError as error:
+    except (AudioError, OSError) as error:
         return None, clean_text(str(error))
 
 
 def gain_to(target: float, loudness: float) -> float:
-    """dB from a loudness to another, both LUFS; silence stays, and so does all without a target."""
+    """Gain in dB from a loudness to the target, both in LUFS; 0 if either is silence or unknown."""
     if not (math.isfinite(target) and math.isfinite(loudness)):
         return 0.0
     if min(target, loudness) < QUIET_LUFS:
@@ -140,15 +141,18 @@ def gain_to(target: float, loudness: float) -> float:
 
 
 def amplitude(db: float) -> float:
+    """Convert dB to a factor of the amplitude."""
     return 10 ** (db / 20)
 
 
 def integrated_loudness(waveform: Tensor, sample_rate: int) -> float:
-    """Loudness with both gates of ITU-R BS.1770, in LUFS; -inf for silence.
+    """Integrated loudness of ITU-R BS.1770 with both gates.
 
     Args:
-        waveform: [1, N]; under 0.4 s it is one block, ungated.
-        sample_rate: Hz.
+        waveform: [1, N]; audio under 0.4 s is one block without gates.
+        sample_rate: sample rate in Hz.
+    Returns:
+        loudness in LUFS; -inf for silence.
     """
     block, hop = round(BLOCK_SECONDS * sample_rate), round(HOP_SECONDS * sample_rate)
     if waveform.shape[-1] < block:
@@ -164,12 +168,12 @@ def _mean_loudness(blocks: Tensor) -> Tensor:
 
 
 def low_pass(waveform: Tensor, sample_rate: int) -> Tensor:
-    """[1, N] without what is above 3.5 kHz: a windowed sinc, flat to 3.5 kHz, -60 dB from 4 kHz."""
+    """Low-pass a waveform [1, N] by a windowed sinc: flat to 3.5 kHz, -60 dB from 4 kHz."""
     edge, stop = ANCHOR_HZ
-    attenuation, beta = 60.0, 5.65  # dB, and the Kaiser window for it
+    attenuation, beta = 60.0, 5.65  # dB, and the shape of the Kaiser window for it
     n = math.ceil((attenuation - 7.95) / (14.36 * (stop - edge)) * sample_rate) // 2
     times = np.arange(-n, n + 1)
-    cutoff = (edge + stop) / sample_rate  # of half the rate
+    cutoff = (edge + stop) / sample_rate  # middle of the band, as a fraction of Nyquist
     taps = cutoff * np.sinc(cutoff * times) * np.kaiser(2 * n + 1, beta)
     taps /= taps.sum()
     samples = waveform[0].double().numpy()
@@ -180,10 +184,12 @@ def low_pass(waveform: Tensor, sample_rate: int) -> Tensor:
 
 
 def spectrograms(waves: Sequence[tuple[np.ndarray, int]]) -> list[str]:
-    """Data URIs of PNGs: the same seconds, hertz and decibels over all of them.
+    """Draw spectrograms that share their scales of time, frequency and level.
 
     Args:
-        waves: samples [N] and rate in Hz of each.
+        waves: samples [N] and sample rate in Hz of each sound.
+    Returns:
+        data URIs of PNG files.
     """
     if not waves:
         return []
@@ -195,7 +201,7 @@ def spectrograms(waves: Sequence[tuple[np.ndarray, int]]) -> list[str]:
 
 
 def _grid(samples: np.ndarray, rate: int, seconds: float, top_hz: float) -> np.ndarray:
-    """dB [height, width] of pixels, low frequencies first; what is not there is very quiet."""
+    """Compute dB per pixel [height, width], low frequencies first; -200 outside the sound."""
     height, width = PICTURE
     n_fft = 2 * max(16, round(0.016 * rate))
     hop = max(1, round(seconds * rate / width))
@@ -212,7 +218,7 @@ def _grid(samples: np.ndarray, rate: int, seconds: float, top_hz: float) -> np.n
 
 
 def _png(grid: np.ndarray) -> str:
-    """dB [height, width] from SILENCE_DB to 0 -> data URI."""
+    """Draw dB [height, width] from SILENCE_DB to 0 as a PNG; return its data URI."""
     shades = np.round((grid / SILENCE_DB) * (SHADES - 1)) / (SHADES - 1)
     out = io.BytesIO()
     imsave(out, 1 - shades, cmap="magma", vmin=0, vmax=1, origin="lower", format="png")

@@ -1,4 +1,4 @@
-"""Audio as bytes for the page: 16-bit WAV, or Opus in Ogg through PyAV."""
+"""Encode audio for the page as 16-bit WAV or as Opus in Ogg."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tokgen.codec_training.crops import to_int16
 
 KINDS = ("wav", "opus")
 OPUS_RATE = 48_000
-OPUS_KBPS = (6, 256)  # mono
+OPUS_KBPS = (6, 256)  # range of mono Opus
 
 
 @dataclass(frozen=True)
 class AudioFormat:
-    """How the page holds audio.
+    """Audio format of the page.
 
     Attributes:
-        kind: "wav", 16 bits, or "opus".
-        kbps: of Opus.
+        kind: "wav" (16 bits) or "opus".
+        kbps: bitrate of Opus.
     Raises:
-        ValueError: another kind, or a bitrate that Opus does not have.
+        ValueError: unknown kind, or a bitrate that Opus does not support.
     """
 
     kind: str = "wav"
@@ -35,23 +35,23 @@ class AudioFormat:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"audio {self.kind!r}: known are {', '.join(KINDS)}")
+            raise ValueError(f"audio {self.kind!r}: must be one of {', '.join(KINDS)}")
         if not OPUS_KBPS[0] <= self.kbps <= OPUS_KBPS[1]:
             least, most = OPUS_KBPS
-            raise ValueError(f"opus at {self.kbps} kbps: mono Opus has {least} to {most} kbps")
+            raise ValueError(f"Opus at {self.kbps} kbps: mono Opus supports {least} to {most} kbps")
 
     def __str__(self) -> str:
         return "16-bit WAV" if self.kind == "wav" else f"Opus at {self.kbps} kbps"
 
     def encode(self, waveform: Tensor, sample_rate: int) -> bytes:
-        """waveform [1, N] in [-1, 1] -> a file of the same length."""
+        """Encode a waveform [1, N] in [-1, 1] as a file of the same length."""
         if self.kind == "wav":
             return _wav(waveform, sample_rate)
         return _opus(resample(waveform, sample_rate, OPUS_RATE)[0].numpy(), self.kbps)
 
 
 def _wav(waveform: Tensor, sample_rate: int) -> bytes:
-    """What was read from 16 bits comes out bit for bit."""
+    """Encode 16-bit WAV. Samples that were read from 16-bit audio are preserved exactly."""
     out = io.BytesIO()
     with wave.open(out, "wb") as file:
         file.setnchannels(1)
@@ -62,7 +62,7 @@ def _wav(waveform: Tensor, sample_rate: int) -> bytes:
 
 
 def _opus(samples: np.ndarray, kbps: int) -> bytes:
-    """[N] at 48 kHz; FFmpeg notes the pre-skip and the last sample, which decoders cut to."""
+    """Encode samples [N] at 48 kHz. FFmpeg stores pre-skip and length, so decoders restore N."""
     out = io.BytesIO()
     with av.open(out, "w", format="ogg") as container:
         stream = container.add_stream("libopus", rate=OPUS_RATE, layout="mono")

@@ -65,10 +65,11 @@ def phase_pictures(phase: PhaseResults, salt: str) -> list[Picture]:
     found = [f"{p.name} {p.mean_match.mean:.3f}" for p in phase.summaries]
     label = f"Share of equal codes against the shift. Mean over shifts: {', '.join(found)}."
     pictures = [_picture(lambda axes: draw_shifts(axes, phase.summaries), label, f"{salt}-shift")]
-    if phase.correlation is not None and phase.correlation.pairs:
-        label = f"Mean match under shifts against PESQ. {phase.correlation}"
+    correlation = phase.correlation
+    if correlation is not None and correlation.pairs:
+        label = f"Mean match under shifts against PESQ. {correlation}"
         pictures.append(
-            _picture(lambda axes: draw_correlation(axes, phase.correlation), label, f"{salt}-r")
+            _picture(lambda axes: draw_correlation(axes, correlation), label, f"{salt}-r")
         )
     return pictures
 

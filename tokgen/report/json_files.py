@@ -1,7 +1,7 @@
-"""JSON that may come from anyone: bounded, cleaned, and refused with a reason.
+"""Read JSON files from untrusted sources, with limits and with errors that say what to do.
 
-Strings lose what no page can show (lone surrogates, control characters), numbers that JSON does
-not have become None, and wrong types are named.
+Control characters and lone surrogates in strings are replaced. NaN, infinite and huge numbers
+become None.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from tokgen.audio.files import display_name
 Parsed = TypeVar("Parsed")
 
 MAX_BYTES = 64 << 20
-MAX_NUMBER = 1e100  # beyond it, a number is taken for damaged and left out
+MAX_NUMBER = 1e100  # larger numbers count as damaged and become None
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
 def parse_json(path: Path, parse: Callable[[Any], Parsed]) -> Parsed | None:
-    """Read a JSON object and turn it into what `parse` makes of it; None where there is no file.
+    """Read a JSON object and pass it to `parse`.
 
+    Returns:
+        the result of `parse`, or None if there is no file.
     Raises:
-        ValueError: the folder, the file, what is wrong and what to do.
+        ValueError: the file is damaged; the message names folder, file, fault and fix.
     """
     if not path.is_file():
         return None
@@ -39,13 +41,13 @@ def parse_json(path: Path, parse: Callable[[Any], Parsed]) -> Parsed | None:
 
 
 def check_size(path: Path) -> None:
-    """Raises ValueError for a file past `MAX_BYTES`."""
+    """Raise a ValueError if a file is larger than `MAX_BYTES`."""
     if (size := path.stat().st_size) > MAX_BYTES:
         raise ValueError(f"{size / 2**20:.0f} MB, over the limit of {MAX_BYTES >> 20} MB")
 
 
 def damaged(path: Path, error: Exception) -> ValueError:
-    """The error for a file that holds something else than a run writes."""
+    """Make the error for a file that differs from what a run writes."""
     what = f"no value {error}" if isinstance(error, KeyError) else str(error)[:200]
     return ValueError(
         f"{display_name(path.parent)}: {path.name} is damaged ({what}); expected JSON as a tokgen "
@@ -54,7 +56,7 @@ def damaged(path: Path, error: Exception) -> ValueError:
 
 
 def clean(value: Any) -> Any:
-    """A JSON value whose strings can be shown and whose numbers are finite, or None."""
+    """Return a JSON value with printable strings, and None for numbers that are not finite."""
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):
@@ -67,32 +69,33 @@ def clean(value: Any) -> Any:
 
 
 def clean_text(text: str) -> str:
+    """Replace characters that a page cannot show by U+FFFD."""
     return _UNSHOWABLE.sub("\ufffd", text)
 
 
 def mapping(value: Any, what: str) -> dict[str, Any]:
-    """A JSON object; None is an empty one."""
+    """Check that a value is a JSON object; None counts as an empty one."""
     if value is not None and not isinstance(value, dict):
-        raise TypeError(f"{what}: {type(value).__name__} where an object is expected")
+        raise TypeError(f"{what}: expected an object, not {type(value).__name__}")
     return value or {}
 
 
 def items(value: Any, what: str) -> list[Any]:
-    """A JSON array; None is an empty one."""
+    """Check that a value is a JSON array; None counts as an empty one."""
     if value is not None and not isinstance(value, list):
-        raise TypeError(f"{what}: {type(value).__name__} where an array is expected")
+        raise TypeError(f"{what}: expected an array, not {type(value).__name__}")
     return value or []
 
 
 def text(value: Any, default: str = "") -> str:
-    """A string, or a number as one; None is the default."""
+    """Return a string or number as a string, and `default` for None."""
     if isinstance(value, dict | list):
-        raise TypeError(f"{type(value).__name__} where a string is expected")
+        raise TypeError(f"expected a string, not {type(value).__name__}")
     return default if value is None else str(value)
 
 
 def number(value: Any) -> float:
-    """A number; None is NaN."""
+    """Return a number as a float, and NaN for None."""
     if isinstance(value, bool) or not isinstance(value, int | float | None):
-        raise TypeError(f"{type(value).__name__} where a number is expected")
+        raise TypeError(f"expected a number, not {type(value).__name__}")
     return math.nan if value is None else float(value)

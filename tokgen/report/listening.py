@@ -1,4 +1,4 @@
-"""What there is to listen to in a run folder: utterances x columns of plain files inside it."""
+"""Find the audio of a run folder: utterances x columns of files inside the folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ PASS_FILE = re.compile(r"pass(\d{1,4})\.wav")
 
 @dataclass(frozen=True)
 class Column:
-    """One way an utterance sounds; `kind` "original" marks the reference."""
+    """A version of every utterance: the original, or the output of a codec or model.
+
+    Attributes:
+        name: heading of the column.
+        kind: "original" for the reference, else "resynthesis" or "generated".
+        codec: name of the codec, "" for the original.
+    """
 
     name: str
     kind: str
@@ -27,7 +33,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Clip:
-    """An utterance: its files by column, None where one may not be opened."""
+    """An utterance.
+
+    Attributes:
+        id: utterance id.
+        text: transcript, "" if unknown.
+        files: file by column name; None if the name is not that of a file in the folder.
+    """
 
     id: str
     text: str
@@ -36,7 +48,14 @@ class Clip:
 
 @dataclass(frozen=True)
 class Listening:
-    """Utterances that can be compared by ear."""
+    """Utterances to compare by ear.
+
+    Attributes:
+        title: title of the table.
+        columns: the versions of an utterance.
+        clips: the utterances to show.
+        n_clips_found: number of utterances in the folder.
+    """
 
     title: str
     columns: list[Column]
@@ -45,7 +64,7 @@ class Listening:
 
 
 def read_samples(content: dict[str, Any], folder: Path, n_clips: int) -> Listening:
-    """`samples/index.json` -> what it lists; the first column of each name counts."""
+    """Read the content of `samples/index.json`. Of columns with equal names, the first counts."""
     columns: dict[str, Column] = {}
     for column in (mapping(c, "columns") for c in items(content.get("columns"), "columns")):
         name = text(column["name"])
@@ -63,7 +82,7 @@ def read_samples(content: dict[str, Any], folder: Path, n_clips: int) -> Listeni
 
 
 def plain_file(folder: Path, name: Any) -> Path | None:
-    """The file of that name in a folder; None for a path, or a link that leads out of it."""
+    """Return the file `name` of a folder; None if `name` is a path or a link out of the folder."""
     if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0:"):
         return None
     if len(name.encode("utf-8", "replace")) > 255:
@@ -76,17 +95,17 @@ def plain_file(folder: Path, name: Any) -> Path | None:
 def read_drift_audio(
     folder: Path, summaries: Sequence[DriftSummary], n_clips: int
 ) -> Listening | None:
-    """Audio of a drift run: original, and each codec's first and last pass."""
+    """Find the audio of a drift run: the originals and the saved passes of each codec."""
     places = {s.name: folder / "audio" / slug(s.name) for s in summaries}
     names = sorted({clip.name for place in places.values() for clip in _folders(place)})
     if not names:
         return None
-    widest = sorted(summaries, key=_rate, reverse=True)
+    by_rate = sorted(summaries, key=_rate, reverse=True)
     columns = {"original": Column("original", "original", "")}
     clips = []
     for clip_name in names[:n_clips]:
         files: dict[str, Path | None] = {}
-        for summary in widest:
+        for summary in by_rate:
             found = plain_file(places[summary.name] / clip_name, "original.wav")
             if found is not None and found.is_file():
                 files["original"] = found
@@ -111,7 +130,7 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _passes(folder: Path) -> list[tuple[int, Path]]:
-    """(pass, file) in order."""
+    """Return the numbers and files of the passes, in order."""
     found = []
     for path in folder.iterdir() if folder.is_dir() else []:
         match = PASS_FILE.fullmatch(path.name)

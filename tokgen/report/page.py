@@ -1,12 +1,13 @@
-"""Run folders -> one HTML file that needs nothing else: no network, no other file."""
+"""Write the report of run folders as one self-contained HTML file."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ SCRIPTS = ("player.js", "listening.js", "blind.js", "blind_tests.js")
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A listening table with its sounds; `number` counts those of the page."""
+class SoundTable:
+    """A listening table with its sounds; `number` is its index on the page."""
 
     number: int
     listening: Listening
@@ -37,23 +38,25 @@ class Heard:
 
 @dataclass(frozen=True)
 class Section:
-    """A run with what was made from it."""
+    """A run with its listening tables."""
 
     run: Run
     title: str
-    heard: list[Heard]
+    sound_tables: list[SoundTable]
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `write_report` wrote.
+    """Facts about a written page.
 
     Attributes:
-        path: of the page.
-        n_bytes: its size.
-        n_clips: utterances in it.
-        n_sounds: players in it, low anchors not counted.
-        problems: audio that could not be read, and why.
+        path: path of the page.
+        n_bytes: its size in bytes.
+        n_runs: number of runs.
+        n_clips: number of utterances.
+        n_sounds: number of embedded sounds without low anchors.
+        audio: format of the sounds.
+        problems: one message for each file that could not be read.
     """
 
     path: Path
@@ -79,39 +82,39 @@ def write_report(
     audio: AudioFormat | None = None,
     progress: bool = True,
 ) -> Written:
-    """Write the page about some runs.
+    """Write the report of runs. An existing file is replaced only when the new one is complete.
 
     Args:
-        folders: of runs; a section each.
-        out: the HTML file, written whole or not at all.
-        n_clips: utterances to embed per listening table, the first so many; 0 embeds none.
-        audio: how to hold audio; 16-bit WAV if None.
+        folders: run folders, one section each.
+        out: HTML file to write.
+        n_clips: maximum number of utterances per listening table; 0 embeds no audio.
+        audio: audio format; 16-bit WAV if None.
         progress: show a bar over utterances.
     Raises:
-        ValueError: a folder that is no run or holds nothing to show, a damaged file, or no folder.
+        ValueError: no folder, a folder that is not a run or has nothing to show, or a damaged file.
         OSError: `out` cannot be written.
     """
     if not folders:
-        raise ValueError("no run: give at least one folder")
+        raise ValueError("no run: pass at least one folder")
     if n_clips < 0:
-        raise ValueError(f"n_clips = {n_clips}: give 0 or more utterances")
+        raise ValueError(f"n_clips = {n_clips}: must be 0 or more")
     if out.is_dir():
-        raise IsADirectoryError(f"{out} is a folder: give the name of a file, {out}/report.html")
+        raise IsADirectoryError(f"{out} is a folder: pass a file, such as {out}/report.html")
     audio = audio or AudioFormat()
     runs = [read_run(folder, n_clips) for folder in folders]
     total = sum(len(listening.clips) for run in runs for listening in run.listenings)
     with tqdm(total=total, desc="report", unit="clip", disable=not progress or not total) as bar:
-        sections, n_heard = [], 0
+        sections: list[Section] = []
+        numbers = itertools.count()
         for run, title in zip(runs, titles([run.name for run in runs]), strict=True):
-            heard = []
+            tables = []
             for listening in run.listenings:
                 clips = []
                 for clip in listening.clips:
                     clips.append(make_sounds(clip, listening.columns, audio))
                     bar.update()
-                heard.append(Heard(n_heard, listening, clips))
-                n_heard += 1
-            sections.append(Section(run, title, heard))
+                tables.append(SoundTable(next(numbers), listening, clips))
+            sections.append(Section(run, title, tables))
     content = render(sections, audio).encode("utf-8", "replace")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
@@ -120,14 +123,14 @@ def write_report(
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
-    clips = [clip for section in sections for heard in section.heard for clip in heard.clips]
+    clips = [clip for section in sections for table in section.sound_tables for clip in table.clips]
     n_sounds = sum(sound is not None for clip in clips for sound in clip.sounds)
     problems = [problem for clip in clips for problem in clip.problems]
     return Written(out, len(content), len(runs), len(clips), n_sounds, audio, problems)
 
 
 def titles(names: Sequence[str]) -> list[str]:
-    """Names of runs, numbered where two are the same."""
+    """Number the names that occur more than once."""
     return [
         f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name
         for i, name in enumerate(names)
@@ -135,7 +138,7 @@ def titles(names: Sequence[str]) -> list[str]:
 
 
 def render(sections: Sequence[Section], audio: AudioFormat) -> str:
-    """The page as text."""
+    """Render the page as HTML."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,
@@ -165,9 +168,14 @@ def render(sections: Sequence[Section], audio: AudioFormat) -> str:
 
 
 def _view(section: Section, i: int) -> dict[str, Any]:
-    """What the template shows of a run."""
+    """Collect the template variables of a run."""
     run, salt = section.run, f"run-{i}"
-    view: dict[str, Any] = {"id": salt, "title": section.title, "run": run, "heard": section.heard}
+    view: dict[str, Any] = {
+        "id": salt,
+        "title": section.title,
+        "run": run,
+        "sound_tables": section.sound_tables,
+    }
     if run.table:
         shown = [m for m in run.table.metrics if not m.detail]
         details = [m for m in run.table.metrics if m.detail]
@@ -200,9 +208,12 @@ def _view(section: Section, i: int) -> dict[str, Any]:
 
 
 def _training(sections: Sequence[Section]) -> dict[str, Any] | None:
-    """One figure for all trainings of the page."""
+    """Draw one figure for all trainings of the page."""
     found = [
-        (_training_name(section.title, cell, len(sections) > 1), history)
+        (
+            f"{section.title} / {cell}" if cell and len(sections) > 1 else cell or section.title,
+            history,
+        )
         for section in sections
         for cell, history in section.run.histories.items()
     ]
@@ -213,23 +224,20 @@ def _training(sections: Sequence[Section]) -> dict[str, Any] | None:
     return {"pictures": pictures, "legend": names}
 
 
-def _training_name(run: str, cell: str, several: bool) -> str:
-    return f"{run} / {cell}" if cell and several else cell or run
-
-
 def _data(sections: Sequence[Section], audio: AudioFormat) -> dict[str, Any]:
-    """What the scripts need: which sound is where, and what "download settings" gives."""
-    heard = [(section, h) for section in sections for h in section.heard]
+    """Collect the data of the scripts: ids of the sounds, and the content of the JSON download."""
+    tables = [(section, table) for section in sections for table in section.sound_tables]
     return {
         "listenings": [
             {
                 "run": section.title,
                 "columns": [
-                    {"name": c.name, "reference": c.kind == "original"} for c in h.listening.columns
+                    {"name": c.name, "reference": c.kind == "original"}
+                    for c in table.listening.columns
                 ],
-                "clips": [_clip_data(h, row) for row in range(len(h.clips))],
+                "clips": [_clip_data(table, row) for row in range(len(table.clips))],
             }
-            for section, h in heard
+            for section, table in tables
         ],
         "settings": {
             "tokgen": tokgen.__version__,
@@ -237,42 +245,38 @@ def _data(sections: Sequence[Section], audio: AudioFormat) -> dict[str, Any]:
             "audio": {
                 "format": str(audio),
                 "loudness": "ITU-R BS.1770 with gates, each utterance's columns at its original's",
-                "sounds": [s for section, h in heard for s in _sound_facts(section, h)],
+                "sounds": [s for section, table in tables for s in _sound_facts(section, table)],
             },
         },
     }
 
 
-def _clip_data(heard: Heard, row: int) -> dict[str, Any]:
-    clip = heard.clips[row]
+def _clip_data(table: SoundTable, row: int) -> dict[str, Any]:
+    clip = table.clips[row]
     known = [sound for sound in (*clip.sounds, clip.anchor) if sound is not None]
     return {
         "id": clip.clip.id,
         "text": clip.clip.text,
         "seconds": max((sound.seconds for sound in known), default=0.0),
         "sounds": [
-            None if sound is None else f"audio-{heard.number}-{row}-{column}"
+            None if sound is None else f"audio-{table.number}-{row}-{column}"
             for column, sound in enumerate(clip.sounds)
         ],
-        "anchor": None if clip.anchor is None else f"audio-{heard.number}-{row}-anchor",
+        "anchor": None if clip.anchor is None else f"audio-{table.number}-{row}-anchor",
     }
 
 
-def _sound_facts(section: Section, heard: Heard) -> list[dict[str, Any]]:
-    facts = []
-    for clip in heard.clips:
-        names = [column.name for column in heard.listening.columns]
+def _sound_facts(section: Section, table: SoundTable) -> Iterator[dict[str, Any]]:
+    names = [column.name for column in table.listening.columns]
+    for clip in table.clips:
         for name, sound in zip([*names, "low anchor"], [*clip.sounds, clip.anchor], strict=True):
             if sound is not None:
                 measured = round(sound.loudness, 2) if math.isfinite(sound.loudness) else None
-                facts.append(
-                    {
-                        "run": section.title,
-                        "utterance": clip.clip.id,
-                        "column": name,
-                        "sample_rate": sound.sample_rate,
-                        "loudness_lufs": measured,
-                        "gain_db": round(sound.gain_db, 2),
-                    }
-                )
-    return facts
+                yield {
+                    "run": section.title,
+                    "utterance": clip.clip.id,
+                    "column": name,
+                    "sample_rate": sound.sample_rate,
+                    "loudness_lufs": measured,
+                    "gain_db": round(sound.gain_db, 2),
+                }

@@ -1,4 +1,4 @@
-/** A fair whole number from 0 to n - 1. */
+/** Draw a uniform integer from 0 to n - 1. */
 function chance(n) {
   const limit = Math.floor(2 ** 32 / n) * n;
   const [drawn] = crypto.getRandomValues(new Uint32Array(1));
@@ -14,7 +14,7 @@ function shuffled(items) {
   return found;
 }
 
-/** What both blind tests share: a dialog with setup, trials and results, and keys that play. */
+/** Base class of the blind tests: a dialog with setup, trials and results, and keyboard control. */
 class BlindTest {
   constructor(dialog) {
     this.dialog = dialog;
@@ -69,7 +69,7 @@ class BlindTest {
     this.dialog.querySelector("[data-sound]").focus();
   }
 
-  /** Seconds played since the trial began. */
+  /** Seconds of audio played since the start of the trial. */
   get heard() {
     return Number((player.heard - this.heardBefore).toFixed(2));
   }
@@ -133,7 +133,7 @@ class BlindTest {
     this.clicked(button);
   }
 
-  /** Escape ends the trials but keeps the answers; once more closes. */
+  /** The first Escape ends the trials and keeps the answers. The second closes the dialog. */
   #cancel(event) {
     if (this.trialPart.hidden) return;
     event.preventDefault();

@@ -5,9 +5,9 @@ function option(name, value, type = "option") {
   return element;
 }
 
-/** Chance of at least so many right in n trials by guessing. */
+/** Probability of at least `right` correct answers in n trials by guessing. */
 function binomialTail(right, n) {
-  let term = 0.5 ** n; // of k = 0
+  let term = 0.5 ** n; // probability of k correct answers
   let sum = 0;
   for (let k = 0; k <= n; k += 1) {
     if (k >= right) sum += term;
@@ -78,7 +78,7 @@ class AbxTest extends BlindTest {
     const n = this.rows.length;
     const p = binomialTail(right, n);
     outcome.textContent = n
-      ? `${right} of ${n} right; one-sided binomial p = ${p < 0.001 ? p.toExponential(1) : p.toFixed(3)}.`
+      ? `${right} of ${n} correct; one-sided binomial p = ${p < 0.001 ? p.toExponential(1) : p.toFixed(3)}.`
       : "No answers.";
   }
 }
@@ -109,19 +109,19 @@ class MushraTest extends BlindTest {
   }
 
   prepare() {
-    if (this.reference < 0) return "There is no original to compare with.";
+    if (this.reference < 0) return "This run has no original to compare with.";
     const boxes = [...this.setup.querySelectorAll(".columns input:checked")];
     this.columns = boxes.map((box) => Number(box.value));
     if (!this.columns.length) return "Choose at least one column.";
     const rows = this.listening.clips.flatMap((clip, row) =>
       clip.sounds[this.reference] ? [row] : [],
     );
-    if (!rows.length) return "No utterance has its original.";
+    if (!rows.length) return "No utterance has an original.";
     this.trials = shuffled(rows).map((row) => ({ row }));
     return "";
   }
 
-  /** Hidden reference, low anchor and columns, in random order. */
+  /** Show the hidden reference, the low anchor and the columns in random order. */
   begin(trial, clip) {
     const reference = clip.sounds[this.reference];
     const conditions = [

@@ -2,7 +2,7 @@ const report = JSON.parse(document.getElementById("report-data").textContent);
 const player = new Player();
 const statusLine = document.getElementById("status");
 
-/** A listening table: cells are buttons, one of them is where the keyboard is. */
+/** Listening table. Its cells are buttons; only the current one is in the tab order. */
 class Grid {
   static keys = {
     ArrowLeft: [0, -1],
@@ -46,7 +46,7 @@ class Grid {
     this.#play(cell, share * this.listening.clips[cell.row].seconds);
   }
 
-  /** Play, go on, or pause. */
+  /** Play, resume or pause a cell. */
   toggle(cell) {
     if (player.target !== cell.sound) this.#play(cell, 0);
     else if (player.active) player.pause();
@@ -72,7 +72,7 @@ class Grid {
     else player.select(this.current.sound, 0);
   }
 
-  /** To the next cell that way that holds a sound; another utterance begins at its start. */
+  /** Move to the next cell with a sound. A new utterance starts at 0, a new column keeps the position. */
   #move(rows, columns) {
     let { row, column } = this.current;
     let cell;
@@ -140,7 +140,7 @@ follow(player, () => {
 });
 
 player.addEventListener("failed", () => {
-  statusLine.textContent = "This browser cannot decode the sound.";
+  statusLine.textContent = "This browser cannot decode this sound.";
 });
 
 for (const table of document.querySelectorAll("table.listening")) new Grid(table);

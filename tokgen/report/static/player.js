@@ -1,25 +1,25 @@
-/** Plays one sound at a time. Switching to another keeps the position to the sample. */
+/** Plays one sound at a time. Switching to another sound keeps the exact position. */
 class Player extends EventTarget {
-  static FADE = 0.006; // seconds, against clicks
-  static KEPT = 64; // decoded sounds in memory
+  static FADE = 0.006; // seconds of fade, to avoid clicks
+  static KEPT = 64; // maximum number of decoded sounds in memory
 
-  sound = null; // id of the element that holds the audio
+  sound = null; // id of the element with the audio
   playing = false;
   repeat = false;
-  target = null; // the sound asked for last, which may still be decoding
-  active = false; // whether that one plays, or will
+  target = null; // sound that was requested last; it may still be decoding
+  active = false; // true if the target is playing or will play
   #context = null;
   #buffers = new Map();
   #source = null;
   #gain = null;
   #duration = 0;
-  #offset = 0; // position when playing began, or where it paused
+  #offset = 0; // position at which playback started or paused
   #startedAt = 0;
   #heard = 0;
   #request = 0;
-  #pending = null; // position that was asked for, until the sound begins
+  #pending = null; // requested position, until the sound starts
 
-  /** Seconds into the sound. */
+  /** Position in the sound, in seconds. */
   get position() {
     return this.#positionAt(this.#context?.currentTime);
   }
@@ -30,13 +30,13 @@ class Player extends EventTarget {
     return this.repeat ? position % this.#duration : Math.min(position, this.#duration);
   }
 
-  /** Seconds played so far, over all sounds. */
+  /** Seconds of audio played so far, over all sounds. */
   get heard() {
     const now = this.playing ? this.#context.currentTime - this.#startedAt : 0;
     return this.#heard + now;
   }
 
-  /** Play a sound from a position, or from where the one before it has got to. */
+  /** Play a sound from `position`, or from the current position of the previous sound. */
   async play(sound, position = null) {
     const request = ++this.#request;
     Object.assign(this, { target: sound, active: true });
@@ -59,7 +59,7 @@ class Player extends EventTarget {
     this.select(this.target);
   }
 
-  /** Choose a sound without playing it. */
+  /** Select a sound without playing it. */
   select(sound, position = this.#pending ?? this.position) {
     this.#request += 1;
     this.#stop(position);
@@ -68,7 +68,7 @@ class Player extends EventTarget {
     this.#changed();
   }
 
-  /** Decode sounds ahead of time; one that fails says so when it is played. */
+  /** Decode sounds in advance. Errors are reported when a sound is played. */
   prepare(sounds) {
     for (const sound of sounds) if (sound) this.load(sound).catch(() => {});
   }
@@ -88,7 +88,7 @@ class Player extends EventTarget {
   }
 
   #start(sound, buffer) {
-    const now = this.#context.currentTime; // one clock for both sounds
+    const now = this.#context.currentTime; // the same time stops the old sound and starts the new one
     const position = this.#pending ?? this.#positionAt(now);
     const at = position < buffer.duration ? Math.max(0, position) : 0;
     this.#stop(at);
@@ -134,13 +134,13 @@ class Player extends EventTarget {
   }
 }
 
-/** "0:03.2" */
+/** Format seconds as "0:03.2". */
 function clock(seconds) {
   const tenths = Math.floor(seconds * 10);
   return `${Math.floor(tenths / 600)}:${String(Math.floor(tenths / 10) % 60).padStart(2, "0")}.${tenths % 10}`;
 }
 
-/** Call `draw` before every repaint while the player plays, and after every change. */
+/** Call `draw` after every change, and before every repaint during playback. */
 function follow(player, draw) {
   let scheduled = false;
   const step = () => {
@@ -155,7 +155,7 @@ function follow(player, draw) {
   player.addEventListener("change", schedule);
 }
 
-/** Offer text as a file. */
+/** Download text as a file. */
 function download(name, text, type) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type }));
@@ -164,7 +164,7 @@ function download(name, text, type) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-/** A field of CSV, quoted; text that a spreadsheet would take for a formula gets an apostrophe. */
+/** Quote a CSV field. Text that a spreadsheet would read as a formula gets an apostrophe. */
 function csvField(value) {
   let text = String(value);
   if (typeof value !== "number" && /^[=+\-@\t\r\n＝＋－＠]/.test(text)) text = `'${text}`;
@@ -175,7 +175,7 @@ function csv(rows) {
   return rows.map((row) => row.map(csvField).join(",") + "\r\n").join("");
 }
 
-/** Letters and digits of a name, for a file. */
+/** Make a file name from a name: letters, digits, dots and dashes; the rest becomes "_". */
 function fileName(name) {
   return name.replaceAll(/[^\p{L}\p{N}.-]+/gu, "_").slice(0, 60) || "run";
 }
