@@ -1,15 +1,15 @@
-"""Long recordings: blocks in constant memory beside the network run on the whole file at once.
+"""Encode long files block by block in constant memory, beside the network on the whole file.
 
     python recipes/benchmarks/bench_long_files.py                   # some minutes
     python recipes/benchmarks/bench_long_files.py --minutes 2 20 180 --dac-minutes 2
 
-The file is the speech of recipes/data/allison, said again and again. `tokgen` reads, encodes and
-writes block by block (`encode_file`, `decode_file`); the peers read the file and give the network
-all of it: `speech-16k` itself without windows, and transformers' `DacModel.encode` for a DAC with
-the numbers of descript/dac_16khz and random weights. Codes must be equal, all of them.
+The files repeat the speech of recipes/data/allison. `tokgen` reads, encodes and writes block by
+block (`encode_file`, `decode_file`). The peers read the whole file and pass it to the network at
+once: `speech-16k` without windows, and transformers' `DacModel.encode` for a DAC with the
+configuration of descript/dac_16khz and random weights. All codes must be equal.
 
-Each length of the growth table runs in a process of its own; its peak is the resident set's
-high-water mark since that process began, imports, weights, codes, conditioning and audio included.
+Each length of the growth table runs in a new process. Its peak is the largest resident set size of
+that process, which includes imports, weights, codes, conditioning and audio.
 """
 
 from __future__ import annotations
@@ -31,15 +31,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 from tqdm import tqdm
 
-from harness import (
-    Comparison,
-    Contender,
-    alternate,
-    count_flops,
-    measure_ceilings,
-    roofline,
-    write_report,
-)
+from ceilings import count_flops, measure_ceilings, roofline
+from harness import Contender, PairedTimes, alternate, write_report
 from tokgen.audio.files import AudioWriter, open_blocks, read_audio
 from tokgen.codec.base import Codec
 from tokgen.codec.long_audio import decode_file, encode_file
@@ -50,7 +43,7 @@ from tokgen.zoo.lookup import load_codec
 
 SPEECH = Path(__file__).parents[1] / "data" / "allison"
 RATE = 16000
-LIMIT_BYTES = 1.5e9  # that a file of any length may take
+LIMIT_BYTES = 1.5e9  # memory that a file of any length may take
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files = make_files(work, lengths)
         growth = [row for m in a.minutes for row in grow(a, a.codec, files[m], m)]
         shortest, codec = files[a.minutes[0]], load_codec(a.codec, device=a.device)
-        comparisons = {
+        times = {
             f"{codec.spec.name}, {a.minutes[0]:g} min": compare(
                 codec, "whole file at once", without_windows(codec), shortest, a
             )
@@ -73,27 +66,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             growth += grow(a, str(work / "dac-16k"), files[a.dac_minutes], a.dac_minutes)
             title = f"DAC of {dac_size(dac):.1f}M parameters, {a.dac_minutes:g} min"
             file = files[a.dac_minutes]
-            comparisons[title] = compare(dac, "transformers, whole file", plain, file, a)
-    took = comparisons[next(iter(comparisons))].medians["tokgen, in blocks"]
+            times[title] = compare(dac, "transformers, whole file", plain, file, a)
+    took = times[next(iter(times))].medians["tokgen, in blocks"]
     extra = {
-        "growth": Table(growth),
+        "growth": Lines(growth),
         "memory": verdict(growth),
         "roofline": roofline_of(codec, a.minutes[0], took),
     }
-    write_report(a.out, "long files", comparisons, extra)
-    equal = all(c.checked.endswith("(100.0000 %)") for c in comparisons.values())
+    write_report(a.out, "long files", times, extra)
+    equal = all(pair.checked.endswith("(100.0000 %)") for pair in times.values())
     return 0 if equal else 1
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, nargs="+", default=[2, 20], help="of the files")
     parser.add_argument(
-        "--whole-minutes", type=float, default=20, help="longest file that is run at once too"
+        "--minutes", type=float, nargs="+", default=[2, 20], help="lengths of the files"
+    )
+    parser.add_argument(
+        "--whole-minutes", type=float, default=20, help="longest file that is also run whole"
     )
     parser.add_argument("--codec", default="speech-16k")
     parser.add_argument("--dac-minutes", type=float, default=1, help="0 leaves the DAC out")
-    parser.add_argument("--dac-width", type=int, default=64, help="channels it begins with")
+    parser.add_argument("--dac-width", type=int, default=64, help="channels of its first layer")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
@@ -101,7 +96,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def make_files(folder: Path, minutes: Sequence[float]) -> dict[float, Path]:
-    """FLAC files of so many minutes each."""
+    """Write a FLAC file of each length."""
     speech = [u.waveform for u in open_corpus(SPEECH).utterances(RATE, rejected=[])]
     files = {}
     for length in minutes:
@@ -118,14 +113,14 @@ def make_files(folder: Path, minutes: Sequence[float]) -> dict[float, Path]:
 
 
 def without_windows(codec: Codec) -> Callable[[Tensor], Tensor]:
-    """The codec's network on all of a waveform [1, 1, N] at once: codes [1, K, T]."""
+    """Return an encoder of whole waveforms, [1, 1, N] to codes [1, K, T]."""
     whole = copy.copy(codec)
     whole.window_frames = sys.maxsize  # type: ignore[attr-defined]
     return whole.encode
 
 
 def make_dac(width: int, device: str) -> tuple[DacCodec, Callable[[Tensor], Tensor]]:
-    """A DAC with random weights, and transformers' own way to its codes."""
+    """Make a DAC with random weights, and transformers' own encoder for it."""
     from transformers import DacConfig, DacModel
 
     torch.manual_seed(0)
@@ -155,8 +150,8 @@ def dac_size(codec: Codec) -> float:
 
 def compare(
     codec: Codec, name: str, whole: Callable[[Tensor], Tensor], file: Path, a: argparse.Namespace
-) -> Comparison:
-    """Encode one file in both ways, in turn."""
+) -> PairedTimes:
+    """Time both ways of encoding one file."""
 
     def peer() -> Tensor:
         waveform, _ = read_audio(file, sample_rate=codec.spec.sample_rate)
@@ -186,7 +181,7 @@ def same(ours: Tensor, peer: Tensor) -> str:
 
 
 def grow(a: argparse.Namespace, codec: str, file: Path, minutes: float) -> list[dict[str, Any]]:
-    """Seconds and memory of one length, each way in a new process."""
+    """Measure seconds and memory for one length, each way in a new process."""
     ways = ["blocks", *(["whole"] if minutes <= a.whole_minutes else [])]
     rows = []
     for way in tqdm(ways, desc=f"{minutes:g} minutes", unit="run"):
@@ -197,14 +192,14 @@ def grow(a: argparse.Namespace, codec: str, file: Path, minutes: float) -> list[
 
 
 def run_alone(way: str, file: Path, name: str, device: str) -> dict[str, float]:
-    """Encode, with the conditioning that a token dataset has, and decode, in this process."""
+    """Encode a file, compute its conditioning, and decode it, in this process."""
     codec = load_codec(name, device=device)
     conditioning = Conditioning(ConditioningSettings.for_codec(codec.spec)).to(device)
     rate, out = codec.spec.sample_rate, file.with_suffix(f".{way}.flac")
     start = time.perf_counter()
     if way == "blocks":
         encoded, n_samples = encode_file(codec, file, progress=False)
-        coefficients = bytearray()  # many small tensors would lie scattered in memory
+        coefficients = bytearray()  # many small tensors would fragment the memory
         with open_blocks(file, sample_rate=rate) as blocks:
             for part in conditioning.blocks(block.to(device) for block in blocks):
                 coefficients.extend(part.half().cpu().numpy().tobytes())
@@ -227,9 +222,9 @@ def run_alone(way: str, file: Path, name: str, device: str) -> dict[str, float]:
 
 
 def high_water() -> int:
-    """The largest resident set of this process so far, bytes.
+    """Return the largest resident set size of this process so far, in bytes.
 
-    Not `getrusage`, which counts what the process was before it became this program.
+    `getrusage` would include the process that started this one.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
@@ -237,8 +232,8 @@ def high_water() -> int:
     raise SystemExit("/proc/self/status names no VmHWM: the growth table needs Linux")
 
 
-class Table(list[dict[str, Any]]):
-    """Rows that print as lines."""
+class Lines(list[dict[str, Any]]):
+    """Rows that are printed as one line each."""
 
     def __str__(self) -> str:
         lines = [
@@ -255,14 +250,14 @@ def verdict(growth: list[dict[str, Any]]) -> str:
         if row["way"] == "blocks":
             peaks.setdefault(row["codec"], []).append(row["peak_mb"])
     most = [
-        f"{name} {max(found):.0f} MB at the most ({max(found) * 1e6 / LIMIT_BYTES:.0%} of 1500 MB)"
+        f"{name} {max(found):.0f} MB at most ({max(found) * 1e6 / LIMIT_BYTES:.0%} of 1500 MB)"
         for name, found in peaks.items()
     ]
     return "in blocks, " + ", ".join(most)
 
 
 def roofline_of(codec: Codec, minutes: float, seconds: float) -> str:
-    """What the encoder needs: its products, its weights and the audio once, the codes once."""
+    """Compare the encoder with the roofline: its FLOPs; its weights, audio and codes moved once."""
     probe = 10 * codec.spec.sample_rate
     waveform = torch.zeros(1, 1, probe, device=codec.device, requires_grad=True)
     flops = count_flops(lambda: codec.quantize(codec.encode_latents(waveform)))  # plain layers

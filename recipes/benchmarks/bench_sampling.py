@@ -1,14 +1,14 @@
-"""Sampling with tokgen's masked transformer beside soundstorm-pytorch's model of equal size.
+"""Sample with tokgen's masked transformer, beside soundstorm-pytorch's model of equal size.
 
     python recipes/benchmarks/bench_sampling.py
     python recipes/benchmarks/bench_sampling.py --device cuda --preset paper --utterances 100 \
         --batch-size 100 --compile
 
-Both make the same number of utterances of 5 s from random weights: 50 frames/s, 8 levels of 1024
-codes, 16 steps for the first level and one for each further one, without guidance, which the peer
-does not have. Then ours alone goes from conditioning to audio with guidance, as recipes do, and
-the codes of the batch are compared with those of its items one by one. The peer is installed as
-`bench_training_step.py` says.
+Both generate the same number of utterances of 5 s from random weights: 50 frames/s, 8 levels of
+1024 codes, 16 steps for the first level and one for each further level. Neither uses guidance,
+which the peer does not have. Then tokgen alone goes from conditioning to audio with guidance, as
+the recipes do. At the end, the codes of a batch are compared with those of its items one by one.
+See `bench_training_step.py` for how to install the peer.
 """
 
 from __future__ import annotations
@@ -25,15 +25,8 @@ import torch
 from torch import Tensor
 
 from bench_training_step import LEVELS, RATE, SIZE, count, make_peer
-from harness import (
-    Contender,
-    alternate,
-    count_flops,
-    measure,
-    measure_ceilings,
-    roofline,
-    write_report,
-)
+from ceilings import count_flops, measure_ceilings, roofline
+from harness import Contender, alternate, measure, write_report
 from tokgen.codec.base import Codec
 from tokgen.generation.generate import vocode
 from tokgen.generation.sampling import SamplingSettings, sample
@@ -58,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     with half:
         ours = our_job(model, a, SamplingSettings(guidance_scale=1.0, compile=a.compile))
-        comparison = alternate(
+        times = alternate(
             Contender("tokgen", ours),
             Contender("soundstorm-pytorch", peer_job(peer, a)),
             rounds=a.rounds,
@@ -77,16 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             "settings": vars(a) | {"out": str(a.out)},
             "parameters": {"tokgen": count(model), "soundstorm-pytorch": count(peer)},
             "x real time, codes only": {
-                name: a.utterances * a.seconds / took for name, took in comparison.medians.items()
+                name: a.utterances * a.seconds / took for name, took in times.medians.items()
             },
             "FLOPs": flops,
             "roofline": roofline(
-                ceilings, flops, 4 * count(model) * calls, comparison.medians["tokgen"]
+                ceilings, flops, 4 * count(model) * calls, times.medians["tokgen"]
             ),
             **made,
             "codes of a batch equal to those one by one": batch_match(model, a),
         }
-    write_report(a.out, "sampling", [comparison], extra)
+    write_report(a.out, "sampling", [times], extra)
     return 0
 
 
@@ -96,17 +89,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="small")
     parser.add_argument("--utterances", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each utterance")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--precision", choices=sorted(DTYPES), default="fp32")
-    parser.add_argument("--compile", action="store_true", help="ours")
-    parser.add_argument("--peer-streams", type=int, default=4, help="hyper-connections of the peer")
+    parser.add_argument("--compile", action="store_true", help="compile our model")
+    parser.add_argument("--peer-streams", type=int, default=4, help="residual streams of the peer")
     parser.add_argument("--out", type=Path)
     return parser.parse_args(argv)
 
 
 def sizes(a: argparse.Namespace) -> list[int]:
-    """Utterances of each batch."""
+    """Return the number of utterances in each batch."""
     starts = range(0, a.utterances, a.batch_size)
     return [min(a.batch_size, a.utterances - start) for start in starts]
 
@@ -114,7 +107,7 @@ def sizes(a: argparse.Namespace) -> list[int]:
 def our_job(
     model: MaskedTransformer, a: argparse.Namespace, settings: SamplingSettings
 ) -> Callable[[], Tensor]:
-    """Codes of all utterances."""
+    """Return a job that samples the codes of all utterances."""
     n_frames = round(a.seconds * RATE)
 
     def run() -> Tensor:
@@ -132,12 +125,12 @@ def our_job(
 
 
 def peer_job(peer: Any, a: argparse.Namespace) -> Callable[[], Tensor]:
-    """Codes of all utterances, by `SoundStorm.generate` without a condition."""
+    """Return a job that samples them by `SoundStorm.generate`, without conditioning."""
     peer.steps = 16
 
     def run() -> Tensor:
         made = []
-        with contextlib.redirect_stderr(io.StringIO()):  # a bar for every level
+        with contextlib.redirect_stderr(io.StringIO()):  # it shows a bar for every level
             for size in sizes(a):
                 codes = peer.generate(num_latents=round(a.seconds * RATE), batch_size=size)
                 made.append(codes.cpu())
@@ -147,7 +140,7 @@ def peer_job(peer: Any, a: argparse.Namespace) -> Callable[[], Tensor]:
 
 
 def check_codes(ours: Tensor, theirs: Tensor) -> str:
-    """As many codes of both, all of them codes."""
+    """Check that both made equally many codes, all below the codebook size."""
     for name, codes in {"tokgen": ours, "soundstorm-pytorch": theirs}.items():
         if codes.shape != ours.shape or not 0 <= codes.min() <= codes.max() < SIZE:
             raise SystemExit(f"error: {name} made codes {tuple(codes.shape)}, up to {codes.max()}")
@@ -157,7 +150,7 @@ def check_codes(ours: Tensor, theirs: Tensor) -> str:
 def conditioning_to_audio(
     model: MaskedTransformer, codec: Codec, a: argparse.Namespace, steps: tuple[int, ...]
 ) -> dict[str, str]:
-    """Seconds of `vocode` with guidance 2, decoding included."""
+    """Time generation with guidance 2, including decoding."""
     settings = SamplingSettings(steps=steps, guidance_scale=2.0, compile=a.compile)
     n_samples = round(a.seconds * codec.spec.sample_rate)
     n_frames = codec.spec.n_frames(n_samples)
@@ -188,7 +181,7 @@ def conditioning_to_audio(
 
 
 def batch_match(model: MaskedTransformer, a: argparse.Namespace, items: int = 4) -> str:
-    """How many codes of a batch are those of its items alone."""
+    """Count the codes of a batch that equal those of its items sampled alone."""
     settings = SamplingSettings(steps=(4, 1))
     n_frames, items = round(a.seconds * RATE), min(items, a.utterances)
     generator = torch.Generator().manual_seed(0)

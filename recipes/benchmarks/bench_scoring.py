@@ -1,11 +1,12 @@
-"""Scoring clips with tokgen's pool of processes beside a plain loop over clips and libraries.
+"""Score clips with tokgen's pool of processes, beside a plain loop over clips and libraries.
 
     python recipes/benchmarks/bench_scoring.py --clips 100 --rows 3
 
-Rows hold the same utterances, each with more noise than the row before; the first is the original.
-Both give PESQ, SI-SDR, DistillMOS and the transcript and character edits of moonshine for every
-clip. The peer is what a user would write: torchmetrics, distillmos, moonshine-voice and jiwer, clip
-after clip in this process with torch's threads as they are; loading its models counts, as ours do.
+All rows hold the same utterances. The first row is the original, and each further row has more
+noise. Both contenders compute PESQ, SI-SDR, DistillMOS, and moonshine's transcript and character
+edits for every clip. The peer is what a user would write: torchmetrics, distillmos,
+moonshine-voice and jiwer, one clip after another in this process, with torch's default threads.
+Loading the models counts for both.
 """
 
 from __future__ import annotations
@@ -37,18 +38,22 @@ Records = list[dict[str, Any]]
 def main(argv: Sequence[str] | None = None) -> int:
     a = parse(argv)
     rows, texts = make_rows(a)
-    comparison = alternate(
+    pooled: Records = []
+
+    def check(ours: Records, theirs: Records) -> str:
+        pooled.extend(ours)
+        return check_records(ours, theirs)
+
+    times = alternate(
         Contender("tokgen", our_job(rows, texts, a.workers)),
         Contender("a loop over clips", peer_job(rows, texts)),
         rounds=a.rounds,
         warmup=a.warmup,
-        check=check_records,
+        check=check,
         device=a.device,
     )
     seconds = sum(clip.shape[-1] for row in rows.values() for clip in row) / RATE
-    took = comparison.medians["tokgen"]
-    alone: Records = our_job(rows, texts, 0)() if a.alone else []
-    pooled: Records = our_job(rows, texts, a.workers)() if a.alone else []
+    took = times.medians["tokgen"]
     extra = {
         "settings": vars(a) | {"out": str(a.out)},
         "clips": f"{a.clips} x {a.rows} rows, {seconds:.0f} s of audio",
@@ -56,8 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "bar": f"{took:.1f} s of {BAR_SECONDS} s for 100 clips x 3 rows on 2 cores",
     }
     if a.alone:
+        alone = our_job(rows, texts, 0)()
         extra["records of the pool equal to those of one process"] = repr(alone) == repr(pooled)
-    write_report(a.out, "scoring", [comparison], extra)
+    write_report(a.out, "scoring", [times], extra)
     return 0
 
 
@@ -69,18 +75,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--corpus", default="recipes/data/allison")
     parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--rows", type=int, default=3)
-    parser.add_argument("--workers", type=int, help="ours; one a core without")
-    parser.add_argument("--alone", action="store_true", help="compare with one process too")
+    parser.add_argument("--workers", type=int, help="our processes; one per core by default")
+    parser.add_argument("--alone", action="store_true", help="also compare with one process")
     parser.add_argument("--out", type=Path)
     return parser.parse_args(argv)
 
 
 def make_rows(a: argparse.Namespace) -> tuple[dict[str, list[Tensor]], list[str | None]]:
-    """Utterances of the corpus, over again where there are too few, and noisier rows of them."""
+    """Pick utterances, repeating them if there are too few, and add rows with noise."""
     rejected: list[Any] = []
     found = []
     for clip in open_corpus(a.corpus).utterances(RATE, rejected=rejected):
-        if clip.waveform.shape[-1] >= MIN_SAMPLES:  # tokgen pads shorter ones for a recogniser
+        if clip.waveform.shape[-1] >= MIN_SAMPLES:  # tokgen pads shorter clips for the recogniser
             found.append(clip)
         if len(found) == a.clips:
             break
@@ -117,7 +123,7 @@ def our_job(
 
 
 def peer_job(rows: dict[str, list[Tensor]], texts: list[str | None]) -> Callable[[], Records]:
-    import_torchaudio()  # distillmos imports it
+    import_torchaudio()  # distillmos imports torchaudio
     pesq, jiwer, distillmos = require("pesq"), require("jiwer"), require("distillmos")
     moonshine, utils = require("moonshine_voice"), require("moonshine_voice.utils")
     try:
@@ -131,7 +137,7 @@ def peer_job(rows: dict[str, list[Tensor]], texts: list[str | None]) -> Callable
         ) from error
 
     def run() -> Records:
-        with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
+        with contextlib.redirect_stdout(io.StringIO()):  # the constructor prints
             mos = distillmos.ConvTransformerSQAModel().eval()
         ears = moonshine.Transcriber(
             model_path=str(utils.get_model_path("tiny-en")),
@@ -164,14 +170,14 @@ def peer_job(rows: dict[str, list[Tensor]], texts: list[str | None]) -> Callable
 
 
 def check_records(ours: Records, theirs: Records) -> str:
-    """The same transcripts and edits, and the same numbers but for rounding."""
+    """Check that transcripts and edits are equal, and numbers equal up to rounding."""
     furthest = dict.fromkeys(("mos", "pesq", "si_sdr"), 0.0)
     if len(ours) != len(theirs):
-        raise SystemExit(f"error: {len(ours)} records and the loop's {len(theirs)}")
+        raise SystemExit(f"error: {len(ours)} records, but the loop has {len(theirs)}")
     for a, b in zip(ours, theirs, strict=True):
         for name in ("row", "clip", "transcript", "edits"):
             if name in b and a[name] != b[name]:
-                raise SystemExit(f"error: {name} {a[name]!r}, the loop has {b[name]!r}")
+                raise SystemExit(f"error: {name} is {a[name]!r}, but the loop has {b[name]!r}")
         for name in furthest:
             if name == "si_sdr" and a["row"] == "original":
                 continue  # infinite

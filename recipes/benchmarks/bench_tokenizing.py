@@ -1,14 +1,15 @@
-"""Tokenizing a folder of clips: `tokgen tokenize` against a loop over its files.
+"""Tokenize a folder of clips with `tokgen tokenize`, beside a loop over its files.
 
     python recipes/benchmarks/bench_tokenizing.py                     # speech-16k, a few minutes
     python recipes/benchmarks/bench_tokenizing.py --codec dac-16k     # a DAC of 16k size
     python recipes/benchmarks/bench_tokenizing.py --growth            # 1, 4 and 16 times the clips
 
-The clips are speech of the embedded corpus, 1 to 15 s long, as FLAC at the rates that corpora come
-in. Both sides read the same files and store the codes of each; the loop is what one writes in ten
-lines: read, resample, encode, save. For `dac-16k`, random weights in descript/dac_16khz's
-configuration, the loop is transformers' `DacModel.encode`. Codes must be equal: those of our own
-loop all, others to 99.5 %, for oneDNN's convolutions round otherwise in two threads than in one.
+The clips are speech of the embedded corpus: 1 to 15 s long, as FLAC, at five sample rates. Both
+contenders read the same files and store the codes of each. The peer is a simple loop: read,
+resample, encode, save. For `dac-16k`, which has random weights in descript/dac_16khz's
+configuration, the loop calls transformers' `DacModel.encode`. All codes of our own loop must be
+equal, and 99.5 % of the others: oneDNN rounds convolutions differently with two threads than with
+one.
 """
 
 from __future__ import annotations
@@ -25,15 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import (
-    Contender,
-    alternate,
-    count_flops,
-    measure,
-    measure_ceilings,
-    roofline,
-    write_report,
-)
+from ceilings import count_flops, measure_ceilings, roofline
+from harness import Contender, alternate, measure, write_report
 from tokgen.audio.files import read_audio, resample, write_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
@@ -43,7 +37,7 @@ from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.lookup import load_codec
 
 PLAIN = "file by file, torch's own linear layers"
-MATCH = 0.995  # of codes, where rounding differs: a GPU, other kernels, convolutions in two threads
+MATCH = 0.995  # share of equal codes if rounding differs: GPU, other kernels, two threads
 RATES = (16000, 22050, 24000, 44100, 48000)  # Hz
 SECONDS = (1.0, 15.0)
 SPEECH = Path(__file__).parents[1] / "data" / "allison"
@@ -58,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{args.clips} clips, {seconds:.0f} s of audio; codec {args.codec}")
         codec = load_codec(make_dac(work / "dac") if args.codec == "dac-16k" else args.codec)
         codec.to(args.device)
-        comparisons, extra = [], {"clips": args.clips, "audio_seconds": seconds}
+        times, extra = [], {"clips": args.clips, "audio_seconds": seconds}
         for name, encode in loops(codec):
             ours = Contender("tokgen", lambda: tokenize(codec, work / "clips", work, args.workers))
             peer = Contender(name, lambda encode=encode: loop(codec, encode, work / "clips", work))
@@ -68,13 +62,13 @@ def main(argv: list[str] | None = None) -> int:
                 ours, peer, rounds=args.rounds, check=partial(check, least), device=args.device
             )
             print("\n" + found.table())
-            comparisons.append(found)
-        best = min(comparisons[0].seconds["tokgen"])
+            times.append(found)
+        best = min(times[0].seconds["tokgen"])
         print(f"tokgen: {seconds / best:.0f} times real time at best")
         extra["roofline"] = compare_with_machine(codec, seconds, args.clips, best, args.device)
         if args.growth:
             extra["growth"] = growth(codec, work, args)
-        write_report(args.out, f"tokenizing with {args.codec}", comparisons, extra)
+        write_report(args.out, f"tokenizing with {args.codec}", times, extra)
     finally:
         shutil.rmtree(work)
     return 0
@@ -85,15 +79,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--codec", default="speech-16k", help="name, folder, hub id, or dac-16k")
     parser.add_argument("--clips", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, help="processes of tokgen; one a core if left out")
+    parser.add_argument("--workers", type=int, help="our processes; one per core by default")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--growth", action="store_true", help="tokgen on 1, 4 and 16 times as much")
-    parser.add_argument("--out", type=Path, help="a .json file for the figures")
+    parser.add_argument(
+        "--growth", action="store_true", help="also run tokgen on 1, 4 and 16 times the clips"
+    )
+    parser.add_argument("--out", type=Path, help=".json file for the results")
     return parser.parse_args(argv)
 
 
 def make_clips(folder: Path, n: int) -> list[tuple[Tensor, int]]:
-    """Write n clips of seeded lengths and rates; what was written, [N] and Hz."""
+    """Write n clips of random lengths, and return each as a waveform [N] and its rate in Hz."""
     rejected: list = []
     utterances = open_corpus(SPEECH).utterances(16000, rejected=rejected)
     speech = torch.cat([u.waveform[0] for u in utterances])
@@ -110,7 +106,7 @@ def make_clips(folder: Path, n: int) -> list[tuple[Tensor, int]]:
 
 
 def make_dac(folder: Path) -> Path:
-    """A DAC with the numbers of descript/dac_16khz and random weights."""
+    """Save a DAC with the configuration of descript/dac_16khz and random weights."""
     from transformers import DacConfig, DacModel
 
     torch.manual_seed(0)
@@ -125,7 +121,7 @@ def make_dac(folder: Path) -> Path:
 
 
 def loops(codec: Codec) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-    """Name and encoder, waveform [1, 1, N] -> codes [K, T], of the loops to compare with."""
+    """Yield the name and encoder, waveform [1, 1, N] to codes [K, T], of each loop to time."""
     if type(codec.model).__name__ == "DacModel":
         from transformers import DacModel
 
@@ -153,7 +149,7 @@ def loops(codec: Codec) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
 def loop(
     codec: Codec, encode: Callable[[Tensor], Tensor], clips: Path, work: Path
 ) -> dict[str, np.ndarray]:
-    """Read, resample, encode, save: one file after the other."""
+    """Read, resample, encode and save one file after another; return the saved codes."""
     out = Path(tempfile.mkdtemp(dir=work))
     for path in sorted(clips.iterdir()):
         waveform, _ = read_audio(path, sample_rate=codec.spec.sample_rate)
@@ -180,11 +176,11 @@ def tokenize(codec: Codec, clips: Path, work: Path, workers: int | None) -> Path
 
 
 def check(least: float, ours: Path, peer: dict[str, np.ndarray]) -> str:
-    """Every code of every clip; at least a share of them must be equal."""
+    """Compare all codes of all clips, and stop if fewer than the share `least` are equal."""
     splits = load_tokens(ours).splits.with_format("numpy")
     rows = {row["id"]: row["codes"].T for split in splits.values() for row in split}
     if rows.keys() != peer.keys():
-        raise SystemExit(f"{len(rows)} clips against {len(peer)}")
+        raise SystemExit(f"{len(rows)} clips, but the loop has {len(peer)}")
     same = sum(int((rows[name] == codes).sum()) for name, codes in peer.items())
     total = sum(codes.size for codes in peer.values())
     said = f"{same} of {total} codes are equal ({100 * same / total:.4f} %)"
@@ -196,7 +192,7 @@ def check(least: float, ours: Path, peer: dict[str, np.ndarray]) -> str:
 def compare_with_machine(
     codec: Codec, seconds: float, n_clips: int, took: float, device: str
 ) -> str:
-    """Operations and bytes that encoding needs at least, against what the machine reaches."""
+    """Compare encoding with the roofline: its FLOPs; weights per clip, and audio, moved once."""
     rate = codec.spec.sample_rate
     four_seconds = torch.randn(1, codec.spec.channels, 4 * rate, device=codec.device) * 0.1
     with torch.no_grad():
@@ -210,7 +206,7 @@ def compare_with_machine(
 
 
 def growth(codec: Codec, work: Path, args: argparse.Namespace) -> list[dict[str, float]]:
-    """Seconds and memory for 1, 4 and 16 times the clips."""
+    """Measure seconds and memory for 1, 4 and 16 times the clips."""
     lines = []
     for times in (1, 4, 16):
         folder = work / f"clips{times}"

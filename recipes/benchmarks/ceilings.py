@@ -1,7 +1,7 @@
-"""The ceilings of the machine, measured, and what a job needs of them: the roofline.
+"""Measure the limits of the machine, and compare a job with them: the roofline model.
 
-S. Williams, A. Waterman and D. Patterson, "Roofline: an insightful visual performance model",
-CACM 52(4), 2009: a job takes at least FLOPs / (FLOP/s) and at least bytes / (bytes/s).
+A job takes at least FLOPs / (FLOP/s) and at least bytes / (bytes/s). See S. Williams, A. Waterman
+and D. Patterson, "Roofline: an insightful visual performance model", CACM 52(4), 2009.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from tokgen.nn.dense import linear, without_onednn
 from tokgen.runs.folder import versions
 
-_SECONDS = 0.3  # of each size that is tried
-_SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # rows of square matrices
-_FLOATS = {"cpu": 32 << 20, "cuda": 256 << 20}  # that are copied: beyond any cache
+SECONDS = 0.3  # of measuring each size
+SIZES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192, 16384)}  # rows of square matrices
+FLOATS = {"cpu": 32 << 20, "cuda": 256 << 20}  # copied floats: more than any cache holds
 
 
 def _attention(q: Any, k: Any, v: Any, *rest: Any, **named: Any) -> int:
@@ -35,7 +35,7 @@ def _attention_backward(gradient: Any, q: Any, k: Any, v: Any, *rest: Any, **nam
     return sdpa_backward_flop_count(gradient, q, k, v)
 
 
-_CPU_ATTENTION = {  # torch's own table leaves them out
+_CPU_ATTENTION = {  # missing in torch's own table
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
@@ -43,15 +43,15 @@ _CPU_ATTENTION = {  # torch's own table leaves them out
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The most that this machine gave to simple work.
+    """The highest rates that this machine reaches on simple work.
 
     Attributes:
-        flops: FLOP/s of the best large matrix product.
-        bytes_per_second: of the best large copy or triad; what the caches fetch before a write
-            is not counted.
-        dtype: of the matrix product, with "(TF32)" where float32 is multiplied so.
-        device: "cpu" or the GPU's name.
-        threads: of torch on the CPU.
+        flops: FLOP/s of the fastest large matrix product.
+        bytes_per_second: bytes/s of the fastest large copy or triad. Bytes that a cache fetches
+            before a write are not counted.
+        dtype: type of the matrix product, with "(TF32)" if float32 uses it.
+        device: "cpu" or the name of the GPU.
+        threads: number of torch's CPU threads.
     """
 
     flops: float
@@ -64,16 +64,16 @@ class Ceilings:
 def measure_ceilings(
     device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Ceilings:
-    """Measure the ceilings, in a few seconds: for the roofline.
+    """Measure the ceilings for the roofline, in a few seconds.
 
     Args:
-        device: where.
-        dtype: of the matrix product; the copy and the triad are float32.
+        device: "cpu" or a CUDA device.
+        dtype: type of the matrix product. The copy and the triad are float32.
     """
     kind = torch.device(device).type
     on_gpu = kind == "cuda"
     flops = 0.0
-    for n in _SIZES[kind]:
+    for n in SIZES[kind]:
         a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in "ab")
         out = torch.empty_like(a)
         best = _best_seconds(partial(torch.mm, a, b, out=out), device)
@@ -81,7 +81,7 @@ def measure_ceilings(
             best = min(best, _best_seconds(partial(linear, a, b), device))
         flops = max(flops, 2 * n**3 / best)
         del a, b, out
-    n = _FLOATS[kind]
+    n = FLOATS[kind]
     x, y, out = (torch.ones(n, device=device) for _ in "abc")
     copy = 8 * n / _best_seconds(lambda: out.copy_(x), device)
     triad = 12 * n / _best_seconds(lambda: torch.add(x, y, alpha=3.0, out=out), device)
@@ -96,9 +96,9 @@ def measure_ceilings(
 
 
 def _best_seconds(run: Callable[[], Any], device: str | torch.device) -> float:
-    """Seconds of the fastest of many runs, over at least `_SECONDS` and 3 runs."""
+    """Return the seconds of the fastest run, of at least 3 runs and `SECONDS`."""
     wait = torch.device(device).type == "cuda"
-    best, runs, until = float("inf"), 0, time.perf_counter() + _SECONDS
+    best, runs, until = float("inf"), 0, time.perf_counter() + SECONDS
     run()
     while runs < 3 or time.perf_counter() < until:
         if wait:
@@ -112,9 +112,10 @@ def _best_seconds(run: Callable[[], Any], device: str | torch.device) -> float:
 
 
 def count_flops(run: Callable[[], Any]) -> int:
-    """FLOPs of matrix products, convolutions and attention; an addition and a product are two.
+    """Count the FLOPs of matrix products, convolutions and attention.
 
-    Work in other processes and in compiled code is not seen: count the plain model in this one.
+    A multiplication and an addition count as two. Work in other processes or in compiled code is
+    not counted, so pass the plain model.
     """
     with without_onednn(), FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
         run()
@@ -122,11 +123,13 @@ def count_flops(run: Callable[[], Any]) -> int:
 
 
 def roofline(ceilings: Ceilings, flops: float, bytes: float, seconds: float) -> str:
-    """One line: what was reached, its share of each ceiling, and the bound of the two.
+    """Say in one line which rates a job reached, their share of each ceiling, and its bound.
 
     Args:
-        flops, bytes: that the job needs at least.
-        seconds: that it took.
+        ceilings: limits of the machine.
+        flops: FLOPs that the job needs at least.
+        bytes: bytes that the job must move at least.
+        seconds: time that the job took.
     """
     compute, memory = flops / ceilings.flops, bytes / ceilings.bytes_per_second
     bound, why = max((compute, "compute"), (memory, "memory"))
@@ -139,7 +142,7 @@ def roofline(ceilings: Ceilings, flops: float, bytes: float, seconds: float) -> 
 
 
 def machine() -> dict[str, str]:
-    """What the figures were measured on: processor, memory, GPU, versions, threads."""
+    """Describe the machine: processor, memory, GPU, threads, versions of libraries."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {
         "cpu": _cpu_model(),

@@ -1,13 +1,12 @@
-"""Two ways of doing one job, timed in turn, and how far each is from the machine's ceilings.
+"""Time two ways of doing the same job in turn, and measure their memory.
 
     ours = Contender("tokgen", lambda: tokenize(...))
     peer = Contender("a loop over files", lambda: loop(...))
-    comparison = alternate(ours, peer, rounds=5, check=same_codes)
-    print(comparison.table())
+    times = alternate(ours, peer, rounds=5, check=same_codes)
+    print(times.table())
 
-The scripts in `recipes/benchmarks` are built from this. Every figure is measured in the process
-that prints it: contenders run alternately, in swapped order each round, so that a machine that
-slows down or warms up meets both; ceilings are the best matrix product and the best copy found.
+The contenders run alternately, and the first one changes each round. A machine that slows down or
+warms up therefore affects both. `ceilings` measures the limits of the machine.
 """
 
 from __future__ import annotations
@@ -27,30 +26,21 @@ import psutil
 import torch
 from tqdm import tqdm
 
-from ceilings import Ceilings, count_flops, machine, measure_ceilings, roofline
+from ceilings import machine
 from tokgen.runs.folder import write_json
 
-__all__ = [
-    "Ceilings",
-    "Comparison",
-    "Contender",
-    "Peak",
-    "alternate",
-    "count_flops",
-    "machine",
-    "measure",
-    "measure_ceilings",
-    "roofline",
-    "write_report",
-]
-
-_SAMPLE_SECONDS = 0.1  # between two looks at the memory
-_CHILDREN_SECONDS = 0.25  # between two searches for child processes
+SAMPLE_SECONDS = 0.1  # between two samples of the memory
+CHILDREN_SECONDS = 0.25  # between two searches for child processes
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the whole job; what `run` returns is what `check` sees."""
+    """One way of doing the job.
+
+    Attributes:
+        name: shown in tables.
+        run: does the whole job. `check` gets what it returns.
+    """
 
     name: str
     run: Callable[[], Any]
@@ -58,14 +48,14 @@ class Contender:
 
 @dataclass(frozen=True)
 class Peak:
-    """Memory of one run, bytes.
+    """Peak memory of one run, in bytes.
 
     Attributes:
-        resident: largest sum of the proportional set sizes of this process and its children,
-            sampled ten times a second: a page that n processes share counts 1/n for each.
-            Elsewhere than on Linux resident sets, where it counts n times.
-        grown: the same above the start of the run.
-        device: largest memory of torch's allocator on a CUDA device, 0 without one.
+        resident: largest memory of this process and its children together, sampled ten times a
+            second. On Linux this is the proportional set size: a page shared by n processes counts
+            once. On other systems it is the resident set size: the page counts n times.
+        grown: `resident` minus the memory at the start of the run.
+        device: largest memory of torch's allocator on a CUDA device; 0 on a CPU.
     """
 
     resident: int
@@ -74,14 +64,15 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedTimes:
     """Seconds and memory of two contenders.
 
     Attributes:
-        ours, peer: names.
+        ours: name of the first contender.
+        peer: name of the second contender.
         seconds: wall time of each round, by name.
-        peaks: the largest `Peak` over the rounds, by name.
-        checked: what `check` said of the two results, "" without one.
+        peaks: largest memory over the rounds, by name.
+        checked: what `check` returned; "" without a check.
         device: "cpu" or "cuda".
     """
 
@@ -98,31 +89,17 @@ class Comparison:
 
     @property
     def ratios(self) -> list[float]:
-        """Seconds of the peer for one of ours, round by round."""
+        """Seconds of the peer divided by ours, one value per round."""
         pairs = zip(self.seconds[self.peer], self.seconds[self.ours], strict=True)
         return [theirs / ours for theirs, ours in pairs]
 
     @property
     def ratio(self) -> float:
-        """Median over the rounds: above 1, ours is faster."""
+        """Median over the rounds. Ours is faster if it is above 1."""
         return statistics.median(self.ratios)
 
-    @property
-    def ratio_low(self) -> float:
-        return min(self.ratios)
-
-    @property
-    def ratio_high(self) -> float:
-        return max(self.ratios)
-
-    @property
-    def peak_bytes(self) -> dict[str, int]:
-        """Memory of the device that did the work: the GPU's, or the resident set."""
-        on_gpu = self.device.startswith("cuda")
-        return {n: peak.device if on_gpu else peak.resident for n, peak in self.peaks.items()}
-
     def table(self) -> str:
-        """Rows of contender, seconds and memory; then the ratio and what was checked."""
+        """Format the seconds and memory of each contender, the ratio, and what was checked."""
         width = max(len("contender"), *(len(name) for name in self.seconds))
         head = f"{'contender':<{width}}  {'median s':>9}  {'min-max':>17}"
         head += f"  {'peak MB':>8}  {'grown':>7}"
@@ -137,20 +114,21 @@ class Comparison:
             lines.append(line)
         rounds = len(self.ratios)
         lines.append(
-            f"{self.ours} is {self.ratio:.2f}x [{self.ratio_low:.2f}, {self.ratio_high:.2f}] as "
+            f"{self.ours} is {self.ratio:.2f}x [{min(self.ratios):.2f}, {max(self.ratios):.2f}] as "
             f"fast as {self.peer} (median and range of {rounds} round{'s' * (rounds != 1)})"
         )
         return "\n".join([*lines, f"check: {self.checked}"] if self.checked else lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return a dict that JSON can hold."""
+        ratios = self.ratios
         return {
             "ours": self.ours,
             "peer": self.peer,
             "device": self.device,
             "seconds": self.seconds,
             "median_seconds": self.medians,
-            "ratio": {"median": self.ratio, "low": self.ratio_low, "high": self.ratio_high},
+            "ratio": {"median": self.ratio, "low": min(ratios), "high": max(ratios)},
             "peak_bytes": {name: vars(peak) for name, peak in self.peaks.items()},
             "checked": self.checked,
         }
@@ -164,24 +142,25 @@ def alternate(
     warmup: int = 1,
     check: Callable[[Any, Any], str] | None = None,
     device: str | torch.device = "cpu",
-) -> Comparison:
-    """Time two contenders in turn; the one that goes first changes each round.
+) -> PairedTimes:
+    """Time two contenders in turn. The one that runs first changes each round.
 
     Args:
-        ours, peer: of different names.
-        rounds: that are timed.
-        warmup: rounds before, that are not. Memory is watched in these, for watching takes time;
-            in all where there are none.
-        check: gets both results of the very first round (ours, the peer's) and tells in words
-            how they agree. It may raise to stop everything. Later results are dropped at once.
-        device: on "cuda", the clock waits for the GPU, and its memory counts as well.
+        ours: the first contender.
+        peer: the second contender, of another name.
+        rounds: number of rounds that are timed.
+        warmup: number of rounds before them. Memory is measured in these, because measuring it
+            takes time. Without them it is measured in all rounds.
+        check: called with both results of the first round (ours, the peer's). It returns a text
+            that says how they agree, or raises to stop the benchmark.
+        device: on "cuda", the clock waits for the GPU, and its memory is measured too.
     Raises:
-        ValueError: rounds under 1, warmup under 0, or one name for both.
+        ValueError: rounds is under 1, warmup is under 0, or the names are equal.
     """
     if rounds < 1 or warmup < 0:
-        raise ValueError(f"rounds = {rounds}, warmup = {warmup}: at least 1 and 0")
+        raise ValueError(f"rounds = {rounds}, warmup = {warmup}: must be at least 1 and 0")
     if ours.name == peer.name:
-        raise ValueError(f"both contenders are called {ours.name!r}: name them apart")
+        raise ValueError(f"both contenders are called {ours.name!r}: give them different names")
     seconds: dict[str, list[float]] = {ours.name: [], peer.name: []}
     peaks: dict[str, Peak] = {}
     checked = ""
@@ -200,16 +179,20 @@ def alternate(
                 peaks[contender.name] = _larger(peaks.get(contender.name, peak), peak)
         if results and check is not None:
             checked = check(results[ours.name], results[peer.name])
-    return Comparison(ours.name, peer.name, seconds, peaks, checked, torch.device(device).type)
+    return PairedTimes(ours.name, peer.name, seconds, peaks, checked, torch.device(device).type)
 
 
 def measure(
     run: Callable[[], Any], device: str | torch.device = "cpu", watched: bool = True
 ) -> tuple[float, Peak, Any]:
-    """Wall seconds, memory and the result of one run.
+    """Run a job once, and measure its time and memory.
 
     Args:
-        watched: whether memory is sampled, which takes some time of the run; it is 0 otherwise.
+        run: the job.
+        device: on "cuda", the clock waits for the GPU, and its memory is measured too.
+        watched: sample the memory, which slows the run a little. Without it, memory is 0.
+    Returns:
+        wall time in seconds, peak memory, and the result of the job.
     """
     on_gpu = torch.device(device).type == "cuda"
     gc.collect()
@@ -233,18 +216,18 @@ def _larger(a: Peak, b: Peak) -> Peak:
 
 
 class _Memory:
-    """Resident set of this process and its children, at the start and at its largest, bytes."""
+    """Memory of this process and its children in bytes, at the start and at its peak."""
 
     def __init__(self) -> None:
         self.process = psutil.Process()
         self.children: list[psutil.Process] = []
         self.searched = 0.0
         self.start = self.peak = 0
-        self.start = self.peak = self.look()
+        self.start = self.peak = self.sample()
 
-    def look(self) -> int:
+    def sample(self) -> int:
         now = time.monotonic()
-        if now - self.searched > _CHILDREN_SECONDS:
+        if now - self.searched > CHILDREN_SECONDS:
             self.children = self.process.children(recursive=True)
             self.searched = now
         total = 0
@@ -258,6 +241,7 @@ class _Memory:
 
 
 def _resident(process: psutil.Process) -> int:
+    """Return the memory of a process in bytes; see `Peak.resident`."""
     rollup = Path(f"/proc/{process.pid}/smaps_rollup")
     try:
         found = re.search(r"^Pss: +(\d+) kB", rollup.read_text(), re.MULTILINE)
@@ -272,15 +256,15 @@ def _watch_memory() -> Iterator[_Memory]:
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(_SAMPLE_SECONDS):
-            memory.look()
+        while not done.wait(SAMPLE_SECONDS):
+            memory.sample()
 
     thread = threading.Thread(target=watch, name="memory", daemon=True)
     thread.start()
     try:
         yield memory
     finally:
-        memory.look()
+        memory.sample()
         done.set()
         thread.join()
 
@@ -288,26 +272,26 @@ def _watch_memory() -> Iterator[_Memory]:
 def write_report(
     path: Path | None,
     name: str,
-    comparisons: Mapping[str, Comparison] | Sequence[Comparison],
+    times: Mapping[str, PairedTimes] | Sequence[PairedTimes],
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Print machine, tables and what else was found; write all of it as JSON to `path`, if any.
+    """Print a benchmark's results, and write them as JSON.
 
     Args:
-        path: a .json file, or None.
-        name: of the benchmark.
-        comparisons: by title, or in a row, where the contenders' names are the titles.
-        extra: rooflines, settings and other figures that JSON can hold.
+        path: the .json file to write; None writes none.
+        name: name of the benchmark.
+        times: by title, or as a list, whose titles are then the names of the contenders.
+        extra: other results that JSON can hold, such as rooflines and settings.
     """
     about = machine()
-    if not isinstance(comparisons, Mapping):
-        comparisons = {f"{c.ours} and {c.peer}": c for c in comparisons}
+    if not isinstance(times, Mapping):
+        times = {f"{t.ours} and {t.peer}": t for t in times}
     print(f"{name}: " + ", ".join(f"{key} {value}" for key, value in about.items()))
-    for title, comparison in comparisons.items():
-        print(f"\n{title}\n{comparison.table()}")
+    for title, pair in times.items():
+        print(f"\n{title}\n{pair.table()}")
     for key, value in (extra or {}).items():
         print(f"{key}: {value}")
     if path is not None:
-        found = {title: comparison.as_dict() for title, comparison in comparisons.items()}
+        found = {title: pair.as_dict() for title, pair in times.items()}
         content = {"benchmark": name, "machine": about, "comparisons": found}
         write_json(path, content | {"extra": dict(extra or {})})

@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
-from harness import Ceilings
-from makers.recipes import ROOT
+import bench_long_files as bench
+from ceilings import Ceilings
 from tokgen.audio.files import read_audio
 
 
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, importable by the processes that it starts."""
-    folder = ROOT / "recipes" / "benchmarks"
-    monkeypatch.syspath_prepend(str(folder))
-    spec = importlib.util.spec_from_file_location(
-        "bench_long_files", folder / "bench_long_files.py"
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "bench_long_files", module)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_it_compares_and_grows(
-    bench: ModuleType,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ceilings = Ceilings(1e9, 1e9, "float32", "cpu")
     monkeypatch.setattr(bench, "measure_ceilings", lambda device: ceilings)
@@ -54,7 +33,7 @@ def test_it_compares_and_grows(
     assert "roofline: " in said and "of 1500 MB" in said
 
 
-def test_both_ways_write_the_same_audio(bench: ModuleType, tmp_path: Path) -> None:
+def test_both_ways_write_the_same_audio(tmp_path: Path) -> None:
     file = bench.make_files(tmp_path, [0.05])[0.05]
     for way in ("blocks", "whole"):
         assert bench.run_alone(way, file, "speech-16k", "cpu")["decode_s"] > 0
@@ -62,7 +41,7 @@ def test_both_ways_write_the_same_audio(bench: ModuleType, tmp_path: Path) -> No
     assert blocks.shape == (1, 48000) and torch.equal(blocks, whole)
 
 
-def test_codes_that_differ_are_seen(bench: ModuleType) -> None:
+def test_codes_that_differ_are_noticed() -> None:
     codes = torch.arange(8).view(1, 2, 4)
     assert bench.same(codes, codes + (codes > 6)).startswith("7 of 8 codes are equal (87.5")
     with pytest.raises(SystemExit, match="shape"):
@@ -70,11 +49,8 @@ def test_codes_that_differ_are_seen(bench: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_file(bench: ModuleType) -> None:
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     args = bench.parse(["--minutes", "2", "12", "--whole-minutes", "0"])
-    with bench.tempfile.TemporaryDirectory() as folder:
-        files = bench.make_files(Path(folder), args.minutes)
-        small, large = (
-            bench.grow(args, args.codec, files[m], m)[0]["peak_mb"] for m in args.minutes
-        )
+    files = bench.make_files(tmp_path, args.minutes)
+    small, large = (bench.grow(args, args.codec, files[m], m)[0]["peak_mb"] for m in args.minutes)
     assert large < small + 60  # codes, conditioning and allocator; the audio alone is 40 MB more

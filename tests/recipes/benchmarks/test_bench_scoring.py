@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 
-from makers.recipes import ROOT
-
-PATH = ROOT / "recipes" / "benchmarks" / "bench_scoring.py"
+import bench_scoring
 
 
 def test_both_contenders_agree_and_the_pool_agrees_with_one_process(tiny_corpus, tmp_path) -> None:
-    spec = importlib.util.spec_from_file_location("bench_scoring", PATH)
-    assert spec is not None and spec.loader is not None
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
     sizes = ["--clips", "2", "--rows", "2", "--rounds", "1", "--warmup", "0", "--workers", "2"]
     flags = ["--corpus", str(tiny_corpus), "--alone", "--out", str(tmp_path / "found.json")]
-    assert bench.main([*sizes, *flags]) == 0
+    assert bench_scoring.main([*sizes, *flags]) == 0
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["extra"]["records of the pool equal to those of one process"] is True
     comparison = next(iter(found["comparisons"].values()))

@@ -1,36 +1,36 @@
+"""Timing two contenders in turn, and measuring their memory."""
+
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from harness import Comparison, Contender, Peak, alternate, measure, write_report
+import harness
+from harness import Contender, PairedTimes, Peak, alternate, measure, write_report
 
 
-def comparison(**how) -> Comparison:
+def make_times(**how) -> PairedTimes:
     seconds = {"ours": [1.0, 2.0, 1.0], "the loop": [2.2, 5.0, 2.31]}
     peaks = {"ours": Peak(200_000_000, 50_000_000, 7), "the loop": Peak(300_000_000, 0, 9)}
-    return Comparison("ours", "the loop", seconds, peaks, **how)
+    return PairedTimes("ours", "the loop", seconds, peaks, **how)
 
 
 def test_the_ratio_is_the_median_over_rounds():
-    found = comparison()
+    found = make_times()
     assert found.ratio == pytest.approx(2.31)
-    assert (found.ratio_low, found.ratio_high) == pytest.approx((2.2, 2.5))
+    assert found.ratios == pytest.approx([2.2, 2.5, 2.31])
     assert found.medians == {"ours": 1.0, "the loop": 2.31}
 
 
-def test_memory_is_that_of_the_device():
-    assert comparison().peak_bytes == {"ours": 200_000_000, "the loop": 300_000_000}
-    assert comparison(device="cuda").peak_bytes == {"ours": 7, "the loop": 9}
-
-
 def test_table():
-    head, ours, loop, ratio, checked = comparison(checked="same").table().splitlines()
+    head, ours, loop, ratio, checked = make_times(checked="same").table().splitlines()
     assert head.split() == ["contender", "median", "s", "min-max", "peak", "MB", "grown"]
     assert ours.split() == ["ours", "1.000", "1.000-2.000", "200", "50"]
     assert loop.split() == ["the", "loop", "2.310", "2.200-5.000", "300", "0"]
@@ -38,6 +38,8 @@ def test_table():
         "ours is 2.31x [2.20, 2.50] as fast as the loop (median and range of 3 rounds)"
     )
     assert checked == "check: same"
+    head, ours, *_ = make_times(device="cuda").table().splitlines()
+    assert head.split()[-2:] == ["GPU", "MB"] and ours.split()[-3:] == ["200", "50", "0"]
 
 
 def test_turns_alternate_and_the_first_results_are_checked():
@@ -60,27 +62,53 @@ def test_turns_alternate_and_the_first_results_are_checked():
     assert {name: len(values) for name, values in found.seconds.items()} == {"a": 3, "b": 3}
 
 
-def test_wall_time_is_measured():
-    found = alternate(
-        Contender("quick", lambda: time.sleep(0.01)),
-        Contender("slow", lambda: time.sleep(0.05)),
-        rounds=2,
-        warmup=0,
-    )
-    assert min(found.seconds["slow"]) >= 0.05
-    assert found.ratio > 1.5
+def test_wall_time_is_measured(monkeypatch):
+    assert measure(lambda: time.sleep(0.05))[0] >= 0.05
+    now = [0.0]
+
+    def job(seconds: float):
+        def run():
+            now[0] += seconds
+
+        return run
+
+    clock = SimpleNamespace(perf_counter=lambda: now[0], monotonic=time.monotonic)
+    monkeypatch.setattr(harness, "time", clock)
+    found = alternate(Contender("quick", job(0.5)), Contender("slow", job(2.0)), rounds=2)
+    assert found.seconds == {"quick": [0.5, 0.5], "slow": [2.0, 2.0]}
+    assert found.ratio == 4.0
 
 
-def test_memory_of_a_run_and_of_its_children():
+def test_memory_of_a_run_and_of_its_children(monkeypatch):
+    sampled: list[int] = []  # process ids
+    resident = harness._resident
+
+    def noted(process) -> int:
+        found = resident(process)
+        sampled.append(process.pid)
+        return found
+
+    def wait_for_samples(pid: int) -> None:
+        """Wait for two samples of a process. The first may have begun before the call."""
+        seen, deadline = sampled.count(pid), time.monotonic() + 120
+        while sampled.count(pid) < seen + 2:
+            assert time.monotonic() < deadline, "the memory is not sampled"
+            time.sleep(0.01)
+
     def here():
         block = torch.ones(25_000_000)  # 100 MB
-        time.sleep(0.1)
+        wait_for_samples(os.getpid())
         return block.sum().item()
 
     def there():
-        code = "import time; block = bytearray(b'x' * 100_000_000); time.sleep(0.8)"
-        subprocess.run([sys.executable, "-c", code], check=True)
+        code = "block = bytearray(b'x' * 100_000_000); print('ready', flush=True); input()"
+        command = [sys.executable, "-c", code]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdout.readline().strip() == b"ready"
+            wait_for_samples(child.pid)
+            child.communicate(b"\n")
 
+    monkeypatch.setattr(harness, "_resident", noted)
     for job in (here, there):
         peak = measure(job)[1]
         assert 90e6 < peak.grown < 400e6
@@ -94,7 +122,7 @@ def test_a_job_that_fails_is_not_swallowed():
 
 
 def test_report(tmp_path, capsys):
-    write_report(tmp_path / "x.json", "tokenizing", {"200 clips": comparison()}, {"roofline": "r"})
+    write_report(tmp_path / "x.json", "tokenizing", {"200 clips": make_times()}, {"roofline": "r"})
     printed = capsys.readouterr().out
     assert "200 clips" in printed and "2.31x" in printed and "roofline: r" in printed
     written = json.loads((tmp_path / "x.json").read_text())
@@ -107,7 +135,7 @@ def test_report(tmp_path, capsys):
         "grown": 50_000_000,
         "device": 7,
     }
-    write_report(None, "again", [comparison()])
+    write_report(None, "again", [make_times()])
     assert "ours and the loop" in capsys.readouterr().out
 
 
