@@ -1,4 +1,4 @@
-"""The three losses: zero exactly at a fixed point, gradients where they belong."""
+"""The three idempotence losses: values at fixed points, and gradients."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_gradient_reaches_encoder_and_decoder_and_never_the_quantizer(name, loss
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("passes", [1, 2])
 def test_a_held_first_encoding_is_taken_as_given(loss, passes):
-    """Same values; encoder and decoder learn as if the first codes came from elsewhere."""
+    """The values stay; encoder and decoder learn as if the first codes were constants."""
     codec = make("stft")
     audio = speech()
     free = Reencoder(codec, loss, passes)(audio)
@@ -166,7 +166,7 @@ def test_a_few_steps_lower_the_loss():
 def test_wrong_settings_are_refused(tiny_codec):
     with pytest.raises(ValueError, match="loss 'latent': known are enc, proj, code"):
         Reencoder(tiny_codec, "latent")
-    with pytest.raises(ValueError, match="passes = 0: give at least 1"):
+    with pytest.raises(ValueError, match="passes = 0: must be at least 1"):
         Reencoder(tiny_codec, "code", passes=0)
     with pytest.raises(UnsupportedStage, match="does not expose its stages"):
         Reencoder(make_encodec("encodec-48k"))

@@ -1,4 +1,4 @@
-"""Averaged weights: the formula, in and out of the model, saved and taken up."""
+"""Averaged weights: the formula, in the model, saved and loaded."""
 
 from __future__ import annotations
 
@@ -50,3 +50,30 @@ def test_what_does_not_fit_is_refused(tmp_path) -> None:
         Ema(nn.Linear(3, 3), 0.9).load(tmp_path / "ema.safetensors")
     with pytest.raises(ValueError, match="decay = 1"):
         Ema(nn.Linear(3, 3), 1)
+
+
+def test_averages_can_replace_the_weights_and_start_again() -> None:
+    model = nn.Linear(1, 1)
+    nn.init.zeros_(model.weight)
+    ema = Ema(model, 0.75)
+    nn.init.ones_(model.weight)
+    ema.update()
+    ema.apply()
+    assert model.weight.item() == 0.25
+    nn.init.ones_(model.weight)
+    ema.restart()
+    ema.apply()
+    assert model.weight.item() == 1.0
+
+
+def test_decay_zero_keeps_no_averages(tmp_path) -> None:
+    model = nn.Linear(1, 1)
+    now = model.weight.detach().clone()
+    ema = Ema(model, 0.0)
+    for change in (ema.update, ema.apply, ema.restart):
+        change()
+    with ema.in_place():
+        assert torch.equal(model.weight, now)
+    ema.save(tmp_path / "ema.safetensors")
+    ema.load(tmp_path / "ema.safetensors")
+    assert not list(tmp_path.iterdir())

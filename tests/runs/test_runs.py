@@ -64,7 +64,7 @@ def test_ctrl_c_outside_the_loop_says_how_to_go_on(capsys):
 
     with pytest.raises(SystemExit, match="130"):
         run_recipe(interrupted)
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="0"):
         run_recipe(lambda: 0)
 

@@ -135,9 +135,9 @@ def test_packing_fills_rows_and_keeps_every_utterance() -> None:
     ("more", "message"),
     [
         ({"packing": True, "crop_seconds_min": 0.5}, "packing with crop_seconds_min"),
-        ({"crop_seconds_min": 2.0}, "crop_seconds_min = 2.0: at most crop_seconds = 1.0"),
+        ({"crop_seconds_min": 2.0}, "crop_seconds_min = 2.0: must be at most crop_seconds = 1.0"),
         ({"equal_tokens": True}, "equal_tokens without crop_seconds_min"),
-        ({"ema": 1.0}, "ema = 1.0: a decay"),
+        ({"ema": 1.0}, "ema = 1.0: must be at least 0 and below 1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(more, message) -> None:

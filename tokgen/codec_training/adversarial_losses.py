@@ -1,4 +1,4 @@
-"""Losses of codec training, with the constants of DAC (Kumar et al. 2023)."""
+"""Adversarial losses of DAC (Kumar et al. 2023)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from torch import Tensor
 
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Least-squares loss: real outputs to 1, fake ones to 0, summed over discriminators.
+    """Least-squares loss of the discriminators: 1 for real audio, 0 for fake audio.
 
     Args:
-        real, fake: per discriminator its feature maps, the last being its output.
+        real, fake: feature maps for each discriminator, its output last.
+    Returns:
+        scalar, summed over discriminators.
     """
     return torch.stack(
         [
@@ -22,12 +24,12 @@ def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Te
 
 
 def adversarial_loss(fake: list[list[Tensor]]) -> Tensor:
-    """Least-squares generator loss: fake outputs to 1, summed over discriminators."""
+    """Least-squares loss of the codec: 1 for fake audio, summed over discriminators."""
     return torch.stack([(1 - f[-1]).square().mean() for f in fake]).sum()
 
 
 def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """L1 between feature maps, summed over layers and discriminators."""
+    """L1 distance between feature maps, summed over layers and discriminators."""
     return torch.stack(
         [
             F.l1_loss(f, r.detach())

@@ -1,4 +1,4 @@
-"""TODO augment"""
+"""Augmentation of training audio: random level and phase."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from torch import Tensor
 
 # K-weighting of ITU-R BS.1770-4, tables 1 and 2: (numerator, denominator) at 48 kHz.
 K_RATE = 48_000
-
-
 K_FILTERS = (
     (
         (1.53512485958697, -2.69169618940638, 1.19839281085285),
@@ -16,9 +14,7 @@ K_FILTERS = (
     ),
     ((1.0, -2.0, 1.0), (1.0, -1.99004745483398, 0.99007225036621)),
 )
-
-
-QUIET_LUFS = -60.0  # what is under it is silence, which stays silence
+QUIET_LUFS = -60.0  # quieter audio counts as silence and keeps its level
 
 
 def augment(
@@ -30,15 +26,17 @@ def augment(
     phase: bool,
     generator: torch.Generator,
 ) -> Tensor:
-    """Level and phase of training audio, as in DAC's recipe.
+    """Change the level and the phase of audio at random, as DAC's recipe does.
 
     Args:
         waveform: [B, 1, N].
         sample_rate: Hz.
-        loudness: LUFS that each item is brought to first; None leaves it.
-        gain_db: levels are then changed by U(-gain_db, gain_db) dB, and kept under full scale.
+        loudness: each item is first brought to it, in LUFS; None leaves the level.
+        gain_db: the level then changes by U(-gain_db, gain_db) dB, up to full scale at most.
         phase: rotate all frequencies of an item by one angle U(-pi, pi).
         generator: on the CPU.
+    Returns:
+        [B, 1, N].
     """
     batch = len(waveform)
     if phase:
@@ -54,10 +52,10 @@ def augment(
 
 
 def loudness_lufs(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Loudness of each item over its whole length: ITU-R BS.1770 without gating.
+    """Loudness of each item by ITU-R BS.1770, without gating.
 
-    The two K-weighting filters are applied as their gains at each frequency; crops of under a
-    second are too short for the standard's gates.
+    Crops of less than a second are too short for the standard's gates. The two K-weighting filters
+    are applied in the frequency domain.
 
     Args:
         waveform: [B, 1, N].

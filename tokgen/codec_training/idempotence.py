@@ -4,12 +4,13 @@ With x' = f(x), the output of one encoding and decoding:
 
     enc    || f_e(x') - f_e(x) ||                    latents
     proj   || f_p f_e(x') - f_p f_e(x) ||            projected latents
-    code   || f_p f_e(x') - f_dq f_q f_p f_e(x) ||   projected latents against the rows chosen first
+    code   || f_p f_e(x') - f_dq f_q f_p f_e(x) ||   projected latents and the rows chosen first
 
-each the Euclidean norm of a frame, averaged over frames. A loss is zero exactly where its stage
-is a fixed point. Its gradient passes the first quantization straight through, so it reaches the
-encoder twice and the decoder once; the quantizer is frozen. With `hold_first` it ends at the codes
-of the first encoding, which then cannot become poorer for being easier to find again.
+Each is the Euclidean norm of a frame, averaged over frames. A loss is zero if and only if its stage
+is a fixed point. The gradient passes straight through the first quantization, so it reaches the
+encoder twice and the decoder once. The quantizer is frozen. With `hold_first` the gradient stops at
+the codes of the first encoding, so the encoder cannot learn poorer codes that are easier to find
+again.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ LOSSES = ("enc", "proj", "code")
 
 @dataclass
 class Reencoded:
-    """What a tuning pass gives.
+    """Results of a tuning pass.
 
     Attributes:
-        waveforms: [B, 1, N] each, outputs of the passes that were unrolled: f(x), f(f(x)) …
-        drift: the idempotence loss, averaged over the passes that were unrolled.
+        waveforms: outputs of the passes, f(x), f(f(x)) ..., [B, 1, N] each.
+        drift: idempotence loss, averaged over the passes.
         commitment_loss: of the first encoding.
-        match: share of the codes of the first encoding that the second one gives again.
+        match: share of the first encoding's codes that the second one repeats.
     """
 
     waveforms: list[Tensor]
@@ -45,18 +46,18 @@ class Reencoded:
 
 
 class Reencoder(nn.Module):
-    """A codec with its quantizer frozen, as the module that tuning trains.
+    """The module that tuning trains: a codec with its quantizer frozen.
 
     Args:
-        codec: with open stages; its weights are trained in place, in eval mode, which turns the
-            quantizer's dropout of levels off.
+        codec: with open stages. Its weights are trained in place. It stays in eval mode, which
+            turns the quantizer's dropout of levels off.
         loss: "enc", "proj" or "code".
-        passes: how often the output is encoded again. 1 is the paper's; with n the loss is also
-            taken on f(f(x)), f(f(f(x))) …, each against the first encoding.
-        hold_first: keep the gradient of the idempotence loss out of the first encoding; costs one
-            decoding more.
+        passes: how often the output is encoded again. The paper uses 1. With more, the loss also
+            compares f(f(x)), f(f(f(x))) ... with the first encoding.
+        hold_first: stop the gradient of the idempotence loss at the first encoding. Costs one more
+            decoding.
     Raises:
-        ValueError: unknown loss, passes under 1, or a codec that shows no quantizer or no stages.
+        ValueError: unknown loss, passes below 1, or a codec without open stages or quantizer.
     """
 
     def __init__(
@@ -66,26 +67,27 @@ class Reencoder(nn.Module):
         if loss not in LOSSES:
             raise ValueError(f"loss {loss!r}: known are {', '.join(LOSSES)}")
         if passes < 1:
-            raise ValueError(f"passes = {passes}: give at least 1")
+            raise ValueError(f"passes = {passes}: must be at least 1")
         self.codec, self.loss, self.passes = check_stages(codec), loss, passes
         self.hold_first = hold_first
         self.model = codec.model.eval()
         freeze_quantizer(self.codec)
 
     def train(self, mode: bool = True) -> Reencoder:
-        """Stays in eval mode: dropout of levels is off in tuning."""
+        """Keep eval mode, since tuning has no dropout of levels."""
         return super().train(False)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Those of encoder and decoder."""
+        """Parameters of encoder and decoder."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def forward(self, waveform: Tensor, drifted: int = 0) -> Reencoded:
-        """waveform [B, 1, N] -> Reencoded.
+        """Encode and decode a waveform repeatedly.
 
         Args:
-            drifted: passes without gradient before the first, so that the codec trains on what it
-                will hear after as many encodings.
+            waveform: [B, 1, N].
+            drifted: passes without gradient before the first one, so that the codec trains on
+                audio that was encoded before.
         """
         codec, n_samples = self.codec, waveform.shape[-1]
         with torch.no_grad():
@@ -101,7 +103,7 @@ class Reencoder(nn.Module):
         for n in range(self.passes):
             outputs.append(fit_length(codec.decode_latents(latest.quantized), n_samples))
             heard = outputs[-1]
-            if n == 0 and self.hold_first:  # the same audio by a way without the first encoding
+            if n == 0 and self.hold_first:  # the same audio, without gradient to the first encoding
                 heard = fit_length(codec.decode_latents(first.quantized.detach()), n_samples)
             latents = codec.encode_latents(heard)
             latest = codec.quantize_through(latents)
@@ -121,20 +123,20 @@ class Reencoder(nn.Module):
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
-    """Euclidean norm over channels of [B, C, T] and [B, C, T], averaged over frames and items."""
+    """Euclidean distance over the channels of [B, C, T], averaged over frames and items."""
     return torch.linalg.vector_norm((a - b).float(), dim=1).mean()
 
 
 def idempotence_loss(codec: Codec, waveform: Tensor, loss: str = "code") -> Tensor:
-    """One of the losses for audio [B, 1, N], as a scalar."""
+    """An idempotence loss of a codec for a waveform [B, 1, N], as a scalar."""
     return Reencoder(codec, loss)(waveform).drift
 
 
 def freeze_quantizer(codec: StagedCodec) -> None:
-    """Stop the gradient to the quantizer, its projections included.
+    """Freeze the quantizer with its projections.
 
     Raises:
-        ValueError: the codec's network has no part called `quantizer`.
+        ValueError: the codec's network has no module called `quantizer`.
     """
     quantizer = getattr(codec.model, "quantizer", None)
     if not isinstance(quantizer, nn.Module):

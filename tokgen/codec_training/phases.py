@@ -1,4 +1,4 @@
-"""When each part of a codec trains, and how the rate and the averaged weights follow."""
+"""Phases of a codec's training, and the learning rate within a phase."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Phase:
-    """What a step does. `start` and `end` bound the steps of the same rate schedule."""
+    """A phase of the training.
+
+    Attributes:
+        start, end: first step, and the step after the last.
+        quantize: the quantizer is in use.
+        decoder_only: encoder and quantizer are frozen.
+        adversarial: the discriminators train.
+    """
 
     start: int
     end: int
@@ -18,10 +25,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class Phases:
-    """continuous -> decoder on frozen codes -> all together, the adversary from its own step.
+    """The phases in order: without quantizer, decoder only, everything.
 
+    Args:
+        steps: all steps of the training.
+        continuous_steps: steps without quantizer.
+        decoder_steps: steps with encoder and quantizer frozen.
+        adversarial_start: step at which the discriminators begin to train.
     Raises:
-        ValueError: the phases do not fit in `steps`.
+        ValueError: the phases have more than `steps` steps.
     """
 
     steps: int
@@ -38,7 +50,7 @@ class Phases:
             )
 
     def at(self, step: int) -> Phase:
-        """The phase that `step` belongs to."""
+        """The phase of a step."""
         decoder_end = self.continuous_steps + self.decoder_steps
         adversarial = step >= self.adversarial_start
         if step < self.continuous_steps:
@@ -49,10 +61,14 @@ class Phases:
 
 
 def cooled(step: int, phase: Phase, warmup: int, cooldown: float, floor: float = 0.05) -> float:
-    """Rate factor in (0, 1]: linear warm-up from the phase's start, linear fall at its end.
+    """Factor of the learning rate at a step, in (0, 1].
 
     Args:
-        cooldown: share of the phase in which the factor falls to `floor`.
+        step: step of the training.
+        phase: the step's phase.
+        warmup: steps of the linear rise from the phase's start.
+        cooldown: share of the phase, at its end, in which the factor falls linearly to `floor`.
+        floor: lowest factor of the fall.
     """
     rise = min(1.0, (step - phase.start + 1) / warmup) if warmup else 1.0
     falling = cooldown * (phase.end - phase.start)

@@ -1,4 +1,4 @@
-"""One interface for training either architecture: the STFT codec, or transformers' DacModel."""
+"""One interface to train the STFT codec or transformers' DacModel."""
 
 from __future__ import annotations
 
@@ -24,44 +24,55 @@ ARCHITECTURES = ("stft", "dac")
 
 @dataclass
 class Reconstruction:
-    """What a training pass gives."""
+    """Results of a training pass.
 
-    waveform: Tensor  # [B, 1, N]
-    commitment_loss: Tensor  # scalar, 0 where the quantizer was skipped
-    codebook_loss: Tensor  # scalar
-    codes: Tensor | None  # int64 [B, K, T]
+    Attributes:
+        waveform: decoded audio [B, 1, N].
+        commitment_loss, codebook_loss: scalars, 0 without the quantizer.
+        codes: int64 [B, K, T]; None without the quantizer.
+    """
+
+    waveform: Tensor
+    commitment_loss: Tensor
+    codebook_loss: Tensor
+    codes: Tensor | None
 
 
 class TrainableCodec(nn.Module, ABC):
-    """The network to train, with the parts that phases freeze and the codec that it becomes."""
+    """A codec's network in training."""
 
     model: Any  # the library's own module
     sample_rate: int
 
     @abstractmethod
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
-        """waveform [B, 1, N] -> Reconstruction; `quantize=False` skips the quantizer."""
+        """Encode and decode a waveform [B, 1, N]; `quantize=False` skips the quantizer."""
 
     def start_from(self, waveforms: Tensor) -> None:
-        """Fit what the architecture can read off audio [B, 1, N] before the first step."""
+        """Fit statistics of the architecture to audio [B, 1, N] before the first step."""
 
     def init_quantizer(self, waveforms: Tensor) -> list[float]:
-        """Start the quantizer from the latents of audio [B, 1, N]; energy left per level."""
+        """Initialise the quantizer from audio [B, 1, N].
+
+        Returns:
+            share of the latents' energy that is left after each level.
+        """
         raise ValueError(
-            f"{type(self).__name__} cannot start its quantizer from data: set continuous_steps=0"
+            f"{type(self).__name__} cannot initialise its quantizer from data: set "
+            "continuous_steps=0"
         )
 
     @abstractmethod
     def encoder_parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters before the decoder: encoder and quantizer."""
+        """Parameters of encoder and quantizer."""
 
     @abstractmethod
     def as_codec(self) -> Codec:
-        """The model as a `Codec` (shares the weights)."""
+        """A `Codec` with the same network."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the folder that the codec's library loads."""
+        """Save the network in its library's format."""
 
 
 class TrainableStft(TrainableCodec):
@@ -102,7 +113,7 @@ class TrainableStft(TrainableCodec):
 
 
 class TrainableDac(TrainableCodec):
-    """transformers' `DacModel` in training. Strides must be even: odd ones shift time."""
+    """transformers' `DacModel` in training. Strides must be even, since odd ones shift time."""
 
     model: DacModel
 
@@ -112,8 +123,8 @@ class TrainableDac(TrainableCodec):
         odd = [s for s in settings.downsampling_ratios if s % 2]
         if odd:
             raise ValueError(
-                f"strides {settings.downsampling_ratios}: {odd} are odd, and a transposed "
-                "convolution of odd stride loses a sample a frame; use even strides"
+                f"strides {settings.downsampling_ratios}: {odd} are odd, and transposed "
+                "convolutions of odd stride lose one sample per frame; use even strides"
             )
         self.model = DacModel(settings)
         self.sample_rate = settings.sampling_rate
@@ -143,10 +154,13 @@ class TrainableDac(TrainableCodec):
 
 
 def make_trainable(architecture: str, config: dict[str, Any]) -> TrainableCodec:
-    """The network of `architecture` ("stft" or "dac") from its library's config entries.
+    """Create a network.
 
+    Args:
+        architecture: "stft" or "dac".
+        config: settings of its library's config.
     Raises:
-        ValueError: unknown architecture, or a config that its library refuses.
+        ValueError: unknown architecture, or a wrong config.
     """
     if architecture == "stft":
         return TrainableStft(**config)
@@ -156,17 +170,17 @@ def make_trainable(architecture: str, config: dict[str, Any]) -> TrainableCodec:
 
 
 def load_into(trainable: TrainableCodec, folder: Path) -> None:
-    """Continue from a saved codec: load the weights of `folder`, which must fit.
+    """Load the weights of a saved codec.
 
     Raises:
-        ValueError: the saved config differs from the settings.
+        ValueError: the shapes of the weights differ.
     """
     saved = type(trainable.model).from_pretrained(folder)
     ours, theirs = trainable.model.state_dict(), saved.state_dict()
     if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
         raise ValueError(
-            f"{folder}: its weights are not of the shapes the settings ask for; "
-            f"give the settings of its config.json ({json.dumps(_config(saved))[:300]})"
+            f"the weights in {folder} have other shapes than the settings; use the settings of "
+            f"its config.json ({json.dumps(_config(saved))[:300]})"
         )
     trainable.model.load_state_dict(theirs)
 

@@ -1,4 +1,4 @@
-"""Held-out scores of a codec in training."""
+"""Scores of a codec in training on held-out audio."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
 def validate(
     model: TrainableCodec, corpus: Corpus, samples: Path, *, quantize: bool, n_samples: int = 4
 ) -> dict[str, object]:
-    """Score reconstructions of `corpus` and write the first few as audio.
+    """Score a codec's reconstructions and save some of them as audio.
 
     Args:
         model: in eval mode.
-        samples: folder for `<id>.original.wav` and `<id>.decoded.wav`.
-        quantize: False scores the continuous autoencoder.
-        n_samples: how many clips are written.
+        corpus: held-out audio.
+        samples: folder for `<number>.original.wav` and `<number>.decoded.wav`.
+        quantize: False leaves the quantizer out.
+        n_samples: number of clips to save.
     Returns:
-        pesq, si_sdr (means), n, n_failed, and codebook_use per level in percent.
+        means of pesq and si_sdr, n, n_failed, and codebook_use of each level in percent.
     """
     device = next(model.parameters()).device
     rejected: list[Rejection] = []
@@ -64,18 +65,18 @@ def validate(
 
 @dataclass(frozen=True)
 class Tuned:
-    """Held-out scores of a codec in tuning, means over clips.
+    """Scores of a codec in tuning, as means over held-out clips.
 
     Attributes:
-        loss: weighted sum of the two below, on the first pass: the validation loss.
-        mel: multi-scale mel distance.
-        spectral: complex spectral distance.
-        pesq_first, pesq_last: of the first and the last pass.
-        si_sdr_last: of the last pass.
-        match_second: share of codes that the second encoding gives again.
-        match_last: share of codes that the last pass gives again.
-        n: clips.
-        n_failed: clips without PESQ, or unreadable.
+        loss: validation loss, the weighted sum of `mel` and `spectral`.
+        mel: multi-scale mel distance of the first pass.
+        spectral: complex spectral distance of the first pass.
+        pesq_first, pesq_last: PESQ of the first and the last pass.
+        si_sdr_last: SI-SDR of the last pass, in dB.
+        match_second: share of codes that the second encoding repeats.
+        match_last: share of codes that the last encoding repeats.
+        n: number of clips.
+        n_failed: clips that are unreadable or without PESQ.
     """
 
     loss: float
@@ -94,18 +95,18 @@ class Tuned:
 def validate_tuned(
     codec: Codec, clips: DriftClips, *, passes: int, weights: Mapping[str, float]
 ) -> Tuned:
-    """Validation loss on the first pass, and drift over some passes.
+    """Compute the validation loss of the first pass, and the drift over several passes.
 
     Args:
         codec: on any device.
         clips: held-out audio.
-        passes: of the drift protocol, at least 2.
-        weights: of the "mel" and the "spectral" loss.
+        passes: passes of the drift protocol, at least 2.
+        weights: weights of the "mel" and "spectral" distances in the loss.
     Raises:
-        ValueError: passes under 2, or no clip can be read.
+        ValueError: passes below 2, or no clip can be read.
     """
     if passes < 2:
-        raise ValueError(f"passes = {passes}: give at least 2, to see any drift")
+        raise ValueError(f"passes = {passes}: must be at least 2 to measure drift")
     rate = codec.spec.sample_rate
     mel, distance = MultiScaleMel(rate).eval(), SpectralDistance()
     values: dict[str, list[float]] = {}
@@ -130,7 +131,7 @@ def validate_tuned(
         for key, value in found.items():
             values.setdefault(key, []).append(float(value))
     if not values:
-        raise ValueError(f"no usable clip in {clips.corpus.name} for validation")
+        raise ValueError(f"{clips.corpus.name} has no readable clip for validation")
     means = {key: bootstrap_mean(column).mean for key, column in values.items()}
     failed = sum(not math.isfinite(v) for v in values["pesq_first"])
     loss = sum(weights[key] * means[key] for key in ("mel", "spectral"))

@@ -1,7 +1,7 @@
 """The masked transformer of Code Drift's downstream experiment (a small SoundStorm).
 
-Tokens of all levels and the conditioning of a frame are summed into one vector, bidirectional
-attention mixes frames, one head per level predicts that level's codes.
+The embeddings of a frame's tokens and of its conditioning are summed. Bidirectional attention mixes
+the frames, and one head per level predicts the codes of that level.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """The transformer of a recipe: a preset of `PRESETS`, and what to change in it."""
+    """Size of a recipe's transformer: a preset of `PRESETS`, and values that replace its own."""
 
     preset: str = "small"
     dim: int | None = None
@@ -39,7 +39,7 @@ class ModelSettings:
     embedding: str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """Of `MaskedTransformer`: the preset with what is changed.
+        """Arguments for `MaskedTransformer`.
 
         Raises:
             ValueError: unknown preset.
@@ -51,20 +51,20 @@ class ModelSettings:
 
 
 class MaskedTransformer(Pretrained):
-    """Predicts hidden codes from visible ones and a conditioning at the frame rate.
+    """A transformer that predicts hidden codes from visible codes and a conditioning.
 
     Args:
-        n_codebooks: levels K.
-        codebook_size: entries V per level; MASK is token V.
-        conditioning_dim: coefficients C per frame; 0 for none.
-        dim, depth, heads, dim_head: of the transformer; rotary over the whole head.
+        n_codebooks: number of levels K.
+        codebook_size: number of codes V per level; token V is MASK.
+        conditioning_dim: coefficients C per frame; 0 for no conditioning.
+        dim, depth, heads, dim_head: sizes of the transformer; the whole head is rotary.
         dropout: in attention and feed-forward layers.
-        embedding: "codes" feeds the codec's own code vectors through a linear map, "learned"
-            has a table per level.
-        code_dim: width d of the code vectors, needed for "codes".
-        codec: the codec's `CodecSpec.as_dict()`; models refuse other codecs.
-        conditioning: settings of the conditioning (`ConditioningSettings` as a dict), None if none.
-        conditioning_mean, conditioning_std: [C] each; the model standardises with them.
+        embedding: "codes" maps the codec's own code vectors linearly, "learned" has one table per
+            level.
+        code_dim: width d of the code vectors, for "codes".
+        codec: the codec's `CodecSpec.as_dict()`; the model refuses other codecs.
+        conditioning: `ConditioningSettings` as a dict; None if there is no conditioning.
+        conditioning_mean, conditioning_std: [C] each, to standardise the conditioning.
     """
 
     code_vectors: Tensor | None
@@ -95,7 +95,8 @@ class MaskedTransformer(Pretrained):
             raise ValueError(f"embedding {embedding!r}: known are 'codes' and 'learned'")
         if heads < 2:
             raise ValueError(
-                f"heads = {heads}: x-transformers has no output projection for one head; use 2"
+                f"heads = {heads}: x-transformers has no output projection for one head; "
+                "use 2 or more"
             )
         self.n_codebooks, self.codebook_size = n_codebooks, codebook_size
         self.conditioning_dim, self.mask_id = conditioning_dim, codebook_size
@@ -133,14 +134,14 @@ class MaskedTransformer(Pretrained):
 
     @classmethod
     def for_codec(cls, codec: Codec, preset: str = "small", **overrides: Any) -> Self:
-        """A new model for a codec's tokens.
+        """Create a model for a codec's tokens.
 
         Args:
-            codec: whose numbers, hash and code vectors are taken over.
-            preset: a name of `PRESETS`.
-            overrides: any argument of the constructor.
+            codec: gives the model its sizes, weight hash and code vectors.
+            preset: a name in `PRESETS`.
+            overrides: arguments of the constructor that replace the preset's.
         Raises:
-            ValueError: unknown preset, or code vectors asked of a codec that hides them.
+            ValueError: unknown preset, or embedding "codes" with a codec that hides its vectors.
         """
         if preset not in PRESETS:
             raise ValueError(f"preset {preset!r}: known are {', '.join(PRESETS)}")
@@ -167,10 +168,12 @@ class MaskedTransformer(Pretrained):
 
     @classmethod
     def for_tokens(cls, codec: Codec, tokens: TokenDataset, settings: ModelSettings) -> Self:
-        """A new model for a token dataset: its conditioning, or none, standardised over `train`.
+        """Create a model for a token dataset, with the dataset's conditioning if it has one.
+
+        The conditioning is standardised with its mean and deviation over the train split.
 
         Raises:
-            ValueError: as `for_codec`, or the tokens are another codec's.
+            ValueError: see `for_codec`; or the tokens are of another codec.
         """
         sizes = tokens.provenance.conditioning_sizes
         about: dict[str, Any] = {"conditioning_dim": 0}
@@ -186,17 +189,17 @@ class MaskedTransformer(Pretrained):
         return cls.for_codec(codec, **{**settings.arguments(), **about})
 
     def check_codec(self, spec: CodecSpec) -> None:
-        """Refuse tokens of another codec than the model was made for.
+        """Check that the model was made for this codec.
 
         Raises:
-            ValueError: naming both codecs.
+            ValueError: it was made for another codec.
         """
         ours = self.config["codec"] or {}
         if ours.get("weight_hash") != spec.weight_hash:
             raise ValueError(
                 f"the model was made for codec {ours.get('name')!r} "
                 f"({str(ours.get('weight_hash'))[:12]}), these tokens are of {spec.name!r} "
-                f"({spec.weight_hash[:12]}): codes mean different things; use the model's codec"
+                f"({spec.weight_hash[:12]}), whose codes mean something else: use the model's codec"
             )
 
     def forward(
@@ -210,41 +213,41 @@ class MaskedTransformer(Pretrained):
         level: int | Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Logits of the codes at one level, or at all.
+        """Compute the logits of the codes.
 
         Args:
             tokens: int64 [B, K, T], codes or MASK.
             conditioning: float32 [B, C, T]; None hides it for the whole batch.
             drop_conditioning: bool [B], items whose conditioning is hidden.
-            lengths: int64 [B], frames of each item; frames past the end are not attended to.
-            documents: int64 [B, T], where rows hold several excerpts: which one a frame is of.
-                Frames attend to their own alone, and positions count from its first one.
-            level: which level's logits, one for all or int64 [B]; None gives all.
-            positions: bool [B, T], the positions whose logits are wanted; needs a level. A GPU has to
-                wait for the host to learn how many they are.
+            lengths: int64 [B], frames of each item; no frame attends to later ones.
+            documents: int64 [B, T], the excerpt that each frame belongs to, for rows that hold
+                several. Frames attend to their own excerpt only, and rotary positions start at 0
+                in each excerpt.
+            level: level of the logits, one for all items or int64 [B]; None returns all levels.
+            positions: bool [B, T], positions whose logits are returned; needs a level. On a GPU
+                the host waits for their number.
         Returns:
-            [B, T, V] for a level, [n, V] for its n positions `positions`, item by item, [B, K, T, V]
-            for all levels.
+            [B, T, V] for one level, [n, V] for n `positions` of it, [B, K, T, V] for all levels.
         Raises:
-            ValueError: tokens of another number of levels, conditioning of another shape, `positions`
+            ValueError: wrong number of levels, wrong shape of the conditioning, or `positions`
                 without a level.
         """
         if tokens.ndim != 3 or tokens.shape[1] != self.n_codebooks:
             raise ValueError(
                 f"tokens of shape {tuple(tokens.shape)}: expected [B, {self.n_codebooks}, T]; "
-                "fill levels that are not there with MASK"
+                "fill missing levels with MASK"
             )
         x = self._embed(tokens) + self._condition(tokens, conditioning, drop_conditioning)
-        more: dict[str, Tensor] = {}
+        attention: dict[str, Tensor] = {}
         frame = torch.arange(tokens.shape[-1], device=tokens.device)
         if documents is not None:
             same = documents[:, 1:] == documents[:, :-1]
             begins = frame.where(~F.pad(same, (1, 0)), 0).cummax(1).values
-            more["pos"] = frame - begins
-            more["attn_mask"] = (documents[:, :, None] == documents[:, None])[:, None]
+            attention["pos"] = frame - begins
+            attention["attn_mask"] = (documents[:, :, None] == documents[:, None])[:, None]
         elif lengths is not None:
-            more["mask"] = frame < lengths[:, None]
-        x = self.transformer(x, **more)
+            attention["mask"] = frame < lengths[:, None]
+        x = self.transformer(x, **attention)
         if level is None:
             if positions is not None:
                 raise ValueError("positions without a level: pass the level that they are of")
@@ -257,14 +260,14 @@ class MaskedTransformer(Pretrained):
         return x @ self.head_weight[level].mT + self.head_bias[level][:, None]
 
     def _heads_at(self, rows: Tensor, levels: Tensor) -> Tensor:
-        """Logits [n, V] of rows [n, dim], each by the head of its own level, int64 [n]."""
+        """Logits [n, V] of rows [n, dim] by the heads of their levels, int64 [n]."""
         order = levels.argsort(stable=True)
         counts = levels.bincount(minlength=self.n_codebooks).tolist()
         heads = zip(rows[order].split(counts), self.head_weight, self.head_bias, strict=True)
         return torch.cat([linear(*head) for head in heads])[order.argsort()]
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        """tokens [B, K, T] -> [B, T, dim], summed over levels."""
+        """Embed tokens [B, K, T] as [B, T, dim], summed over levels."""
         masked = tokens == self.mask_id
         codes = tokens.masked_fill(masked, 0)
         hidden = masked.mT.to(self.embed_mask.dtype) @ self.embed_mask
@@ -278,7 +281,7 @@ class MaskedTransformer(Pretrained):
     def _condition(
         self, tokens: Tensor, conditioning: Tensor | None, drop: Tensor | None
     ) -> Tensor | float:
-        """[B, T, dim], the null vector where the conditioning is hidden."""
+        """Embed the conditioning as [B, T, dim]; hidden items get the learned null vector."""
         if not self.conditioning_dim:
             return 0.0
         if conditioning is None:

@@ -1,4 +1,4 @@
-"""Mask schedules and training masks of SoundStorm (Borsos et al. 2023) and MaskGIT."""
+"""Mask schedule, training masks and loss of SoundStorm (Borsos et al. 2023) and MaskGIT."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch import Tensor
 
 
 def cosine_schedule(r: float | Tensor) -> float | Tensor:
-    """gamma(r) = cos(pi r / 2): the share that is masked at time r in [0, 1]."""
+    """Share of masked positions at time r in [0, 1]: gamma(r) = cos(pi r / 2)."""
     return torch.cos(r * math.pi / 2) if isinstance(r, Tensor) else math.cos(r * math.pi / 2)
 
 
 def n_masked(step: int, steps: int, total: Tensor, masked: Tensor) -> Tensor:
-    """How many positions stay masked after `step` (0-based) of `steps`.
+    """Number of positions that stay masked after `step` (0-based) of `steps`.
 
-    floor(gamma((step+1)/steps) * total), in [1, masked - 1] before the last step, 0 after it.
+    It is floor(gamma((step+1)/steps) * total), clipped to [1, masked - 1]; 0 after the last step.
 
     Args:
-        total: int64 [B], masked positions before the first step, per item.
-        masked: int64 [B], masked positions now.
+        total: int64 [B], masked positions of each item before the first step.
+        masked: int64 [B], masked positions before this step.
     Returns:
-        int64 [B]; never negative.
+        int64 [B], at least 0.
     """
     if step + 1 >= steps:
         return torch.zeros_like(total)
@@ -34,15 +34,15 @@ def n_masked(step: int, steps: int, total: Tensor, masked: Tensor) -> Tensor:
 
 @dataclass
 class TrainingMask:
-    """A batch with part of one level hidden.
+    """A batch whose items each have some positions of one level hidden.
 
     Attributes:
-        tokens: int64 [B, K, T]; MASK at hidden positions and at all levels above.
+        tokens: int64 [B, K, T]; MASK at the hidden positions and at all higher levels.
         level: int64 [B], the level to predict in each item.
-        target: bool [B, T], the hidden positions of that level, inside each item.
-        divisor: float32 [], what a loss summed over the hidden positions is divided by; None for
-            their number. Where a batch is dealt to N processes it is the whole batch's number / N
-            for all, so that the mean of their losses is the loss of the whole.
+        target: bool [B, T], the hidden positions of that level.
+        divisor: float32 [], divides the loss summed over hidden positions; None for their number.
+            If N processes share a batch, it is the number of hidden positions in the whole batch,
+            divided by N, so that the mean of their losses is the loss of the batch.
     """
 
     tokens: Tensor
@@ -54,18 +54,18 @@ class TrainingMask:
 def draw_mask(
     lengths: Tensor, n_levels: int, n_frames: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Draw a level and hidden positions per item, as SoundStorm trains.
+    """Draw a level and hidden positions for each item, as SoundStorm does in training.
 
-    Level q is uniform; positions of level q are hidden with probability gamma(u), u ~ U(0, 1), at
-    least one per item.
+    The level is uniform. Its positions are hidden with probability gamma(u), u ~ U(0, 1), and at
+    least one is hidden.
 
     Args:
         lengths: int64 [B], frames of each item, on the CPU.
         n_levels: K.
         n_frames: T.
-        generator: on the CPU; draws are made there so that every device trains alike.
+        generator: on the CPU, so that all devices draw the same.
     Returns:
-        int64 [B] and bool [B, T]: `TrainingMask.level` and `.target`.
+        `TrainingMask.level`, int64 [B], and `.target`, bool [B, T].
     """
     batch = len(lengths)
     level = torch.randint(0, n_levels, (batch,), generator=generator)
@@ -79,11 +79,11 @@ def draw_mask(
 
 
 def apply_mask(codes: Tensor, level: Tensor, target: Tensor, mask_id: int) -> TrainingMask:
-    """Levels under an item's level stay visible, levels over it are all MASK.
+    """Hide the target positions and all higher levels; lower levels stay visible.
 
     Args:
         codes: int64 [B, K, T].
-        level, target: of `draw_mask`.
+        level, target: from `draw_mask`.
         mask_id: the MASK token.
     """
     index = torch.arange(codes.shape[1], device=codes.device)[None, :, None]
@@ -95,24 +95,24 @@ def apply_mask(codes: Tensor, level: Tensor, target: Tensor, mask_id: int) -> Tr
 def training_mask(
     codes: Tensor, lengths: Tensor, mask_id: int, generator: torch.Generator
 ) -> TrainingMask:
-    """`draw_mask` and `apply_mask` of codes [B, K, T], wherever these are."""
+    """Draw a mask on the CPU and apply it to codes [B, K, T] on any device."""
     _, n_levels, n_frames = codes.shape
     level, target = draw_mask(lengths.cpu(), n_levels, n_frames, generator)
     return apply_mask(codes, level.to(codes.device), target.to(codes.device), mask_id)
 
 
 def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: TrainingMask) -> Tensor:
-    """Mean cross-entropy (nats) over the hidden positions of each item's level.
+    """Mean cross-entropy (nats) over the hidden positions.
 
     Args:
-        logits: [B, T, V] at `mask.level`, or [n, V] of the positions `mask.target` alone.
+        logits: [B, T, V] at `mask.level`, or [n, V] for the positions `mask.target` only.
         codes: int64 [B, K, T].
-        mask: of `tokgen.modelling.masking.training_mask`.
+        mask: what was hidden.
     """
     wanted = _at_level(codes, mask.level)
     if logits.ndim == 2:
         wanted = wanted[mask.target]
-    else:  # all positions with some ignored: picking them would have a GPU wait
+    else:  # ignore the other positions; to select the hidden ones, a GPU would have to wait
         logits, wanted = logits.flatten(0, 1), wanted.masked_fill(~mask.target, -100).flatten()
     if mask.divisor is None:
         return F.cross_entropy(logits.float(), wanted)
@@ -123,11 +123,13 @@ def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: TrainingMask) -> T
 def level_accuracy(
     logits: Tensor, codes: Tensor, mask: TrainingMask, n_codebooks: int
 ) -> tuple[Tensor, Tensor]:
-    """Hidden positions whose likeliest code is right, and how many there were, per level [K].
+    """Count hidden positions per level, and those whose likeliest code is right.
 
     Args:
-        logits, codes, mask: as `masked_cross_entropy` takes them.
+        logits, codes, mask: see `masked_cross_entropy`.
         n_codebooks: K.
+    Returns:
+        right positions and all hidden positions, [K] each.
     """
     wanted, levels = _at_level(codes, mask.level), mask.level
     zeros = torch.zeros(n_codebooks, device=codes.device)
@@ -141,5 +143,5 @@ def level_accuracy(
 
 
 def _at_level(codes: Tensor, level: Tensor) -> Tensor:
-    """codes [B, K, T] -> [B, T], each item's at its level."""
+    """Select the codes [B, T] of each item's level from codes [B, K, T]."""
     return codes[torch.arange(len(codes), device=codes.device), level]

@@ -1,8 +1,8 @@
-"""Matrix products and lookups as a CPU does them fastest.
+"""Fast matrix products and argmax on CPUs.
 
-torch multiplies float32 matrices with MKL, which on AMD keeps to AVX2: half the speed or less where
-there is AVX-512. oneDNN uses the widest vectors of any maker's CPU, and its rows come out the same
-whatever the number of rows, and of threads.
+torch multiplies float32 matrices with MKL, which uses only AVX2 on AMD: at most half the speed of
+AVX-512. oneDNN uses the widest vectors of every CPU. Its result for a row depends neither on the
+number of rows nor on the number of threads.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-ROWS = 16  # products are filled up to a multiple: oneDNN compiles a kernel for each number of rows,
-# and a lone row would take one that rounds otherwise
+# Rows are padded to a multiple of this: oneDNN compiles one kernel per number of rows, and the
+# kernel for a single row rounds differently.
+ROWS = 16
 _onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, by oneDNN for float32 on a CPU, its gradients too.
+    """`F.linear`, computed by oneDNN for float32 on a CPU, with first-order gradients.
 
     Args:
         x: [..., n].
@@ -48,7 +49,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """[r, n] and [m, n] -> [r, m]."""
+    """Multiply rows [r, n] by a weight [m, n] to get [r, m]."""
     if spare := -len(rows) % ROWS:
         rows = F.pad(rows, (0, 0, 0, spare))
     out = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], None)
@@ -56,7 +57,7 @@ def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 class _Linear(torch.autograd.Function):
-    """`linear` with gradients of the first order."""
+    """`linear` with first-order gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -78,7 +79,7 @@ class _Linear(torch.autograd.Function):
 
 @contextmanager
 def without_onednn() -> Iterator[None]:
-    """Within it, `linear` is `F.linear`: to count, to compare."""
+    """Make `linear` call `F.linear` inside the `with` block, to count FLOPs or to compare."""
     global _onednn
     before, _onednn = _onednn, False
     try:
@@ -88,7 +89,7 @@ def without_onednn() -> Iterator[None]:
 
 
 def argmax(scores: Tensor) -> Tensor:
-    """`scores.argmax(-1)`, the first of several; on a CPU by numpy, ten times as fast."""
+    """`scores.argmax(-1)`; uses numpy on a CPU, which is ten times as fast. Ties give the first."""
     if scores.device.type != "cpu" or torch.compiler.is_compiling():
         return scores.argmax(-1)
     values = scores.detach()
@@ -97,14 +98,14 @@ def argmax(scores: Tensor) -> Tensor:
 
 
 class Dense(nn.Linear):
-    """`nn.Linear` by `linear`."""
+    """`nn.Linear` that computes with `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
 
 def use_onednn(network: nn.Module) -> nn.Module:
-    """Make every `nn.Linear` of a network a `Dense`; weights and their names stay."""
+    """Turn every `nn.Linear` of a network into a `Dense`, with the same weights and names."""
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = Dense

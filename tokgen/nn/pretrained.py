@@ -1,4 +1,4 @@
-"""Saving and loading models as `config.json` + `model.safetensors`, strictly."""
+"""Models saved as `config.json` and `model.safetensors`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import hashlib
 import inspect
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-if TYPE_CHECKING:
-    pass
-
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def resolve_folder(name: str | Path, revision: str | None = None) -> Path:
-    """The local folder for a folder or a hub id; a hub id is downloaded.
+    """Return the local folder of a saved model. A hub id is downloaded.
 
     Raises:
-        FileNotFoundError: neither a folder with a config.json nor a hub model in reach.
+        FileNotFoundError: not a folder with a config.json, nor a hub model that can be reached.
     """
     folder = Path(name)
     if (folder / CONFIG).is_file():
@@ -43,9 +40,10 @@ def resolve_folder(name: str | Path, revision: str | None = None) -> Path:
 
 
 class Pretrained(nn.Module):
-    """A module that records its constructor's keyword arguments as its config.
+    """Base class of modules that can be saved and loaded.
 
-    Subclasses call `super().__init__(config)` with their own plain arguments.
+    Args:
+        config: the keyword arguments of the subclass's constructor.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:
@@ -58,9 +56,9 @@ class Pretrained(nn.Module):
         """Write config.json and model.safetensors.
 
         Args:
-            folder: made if it is missing.
-            dtype: storage type of floating weights (torch.float16 halves the file).
-            extra: more entries for config.json, kept but not passed to the constructor.
+            folder: is created if it is missing.
+            dtype: type of the saved floating-point weights; None keeps theirs.
+            extra: more entries of config.json, which the constructor does not get.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +75,7 @@ class Pretrained(nn.Module):
 
     @classmethod
     def read_config(cls, folder: str | Path) -> dict[str, Any]:
-        """config.json as a dict; raises ValueError where it is another model's."""
+        """Read config.json. Raises ValueError if it is of another class."""
         config = json.loads((Path(folder) / CONFIG).read_text())
         found = config.get("model_type")
         if found != cls.__name__:
@@ -86,10 +84,14 @@ class Pretrained(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> Self:
-        """Load from a folder or a hub id, in float32, in eval mode.
+        """Load a model in float32 and in eval mode.
 
+        Args:
+            name: folder or hub id.
+            revision: of the hub repository.
         Raises:
-            ValueError: another model's config, an unknown setting, or weights that do not fit.
+            ValueError: the config is of another class, has an unknown setting, or does not fit the
+                weights.
         """
         folder = resolve_folder(name, revision)
         config = cls.read_config(folder)
@@ -111,7 +113,7 @@ class Pretrained(nn.Module):
 
 
 def hash_weights(model: nn.Module) -> str:
-    """SHA-256 over every tensor of the state dict: name, dtype, shape, bytes."""
+    """SHA-256 (hex) of a state dict: names, dtypes, shapes and bytes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         tensor = tensor.detach().cpu().contiguous()
@@ -121,5 +123,5 @@ def hash_weights(model: nn.Module) -> str:
 
 
 def folder_name(path: str | Path) -> str:
-    """The codec's name where it is loaded from a folder."""
+    """Name of a folder, for a codec that is loaded from it."""
     return Path(path).resolve().name

@@ -1,4 +1,4 @@
-"""TODO spectral losses"""
+"""Losses between spectra of waveforms."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from torch import Tensor, nn
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 
-WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)
-
-
+WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)  # samples
 MELS = (5, 10, 20, 40, 80, 160, 320)
 
 
 class MultiScaleMel(nn.Module):
-    """L1 between log10 mel magnitudes at several window lengths, summed over scales.
+    """L1 distance between log10 mel spectra, summed over several window lengths.
 
     Args:
         sample_rate: Hz.
-        windows: STFT window lengths in samples; hop is a quarter of each.
-        mels: mel bands per window.
-        floor: magnitudes are clamped to it before the logarithm.
-        scales_per_step: in training, how many scales to draw at random for a step (the sum is
-            scaled up to stay unbiased); None takes all. A CPU saver.
+        windows: STFT window lengths in samples; the hop is a quarter of each.
+        mels: number of mel bands for each window.
+        floor: lower limit of the magnitudes.
+        scales_per_step: in training mode, number of windows to draw at random for each call, which
+            saves time. The sum is scaled up to stay unbiased. None uses all.
     """
 
     def __init__(
@@ -43,7 +41,7 @@ class MultiScaleMel(nn.Module):
         self.scales_per_step = scales_per_step or len(windows)
         melscale_fbanks = import_torchaudio().functional.melscale_fbanks
         for window, n_mels in zip(windows, mels, strict=True):
-            with warnings.catch_warnings():  # at high rates a short window has bands without bins
+            with warnings.catch_warnings():  # at high rates, short windows have bands without bins
                 warnings.filterwarnings("ignore", "At least one mel filterbank")
                 bank = melscale_fbanks(
                     window // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, "slaney", "slaney"
@@ -52,7 +50,7 @@ class MultiScaleMel(nn.Module):
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
     def log_mel(self, waveform: Tensor, window: int) -> Tensor:
-        """[B, 1, N] -> [B, frames, mels] log10 mel magnitudes."""
+        """Log10 mel magnitudes [B, frames, mels] of a waveform [B, 1, N]."""
         spectrum = torch.stft(
             waveform[:, 0].float(),
             window,
@@ -65,7 +63,7 @@ class MultiScaleMel(nn.Module):
         return (magnitude @ self.get_buffer(f"bank_{window}")).clamp(min=self.floor).log10()
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """[B, 1, N] each -> scalar."""
+        """Distance of waveforms [B, 1, N] as a scalar."""
         n = len(self.windows)
         keep = self.scales_per_step if self.training else n
         chosen = torch.randperm(n)[:keep].tolist() if keep < n else range(n)
@@ -78,13 +76,13 @@ class MultiScaleMel(nn.Module):
 
 
 class SpectralDistance(nn.Module):
-    """L1 between complex spectra over their reference's mean magnitude, summed over windows.
+    """Relative L1 distance between complex spectra, summed over several window lengths.
 
-    Mel losses ignore phase; without an adversary this term is what aligns it.
+    Mel losses ignore phase. In training without discriminators, this loss aligns it.
 
     Args:
-        windows: STFT window lengths in samples, hop a quarter of each.
-        floor: added to the reference's mean, so that silence does not dominate.
+        windows: STFT window lengths in samples; the hop is a quarter of each.
+        floor: is added to the reference's mean magnitude, so that silence does not dominate.
     """
 
     def __init__(self, windows: tuple[int, ...] = (512, 1024), floor: float = 1e-3) -> None:
@@ -94,7 +92,7 @@ class SpectralDistance(nn.Module):
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """[B, 1, N] each -> scalar."""
+        """Distance of waveforms [B, 1, N] as a scalar."""
         total = estimate.new_zeros(())
         for size in self.windows:
             window = self.get_buffer(f"window_{size}")

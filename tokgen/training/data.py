@@ -1,7 +1,7 @@
-"""What a masked transformer is trained on, pass by pass: excerpts with their masks drawn.
+"""Training batches: excerpts with their masks.
 
-Pass j is the same for any number of processes: each takes its part of one batch, whose masks are
-drawn from (seed, step) for all of it. All of it is made on the CPU, in the loader's workers.
+Batch j is the same for any number of processes, and each process takes its part of it. Masks depend
+on (seed, step). Batches are made on the CPU, in the loader's workers.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from tokgen.training.settings import FRAME_BUCKET, TrainingSettings
 
 @dataclass(kw_only=True)
 class TrainingBatch(TokenBatch):
-    """A process's part of a batch, with what is hidden in it.
+    """One process's part of a training batch.
 
     Attributes:
-        mask: of one level of each item.
+        mask: hidden positions of one level of each item.
         hidden: bool [B], items whose conditioning is hidden.
-        counts: what there is to compute here.
+        counts: amount of computation.
     """
 
     mask: TrainingMask
@@ -40,14 +40,14 @@ class TrainingBatch(TokenBatch):
 
 
 class TrainingData(Dataset):
-    """Pass j of a training -> its batch, as process `process` of `processes` sees it.
+    """Training batches by number: item j is the batch of pass j.
 
     Args:
-        split: of a token dataset.
-        settings: see `TrainingSettings`; `batch_size` is of each process.
-        crop_frames: of `crop_seconds` and `crop_seconds_min`, the longest first.
+        split: split of a token dataset.
+        settings: see `TrainingSettings`; `batch_size` is per process.
+        crop_frames: `crop_seconds` and `crop_seconds_min` in frames.
         mask_id: the MASK token.
-        process, processes: which of how many.
+        process, processes: index of this process, and their number.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class TrainingData(Dataset):
         n_frames = int(lengths.max())
         if s.crop_seconds_min:
             n_frames = self._bucket(n_frames)
-        noise = torch.Generator().manual_seed(
+        generator = torch.Generator().manual_seed(
             step_seed(s.seed, *divmod(j, s.gradient_accumulation), 0)
         )
         part = len(rows) // self.processes
@@ -106,8 +106,8 @@ class TrainingData(Dataset):
         ]
         batch = collate([_joined(row) for row in pieces], n_frames)
         n_levels = batch.codes.shape[1]
-        level, target = draw_mask(lengths, n_levels, n_frames, noise)
-        hidden = torch.rand(len(rows), generator=noise) < s.conditioning_dropout
+        level, target = draw_mask(lengths, n_levels, n_frames, generator)
+        hidden = torch.rand(len(rows), generator=generator) < s.conditioning_dropout
         mask = apply_mask(batch.codes, level[mine], target[mine], self.mask_id)
         if self.processes > 1:
             mask.divisor = target.sum() / self.processes
@@ -124,7 +124,7 @@ class TrainingData(Dataset):
         )
 
     def loader(self, first: int, pin_memory: bool) -> DataLoader:
-        """Batches from pass `first` on, prepared ahead in the settings' workers."""
+        """A loader of the batches from pass `first` on."""
         workers = self.settings.workers
         return DataLoader(
             Subset(self, range(first, len(self))),
@@ -137,11 +137,11 @@ class TrainingData(Dataset):
         )
 
     def _bucket(self, frames: int) -> int:
-        """The least length that batches may have and that holds so many frames."""
+        """Round a length up to the next one that batches may have."""
         return min(-(-frames // FRAME_BUCKET) * FRAME_BUCKET, self.longest)
 
     def _members(self, i: int) -> np.ndarray:
-        """Utterances of row i of the training."""
+        """Utterances in row i, counted over all batches."""
         if not self.settings.packing and not self.settings.crop_seconds_min:
             return np.array([self.excerpts.utterance(i)])
         epoch, position = divmod(i, len(self.rows))
@@ -150,7 +150,7 @@ class TrainingData(Dataset):
         return np.asarray(self.rows[self._order[position]])
 
     def _shuffled(self, epoch: int) -> np.ndarray:
-        """Rows of an epoch; where crops vary, batches get rows of like lengths."""
+        """Order of an epoch's rows. With varying crops a batch gets rows of similar lengths."""
         n, draw = len(self.rows), np.random.default_rng((self.settings.seed, epoch, 0))
         order = draw.permutation(n)
         if not self.settings.crop_seconds_min:
@@ -168,16 +168,16 @@ class TrainingData(Dataset):
 
 
 def pack(lengths: np.ndarray, capacity: int) -> list[list[int]]:
-    """Items to rows of at most `capacity` frames each, by best fit, the longest first.
+    """Pack items into rows by best fit, the longest item first.
 
     Args:
         lengths: frames of each item, at most `capacity`.
-        capacity: of a row.
+        capacity: frames of a row.
     Returns:
-        Indices of each row.
+        the items of each row.
     """
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # free frames and number of rows that have some, sorted
+    room: list[tuple[int, int]] = []  # (free frames, row), sorted
     for item in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[item])
         place = bisect.bisect_left(room, (length, -1))
@@ -201,7 +201,7 @@ def _joined(row: Sequence[Excerpt]) -> Excerpt:
 
 
 def _documents(pieces: Sequence[Sequence[Excerpt]], n_frames: int) -> Tensor:
-    """int64 [B, T]: `TokenBatch.documents`."""
+    """Make `TokenBatch.documents`, int64 [B, T]."""
     documents = torch.full((len(pieces), n_frames), -1)
     for line, row in zip(documents, pieces, strict=True):
         lengths = torch.tensor([e.codes.shape[-1] for e in row])
@@ -214,6 +214,6 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C is for the process that writes the checkpoint; it ends its workers."""
+    """Ignore Ctrl-C in a worker: the main process saves a checkpoint and ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Token dataset -> training batches: random excerpts that depend on (seed, item) alone."""
+"""Random excerpts of a token dataset, padded to batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Content = TypeVar("Content")
 
 
 def map_tensors(content: Content, change: Callable[[Tensor], Tensor]) -> Content:
-    """A copy of a dataclass with `change` made to its tensors, in nested ones as well."""
+    """Copy a dataclass with `change` applied to its tensors, also in nested dataclasses."""
     changed: dict[str, Any] = {}
     for field in fields(content):  # type: ignore[arg-type]
         value = getattr(content, field.name)
@@ -33,16 +33,15 @@ def map_tensors(content: Content, change: Callable[[Tensor], Tensor]) -> Content
 
 @dataclass
 class TokenBatch:
-    """Excerpts, padded on the right.
+    """A batch of excerpts, padded on the right.
 
     Attributes:
-        codes: int64 [B, K, T], 0 past each item's end.
-        conditioning: float32 [B, C, T], 0 past the end, or None.
-        lengths: int64 [B], frames.
-        padded: some item is shorter than T. Where none is, attention needs no mask, and only
-            without one it is at its fastest.
-        documents: int64 [B, T], where rows hold several excerpts: which one a frame is of, -1 past
-            the end; else None.
+        codes: int64 [B, K, T], 0 after each item's end.
+        conditioning: float32 [B, C, T], 0 after the end; None without conditioning.
+        lengths: int64 [B], frames of each item.
+        padded: some item is shorter than T. Attention is faster without a mask.
+        documents: int64 [B, T], the excerpt that each frame belongs to, -1 after the end; None if
+            each row has one excerpt.
     """
 
     codes: Tensor
@@ -52,39 +51,38 @@ class TokenBatch:
     documents: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        """The batch on `device`."""
+        """Copy the batch to a device."""
         return map_tensors(self, lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Self:
-        """The batch in page-locked memory, for copies that overlap."""
+        """Copy the batch to page-locked memory, for asynchronous copies to a GPU."""
         return map_tensors(self, Tensor.pin_memory)
 
 
 @dataclass
 class Excerpt:
-    """codes int64 [K, T] and conditioning float32 [C, T] or None."""
+    """Part of an utterance: codes int64 [K, T] and conditioning float32 [C, T] or None."""
 
     codes: Tensor
     conditioning: Tensor | None
 
 
 class CropDataset(Dataset):
-    """`n_items` random excerpts of a token dataset.
+    """Random excerpts of a token dataset.
 
-    Item i is an excerpt of utterance perm_e[i mod L] with e = i // L and L utterances: every
-    utterance once an epoch. It depends on (seed, i) alone, so a resumed run continues at any
-    item and sees what it would have seen. Only the excerpt is read from the memory-mapped file.
+    Each epoch has one excerpt of every utterance. Item i depends on (seed, i) alone, so a resumed
+    run gets the same items. Only the excerpt is read from the memory-mapped file.
 
     Args:
-        dataset: a split of a token dataset (`tokgen.tokens.tokenizing.load_tokens`).
-        crop_frames: T of an excerpt; shorter utterances come whole.
+        dataset: split of a token dataset (`tokgen.tokens.dataset.load_tokens`).
+        crop_frames: frames of an excerpt; shorter utterances are returned whole.
         n_items: length of this dataset.
-        seed: of permutations and positions.
+        seed: of the order and the positions.
     """
 
     def __init__(self, dataset: Any, crop_frames: int, *, n_items: int, seed: int = 0) -> None:
         if len(dataset) == 0:
-            raise ValueError("the token dataset has no rows: nothing to train on")
+            raise ValueError("the token dataset has no rows to train on")
         if crop_frames < 1:
             raise ValueError(f"crop_frames = {crop_frames}: must be at least 1")
         self.conditioning = conditioning_column(dataset)
@@ -102,7 +100,7 @@ class CropDataset(Dataset):
         return self.excerpt(self.utterance(i), i, self.crop_frames)
 
     def utterance(self, i: int) -> int:
-        """Of which row item i is."""
+        """Row of item i."""
         epoch, position = divmod(i, len(self.dataset))
         if epoch != self._epoch:
             order = np.random.default_rng((self.seed, epoch, 0)).permutation(len(self.dataset))
@@ -110,7 +108,7 @@ class CropDataset(Dataset):
         return int(self._order[position])
 
     def excerpt(self, utterance: int, i: int, frames: int) -> Excerpt:
-        """At most `frames` frames of a row, from where item i begins."""
+        """At most `frames` frames of a row, at the position drawn for item i."""
         row = self.dataset[utterance]
         spare = max(0, len(_cells(row, "codes")) - frames)
         start = int(np.random.default_rng((self.seed, i, 1)).integers(0, spare + 1))
@@ -123,25 +121,25 @@ class CropDataset(Dataset):
 
 
 def _cells(row: pa.Table, column: str) -> pa.Array:
-    """The frames of a table of one row; not copied."""
+    """Frames of a one-row table, without a copy."""
     return row.column(column).chunk(0).flatten()
 
 
 def _cut(row: pa.Table, column: str, start: int, frames: int) -> np.ndarray:
-    """[t, values], t <= frames of a column's frames from `start`; not copied."""
+    """At most `frames` frames from `start` as [t, values], without a copy."""
     part = _cells(row, column).slice(start, frames)
     return part.flatten().to_numpy().reshape(-1, part.type.list_size)
 
 
 def row_lengths(dataset: Any) -> np.ndarray:
-    """Frames of every row of a token dataset, int64 [L]."""
+    """Number of frames of each row, int64 [rows]."""
     only = dataset.with_format("arrow", columns=["codes"])
     parts = [pc.list_value_length(part["codes"]) for part in only.iter(batch_size=10_000)]
     return np.concatenate([part.to_numpy() for part in parts]).astype(np.int64)
 
 
 def collate(items: Sequence[Excerpt], frames: int | None = None) -> TokenBatch:
-    """Pad excerpts to the longest, or to `frames`, and stack them."""
+    """Stack excerpts, padded to the longest or to `frames`."""
     lengths = torch.tensor([e.codes.shape[-1] for e in items])
     longest = int(lengths.max()) if frames is None else frames
 

@@ -1,8 +1,8 @@
-"""Model FLOPs of training a masked transformer, counted by formula, and what GPUs are sold with.
+"""Model FLOPs of training a masked transformer, and the peak FLOP/s of GPUs.
 
-A multiplication and an addition are two. Counted are the products that the mathematics asks for:
-attention, feed-forward layers, embeddings, and the head at hidden positions alone. Padding, heads
-at other positions and anything that is computed twice do not count, whatever the machine does.
+A multiplication and an addition count as two. The formula counts the matrix products of attention,
+feed-forward layers, embeddings, and of the heads at hidden positions. It leaves out padding, heads
+at other positions and recomputation.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import nn
 
 from tokgen.modelling.masked import MaskedTransformer
 
-# Dense (no sparsity) tensor-core FLOP/s for bfloat16 and float16 with float32 accumulation, as the
-# vendors' data sheets give them. The first name that stands in the device's name counts.
+# Dense tensor-core FLOP/s for bfloat16 and float16 with float32 accumulation, by the vendors'
+# data sheets. The first key found in the device's name applies.
 PEAKS = {
     "B200": 2250e12,
     "H200": 989e12,
@@ -32,12 +32,12 @@ PEAKS = {
 
 @dataclass(frozen=True)
 class Counts:
-    """How much there is to compute in a batch.
+    """Amount of computation in a batch.
 
     Attributes:
-        frames: of all excerpts.
-        pairs: of frames that attend to each other: the sum of each excerpt's frames squared.
-        targets: hidden positions, whose logits the loss needs.
+        frames: frames of all excerpts.
+        pairs: pairs of frames that attend to each other, the sum of squared excerpt lengths.
+        targets: hidden positions.
     """
 
     frames: int = 0
@@ -51,10 +51,10 @@ class Counts:
 
 
 def training_flops(model: MaskedTransformer, counts: Counts) -> int:
-    """Of forward and backward over a batch.
+    """FLOPs of the forward and the backward pass over a batch.
 
-    The backward pass takes twice the forward's products, one for the gradient of the weights and
-    one for that of the input; the embeddings' inputs need none.
+    The backward pass has twice the products of the forward pass: for the gradients of the weights
+    and of the inputs. The embeddings' inputs need no gradient.
     """
     parts = list(model.transformer.modules())
     linear = sum(m.weight.numel() for m in parts if isinstance(m, nn.Linear))
@@ -68,11 +68,11 @@ def training_flops(model: MaskedTransformer, counts: Counts) -> int:
 
 
 def peak_flops(device_name: str, precision: str) -> float | None:
-    """FLOP/s that a GPU is sold with; None where the table does not know.
+    """Peak FLOP/s of a GPU by its data sheet; None if unknown.
 
     Args:
-        device_name: as `torch.cuda.get_device_name` gives it.
-        precision: Accelerate's `mixed_precision`; known for "bf16" and "fp16".
+        device_name: from `torch.cuda.get_device_name`.
+        precision: Accelerate's `mixed_precision`; peaks are known for "bf16" and "fp16".
     """
     if precision not in ("bf16", "fp16"):
         return None

@@ -1,4 +1,4 @@
-"""Settings of a training loop, and its learning rate."""
+"""Settings of the training loop, and its learning rate."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ FRAME_BUCKET = 32  # frames
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a masked transformer is trained.
+    """Settings of a masked transformer's training.
 
     Attributes:
         steps: optimiser steps.
         batch_size: excerpts per process and pass.
-        crop_seconds: length of the excerpts.
+        crop_seconds: length of an excerpt.
         learning_rate: AdamW's, after `warmup` steps.
-        schedule: "constant" (the paper) or "cosine" (down to 5 % at the end).
+        schedule: "constant" (the paper) or "cosine" (falls to 5 %).
+        clip: limit of the gradient's norm.
         conditioning_dropout: share of excerpts whose conditioning is hidden, for guidance.
         ema: decay of the averaged weights, which are validated and saved; 0 for none.
-        crop_seconds_min: if above 0, each batch draws its excerpts' length between this and
-            `crop_seconds`, and holds utterances of like lengths, so that little is padding. Lengths
-            are multiples of `FRAME_BUCKET` frames, so that `compile` meets few shapes.
-        equal_tokens: with `crop_seconds_min`, batches of shorter excerpts hold more of them.
+        crop_seconds_min: if above 0, each batch draws one excerpt length between this and
+            `crop_seconds`, and has utterances of similar lengths, for little padding. Lengths are
+            multiples of `FRAME_BUCKET` frames, so that `compile` sees few shapes.
+        equal_tokens: with `crop_seconds_min`, batches of shorter excerpts have more of them.
         packing: several short utterances share a row; none attends to another.
         gradient_accumulation: passes per optimiser step.
-        compile: the network, by torch.compile.
+        compile: run the network through torch.compile.
         workers: processes that prepare batches; 0 prepares them between steps.
         log_every, validate_every, checkpoint_every: steps between them.
         seed: of the excerpts and masks.
@@ -66,24 +67,26 @@ class TrainingSettings:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
         if not 0 <= self.conditioning_dropout <= 1:
-            raise ValueError(f"conditioning_dropout = {self.conditioning_dropout}: a share, 0 to 1")
+            raise ValueError(
+                f"conditioning_dropout = {self.conditioning_dropout}: must be between 0 and 1"
+            )
         if not 0 <= self.ema < 1:
-            raise ValueError(f"ema = {self.ema}: a decay, 0 to below 1")
+            raise ValueError(f"ema = {self.ema}: must be at least 0 and below 1")
         if not 0 <= self.crop_seconds_min <= self.crop_seconds:
             raise ValueError(
-                f"crop_seconds_min = {self.crop_seconds_min}: at most crop_seconds = "
-                f"{self.crop_seconds}; 0 has all excerpts of that length"
+                f"crop_seconds_min = {self.crop_seconds_min}: must be at most crop_seconds = "
+                f"{self.crop_seconds}; with 0 all excerpts have that length"
             )
         if self.packing and self.crop_seconds_min:
-            raise ValueError("packing with crop_seconds_min: rows are filled up already; take one")
+            raise ValueError("packing with crop_seconds_min: use only one of the two")
         if self.equal_tokens and not self.crop_seconds_min:
-            raise ValueError("equal_tokens without crop_seconds_min: batches have equal sizes")
+            raise ValueError("equal_tokens without crop_seconds_min: set crop_seconds_min too")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r}: known are {', '.join(SCHEDULES)}")
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:
-    """That of a step, counted from 0."""
+    """Learning rate of a step, counted from 0."""
     rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "constant":
         return settings.learning_rate * rise

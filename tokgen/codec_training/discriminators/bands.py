@@ -1,4 +1,4 @@
-"""TODO bands"""
+"""Discriminator of complex spectra in frequency bands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec_training.discriminators.layers import SLOPE, _conv2d
+from tokgen.codec_training.discriminators.layers import SLOPE, conv2d
 
-BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # edges, as shares of the spectrum
 
 
 class SpectrumDiscriminator(nn.Module):
-    """A complex spectrum, cut in frequency bands with a stack of convolutions each."""
+    """Convolutions over a complex spectrum, with one stack for each frequency band.
+
+    Args:
+        window: STFT window in samples; the hop is a quarter.
+        channels: width of the convolutions.
+    """
 
     window: Tensor
     bands: Iterable[nn.ModuleList]
@@ -29,17 +34,17 @@ class SpectrumDiscriminator(nn.Module):
         self.bands = nn.ModuleList(  # type: ignore[assignment]
             nn.ModuleList(
                 [
-                    _conv2d(2, channels, (3, 9), (1, 1)),
-                    *(_conv2d(channels, channels, (3, 9), (1, 2)) for _ in range(3)),
-                    _conv2d(channels, channels, (3, 3), (1, 1)),
+                    conv2d(2, channels, (3, 9), (1, 1)),
+                    *(conv2d(channels, channels, (3, 9), (1, 2)) for _ in range(3)),
+                    conv2d(channels, channels, (3, 3), (1, 1)),
                 ]
             )
             for _ in pairwise(self.edges)
         )
-        self.output = _conv2d(channels, 1, (3, 3), (1, 1))
+        self.output = conv2d(channels, 1, (3, 3), (1, 1))
 
     def forward(self, waveform: Tensor) -> list[Tensor]:
-        """[B, 1, N] -> feature maps, the output last."""
+        """Feature maps of a waveform [B, 1, N], the output last."""
         spectrum = torch.stft(
             waveform[:, 0].float(),
             self.n_fft,

@@ -1,4 +1,4 @@
-"""DAC's discriminators: multi-period waveforms and multi-resolution complex spectra in bands."""
+"""DAC's discriminators: of several periods, and of complex spectra at several resolutions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tokgen.zoo.lookup import find_in_zoo
 
 
 class Discriminator(Pretrained):
-    """All discriminators behind one call.
+    """A set of discriminators.
 
     Args:
-        periods: of the multi-period discriminators; empty for spectra only (cheaper).
-        period_channels: their layer widths.
-        windows: STFT windows of the spectrum discriminators, in samples.
-        channels: width of the spectrum discriminators (DAC: 32).
+        periods: one `PeriodDiscriminator` for each; empty for spectra only, which is cheaper.
+        period_channels: widths of their layers.
+        windows: one `SpectrumDiscriminator` for each STFT window, in samples.
+        channels: width of their layers (DAC: 32).
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Discriminator(Pretrained):
             }
         )
         if not periods and not windows:
-            raise ValueError("no periods and no windows: a discriminator needs at least one")
+            raise ValueError("periods and windows are both empty: give at least one")
         self.parts = nn.ModuleList(
             [
                 *(PeriodDiscriminator(p, tuple(period_channels)) for p in periods),
@@ -48,36 +48,38 @@ class Discriminator(Pretrained):
         )
 
     def forward(self, waveform: Tensor) -> list[list[Tensor]]:
-        """waveform [B, 1, N] -> per discriminator its feature maps, the output last.
+        """Feature maps of a waveform [B, 1, N] for each discriminator, the output last.
 
-        DC is removed and the peak set to .8 first, so that level is no clue.
+        DC is removed and the peak set to 0.8 first, so the discriminators cannot use the level.
         """
         x = waveform - waveform.mean(-1, keepdim=True)
         x = 0.8 * x / (x.abs().amax(-1, keepdim=True) + 1e-9)
         return [part(x) for part in self.parts]
 
 
-def find_discriminator(where: str | None, codec: str) -> Path | None:
-    """The folder of a saved discriminator.
+def find_discriminator(source: str | None, codec: str) -> Path | None:
+    """Find the folder of a saved discriminator.
 
     Args:
-        where: a folder, "auto", or None.
-        codec: name in the zoo or folder: "auto" looks for `discriminator/` in it and beside it.
+        source: a folder, "auto", or None.
+        codec: name in the zoo, or a folder. "auto" looks for `discriminator/` in it and beside it.
+    Returns:
+        None if `source` is None, or if it is "auto" and there is none.
     Raises:
-        FileNotFoundError: a folder was named and holds none.
+        FileNotFoundError: the given folder has no discriminator.
     """
-    if where is None:
+    if source is None:
         return None
-    places = [Path(where)]
-    if where == "auto":
+    places = [Path(source)]
+    if source == "auto":
         folder = find_in_zoo(codec) or Path(codec)
         places = [folder / "discriminator", folder.parent / "discriminator"]
     for place in places:
         if (place / CONFIG).is_file():
             return place
-    if where == "auto":
+    if source == "auto":
         return None
     raise FileNotFoundError(
-        f"start_discriminator = {where!r}: holds no {CONFIG}; give a folder that train_codec.py "
+        f"start_discriminator = {source!r} has no {CONFIG}: give a folder that train_codec.py "
         'saved, "auto", or null for a new one'
     )
