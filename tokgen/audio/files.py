@@ -35,19 +35,6 @@ from tokgen.audio.decoders import (
 )
 from tokgen.audio.interrupts import held_interrupts
 
-__all__ = [
-    "AUDIO_SUFFIXES",
-    "AudioBlocks",
-    "AudioError",
-    "AudioWriter",
-    "display_name",
-    "open_blocks",
-    "read_audio",
-    "read_duration",
-    "resample",
-    "write_audio",
-]
-
 AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".webm"),
     *(".mka", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".wma", ".amr"),

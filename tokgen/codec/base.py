@@ -36,17 +36,17 @@ class Codec(ABC):
         spec: the codec's numbers.
         model: the network.
         side_names: names of the side information that `decode` needs beside the codes.
-        whole_reason: why the codec needs whole utterances, as a verb phrase for `WholeOnly`;
-            unused if it has block coders.
-        loaded_from: name and revision with which `load_codec` loads the same codec; None if the
-            codec was not made by `load_codec`.
+        whole_reason: why the codec has no block coders, as a verb phrase for `WholeOnly`.
+        loaded_from: name and revision for `load_codec`; None if `load_codec` did not make it.
     """
 
-    spec: CodecSpec
     model: nn.Module
     side_names: tuple[str, ...] = ()
     whole_reason: str = "does not state how much context its network needs"
     loaded_from: tuple[str, str | None] | None = None
+
+    def __init__(self, model: nn.Module, spec: CodecSpec) -> None:
+        self.model, self.spec = model, spec
 
     @torch.no_grad()
     def encode(
@@ -106,8 +106,7 @@ class Codec(ABC):
             waveform float32 [B, 1, N], N = n_samples or T * hop_length; [B, spec.channels, N]
             with `mono=False`.
         Raises:
-            ValueError: wrong shape, a code outside the codebook (such as MASK), or missing side
-                information.
+            ValueError: wrong shape, code outside the codebook, or missing side information.
         """
         codes = check_codes(codes, self.spec)
         n_samples = check_n_samples(n_samples, codes.shape[-1], self.spec)
@@ -153,7 +152,7 @@ class Codec(ABC):
         n_samples: Sequence[int],
         sides: Sequence[Side] | None = None,
     ) -> list[Tensor]:
-        """Decode utterances of unequal length. Utterances of equal T are decoded as a batch.
+        """Decode utterances of unequal length. Those of equal T are decoded as a batch.
 
         Args:
             codes: each [K, T_i].

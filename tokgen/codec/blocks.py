@@ -26,16 +26,12 @@ class BlockEncoder:
         self.stages, self._side = stages, side or {}
 
     def push(self, waveform: Tensor) -> Iterator[Encoded]:
-        """Add audio and yield the frames that are now complete.
-
-        Args:
-            waveform: [1, C, n], checked and on the codec's device.
-        """
+        """Add checked audio on the codec's device and yield the codes that are now complete."""
         for codes in push_through(self.stages, waveform):
             yield Encoded(codes, self._new_side())
 
     def finish(self) -> Iterator[Encoded]:
-        """Yield the remaining frames at the end of the audio."""
+        """Yield the remaining codes at the end of the audio."""
         for codes in finish_all(self.stages):
             yield Encoded(codes, self._new_side())
 

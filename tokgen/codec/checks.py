@@ -11,13 +11,7 @@ from tokgen.codec.spec import CodecSpec
 
 
 def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
-    """Return `waveform` [B, C, N] as float32.
-
-    Args:
-        channels: number of channels to accept; one channel is always accepted.
-    Raises:
-        ValueError: wrong shape, no samples, or not finite.
-    """
+    """Return a waveform [B, 1 or `channels`, N] as float32."""
     if waveform.ndim != 3 or waveform.shape[1] not in (1, channels):
         also = f" or [B, {channels}, N]" if channels > 1 else ""
         raise ValueError(
@@ -98,12 +92,7 @@ def check_blocks(blocks: Iterable[Tensor], channels: int, device: torch.device) 
 
 
 class WholeOnly(ValueError):
-    """The codec needs the whole utterance and cannot code it piece by piece.
-
-    Args:
-        name: the codec's name.
-        reason: why, as a verb phrase ("attends over all of an utterance").
-    """
+    """The codec needs the whole utterance; `reason` is a verb phrase that says why."""
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(

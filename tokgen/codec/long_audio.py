@@ -3,9 +3,6 @@
     encoded = encode_blocks(codec, blocks)             # equals codec.encode_with_side
     for audio in decode_blocks(codec, codes, n): ...   # equals codec.decode
 
-    encoded, n_samples = encode_file(codec, "in.mp3")
-    decode_file(codec, encoded.codes, n_samples, "out.wav", encoded.side)
-
 Memory holds the codes and one window of the codec. For a codec that needs the whole utterance,
 blocks are collected first, up to `WHOLE_SECONDS`.
 """
@@ -23,13 +20,7 @@ from tqdm import tqdm
 from tokgen.audio.files import AudioWriter, open_blocks
 from tokgen.codec.base import Codec
 from tokgen.codec.blocks import BlockDecoder
-from tokgen.codec.checks import (
-    WholeOnly,
-    check_blocks,
-    check_codes,
-    check_levels,
-    check_n_samples,
-)
+from tokgen.codec.checks import WholeOnly, check_blocks, check_codes, check_levels, check_n_samples
 from tokgen.codec.spec import Encoded, Side
 
 WHOLE_SECONDS = 1200  # longest audio for a codec that needs the whole utterance

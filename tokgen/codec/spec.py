@@ -23,8 +23,7 @@ class CodecSpec:
         revision: hub commit or version; None for a local folder.
         library: library that runs the network ("tokgen", "transformers", ...).
         licence: licence of the weights.
-        channels: channels of the network. Mono input is copied to all channels; decoded audio
-            is averaged by default.
+        channels: channels of the network; mono input is copied to all of them.
         chunk_length: samples per chunk if the network codes overlapping chunks (EnCodec at
             48 kHz), else 0.
         chunk_stride: samples from the start of one chunk to the next.

@@ -25,10 +25,7 @@ class StagedCodec(Codec):
 
     @abstractmethod
     def project(self, latents: Tensor) -> Tensor:
-        """f_p: latents [B, D, T] -> projected_latents [B, K*d, T], all levels concatenated.
-
-        In a residual quantizer, each level projects the residual of the levels before it.
-        """
+        """f_p: latents [B, D, T] -> projected_latents [B, K*d, T] of all levels."""
 
     @abstractmethod
     def quantize(self, latents: Tensor) -> Tensor:
@@ -49,8 +46,7 @@ class StagedCodec(Codec):
     def quantize_through(self, latents: Tensor) -> Quantized:
         """f_dp . f_dq . f_q . f_p with the straight-through gradient, for training.
 
-        This default passes the gradient of `quantized` to `latents` unchanged. Codecs whose
-        library has its own straight-through pass override it.
+        This default passes the gradient to `latents` unchanged. Some libraries have their own.
         """
         codes = self.quantize(latents)
         projected, rows = self.project(latents), self.codebook_rows(codes)

@@ -9,8 +9,6 @@ A stream codes each frame as soon as everything that the frame depends on has ar
 are at least 65 frames wide, so that they round like the large windows of a file. On a CPU, the
 codes of the STFT codec and of DAC therefore equal those of the whole file. Behind EnCodec's LSTM,
 and on a GPU, the last bits can differ, and so can a code if two codebook rows are equally near.
-
-A larger `step` costs less: with 1, every frame is computed from a window of 65 frames.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ class CodecStream:
 
     Args:
         n_codebooks: levels to keep; None keeps all K.
-        step: frames that are encoded together.
+        step: frames that are encoded together. With 1, each frame costs a window of 65.
     Attributes:
         encoder, decoder: the two halves, for a sender and a receiver.
         latency_samples: sample s is available after s + latency_samples input samples, but not
@@ -58,7 +56,7 @@ class CodecStream:
         return self.latency_samples / self.sample_rate
 
     def push(self, waveform: Tensor) -> Tensor:
-        """Add audio [1, 1, n], any n, and return the output [1, 1, m] that is complete, m >= 0."""
+        """Add audio [1, 1, n] and return the output [1, 1, m] that is complete; n, m >= 0."""
         out = self.decoder.push(self.encoder.push(waveform))
         self._n_in, self._n_out = self._n_in + waveform.shape[-1], self._n_out + out.shape[-1]
         return out
@@ -85,7 +83,7 @@ class StreamEncoder:
 
     @torch.no_grad()
     def push(self, waveform: Tensor) -> Encoded:
-        """Add audio [1, 1, n], any n, and return the codes [1, k, t] that are complete, t >= 0."""
+        """Add audio [1, 1, n] and return the codes [1, k, t] that are complete; n, t >= 0."""
         _check_open(self._ended)
         blocks = check_blocks([waveform], self._codec.spec.channels, self._codec.device)
         return self._join(piece for block in blocks for piece in self._coder.push(block))
@@ -119,9 +117,7 @@ class StreamDecoder:
 
     @torch.no_grad()
     def push(self, encoded: Encoded) -> Tensor:
-        """Add codes [1, k, t] with their side information, and return the audio [1, 1, m] that
-        is complete; t, m >= 0.
-        """
+        """Add codes [1, k, t] with their side information and return the audio [1, 1, m]."""
         _check_open(self._ended)
         if not encoded.codes.shape[-1]:
             return self._join([])

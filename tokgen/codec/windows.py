@@ -79,7 +79,6 @@ def encoder_reach(layers: Sequence[Conv], mirrored: bool = False) -> Reach:
     """Return the reach of an encoder in frames; a frame is the product of the strides.
 
     Args:
-        layers: convolutions from input to output.
         mirrored: True for reflect padding.
     """
     hop = 1

@@ -32,10 +32,8 @@ class ResidualQuantizer(nn.Module):
     """K levels; each quantizes the residual of the levels before it.
 
     Args:
-        latent_dim: D.
-        n_codebooks: K.
+        latent_dim, n_codebooks, codebook_dim: D, K and d.
         codebook_size: entries per level.
-        codebook_dim: d.
         dropout: share of training items that keep a random number of levels, 1..K.
     """
 
@@ -103,16 +101,16 @@ class ResidualQuantizer(nn.Module):
 
     def codebook_rows(self, codes: Tensor) -> Tensor:
         """codes [B, k, T] -> rows [B, k*d, T]."""
-        rows = [level.codebook(codes[:, k]) for k, level in self._used(codes)]
-        return torch.cat(rows, -1).mT
+        return torch.cat(self._rows(codes), -1).mT
 
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, k, T] with k <= K coarse levels -> quantized [B, D, T]."""
-        outs = [level.out_proj(level.codebook(codes[:, k])) for k, level in self._used(codes)]
-        return torch.stack(outs).sum(0).mT
+        pairs = zip(self.levels, self._rows(codes), strict=False)
+        return torch.stack([level.out_proj(rows) for level, rows in pairs]).sum(0).mT
 
-    def _used(self, codes: Tensor):
-        return list(enumerate(self.levels))[: codes.shape[1]]
+    def _rows(self, codes: Tensor) -> list[Tensor]:
+        pairs = zip(self.levels, codes.unbind(1), strict=False)
+        return [level.codebook(indices) for level, indices in pairs]
 
     def code_vectors(self) -> Tensor:
         """Codebooks [K, codebook_size, d]."""
@@ -122,14 +120,13 @@ class ResidualQuantizer(nn.Module):
     def init_from_data(self, latents: Tensor, *, n_iterations: int = 20, seed: int = 0) -> Tensor:
         """Initialise every level from data.
 
-        At each level, in_proj projects onto the leading singular vectors of the residual, and
-        out_proj is its transpose. The codebook is found by k-means over the directions of the
-        projected frames, because the lookup is by angle; each row is the mean of its members.
+        in_proj projects onto the leading singular vectors of the residual; out_proj is its
+        transpose. The codebook comes from k-means over the directions of the projected frames,
+        because the lookup is by angle; each row is the mean of its members.
 
         Args:
             latents: frames [M, D]; M = 40 * codebook_size is enough.
-            n_iterations: iterations of k-means.
-            seed: seed of k-means.
+            n_iterations, seed: for k-means.
         Returns:
             share of the latents' energy that remains after each level, [K].
         """

@@ -28,9 +28,6 @@ class TransformersCodec(Codec):
 
     model_class: ClassVar[str]
 
-    def __init__(self, model: Any, spec: CodecSpec) -> None:
-        self.model, self.spec = model, spec
-
     @staticmethod
     @abstractmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
@@ -95,10 +92,31 @@ class TransformersCodec(Codec):
             ValueError: another model's config, weights that do not fit, or a bandwidth that the
                 model does not have.
         """
-        model, label = load_model(from_transformers(cls.model_class), source, revision)
-        return cls.from_model(
-            model, name or label, bandwidth=bandwidth, revision=revision, licence=licence
-        )
+        from safetensors import SafetensorError
+
+        model_class = from_transformers(cls.model_class)
+        folder, config_class = resolve_folder(source, revision), model_class.config_class
+        config, _ = config_class.get_config_dict(str(folder), local_files_only=True)
+        if (found := config.get("model_type")) != config_class.model_type:
+            raise ValueError(
+                f"{folder}: config.json is of a {found!r}, not a {config_class.model_type!r} model"
+            )
+        try:
+            with _no_bars():
+                model, loading = model_class.from_pretrained(
+                    str(folder),
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=torch.float32,
+                    output_loading_info=True,
+                )
+        except (RuntimeError, SafetensorError) as error:
+            raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
+        wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
+        if wrong:
+            raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
+        name = name or (folder_name(folder) if Path(source).is_dir() else str(source))
+        return cls.from_model(model, name, bandwidth=bandwidth, revision=revision, licence=licence)
 
 
 def from_transformers(name: str) -> Any:
@@ -116,39 +134,6 @@ def from_transformers(name: str) -> Any:
         raise ModuleNotFoundError(
             f"transformers {transformers.__version__} has no {name}: pip install -U transformers"
         ) from error
-
-
-def load_model(model_class: Any, source: str | Path, revision: str | None) -> tuple[Any, str]:
-    """Load a model as `TransformersCodec.from_pretrained` does.
-
-    Returns:
-        the model in eval mode, and the folder's name or the hub id.
-    """
-    from safetensors import SafetensorError
-
-    folder = resolve_folder(source, revision)
-    config_class = model_class.config_class
-    config = config_class.get_config_dict(str(folder), local_files_only=True)[0]
-    if config.get("model_type") != config_class.model_type:
-        raise ValueError(
-            f"{folder}: config.json is of a {config.get('model_type')!r}, not a "
-            f"{config_class.model_type!r} model"
-        )
-    try:
-        with _no_bars():
-            model, loading = model_class.from_pretrained(
-                str(folder),
-                local_files_only=True,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
-    wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
-    if wrong:
-        raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
-    return model.eval(), folder_name(folder) if Path(source).is_dir() else str(source)
 
 
 @contextmanager

@@ -30,7 +30,8 @@ class StftCodec(WindowedCodec):
     model: StftCodecModel
 
     def __init__(self, model: StftCodecModel, spec: CodecSpec) -> None:
-        self.model, self.spec, self.window_frames = model, spec, WINDOW_FRAMES
+        super().__init__(model, spec)
+        self.window_frames = WINDOW_FRAMES
         around = [stack.reach + model.spectrum.reach for stack in (model.encoder, model.decoder)]
         self.encoder_reach, self.decoder_reach = (Reach(n, n) for n in around)
 

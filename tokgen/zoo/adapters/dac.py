@@ -86,7 +86,8 @@ class DacCodec(TransformersCodec, WindowedCodec):
         return self.quantize(latents)
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
-        return self.model.encoder(self._whole_frames(waveform))
+        n_samples = self.spec.n_frames(waveform.shape[-1]) * self.spec.hop_length
+        return self.model.encoder(fit_length(waveform, n_samples))
 
     def project(self, latents: Tensor) -> Tensor:
         return self.model.quantizer(latents)[2]
@@ -111,9 +112,6 @@ class DacCodec(TransformersCodec, WindowedCodec):
     def code_vectors(self) -> Tensor:
         levels: Any = self.model.quantizer.quantizers
         return torch.stack([level.codebook.weight for level in levels])
-
-    def _whole_frames(self, waveform: Tensor) -> Tensor:
-        return fit_length(waveform, self.spec.n_frames(waveform.shape[-1]) * self.spec.hop_length)
 
 
 @contextmanager

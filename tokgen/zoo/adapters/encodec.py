@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec.blocks import BlockDecoder, BlockEncoder
-from tokgen.codec.checks import WholeOnly
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.stages import StagedCodec
 from tokgen.codec.windows import Chunks, Conv, Reach, Windows, decoder_reach, encoder_reach
@@ -118,16 +117,16 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
 
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
         if not self.in_pieces:
-            raise WholeOnly(self.spec.name, self.whole_reason)
+            return super().block_encoder(step)
         if self.spec.chunk_length:
             return self._chunk_encoder()
         before, lstm, after = _parts(self.model.encoder)
         hop = self.spec.hop_length
         return BlockEncoder(
-            self._windows(_runner(before), encoder_reach(*_shape(before)), step, hop_in=hop),
+            self._windows(lambda x, _: before(x), encoder_reach(*_shape(before)), step, hop_in=hop),
             _Recurrent(lstm),
             self._windows(
-                lambda hidden, _: self.quantize(_run(after, hidden)),
+                lambda x, _: self.quantize(after(x)),
                 encoder_reach(*_shape(after)),
                 None if step is None else 1,
             ),
@@ -135,20 +134,20 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
 
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
         if not self.in_pieces:
-            raise WholeOnly(self.spec.name, self.whole_reason)
+            return super().block_decoder(step)
         if self.spec.chunk_length:
             return self._chunk_decoder()
         before, lstm, after = _parts(self.model.decoder)
         hop = self.spec.hop_length
         return BlockDecoder(
             self._windows(
-                lambda codes, _: _run(before, self.dequantize(codes)),
+                lambda codes, _: before(self.dequantize(codes)),
                 decoder_reach(*_shape(before)),
                 step,
             ),
             _Recurrent(lstm),
             self._windows(
-                _runner(after),
+                lambda x, _: after(x),
                 decoder_reach(*_shape(after)),
                 None if step is None else 1,
                 hop_out=hop,
@@ -210,22 +209,12 @@ class StagedEncodecCodec(EncodecCodec, StagedCodec):
         return self.model.decoder(quantized)
 
 
-def _parts(network: nn.Module) -> tuple[list[nn.Module], nn.Module, list[nn.Module]]:
+def _parts(network: nn.Module) -> tuple[nn.Sequential, nn.Module, nn.Sequential]:
     """Return the layers before the LSTM, the LSTM, and the layers after it."""
     layers: Any = network.layers
     layers = list(layers)
     at = next(i for i, layer in enumerate(layers) if hasattr(layer, "lstm"))
-    return layers[:at], layers[at], layers[at + 1 :]
-
-
-def _run(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
-    for layer in layers:
-        x = layer(x)
-    return x
-
-
-def _runner(layers: list[nn.Module]) -> Callable[[Tensor, int], Tensor]:
-    return lambda x, _: _run(layers, x)
+    return nn.Sequential(*layers[:at]), layers[at], nn.Sequential(*layers[at + 1 :])
 
 
 def _normalised(waveform: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,20 +273,17 @@ class _OverlapAdd:
         return n // self.length * self.stride
 
 
-def _shape(layers: Iterable[nn.Module]) -> tuple[list[Conv], bool]:
+def _shape(layers: nn.Module) -> tuple[list[Conv], bool]:
     """Return the convolutions of a chain of layers, and True if any uses reflect padding."""
     found, mirrored = [], False
-    for layer in layers:
-        parts: Iterable[Any] = layer.modules()
-        for part in parts:
-            if not hasattr(part, "causal"):
-                continue
-            kernel, stride = part.conv.kernel_size[0], part.conv.stride[0]
-            dilation, transposed = part.conv.dilation[0], hasattr(part, "trim_right_ratio")
-            total = dilation * (kernel - 1) + 1 - stride
-            right = 0 if part.causal else total // 2
-            if transposed and part.causal:
-                right = math.ceil(total * part.trim_right_ratio)
-            found.append(Conv(kernel, stride, dilation, total - right, transposed))
-            mirrored = mirrored or (not transposed and part.pad_mode == "reflect")
+    convolutions: list[Any] = [layer for layer in layers.modules() if hasattr(layer, "causal")]
+    for layer in convolutions:
+        kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+        dilation, transposed = layer.conv.dilation[0], hasattr(layer, "trim_right_ratio")
+        total = dilation * (kernel - 1) + 1 - stride
+        right = 0 if layer.causal else total // 2
+        if transposed and layer.causal:
+            right = math.ceil(total * layer.trim_right_ratio)
+        found.append(Conv(kernel, stride, dilation, total - right, transposed))
+        mirrored = mirrored or (not transposed and layer.pad_mode == "reflect")
     return found, mirrored

@@ -30,21 +30,14 @@ PADDING = 4096  # samples of silence after the clip, longer than any encoder's d
 
 @dataclass(frozen=True)
 class Format:
-    """How FFmpeg runs a format.
-
-    Attributes:
-        encoder, decoder: FFmpeg's names.
-        sample_format: sample format of the encoder's input.
-        least, most: range of bitrates for mono, kbps.
-        options: the encoder's options.
-    """
+    """How FFmpeg runs a format."""
 
     encoder: str
     decoder: str
-    sample_format: str
-    least: float
-    most: float
-    options: dict[str, str]
+    sample_format: str  # of the encoder's input
+    least: float  # lowest bitrate for mono, kbps
+    most: float  # highest bitrate for mono, kbps
+    options: dict[str, str]  # of the encoder
 
 
 FORMATS = {

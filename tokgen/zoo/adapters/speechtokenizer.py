@@ -52,9 +52,6 @@ class SpeechTokenizerCodec(ResidualCodec):
             "codebook_size": config["codebook_size"],
         }
 
-    def __init__(self, model: Any, spec: CodecSpec) -> None:
-        self.model, self.spec = model, spec
-
     @classmethod
     def from_model(
         cls,

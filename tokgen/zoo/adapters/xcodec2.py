@@ -81,7 +81,21 @@ class Xcodec2Codec(TransformersCodec):
             ValueError: as `TransformersCodec.from_pretrained`, or other features are configured.
         """
         codec = super().from_pretrained(source, revision, **options)
-        check_extractor(resolve_folder(source, revision) / EXTRACTOR_CONFIG, codec.extractor)
+        path = resolve_folder(source, revision) / EXTRACTOR_CONFIG
+        if not path.is_file():
+            return codec
+        try:
+            settings = json.loads(path.read_text())
+            found = {key: settings.get(key) for key in ("sampling_rate", "hop_length")}
+        except (OSError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from error
+        for key, value in found.items():
+            needed = getattr(codec.extractor, key)
+            if value not in (None, needed):
+                raise ValueError(
+                    f"{path}: {key} = {value!r}, but config.json beside it makes it {needed}; "
+                    "one of the two files belongs to another model"
+                )
         return codec
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
@@ -121,25 +135,3 @@ class NeuCodecCodec(Xcodec2Codec):
         whole = self.spec.n_frames(len(waveform)) * self.spec.hop_length
         input_rate = self.extractor.sampling_rate
         return resample(fit_length(waveform, whole), self.spec.sample_rate, input_rate)
-
-
-def check_extractor(path: Path, extractor: Any) -> None:
-    """Check that a preprocessor_config.json, if there is one, agrees with the extractor.
-
-    Raises:
-        ValueError: it cannot be read, or its rate or hop is not the extractor's.
-    """
-    if not path.is_file():
-        return
-    try:
-        settings = json.loads(path.read_text())
-        found = {key: settings.get(key) for key in ("sampling_rate", "hop_length")}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    for key, value in found.items():
-        needed = getattr(extractor, key)
-        if value not in (None, needed):
-            raise ValueError(
-                f"{path}: {key} = {value!r}, but config.json beside it makes it {needed}; "
-                "one of the two files belongs to another model"
-            )
