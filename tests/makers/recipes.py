@@ -1,13 +1,10 @@
 """Start, kill and read recipes, each in a process of its own.
 
-Importing torch and its company takes several seconds of processor time for each process. So most
-launches are forks of one server that has imported them; `fresh=True` starts a new interpreter.
+Most launches are forks of the server in `makers.processes`; `fresh=True` starts a new interpreter.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import runpy
 import signal
@@ -20,15 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 from makers.paths import ROOT
+from makers.processes import ENVIRONMENT, fork_context
 
 TINY_MODEL = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "2"]
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
-IMPORTED = [
-    "torch", "transformers", "accelerate", "datasets", "tensorboard", "jsonargparse",
-    "tokgen.zoo.adapters.dac", "tokgen.zoo.adapters.encodec", "tokgen.comparison.telephone_results",
-    "tokgen.training.loop", "tokgen.codec_training.validation", "tokgen.tokens.tokenizing",
-    "tokgen.plotting", "moonshine_voice", "x_transformers",
-]  # fmt: skip
 
 
 class Running(Protocol):
@@ -51,11 +42,9 @@ class Forked:
 
     def __init__(self, script: Path, flags: list[str]) -> None:
         self._printed = Path(tempfile.mkstemp(suffix=".log")[1])
-        context = multiprocessing.get_context("forkserver")
-        self._process = context.Process(
+        self._process = fork_context().Process(
             target=_run_script, args=(str(script), flags, str(self._printed))
         )
-        _start_server()
         self._process.start()
 
     @property
@@ -75,18 +64,6 @@ class Forked:
         printed = self._printed.read_text(errors="replace")
         self._printed.unlink()
         return printed, None
-
-
-def _start_server() -> None:
-    """Start the server that forks recipes, with the environment that they need at import."""
-    before = dict(os.environ)
-    os.environ.update(ENVIRONMENT)
-    try:
-        multiprocessing.set_forkserver_preload(IMPORTED)
-        multiprocessing.forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _run_script(script: str, flags: list[str], printed: str) -> None:

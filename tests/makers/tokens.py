@@ -1,12 +1,23 @@
-"""Token datasets as plain values for comparisons."""
+"""Token datasets as plain values, codecs that end their process, and runs in other processes."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from makers.audio import RATE
+from makers.codecs import make_stft_codec
+from tokgen.cli.main import main
+from tokgen.codec.base import Codec
 from tokgen.tokens.dataset import load_tokens
+from tokgen.zoo.stft import StftCodec
 
 
 def rows_of(out: str | Path) -> dict[str, list[dict]]:
@@ -15,3 +26,67 @@ def rows_of(out: str | Path) -> dict[str, list[dict]]:
         split: [{k: np.asarray(v).tolist() for k, v in row.items()} for row in data]
         for split, data in load_tokens(out).splits.items()
     }
+
+
+class DyingCodec(StftCodec):
+    """Kills its process when it encodes long audio, as often as there are files to delete.
+
+    Args:
+        deaths: folder of the files.
+        n: number of files.
+        longest: samples that it encodes without dying.
+    """
+
+    def __init__(self, deaths: Path, n: int, longest: int = RATE) -> None:
+        codec = make_stft_codec()
+        super().__init__(codec.model, codec.spec)
+        self.deaths, self.longest = deaths, longest
+        deaths.mkdir()
+        for i in range(n):
+            (deaths / str(i)).touch()
+
+    def encode_batch_with_side(self, waveforms):
+        if max(map(len, waveforms)) > self.longest:
+            for file in self.deaths.iterdir():
+                with suppress(FileNotFoundError):  # another worker deleted it
+                    file.unlink()
+                    os.kill(os.getpid(), signal.SIGKILL)
+        return super().encode_batch_with_side(waveforms)
+
+
+class HangingCodec(StftCodec):
+    """Never encodes. Writes the id of its process as the name of a file."""
+
+    def __init__(self, started: Path) -> None:
+        codec = make_stft_codec()
+        super().__init__(codec.model, codec.spec)
+        self.started = started
+        started.mkdir()
+
+    def encode_batch_with_side(self, waveforms):
+        (self.started / str(os.getpid())).touch()
+        while True:
+            signal.pause()
+
+
+def tokenize_in_process(
+    flags: list[object], printed: Path, environment: Mapping[str, str], codec: Codec | None = None
+) -> None:
+    """Run `tokgen tokenize` as a process' target.
+
+    Args:
+        flags: of the command.
+        printed: file for its output.
+        environment: variables to add.
+        codec: used in place of the one that the flags name.
+    """
+    file = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    if codec is not None:
+        import tokgen.zoo.lookup
+
+        tokgen.zoo.lookup.load_codec = lambda *args, **kwargs: codec
+    sys.exit(main(["tokenize", *map(str, flags)]))

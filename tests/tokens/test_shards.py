@@ -1,8 +1,7 @@
 from __future__ import annotations
 
+import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,12 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from makers.codecs import make_stft_codec
+from makers.processes import fork_context
 from makers.tokens import rows_of
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import open_corpus
 from tokgen.storage import Storage
-from tokgen.tokens.dataset import Provenance, load_tokens, read_shard
+from tokgen.tokens.dataset import Provenance, lengths_in, load_tokens, read_shard
 from tokgen.tokens.shards import Row, ShardStore
 from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.stft import StftCodec
@@ -238,19 +238,21 @@ def test_a_finished_dataset_at_a_url_is_counted_without_its_codes(
     assert again.audio_seconds == pytest.approx(first.audio_seconds)
 
 
-def test_reading_a_shard_leaves_no_thread_behind(
+def count_new_threads(folder: Path, results) -> None:
+    before = len(os.listdir("/proc/self/task"))
+    lengths = list(lengths_in(Storage(folder)))
+    results.put((len(lengths), len(os.listdir("/proc/self/task")) - before))
+
+
+def test_reading_a_shard_starts_no_thread(
     tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
-    """One that still reads ahead when the process ends would abort it."""
+    """A thread that still reads when the process ends would abort the process."""
     settings = {"format": "parquet", "progress": False, "workers": 1}
     tokenize_corpus(open_corpus(tiny_corpus), tiny_codec, tmp_path / "t", **settings)
-    program = (
-        "import os, sys; from tokgen.storage import Storage; import tokgen.tokens.dataset as t;"
-        "import pyarrow.parquet; n = len(os.listdir('/proc/self/task'));"
-        "print(len(list(t.lengths_in(Storage(sys.argv[1])))), "
-        "len(os.listdir('/proc/self/task')) - n)"
-    )
-    command = [sys.executable, "-c", program, str(tmp_path / "t")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(len(open_corpus(tiny_corpus))), "0"]
+    results = fork_context().SimpleQueue()
+    child = fork_context().Process(target=count_new_threads, args=(tmp_path / "t", results))
+    child.start()
+    assert results.get() == (len(open_corpus(tiny_corpus)), 0)
+    child.join()
+    assert child.exitcode == 0

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -20,12 +19,14 @@ import tokgen.tokens.engines.job
 from makers.audio import RATE, make_tone
 from makers.codecs import make_encodec, make_mimi, make_stft_codec
 from makers.corpora import CLIPS, table
+from makers.processes import fork_context
 from makers.tokens import rows_of
 from tokgen.audio.files import write_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.tokens.dataset import check_codec, load_tokens, provenance_of, sides_of
+from tokgen.tokens.engines import local
 from tokgen.tokens.engines.job import split_name
 from tokgen.tokens.tokenizing import TokenizeReport, tokenize_corpus
 from tokgen.zoo.stft import StftCodec
@@ -203,8 +204,9 @@ def parquet(tmp_path: Path) -> Path:
 
 
 def test_a_stream_gives_the_rows_of_a_listed_corpus(
-    parquet: Path, tiny_codec: StftCodec, tmp_path: Path
+    parquet: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
 ) -> None:
+    monkeypatch.setattr(local, "context_of", lambda job: fork_context())  # faster than spawning
     settings = {"workers": 2, "progress": False, "shard_rows": 4}
     tokenize_corpus(open_corpus(parquet), tiny_codec, tmp_path / "listed", **settings)
     stream = open_corpus(parquet, streaming=True)
@@ -219,9 +221,7 @@ def test_ids_that_repeat_between_shards_of_a_stream_are_told(
 ) -> None:
     shutil.copy(parquet / "train-0.parquet", parquet / "train-1.parquet")
     stream = open_corpus(parquet, streaming=True)
-    with pytest.warns(
-        UserWarning, match="6 ids of the stream belong to several .* 'a'"
-    ):
+    with pytest.warns(UserWarning, match="6 ids of the stream belong to several .* 'a'"):
         report = tokenize_corpus(stream, tiny_codec, tmp_path / "t", progress=False, workers=1)
     assert report.n_rows == 12
 
@@ -496,9 +496,22 @@ def test_unfinished_work_of_another_codec_is_not_used(
     assert content(out) == content(tokens)
 
 
-def _run_and_die(folder: Path, out: Path, kill_at: int, events) -> None:
-    """In a process of its own: SIGKILL at the n-th open, rename or removal of the run's files."""
+def run_and_count(folder: Path, out: Path, kill_at: int) -> tuple[int | None, int]:
+    """Run in another process, which is killed at its event number `kill_at`.
 
+    An event opens, makes, renames or removes one of the run's files.
+
+    Returns:
+        exit code, and the number of events.
+    """
+    events = fork_context().Value("i", 0)
+    child = fork_context().Process(target=_run_and_die, args=(folder, out, kill_at, events))
+    child.start()
+    child.join(300)
+    return child.exitcode, events.value
+
+
+def _run_and_die(folder: Path, out: Path, kill_at: int, events) -> None:
     def audit(event: str, args: tuple) -> None:
         if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir") and out.name in str(
             args[0]
@@ -513,29 +526,11 @@ def _run_and_die(folder: Path, out: Path, kill_at: int, events) -> None:
     run(folder, codec, out)
 
 
-@pytest.fixture(scope="module")
-def process():
-    """Starts `_run_and_die`; gives the exit code and how many events there were."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["torch", "datasets", "tokgen.tokens.tokenizing", "tokgen.zoo.stft"]
-    )
-
-    def start(folder: Path, out: Path, kill_at: int) -> tuple[int | None, int]:
-        events = context.Value("i", 0)
-        child = context.Process(target=_run_and_die, args=(folder, out, kill_at, events))
-        child.start()
-        child.join(60)
-        return child.exitcode, events.value
-
-    return start
-
-
-def test_killed_again_and_again(folder: Path, tokens: Path, tmp_path: Path, process) -> None:
+def test_killed_again_and_again(folder: Path, tokens: Path, tmp_path: Path) -> None:
     out = tmp_path / "tokens"
     kills = 0
     for kill_at in itertools.count(10, 14):
-        code, _ = process(folder, out, kill_at)
+        code, _ = run_and_count(folder, out, kill_at)
         if code == 0:
             break
         assert code == -signal.SIGKILL
@@ -545,13 +540,13 @@ def test_killed_again_and_again(folder: Path, tokens: Path, tmp_path: Path, proc
 
 
 def test_killed_at_any_instant(
-    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, process
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
     expected = content(tokens)
-    code, n_events = process(folder, tmp_path / "whole" / "tokens", 0)
+    code, n_events = run_and_count(folder, tmp_path / "whole" / "tokens", 0)
     assert code == 0
     for kill_at in range(1, n_events + 1, 1 + n_events // 9):
         out = tmp_path / str(kill_at) / "tokens"
-        assert process(folder, out, kill_at)[0] == -signal.SIGKILL
+        assert run_and_count(folder, out, kill_at)[0] == -signal.SIGKILL
         run(folder, tiny_codec, out)
         assert content(out) == expected

@@ -21,6 +21,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
+from multiprocessing.context import BaseContext
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -143,13 +144,15 @@ def _one_pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress)
 
 def _new_pool(job: Job, workers: int, counter: Counter) -> ProcessPoolExecutor:
     """Start workers. Forked ones inherit the job; spawned ones receive it pickled."""
-    context = multiprocessing.get_context("fork" if _may_fork(job) else "spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_start, initargs=(job, counter))
+    return ProcessPoolExecutor(
+        workers, context_of(job), initializer=_start, initargs=(job, counter)
+    )
 
 
-def _may_fork(job: Job) -> bool:
-    """Return whether workers may be forked, which is faster. Connections do not survive a fork."""
-    return job.store.storage.is_local and job.corpus.is_local
+def context_of(job: Job) -> BaseContext:
+    """Return how workers start: by a fork if all files are local, because connections break."""
+    is_local = job.store.storage.is_local and job.corpus.is_local
+    return multiprocessing.get_context("fork" if is_local else "spawn")
 
 
 def _start(job: Job, counter: Counter) -> None:
@@ -201,7 +204,7 @@ def _read_ahead(
             num_workers=min(workers, len(left)),
             prefetch_factor=2,
             worker_init_fn=_start_reader,
-            multiprocessing_context="fork" if _may_fork(job) else "spawn",
+            multiprocessing_context=context_of(job),
         )
         work: dict[int, Unfinished] = {}
         storing: deque[Future[Shard]] = deque()
