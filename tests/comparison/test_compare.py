@@ -145,8 +145,9 @@ def test_bad_calls_name_the_value(rows, margins, message) -> None:
 
 
 def test_files_hold_the_same_numbers(found, tmp_path) -> None:
-    paths = write_table(found, tmp_path)
-    assert [p.name for p in paths] == ["table.json", "table.csv", "table.md", "table.tex"]
+    write_table(found, tmp_path)
+    names = {"table.json", "table.csv", "table.md", "table.tex"}
+    assert {path.name for path in tmp_path.iterdir()} == names
     content = json.loads((tmp_path / "table.json").read_text())
     assert content["rows"][3]["values"]["pesq"]["mean"] == pytest.approx(BASE.mean())
     assert content["rows"][0]["codec"] is None and content["notes"] == ["n_1: 20 clips & more"]

@@ -51,7 +51,7 @@ def test_the_same_records_whatever_the_workers() -> None:
         speaker_encoder="resemblyzer",
         device="cpu",
     )
-    clips = make_clips([NOISY[0] * math.nan, *NOISY[1:]])[:3]
+    clips = make_clips([NOISY[0] * math.nan, *NOISY[1:]])[:2]
     plain = list(scorer.score_all(clips))
     assert math.isnan(plain[0]["pesq"]) and plain[1]["pesq"] > 1 and plain[1]["chars"] == 3
     for workers in (1, 2):

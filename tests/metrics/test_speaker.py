@@ -3,7 +3,6 @@
 import math
 import os
 import pickle
-import sys
 import types
 import warnings
 
@@ -16,7 +15,7 @@ from tokgen.audio.files import resample
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.corpus.listed import open_corpus
 from tokgen.extras import require_legacy
-from tokgen.metrics import speaker
+from tokgen.metrics import backends
 from tokgen.metrics.speaker import (
     FILES,
     ResemblyzerEncoder,
@@ -67,7 +66,7 @@ def wavlm_folder(tmp_path):
 def cache(tmp_path, monkeypatch):
     """An empty hub cache and a hub out of reach; returns where a snapshot of WavLM goes."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(speaker, "hub_model_in_reach", lambda name: False)
+    monkeypatch.setattr(backends, "hub_model_in_reach", lambda name: False)
     return tmp_path / "hub/models--microsoft--wavlm-base-plus-sv/snapshots" / ("0123456789ab" * 2)
 
 
@@ -171,17 +170,6 @@ def test_resemblyzer_unpickles_nothing_but_tensors(tmp_path, monkeypatch):
     assert not (tmp_path / "canary").exists()
 
 
-def test_missing_pkg_resources_names_the_fix(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pkg_resources", None)
-    for name in [name for name in sys.modules if name.split(".")[0] == "pyworld"]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ModuleNotFoundError, match="pip install 'setuptools<81'"):
-        require_legacy("pyworld")
-    monkeypatch.setitem(sys.modules, "pyworld", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'tokgen\[eval\]'"):
-        require_legacy("pyworld")
-
-
 def test_wavlm_loads_from_a_folder(wavlm_folder, clips):
     encoder = make_speaker_encoder(f"wavlm:{wavlm_folder}")
     assert isinstance(encoder, WavlmEncoder) and encoder.backend == f"wavlm ({wavlm_folder})"
@@ -227,7 +215,7 @@ def test_auto_falls_back_and_says_so(cache, monkeypatch):
     def fail(*args, **kwargs):
         raise ConnectionError("connection lost")
 
-    monkeypatch.setattr(speaker, "hub_model_in_reach", lambda name: True)
+    monkeypatch.setattr(backends, "hub_model_in_reach", lambda name: True)
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
     with pytest.warns(UserWarning, match="using resemblyzer"):
         assert make_speaker_encoder("auto").backend.startswith("resemblyzer")

@@ -1,4 +1,4 @@
-"""Bootstrap intervals against scipy, closed forms and simulation; verdicts."""
+"""Bootstrap intervals against scipy, closed forms and simulation; verdicts; correlation."""
 
 import math
 import warnings
@@ -15,6 +15,7 @@ from tokgen.metrics.statistics import (
     judge,
     paired_crossed,
     paired_difference,
+    pearson,
 )
 
 NORMAL_WIDTH = 2 * scipy.stats.norm.ppf(0.975)  # of a 95 % interval, in standard errors
@@ -351,3 +352,19 @@ def test_non_inferiority_passes_a_loss_at_the_margin_one_time_in_forty():
         estimate = bootstrap_mean(difference.tolist(), seed=trial, n_resamples=400)
         passed += judge(estimate, better="higher", margin=0.2) in ("no worse", "better")
     assert 0.01 < passed / trials < 0.045
+
+
+# Correlation
+
+
+def test_pearson_with_the_interval_of_fisher():
+    x, y = [0.1, 0.2, 0.35, 0.5, 0.9], [4.0, 3.9, 2.0, 2.5, 1.0]
+    r, low, high = pearson(x, y)
+    assert r == pytest.approx(np.corrcoef(x, y)[0, 1])
+    half = scipy.stats.norm.ppf(0.975) / math.sqrt(5 - 3)
+    wanted = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+    assert (low, high) == pytest.approx(wanted)
+    assert all(map(math.isnan, pearson([1, 2], [2, 1])))
+    assert all(map(math.isnan, pearson([1, 1, 1], [1, 2, 3])))
+    r, low, high = pearson([1, 2, 3], [3, 2, 2])
+    assert r < 0 and math.isnan(low) and math.isnan(high)

@@ -10,15 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from tokgen.metrics.statistics import Estimate
+from tokgen.metrics.statistics import Estimate, format_estimate, format_number
 from tokgen.metrics.tables import (
     Difference,
     Metric,
     Row,
     Table,
     align,
-    format_estimate,
-    format_number,
     to_csv,
     to_latex,
     to_markdown,

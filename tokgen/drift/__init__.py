@@ -1,0 +1,8 @@
+"""Drift of codecs under repeated encoding, and their sensitivity to small shifts.
+
+- `passes` - repeated encoding of clips
+- `summary` - means with intervals, as JSON, CSV and text
+- `phase` - match of codes under shifts
+- `compare` - drift and phase of several codecs, with all files
+- `plots` - figures
+"""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tokgen.codec.base import Codec, WaveformCodec
-from tokgen.drift.passes import DriftClips, DriftRun, measure_drift
+from tokgen.drift.passes import ClipDrift, DriftClips, DriftRun, measure_drift
 from tokgen.drift.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
 from tokgen.drift.summary import (
     BACKENDS,
@@ -20,7 +20,7 @@ from tokgen.drift.summary import (
     to_text,
     write_csv,
 )
-from tokgen.metrics.tables import format_estimate
+from tokgen.metrics.statistics import format_estimate
 from tokgen.runs.folder import versions, write_json
 
 
@@ -101,7 +101,7 @@ def compare_drift(
             progress=progress,
         )
         drifts.append(summarise(run))
-        runs.append(run.without_codes())
+        runs.append(replace(run, clips=[ClipDrift(clip.values, None) for clip in run.clips]))
     pairs = [d for run in runs[1:] for d in differences(runs[0], run)]
     settings = {
         "corpus": clips.corpus.name,

@@ -1,21 +1,20 @@
-"""Repeated encoding: how audio and codes change when a codec hears its own output.
+"""Measure drift: how audio and codes change when a codec encodes its own output repeatedly.
 
     clips = DriftClips(open_corpus("speech/"), seconds=5.0)
     run = measure_drift(load_roundtrip("opus:12"), clips, passes=25, out=Path("drift"))
 
-The protocol is Code Drift's (O'Reilly et al., section III): encode and decode again and again,
-and compare each pass with the original, and its codes with those of the pass before. One pass is
-encode, decode, and cut to the input's length; `match_level` also brings it to the original's
-level, as the paper does. That is off by default: it changes what the next pass hears, so that
-even a codec with f(f(x)) = f(x) would drift. Audio stays in float between passes, so nothing
-clips. The cost of a pass is flat, and a clip's results are on disk once it is done.
+The protocol is Code Drift's (O'Reilly et al., section III). Each pass encodes, decodes and cuts to
+the length of the input. It is compared with the original, and its codes with those of the pass
+before. `match_level` also scales the output to the level of the original, as the paper does. It is
+off by default because it changes the input of the next pass, so even a codec with f(f(x)) = f(x)
+would drift. Audio stays in float between passes, so nothing clips.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,8 +37,8 @@ from tokgen.metrics.si_sdr import si_sdr
 from tokgen.nn.spectral_losses import MultiScaleMel
 from tokgen.runs.store import ClipStore, slug
 
-PER_CLIP = ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level")  # one value a pass
-PER_LEVEL = ("match_previous", "match_first")  # one value a pass and level of the codes
+PER_CLIP = ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level")  # one value per pass
+PER_LEVEL = ("match_previous", "match_first")  # one value per pass and level of the codes
 
 
 @dataclass(frozen=True)
@@ -47,21 +46,12 @@ class ClipDrift:
     """One clip through all passes.
 
     Attributes:
-        values: metric -> [passes] for `PER_CLIP`, [passes, K] for `PER_LEVEL`; NaN where it failed.
+        values: metric to [passes] (`PER_CLIP`) or [passes, K] (`PER_LEVEL`); NaN for a failure.
         codes: [passes, K, T] of every encoding; None for a waveform codec.
     """
 
     values: dict[str, np.ndarray]
     codes: np.ndarray | None
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All of it in one."""
-        return self.values if self.codes is None else {**self.values, "codes": self.codes}
-
-    @staticmethod
-    def of(arrays: dict[str, np.ndarray]) -> ClipDrift:
-        """From `arrays`."""
-        return ClipDrift({k: v for k, v in arrays.items() if k != "codes"}, arrays.get("codes"))
 
 
 @dataclass(frozen=True)
@@ -69,14 +59,14 @@ class DriftRun:
     """One codec on all clips.
 
     Attributes:
-        name: the codec's.
+        name: name of the codec.
         spec: `CodecSpec.as_dict()` or `WaveformSpec.as_dict()`.
         bitrate: bits per second.
-        delay: of one pass.
-        ids: of the clips that were measured,
-        clips: and what was found.
-        codebook_size: None for a waveform codec.
-        rejections: clips that could not be used, those that listing the corpus left out included.
+        delay: delay of one pass.
+        ids: ids of the measured clips.
+        clips: results of the measured clips.
+        codebook_size: entries per level; None for a waveform codec.
+        rejections: clips that could not be used, including those rejected by the corpus.
     """
 
     name: str
@@ -88,23 +78,19 @@ class DriftRun:
     codebook_size: int | None
     rejections: list[Rejection]
 
-    def without_codes(self) -> DriftRun:
-        """What comparing clip by clip needs."""
-        return replace(self, clips=[ClipDrift(clip.values, None) for clip in self.clips])
-
 
 class DriftClips:
-    """The same excerpts for every codec: the first seconds of each utterance.
+    """The first seconds of each utterance of a corpus, the same for every codec.
 
     Args:
-        corpus: where they come from.
-        seconds: longer utterances are cut to it; None keeps them whole.
-        n_clips: the first so many; None takes all.
+        corpus: the corpus.
+        seconds: length to cut utterances to; None keeps them whole.
+        n_clips: number of utterances, from the first on; None for all.
     """
 
     def __init__(self, corpus: Corpus, seconds: float | None = 5.0, n_clips: int | None = None):
         if seconds is not None and not seconds > 0:
-            raise ValueError(f"seconds = {seconds}: clips need some length; None keeps them whole")
+            raise ValueError(f"seconds = {seconds}: must be above 0, or None to keep clips whole")
         self.corpus = corpus if n_clips is None else corpus.select(n=n_clips)
         self.seconds = seconds
 
@@ -115,10 +101,10 @@ class DriftClips:
         return [entry.id for entry in self.corpus.entries]
 
     def load(self, index: int, sample_rate: int) -> Tensor:
-        """waveform [1, N].
+        """Load an excerpt as a waveform [1, N].
 
         Raises:
-            AudioError: it cannot be read, or the excerpt is silent.
+            AudioError: it cannot be read, or it is silent.
         """
         entry = self.corpus.entries[index]
         waveform = self.corpus.load(entry, sample_rate).waveform
@@ -144,19 +130,19 @@ def measure_drift(
     n_samples: int = 2,
     progress: bool = True,
 ) -> DriftRun:
-    """Send every clip through `codec` again and again.
+    """Send every clip through a codec repeatedly.
 
     Args:
-        codec: what to measure.
-        clips: what it hears.
-        out: results of clips are kept in `out`/clips, so that the same call goes on after a kill;
-            `out`/audio gets the first clips as they are measured.
-        passes: encodings, at least 1.
-        match_level: bring every output to its original's RMS level before the next pass.
-        n_samples: clips whose original, first and last pass are written as audio.
-        progress: show a bar.
+        codec: codec to measure.
+        clips: clips to encode.
+        out: folder for the results. `out`/clips keeps the results of clips, so the same call
+            resumes after a kill. `out`/audio gets the first clips as audio.
+        passes: number of encodings, at least 1.
+        match_level: scale each output to the RMS level of its original before the next pass.
+        n_samples: number of clips whose original, first and last pass are written as audio.
+        progress: show a progress bar.
     Raises:
-        ValueError: passes under 1, or no clip can be read.
+        ValueError: fewer than 1 pass, or no clip can be read.
     """
     if passes < 1:
         raise ValueError(f"passes = {passes}: give at least 1")
@@ -172,8 +158,8 @@ def measure_drift(
         for index, clip_id in enumerate(clips.ids()):
             arrays = store.read(index)
             audio = out / "audio" / slug(name) / slug(clip_id) if index < n_samples else None
-            heard = audio is None or (audio / _pass_file(passes)).is_file()
-            if arrays is None or not heard:
+            written = audio is None or (audio / _pass_file(passes)).is_file()
+            if arrays is None or not written:
                 try:
                     original = clips.load(index, rate)
                 except AudioError as error:
@@ -181,9 +167,10 @@ def measure_drift(
                     bar.update()
                     continue
                 clip = drift_of(codec, original, passes, delay.samples, match_level, audio)
-                store.write(index, clip.arrays())
+                codes = {} if clip.codes is None else {"codes": clip.codes}
+                store.write(index, clip.values | codes)
             else:
-                clip = ClipDrift.of(arrays)
+                clip = ClipDrift(arrays, arrays.pop("codes", None))
             done[clip_id] = clip
             bar.update()
     if not done:
@@ -202,14 +189,15 @@ def drift_of(
     match_level: bool = False,
     audio: Path | None = None,
 ) -> ClipDrift:
-    """One clip through all passes.
+    """Send one clip through a codec repeatedly.
 
     Args:
+        codec: codec to measure.
         original: [1, N] at the codec's rate.
-        passes: encodings.
-        delay: samples by which a pass comes late, for `si_sdr_aligned`.
-        match_level: bring every output to the original's RMS level.
-        audio: folder for original.wav and the first and last pass.
+        passes: number of encodings.
+        delay: delay of one pass in samples, for `si_sdr_aligned`.
+        match_level: scale each output to the RMS level of the original.
+        audio: folder for original.wav and the first and last pass; None to write none.
     """
     rate = codec.spec.sample_rate
     values: dict[str, list] = {metric: [] for metric in (*PER_CLIP, *PER_LEVEL)}
@@ -244,7 +232,7 @@ def _pass_file(n: int) -> str:
 def _passes(
     codec: Codec | WaveformCodec, original: Tensor, passes: int, match_level: bool
 ) -> Iterator[tuple[Tensor, float, Tensor | None]]:
-    """Output [1, N], its level over the original's in dB, and the codes [K, T] behind it."""
+    """Yield the output [1, N] of each pass, its level over the original's in dB, and its codes."""
     heard = original
     for _ in range(passes):
         code = None
@@ -262,7 +250,7 @@ def _passes(
 
 
 def rms_ratio(output: Tensor, original: Tensor) -> float:
-    """RMS of `output` over that of `original`; NaN where the original is silent."""
+    """Return the RMS of `output` over that of `original`; NaN if the original is silent."""
     power = original.double().square().mean().item()
     return math.sqrt(output.double().square().mean().item() / power) if power > 0 else math.nan
 

@@ -22,8 +22,7 @@ from tokgen.codec.base import Codec
 from tokgen.drift.passes import DriftClips
 from tokgen.drift.summary import DriftSummary
 from tokgen.metrics.codebook import token_match
-from tokgen.metrics.statistics import Estimate, bootstrap_mean, pearson
-from tokgen.metrics.tables import format_estimate
+from tokgen.metrics.statistics import Estimate, bootstrap_mean, format_estimate, pearson
 from tokgen.runs.store import ClipStore
 
 REACH_MS, STEP_MS = 2.0, 0.25

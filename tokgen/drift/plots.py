@@ -1,4 +1,4 @@
-"""Code Drift's Figures 1 to 3 for any codecs. `draw_...` fill a panel, `plot_...` save a PNG."""
+"""Figures 1 to 3 of Code Drift for any codecs. `draw_*` fill a panel, `plot_*` save a PNG."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tokgen.plotting import (
 
 
 class Panel(NamedTuple):
-    """A metric, the panel's title, and the label of its axis."""
+    """A metric with the title of its panel and the label of its axis."""
 
     metric: str
     title: str
@@ -37,11 +37,11 @@ PANELS = (
 
 
 def plot_drift(summaries: Sequence[DriftSummary], path: Path) -> None:
-    """Quality, codebook use and match against passes, with 95 % intervals.
+    """Plot quality, codebook use and match against passes, with 95 % intervals.
 
     Args:
-        summaries: one a codec; those without codes are left out of the last two panels.
-        path: of the PNG.
+        summaries: summary of each codec. The last two panels leave out codecs without codes.
+        path: path of the PNG.
     """
     figure = new_figure(13, 3.6)
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
@@ -52,7 +52,7 @@ def plot_drift(summaries: Sequence[DriftSummary], path: Path) -> None:
 
 
 def draw_drift(axes: Axes, summaries: Sequence[DriftSummary], panel: Panel) -> None:
-    """One metric against passes, a line a codec."""
+    """Draw one metric against passes, with a line for each codec."""
     for i, summary in enumerate(summaries):
         curve = summary.curve(panel.metric)
         draw_band(axes, [n for n, _ in curve], [e for _, e in curve], i, summary.name)
@@ -65,13 +65,13 @@ def draw_drift(axes: Axes, summaries: Sequence[DriftSummary], panel: Panel) -> N
         axes.text(0.5, 0.5, "no codes", ha="center", transform=axes.transAxes)
 
 
-def plot_phase(phases: Sequence[PhaseSummary], correlation: Correlation | None, path: Path) -> None:
-    """Match against the shift, and against PESQ after the last pass.
+def plot_phase(phases: Sequence[PhaseSummary], correlation: Correlation, path: Path) -> None:
+    """Plot match against the shift, and against PESQ after the last pass.
 
     Args:
-        phases: one a codec.
-        correlation: over codecs; None where PESQ was not measured.
-        path: of the PNG.
+        phases: phase sensitivity of each codec.
+        correlation: correlation over codecs.
+        path: path of the PNG.
     """
     figure = new_figure(9.5, 3.8)
     left, right = figure.subplots(1, 2)
@@ -82,7 +82,7 @@ def plot_phase(phases: Sequence[PhaseSummary], correlation: Correlation | None, 
 
 
 def draw_shifts(axes: Axes, phases: Sequence[PhaseSummary]) -> None:
-    """Match against the shift, a line a codec."""
+    """Draw match against the shift, with a line for each codec."""
     for i, phase in enumerate(phases):
         draw_band(axes, phase.shifts_ms, phase.match, i, phase.name)
     axes.set(title="sensitivity to shifts", xlabel="shift (ms)", ylabel="share of equal codes")
@@ -90,20 +90,15 @@ def draw_shifts(axes: Axes, phases: Sequence[PhaseSummary]) -> None:
     axes.grid(alpha=0.3)
 
 
-def draw_correlation(axes: Axes, correlation: Correlation | None) -> None:
-    """Mean match under shifts against PESQ after the last pass, a dot a codec."""
-    axes.set(xlabel="mean match under shifts")
-    if correlation is not None:
-        for i, (name, match, pesq) in enumerate(correlation.pairs):
-            axes.plot(match, pesq, "o", color=COLOURS[i % len(COLOURS)])
-            axes.annotate(
-                shortened(name, 30),
-                (match, pesq),
-                fontsize=7,
-                xytext=(4, 3),
-                textcoords="offset points",
-            )
-        axes.set(title=str(correlation), ylabel=f"PESQ @ {correlation.passes}")
+def draw_correlation(axes: Axes, correlation: Correlation) -> None:
+    """Draw mean match under shifts against PESQ, with a dot for each codec."""
+    for i, (name, match, pesq) in enumerate(correlation.pairs):
+        axes.plot(match, pesq, "o", color=COLOURS[i % len(COLOURS)])
+        axes.annotate(
+            shortened(name, 30), (match, pesq), (4, 3), textcoords="offset points", fontsize=7
+        )
+    axes.set(xlabel="mean match under shifts", ylabel=f"PESQ @ {correlation.passes}")
+    axes.set(title=str(correlation))
     axes.locator_params(axis="x", nbins=5)
     axes.margins(0.2)
     axes.grid(alpha=0.3)

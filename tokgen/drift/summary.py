@@ -16,8 +16,14 @@ import numpy as np
 from tokgen.drift.passes import PER_CLIP, PER_LEVEL, DriftRun
 from tokgen.metrics import pesq, si_sdr
 from tokgen.metrics.codebook import use_with_interval
-from tokgen.metrics.statistics import Estimate, bootstrap_mean, paired_difference
-from tokgen.metrics.tables import align, csv_fields, format_estimate
+from tokgen.metrics.statistics import (
+    Estimate,
+    bootstrap_mean,
+    csv_fields,
+    format_estimate,
+    paired_difference,
+)
+from tokgen.metrics.tables import align
 
 BACKENDS = {
     "pesq": pesq.BACKEND,
@@ -34,14 +40,9 @@ BACKENDS = {
 
 @dataclass(frozen=True)
 class Point:
-    """One estimate of a drift run.
+    """An estimate of one metric after some passes.
 
-    Attributes:
-        codec: name of the codec.
-        passes: number of encodings.
-        metric: name of the metric.
-        level: level of the codes; None for the mean over levels and for metrics without levels.
-        estimate: mean over clips.
+    `level` is None for the mean over levels and for metrics without levels.
     """
 
     codec: str
@@ -172,14 +173,7 @@ def summarise(run: DriftRun) -> DriftSummary:
 
 @dataclass(frozen=True)
 class DriftDifference:
-    """Paired difference of a metric between two codecs.
-
-    Attributes:
-        codec, than: names of the codecs; the difference is `codec` minus `than`.
-        passes: number of encodings.
-        metric: name of the metric.
-        estimate: mean difference over the clips that both have.
-    """
+    """Paired difference of a metric after some passes: `codec` minus `than`."""
 
     codec: str
     than: str

@@ -1,4 +1,4 @@
-"""How often a model's likeliest code is the right one, on held-out utterances."""
+"""Token accuracy: how often the likeliest code of a model is right, on held-out utterances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import TrainingMask, cosine_schedule, level_accuracy
 from tokgen.runs.store import ClipStore
 
-TIMES = (0.125, 0.375, 0.625, 0.875)  # of the masking schedule: the middles of its quarters
+TIMES = (0.125, 0.375, 0.625, 0.875)  # middles of the quarters of the masking schedule
 
 
 @torch.inference_mode()
@@ -24,20 +24,20 @@ def token_accuracy(
     store: ClipStore | None = None,
     progress: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hidden codes that are guessed right, as in training, over all levels and four mask shares.
+    """Count the hidden codes that a model guesses right, for all levels and four mask shares.
 
-    Every level of every utterance is hidden four times, in the shares that the schedule has at
-    `TIMES`; levels under it are visible, levels over it are not. Which positions are hidden comes
-    from the seed and the utterance alone, the same for every model.
+    Every level of every utterance is masked four times, with the shares that the schedule has at
+    `TIMES`. Lower levels are visible, higher levels are hidden. The hidden positions depend only on
+    the seed and the utterance, so they are the same for every model.
 
     Args:
-        model: in eval mode.
-        held_out: utterances; conditioning is shown where there is one.
-        seed: of the masks.
-        store: keeps the counts of finished utterances, so that the same call goes on after a kill.
-        progress: show a bar.
+        model: model in eval mode.
+        held_out: utterances, with conditioning if the model uses it.
+        seed: seed of the masks.
+        store: keeps the counts of finished utterances, so the same call resumes after a kill.
+        progress: show a progress bar.
     Returns:
-        hits and counts of hidden codes, float64 [C, K] each for C utterances.
+        Hits and counts of hidden codes, float64 [C, K] each for C utterances.
     """
     found = []
     bar = tqdm(total=len(held_out), unit="clip", desc="token accuracy", disable=not progress)
@@ -54,7 +54,7 @@ def token_accuracy(
 
 
 def _count(model: MaskedTransformer, held_out: HeldOut, i: int, seed: int) -> dict[str, np.ndarray]:
-    """Hits and hidden codes [K] of one utterance."""
+    """Count hits and hidden codes [K] of one utterance."""
     codes = held_out.codes[i]
     mask = _masks(codes, model.mask_id, (seed, held_out.items[i]))
     n, device = len(mask.level), next(model.parameters()).device
@@ -67,7 +67,7 @@ def _count(model: MaskedTransformer, held_out: HeldOut, i: int, seed: int) -> di
 
 
 def _masks(codes: Tensor, mask_id: int, seeds: tuple[int, int]) -> TrainingMask:
-    """codes [K, T] -> one mask for each level and time, levels in order."""
+    """Make one mask for each level and time from codes [K, T], in the order of levels."""
     n_levels, n_frames = codes.shape
     rng = np.random.default_rng(seeds)
     level = torch.arange(n_levels).repeat_interleave(len(TIMES))

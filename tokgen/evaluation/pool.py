@@ -1,7 +1,7 @@
-"""Clips scored in several processes, with the same records in the same order as in one.
+"""Score clips in several processes, with the same records in the same order as in one.
 
-Processes are forked, so that they share the models' weights; each computes with one thread. What
-a GPU computes stays in this process and comes in batches, while the others do the rest.
+Processes are forked so that they share the weights of models. Each uses one thread. Metrics that a
+GPU computes stay in this process, in batches, while the others compute the rest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -21,27 +20,27 @@ import torch
 from tokgen.evaluation.scorer import Clip, Scorer
 from tokgen.runs.workers import begin_worker, usable_cores
 
-WINDOW = 64  # clips that are read ahead: a GPU's batches come from them
+WINDOW = 64  # clips to read ahead, from which batches for a GPU are made
 
 
 class ScoringPool:
-    """Scores clips as `scorer` does, in processes that start with the first clip.
+    """Scores clips with a scorer in several processes, which start with the first clip.
 
-    A clip whose process dies (a crash in a metric's C code, no memory) is tried once more in a
-    process of its own; if that dies too, all its metrics have failed. What a metric raises is
-    raised here.
+    If a process dies (a crash in the C code of a metric, out of memory), its clip is tried again in
+    a process of its own. If that process dies too, all metrics of the clip have failed. Exceptions
+    of metrics are raised here.
 
     Args:
-        scorer: what scores.
-        workers: processes; None for one a core that this process may use, 0 or 1 for none. A
-            system that cannot fork has none.
+        scorer: scores the clips.
+        workers: number of processes. None for one per usable core; 0 or 1 to score in this process.
+            Systems that cannot fork always score in this process.
     Raises:
-        ValueError: workers under 0.
+        ValueError: negative workers.
     """
 
     def __init__(self, scorer: Scorer, workers: int | None = None) -> None:
         if workers is not None and workers < 0:
-            raise ValueError(f"workers = {workers}: must be at least 0, or None for one a core")
+            raise ValueError(f"workers = {workers}: must be at least 0, or None for one per core")
         self.scorer = scorer
         self.workers = usable_cores() if workers is None else workers
         if "fork" not in multiprocessing.get_all_start_methods():
@@ -50,11 +49,11 @@ class ScoringPool:
 
     @property
     def backends(self) -> dict[str, str]:
-        """Metric -> who computes it."""
+        """Metric to backend."""
         return self.scorer.backends
 
     def score_all(self, clips: Iterable[Clip]) -> Iterator[dict[str, Any]]:
-        """The records of clips, in their order."""
+        """Yield the records of clips, in order."""
         if self.workers < 2:
             yield from self.scorer.score_all(clips)
             return
@@ -66,7 +65,7 @@ class ScoringPool:
                 yield found | self._result(clip, future)
 
     def close(self) -> None:
-        """End the processes; the next clip starts others."""
+        """End the processes. The next clip starts new ones."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -74,19 +73,14 @@ class ScoringPool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _submit(self, clip: Clip) -> Future[dict[str, Any]]:
         if self._pool is None:
             self._pool = self._start(self.workers)
         try:
-            return self._pool.submit(_score, *_plain(clip))
+            return self._pool.submit(_score, *_to_numpy(clip))
         except BrokenProcessPool:
             self.close()
             return self._submit(clip)
@@ -94,11 +88,11 @@ class ScoringPool:
     def _result(self, clip: Clip, future: Future[dict[str, Any]]) -> dict[str, Any]:
         try:
             return future.result()
-        except BrokenProcessPool:  # by this clip, or by one that was scored beside it
+        except BrokenProcessPool:  # killed by this clip, or by another clip of the pool
             pass
         with self._start(1) as alone:
             try:
-                return alone.submit(_score, *_plain(clip)).result()
+                return alone.submit(_score, *_to_numpy(clip)).result()
             except BrokenProcessPool:
                 warnings.warn(
                     f"scoring a clip of {clip.audio.shape[-1]} samples ended its process twice; "
@@ -112,17 +106,17 @@ class ScoringPool:
         return ProcessPoolExecutor(workers, fork, _begin, (self.scorer,))
 
 
-_scorer: Scorer  # a worker's
+_scorer: Scorer  # the scorer of this worker
 
 
 def _begin(scorer: Scorer) -> None:
-    """In a new worker."""
+    """Set up a worker."""
     global _scorer
     _scorer = scorer
     begin_worker()
 
 
-def _plain(clip: Clip) -> tuple[np.ndarray, np.ndarray, str | None, int]:
+def _to_numpy(clip: Clip) -> tuple[np.ndarray, np.ndarray, str | None, int]:
     audio, reference = (w.detach().cpu().numpy() for w in (clip.audio, clip.reference))
     return audio, reference, clip.text, clip.sample_rate
 

@@ -1,4 +1,4 @@
-"""Audio of a run for people to listen to: WAV files and an index that `tokgen report` reads."""
+"""Write audio of a run to listen to: WAV files and an index that `tokgen report` reads."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ INDEX = "index.json"
 
 @dataclass(frozen=True)
 class Column:
-    """One way of making the utterances.
+    """One version of the utterances.
 
     Attributes:
-        name: shown above it.
+        name: heading of the column.
         kind: "original", "resynthesis" or "generated".
-        codec: that decoded it; None for originals.
+        codec: name of the codec that decoded it; ignored for originals.
         sample_rate: Hz.
         clips: waveforms [1, N] of the first utterances, or of all.
     """
@@ -44,12 +44,12 @@ def write_samples(
     """Write the first `n` utterances of every column as 16-bit WAV, and the index.
 
     Args:
-        folder: is made; gets <number>.<column>.wav and index.json.
-        columns: with names that differ as file names too.
-        ids, texts: of the utterances.
-        n: at most so many.
+        folder: folder for <number>.<column>.wav and index.json; created if needed.
+        columns: columns whose names also differ as file names.
+        ids, texts: ids and transcripts of the utterances.
+        n: maximum number of utterances.
     Raises:
-        ValueError: columns whose names are one file name.
+        ValueError: two columns would have the same file name.
     """
     slugs = [slug(column.name) for column in columns]
     if len(set(slugs)) < len(slugs):

@@ -1,8 +1,7 @@
-"""One clip -> its metrics, and rows of clips -> records that survive a kill.
+"""Score clips. The records of a row can be kept on disk, so that scoring resumes after a kill.
 
-A metric that fails is NaN in the record, never a score. What each metric is called, which way is
-better and who computed it stands beside (`METRICS`, `Scorer.backends`). Many clips go faster
-through processes: `tokgen.evaluation.pool`.
+A metric that fails is NaN in the record, never a score. `METRICS` describes the metrics, and
+`Scorer.backends` names what computes them. `tokgen.evaluation.pool` scores in several processes.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -26,22 +25,22 @@ from tokgen.metrics.cer import (
     edits,
     make_recogniser,
 )
-from tokgen.metrics.mos import make_mos
+from tokgen.metrics.mos import MosPredictor, make_mos
 from tokgen.metrics.text import normalise_text
 from tokgen.runs.store import RecordStore, hash_audio
 from tokgen.runs.workers import one_thread
 
 REMEMBERED = 1000  # references whose speaker and pitch are kept, some kilobytes each
-BATCH_SECONDS = 120  # of audio that a GPU is given at once
+BATCH_SECONDS = 120  # seconds of audio per batch on a GPU
 
 
 @dataclass(frozen=True)
 class Clip:
-    """What is scored.
+    """A clip to score.
 
     Attributes:
         audio, reference: waveforms [1, N] of equal length.
-        text: transcript; without letters there is no CER.
+        text: transcript. There is no CER if it is None or has no letters.
         sample_rate: Hz.
     """
 
@@ -52,42 +51,30 @@ class Clip:
 
 
 class ClipScorer(Protocol):
-    """Gives a record for every clip: `Scorer`, or a `tokgen.evaluation.pool.ScoringPool` of one."""
+    """A `Scorer` or a `tokgen.evaluation.pool.ScoringPool`."""
 
     @property
-    def backends(self) -> dict[str, str]:
-        """Metric -> who computes it."""
-        ...
+    def backends(self) -> dict[str, str]: ...
 
-    def score_all(self, clips: Iterable[Clip]) -> Iterator[dict[str, Any]]:
-        """The records of clips, in their order, as they come."""
-        ...
-
-
-@runtime_checkable
-class OnDevice(Protocol):
-    """A judge that can compute on a GPU."""
-
-    def to(self, device: str | torch.device) -> None:
-        """Compute there."""
-        ...
+    def score_all(self, clips: Iterable[Clip]) -> Iterator[dict[str, Any]]: ...
 
 
 class Scorer:
-    """Scores clips with a choice of metrics; models are loaded once.
+    """Scores clips with the chosen metrics. Models are loaded once.
 
     Args:
-        metrics: names of `METRICS`.
+        metrics: names in `METRICS`.
         asr: backend of CER (`tokgen.metrics.cer.make_recogniser`).
         mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
         speaker_encoder: backend of speaker similarity
             (`tokgen.metrics.speaker.make_speaker_encoder`).
-        mos_reference: clean speech [1, N] for SQUIM, none of the scored clips.
-        sample_rate: of `mos_reference`, Hz.
-        device: of wav2vec2 and of MOS; None for a GPU where there is one.
+        mos_reference: clean speech [1, N] for SQUIM, not one of the scored clips.
+        sample_rate: sample rate of `mos_reference` in Hz.
+        device: device for wav2vec2 and MOS; None for a GPU if there is one.
     Attributes:
-        backends: metric -> who computes it.
-        batched: those of the metrics that a GPU computes, of clips of equal length at once.
+        backends: metric to backend.
+        batched: metrics that a GPU computes, in batches of clips of equal length.
+        rest: the other metrics.
     Raises:
         ValueError: unknown metric.
     """
@@ -120,14 +107,14 @@ class Scorer:
             "voicing": pitch.BACKEND,
         }
         self.backends = {name: backends[name] for name in self.metrics}
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.batched: tuple[str, ...] = ()
-        if place.type != "cpu":
-            judges = {"cer": self._recogniser, "mos": self._mos}
-            movable = {n: judge for n, judge in judges.items() if isinstance(judge, OnDevice)}
-            for judge in movable.values():
-                judge.to(place)
-            self.batched = tuple(movable)
+        if target.type != "cpu":
+            for name, judge in (("cer", self._recogniser), ("mos", self._mos)):
+                if isinstance(judge, Wav2Vec2Recogniser | MosPredictor):
+                    judge.to(target)
+                    self.batched += (name,)
+        self.rest = tuple(n for n in self.metrics if n not in self.batched)
         self._references: dict[str, tuple[Any, Any]] = {}
 
     def score(
@@ -138,15 +125,15 @@ class Scorer:
         sample_rate: int,
         metrics: Collection[str] | None = None,
     ) -> dict[str, Any]:
-        """The record of one clip.
+        """Score one clip.
 
         Args:
             clip, reference: waveforms [1, N] of equal length.
-            text: transcript; without letters there is no CER.
+            text: transcript. There is no CER if it is None or has no letters.
             sample_rate: Hz.
-            metrics: those of the scorer's that are wanted; None for all.
+            metrics: a part of the scorer's metrics; None for all.
         Returns:
-            metric -> value, NaN where it failed; CER as "edits", "chars" and "transcript".
+            Metric to value, NaN for a failure. CER is in "edits", "chars" and "transcript".
         """
         wanted = set(self.metrics if metrics is None else metrics)
         record: dict[str, Any] = {}
@@ -160,7 +147,7 @@ class Scorer:
             record["si_sdr"] = si_sdr.si_sdr(reference, clip)
         if {"speaker", "f0", "voicing"} & wanted:
             ours = self._describe(clip, sample_rate)
-            theirs = self._of_reference(reference, sample_rate)
+            theirs = self._describe_reference(reference, sample_rate)
             if "speaker" in wanted:
                 record["speaker"] = speaker.speaker_similarity(theirs[0], ours[0])
             if {"f0", "voicing"} & wanted:
@@ -169,7 +156,7 @@ class Scorer:
         return record
 
     def score_batch(self, clips: Sequence[Clip]) -> list[dict[str, Any]]:
-        """The part of each clip's record that `batched` computes."""
+        """Compute the `batched` metrics of clips."""
         records: list[dict[str, Any]] = [{} for _ in clips]
         for group in equal_lengths(clips):
             audio, rate = [clips[i].audio for i in group], clips[group[0]].sample_rate
@@ -183,27 +170,21 @@ class Scorer:
         return records
 
     def score_all(self, clips: Iterable[Clip]) -> Iterator[dict[str, Any]]:
-        """The records of clips, one by one, with one thread of torch's: sums by several may round
-        otherwise, and these are to be a pool's numbers."""
-        rest = self.rest
+        """Yield the records of clips. Uses one thread so that results equal `ScoringPool`'s."""
         for clip in clips:
             with one_thread():
                 [record] = self.score_batch([clip])
-                record |= self.score(clip.audio, clip.reference, clip.text, clip.sample_rate, rest)
+                parts = clip.audio, clip.reference, clip.text, clip.sample_rate
+                record |= self.score(*parts, self.rest)
             yield record
 
-    @property
-    def rest(self) -> tuple[str, ...]:
-        """The metrics that are not `batched`."""
-        return tuple(n for n in self.metrics if n not in self.batched)
-
     def failed(self, text: str | None) -> dict[str, Any]:
-        """The record of a clip that cannot be scored: every metric has failed."""
+        """Return the record of a clip that cannot be scored, in which every metric failed."""
         record: dict[str, Any] = {name: math.nan for name in self.metrics if name != "cer"}
         return (_cer_of(None, text) if "cer" in self.metrics else {}) | record
 
-    def _of_reference(self, reference: Tensor, sample_rate: int) -> tuple[Any, Any]:
-        """`_describe`, remembered for the next rows: they come with the same references."""
+    def _describe_reference(self, reference: Tensor, sample_rate: int) -> tuple[Any, Any]:
+        """Cached `_describe`, as the next rows have the same references."""
         key = f"{hash_audio([reference])} {sample_rate}"
         if key not in self._references:
             if len(self._references) >= REMEMBERED:
@@ -212,7 +193,7 @@ class Scorer:
         return self._references[key]
 
     def _describe(self, clip: Tensor, sample_rate: int) -> tuple[Any, Any]:
-        """Speaker embedding and pitch track, each None where it is not asked for."""
+        """Speaker embedding and pitch track; None for a part that is not needed."""
         embedding = self._speaker.embed(clip, sample_rate) if self._speaker else None
         wanted = {"f0", "voicing"} & set(self.metrics)
         return embedding, pitch.track_pitch(clip, sample_rate) if wanted else None
@@ -229,17 +210,17 @@ def score_clips(
     out: Path | None = None,
     bar: tqdm | None = None,
 ) -> list[dict[str, Any]]:
-    """One record a clip: row, clip, text and the scores.
+    """Score the clips of a row, and return records with row, clip, text and scores.
 
     Args:
-        scorer: what scores: a `Scorer` in this process, a `ScoringPool` in several.
-        name: of the row.
+        scorer: `Scorer` to score in this process, or `ScoringPool` to score in several.
+        name: name of the row.
         clips, references: waveforms [1, N], in the same order.
         texts: transcripts.
-        sample_rate: of all audio, Hz.
-        out: folder where records are kept as they come, so that the same call goes on after a
-            kill; they are found again under the same audio, texts and backends.
-        bar: is moved on by each clip.
+        sample_rate: sample rate of all audio in Hz.
+        out: folder that keeps the records. After a kill, a call with the same audio, texts and
+            backends resumes.
+        bar: progress bar to update after each clip.
     """
     store = None
     if out is not None:
@@ -261,7 +242,7 @@ def score_clips(
 
 
 def equal_lengths(clips: Sequence[Clip]) -> Iterator[list[int]]:
-    """Indices of clips of one length and rate, at most `BATCH_SECONDS` together."""
+    """Yield indices of clips of one length and rate, `BATCH_SECONDS` per group at most."""
     groups: dict[tuple[int, int], list[int]] = {}
     for i, clip in enumerate(clips):
         groups.setdefault((clip.audio.shape[-1], clip.sample_rate), []).append(i)
@@ -272,7 +253,7 @@ def equal_lengths(clips: Sequence[Clip]) -> Iterator[list[int]]:
 
 
 def _transcript(recogniser: Recogniser, clip: Tensor, sample_rate: int) -> str | None:
-    """What is heard; None where the clip is unusable."""
+    """Transcribe a clip; None if the recogniser cannot process it."""
     try:
         return recogniser.transcribe(clip, sample_rate)
     except RecognitionError:
@@ -280,7 +261,7 @@ def _transcript(recogniser: Recogniser, clip: Tensor, sample_rate: int) -> str |
 
 
 def _cer_of(heard: str | None, text: str | None) -> dict[str, Any]:
-    """Transcript, edits and reference characters; NaN where the clip or the text is unusable."""
+    """Return transcript, edits and reference characters; NaN if there is no text or transcript."""
     if heard is None or text is None or not normalise_text(text):
         return {"transcript": heard, "edits": math.nan, "chars": math.nan}
     found = edits(text, heard)

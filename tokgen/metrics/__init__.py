@@ -1,1 +1,26 @@
-"""Measures of audio and codes: one module each, one value per clip, NaN for a failure."""
+"""Metrics of audio and codes, their statistics, and tables of results.
+
+Conventions:
+
+- Waveforms are float tensors [N] or [1, N] in [-1, 1] with a sample rate in Hz. The reference comes
+  first, the estimate second, and both have the same length.
+- A metric returns one value per clip. A failure is NaN, never a score.
+- Identical inputs score best: PESQ 4.64, SI-SDR inf, CER 0, F0 error 0, speaker similarity 1.
+- Backends name library and weights in `backend` or `BACKEND`. A fallback warns.
+
+Modules (unit and range; whether higher or lower is better):
+
+- `pesq` - wideband PESQ (MOS-LQO, 1.04 to 4.64; higher)
+- `mos` - predicted mean opinion score (1 to 5; higher)
+- `cer` - character error rate through a recogniser (0 to 1; lower)
+- `si_sdr` - scale-invariant signal-to-distortion ratio (dB; higher)
+- `speaker` - cosine of speaker embeddings (-1 to 1; higher)
+- `pitch` - F0 error (cents; lower) and voicing error (0 to 1; lower)
+- `codebook` - codebook use (percent, 0 to 100), perplexity and token match (0 to 1; higher)
+- `delay` - delay of a codec (samples)
+- `text` - text normalisation for CER
+- `signals` - audio as the judges of speech take it
+- `backends` - models from a hub, or what replaces them
+- `statistics` - estimates with bootstrap intervals, their format, verdicts and correlation
+- `tables` - tables of results: reader and writers
+"""

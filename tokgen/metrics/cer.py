@@ -1,8 +1,8 @@
-"""Character error rate of speech through a recogniser, edits pooled over the corpus.
+"""Character error rate (CER) of speech through a recogniser, with edits pooled over the corpus.
 
-Backends: "wav2vec2" (the paper's; weights from a hub or a folder) and "moonshine" (a tiny
-English model whose weights come in its wheel). "auto" takes the paper's where its weights can
-be had and says so where it cannot.
+Backends: "wav2vec2" (as in the paper; weights from a hub or a folder) and "moonshine" (a tiny
+English model with weights in its wheel). "auto" uses wav2vec2 if its weights can be loaded, and
+otherwise warns and uses moonshine.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.extras import require
-from tokgen.metrics.backends import hub_model_in_reach
+from tokgen.metrics.backends import load_if_in_reach
 from tokgen.metrics.signals import RATE, at_16k
 from tokgen.metrics.text import normalise_text
 
 WAV2VEC2 = "facebook/wav2vec2-base-960h"
-MIN_SAMPLES = RATE // 2  # recognisers want some context: shorter clips are padded with silence
+MIN_SAMPLES = RATE // 2  # recognisers need some context: shorter clips are padded with silence
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class Edits:
 
 
 def edits(reference: str, hypothesis: str) -> Edits:
-    """Character edits between normalised texts.
+    """Count character edits between normalised texts.
 
-    Capped at the reference's length, so that a recogniser that loops ("to to to") on bad audio
-    cannot push one clip's CER over 1.
+    The count is at most the length of the reference. So a recogniser that loops on bad audio
+    ("to to to") cannot push the CER of a clip over 1.
 
     Raises:
-        ValueError: the reference is empty once normalised.
+        ValueError: the normalised reference is empty.
     """
     wanted, heard = normalise_text(reference), normalise_text(hypothesis)
     if not wanted:
-        raise ValueError(f"transcript {reference!r} holds no letters: it has no CER")
+        raise ValueError(f"transcript {reference!r} has no letters, so it has no CER")
     if not heard:
         return Edits(len(wanted), len(wanted))
     out = require("jiwer").process_characters(wanted, heard)
@@ -58,21 +58,25 @@ def edits(reference: str, hypothesis: str) -> Edits:
 
 
 class RecognitionError(RuntimeError):
-    """A recogniser cannot take this clip: its CER is a failure, not 1."""
+    """A recogniser cannot process a clip. Its CER is then a failure, not 1."""
 
 
 class Recogniser(Protocol):
-    """Speech to text; `backend` names library and weights."""
+    """Converts speech to text. `backend` names library and weights."""
 
     backend: str
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
-        """waveform [N] or [1, N] in [-1, 1] -> text; raises RecognitionError."""
+        """Return the text of a waveform [N] or [1, N] in [-1, 1].
+
+        Raises:
+            RecognitionError: the clip cannot be processed.
+        """
         ...
 
 
 def _prepare(waveform: Tensor, sample_rate: int) -> Tensor:
-    """[N] at 16 kHz, at least half a second."""
+    """Resample to 16 kHz and pad to half a second: [N]."""
     audio = at_16k(waveform, sample_rate)
     if audio is None:
         raise RecognitionError(f"clip of {waveform.numel()} samples is empty or not finite")
@@ -80,13 +84,13 @@ def _prepare(waveform: Tensor, sample_rate: int) -> Tensor:
 
 
 class MoonshineRecogniser:
-    """moonshine-voice 0.1.0's tiny English model (MIT); deterministic, CPU only.
+    """The tiny English model of moonshine-voice 0.1.0 (MIT). Deterministic, on the CPU only.
 
-    Its voice activity detector is off: it remembers the clips before, so that what is heard in a
-    clip would depend on the order of scoring.
+    Its voice activity detector is off: it remembers earlier clips, so transcripts would depend on
+    the order of scoring.
 
     Raises:
-        FileNotFoundError: a later moonshine-voice, which comes without weights.
+        FileNotFoundError: the installed moonshine-voice is a later one, without weights.
     """
 
     def __init__(self) -> None:
@@ -96,7 +100,7 @@ class MoonshineRecogniser:
         found = version("moonshine-voice")
         if not weights.is_dir():
             raise FileNotFoundError(
-                f"moonshine-voice {found} brings no weights, 0.1.0 does: pip install 'tokgen[eval]'"
+                f"moonshine-voice {found} has no weights, 0.1.0 has: pip install 'tokgen[eval]'"
             )
         self.backend = f"moonshine (tiny-en, moonshine-voice {found}, whole clips)"
         self._make = partial(
@@ -109,7 +113,7 @@ class MoonshineRecogniser:
 
     @property
     def _transcriber(self) -> Any:
-        """This process's own: a fork does not take over the threads of its parent's."""
+        """The transcriber of this process: a fork does not inherit the threads of its parent."""
         if os.getpid() not in self._by_process:
             self._by_process[os.getpid()] = self._make()
         return self._by_process[os.getpid()]
@@ -124,10 +128,10 @@ class MoonshineRecogniser:
 
 
 class Wav2Vec2Recogniser:
-    """A CTC model of transformers, greedy decoding."""
+    """A CTC model of transformers with greedy decoding."""
 
     def __init__(self, name: str = WAV2VEC2, *, local_files_only: bool = False) -> None:
-        import_torchaudio()  # transformers imports it beside its audio processors
+        import_torchaudio()  # before transformers imports it
         from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
 
         source: dict[str, Any] = {"local_files_only": local_files_only}
@@ -136,14 +140,14 @@ class Wav2Vec2Recogniser:
         self.backend = f"wav2vec2 ({name})"
 
     def to(self, device: str | torch.device) -> None:
-        """Compute there."""
+        """Move the model to a device."""
         self.model.to(device)
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
         return self._hear([_prepare(waveform, sample_rate)])[0]
 
     def transcribe_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str | None]:
-        """The texts of waveforms of equal length at once; None where `transcribe` raises."""
+        """Return the texts of waveforms of equal length; None where `transcribe` raises."""
         usable = {}
         for i, waveform in enumerate(waveforms):
             with contextlib.suppress(RecognitionError):
@@ -160,12 +164,12 @@ class Wav2Vec2Recogniser:
 
 
 def make_recogniser(name: str = "auto") -> Recogniser:
-    """A recogniser by name: "wav2vec2", "moonshine", "auto", or "wav2vec2:<folder or hub id>".
+    """Make a recogniser: "wav2vec2", "moonshine", "auto", or "wav2vec2:<folder or hub id>".
 
     Raises:
         ValueError: unknown name.
-        ModuleNotFoundError: its package is missing, naming the extra.
-        OSError: wav2vec2 asked for by name and not in reach.
+        ModuleNotFoundError: the package of the recogniser is missing; the error names the extra.
+        OSError: the weights of wav2vec2 were asked for by name and cannot be loaded.
     """
     if name == "moonshine":
         return MoonshineRecogniser()
@@ -175,13 +179,10 @@ def make_recogniser(name: str = "auto") -> Recogniser:
         return Wav2Vec2Recogniser()
     if name != "auto":
         raise ValueError(f"recogniser {name!r}: known are auto, wav2vec2, moonshine")
-    with contextlib.suppress(OSError):
-        return Wav2Vec2Recogniser(local_files_only=True)
-    if hub_model_in_reach(WAV2VEC2):
-        with contextlib.suppress(OSError):
-            return Wav2Vec2Recogniser()
+    if (recogniser := load_if_in_reach(WAV2VEC2, Wav2Vec2Recogniser)) is not None:
+        return recogniser
     warnings.warn(
-        f"CER: {WAV2VEC2} (the paper's) is neither cached nor in reach; using moonshine",
+        f"CER: {WAV2VEC2} (as in the paper) is neither cached nor in reach; using moonshine",
         stacklevel=2,
     )
     return MoonshineRecogniser()

@@ -1,4 +1,4 @@
-"""Statistics of codes: use of the codebooks, match between two encodings."""
+"""Codebook use, perplexity and token match of codes."""
 
 from __future__ import annotations
 
@@ -13,43 +13,40 @@ from torch import Tensor
 from tokgen.metrics.statistics import Estimate
 
 
-def level_histograms(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """Counts [K, codebook_size] pooled over utterances codes [K, T]."""
-    pooled = torch.cat([c.long().cpu() for c in codes], dim=-1)
-    return torch.stack([torch.bincount(level, minlength=codebook_size) for level in pooled])
-
-
 def entropy_bits(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """Entropy [K] in bits of each level's pooled code distribution.
+    """Return the entropy [K] in bits of the pooled code distribution of each level.
 
-    Biased low by about (codebook_size - 1) / (2 N ln 2) bits for N frames: report N with it.
+    It is biased low by about (codebook_size - 1) / (2 N ln 2) bits for N frames: report N with it.
     """
-    p = level_histograms(codes, codebook_size).double()
+    pooled = torch.cat([c.long().cpu() for c in codes], dim=-1)
+    counts = [torch.bincount(level, minlength=codebook_size) for level in pooled]
+    p = torch.stack(counts).double()
     p = p / p.sum(-1, keepdim=True)
     return -torch.special.xlogy(p, p).sum(-1) / math.log(2)
 
 
 def codebook_use(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """Entropy [K] in percent of the largest possible, log2(codebook_size)."""
+    """Return the entropy [K] in percent of its maximum, log2(codebook_size)."""
     return 100 * entropy_bits(codes, codebook_size) / math.log2(codebook_size)
 
 
 def use_with_interval(
     codes: Sequence[np.ndarray], codebook_size: int, *, seed: int = 0, n_resamples: int = 400
 ) -> dict[str, list[Estimate]]:
-    """Codebook use with 95 % bootstrap intervals over clips: the mean over levels, then each level.
+    """Estimate codebook use with 95 % bootstrap intervals over clips.
 
     Entropy is biased low with few frames, and lower still in a resample, which repeats clips. So
-    the intervals are centred on the estimate, and "codebook_use_corrected" adds the bias that
-    Miller and Madow (1955) derive: (entries seen - 1) / (2 N) nats for N frames.
+    the intervals are centred on the estimate. "codebook_use_corrected" adds the bias derived by
+    Miller and Madow (1955): (entries seen - 1) / (2 N) nats for N frames.
 
     Args:
         codes: [K, T_i] of each clip.
         codebook_size: entries per level.
-        seed: of the resampling.
-        n_resamples: how many.
+        seed: seed of the resampling.
+        n_resamples: number of resamples.
     Returns:
-        "codebook_use" and "codebook_use_corrected" -> K + 1 estimates in percent, n = clips.
+        "codebook_use" and "codebook_use_corrected", each K + 1 estimates in percent: the mean over
+        levels, then each level; n counts clips.
     """
     n_clips, top = len(codes), math.log(codebook_size)
     rng = np.random.default_rng(seed)
@@ -78,7 +75,7 @@ def use_with_interval(
 
 
 def _centred(values: np.ndarray, n: int) -> Estimate:
-    """The first value is the estimate, the others its resamples."""
+    """Centre the interval of resamples `values[1:]` on the estimate `values[0]`."""
     estimate, resamples = float(values[0]), values[1:]
     if n < 2:
         return Estimate(estimate, math.nan, math.nan, n, 0)
@@ -87,17 +84,17 @@ def _centred(values: np.ndarray, n: int) -> Estimate:
 
 
 def perplexity(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """2 ** entropy [K]: how many entries are in effective use."""
+    """Return 2 ** entropy [K], the number of entries in effective use."""
     return 2 ** entropy_bits(codes, codebook_size)
 
 
 def token_match(a: Tensor, b: Tensor) -> Tensor:
-    """Share of equal codes per level [K].
+    """Return the share of equal codes per level [K].
 
     Args:
         a, b: [K, T] of equal shape.
     Raises:
-        ValueError: shapes differ; say which frames correspond by trimming first.
+        ValueError: the shapes differ. Trim the codes first so that their frames correspond.
     """
     if a.shape != b.shape:
         raise ValueError(f"codes of shapes {tuple(a.shape)} and {tuple(b.shape)}: trim to match")

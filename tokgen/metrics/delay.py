@@ -1,4 +1,4 @@
-"""How many samples late a codec's output comes, by cross-correlation on broadband noise."""
+"""Measure the delay of a codec in samples, by cross-correlation on broadband noise."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SECONDS = 3.0  # of noise
-LONGEST_SECONDS = 0.1  # delays beyond it are not looked for
-WEAK = 0.1  # a correlation under it says that the output does not follow the noise
+SECONDS = 3.0  # length of the noise
+LONGEST_SECONDS = 0.1  # longest delay to look for
+WEAK = 0.1  # below this correlation, the output does not follow the noise
 
 
 @dataclass(frozen=True)
 class Delay:
-    """A codec's delay.
+    """Delay of a codec.
 
     Attributes:
-        samples: by which the output comes late (early where negative), whole ones: noise that a
-            codec distorts does not tell fractions, and 25 passes would add them up. 0 where the
-            correlation is too weak to tell.
-        correlation: of input and output at that delay, -1 to 1.
+        samples: delay in whole samples; negative if the output is early, 0 if the correlation is
+            too weak. Fractions are left out: distorted noise does not show them reliably, and 25
+            passes would add them up.
+        correlation: correlation of input and output at that delay, -1 to 1.
     """
 
     samples: int
@@ -41,12 +41,12 @@ class Delay:
 def measure_delay(
     roundtrip: Callable[[Tensor], Tensor], sample_rate: int, *, seed: int = 0
 ) -> Delay:
-    """Delay of one encoding and decoding.
+    """Measure the delay of one encoding and decoding.
 
     Args:
-        roundtrip: waveform [1, 1, N] -> the same shape.
+        roundtrip: maps a waveform [1, 1, N] to the same shape.
         sample_rate: Hz.
-        seed: of the noise, which falls by 3 dB an octave as speech and music do.
+        seed: seed of the noise, which falls by 3 dB per octave as speech and music do.
     """
     n = round(SECONDS * sample_rate)
     noise = pink_noise(n, seed)
@@ -55,7 +55,7 @@ def measure_delay(
 
 
 def delay_between(reference: Tensor, output: Tensor, longest: int) -> Delay:
-    """Where the cross-correlation of [N] and [N] peaks, within `longest` samples either way."""
+    """Find the peak of the cross-correlation of [N] and [N] within `longest` samples both ways."""
     a, b = reference.double() - reference.double().mean(), output.double() - output.double().mean()
     energy = float((a @ a) * (b @ b))
     if not (energy > 0 and math.isfinite(energy)):
@@ -70,10 +70,10 @@ def delay_between(reference: Tensor, output: Tensor, longest: int) -> Delay:
 
 
 def align(reference: Tensor, output: Tensor, late: int) -> tuple[Tensor, Tensor] | None:
-    """Cut [..., N] and [..., N] to what they share when `output` comes `late` samples late.
+    """Cut [..., N] and [..., N] to the part they share if `output` is `late` samples late.
 
     Returns:
-        None where nothing is shared.
+        None if they share nothing.
     """
     n = reference.shape[-1]
     if abs(late) >= n:
@@ -84,7 +84,7 @@ def align(reference: Tensor, output: Tensor, late: int) -> tuple[Tensor, Tensor]
 
 
 def pink_noise(n: int, seed: int) -> Tensor:
-    """[n] with RMS 0.1, its power falling by 3 dB an octave; equal seeds give equal noise."""
+    """Return noise [n] with RMS 0.1 whose power falls by 3 dB per octave."""
     white = torch.randn(n, generator=torch.Generator().manual_seed(seed))
     spectrum = torch.fft.rfft(white)
     spectrum = spectrum / torch.arange(1, len(spectrum) + 1).sqrt()

@@ -1,8 +1,8 @@
-"""Predicted mean opinion score, 1 to 5.
+"""Predicted mean opinion score (MOS), 1 to 5.
 
-Backends: "squim" (the paper's: torchaudio's SQUIM_SUBJECTIVE, which listens to a clean
-recording of other speech beside the clip) and "distillmos" (weights in its wheel). "auto" takes
-the paper's where its weights can be had and says so where it cannot.
+Backends: "squim" (as in the paper: torchaudio's SQUIM_SUBJECTIVE, which also needs a clean
+recording of other speech) and "distillmos" (weights in its wheel). "auto" uses squim if its
+weights can be loaded, and otherwise warns and uses distillmos.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import io
 import math
 import socket
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,57 +24,58 @@ from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
 
 
-class MosPredictor(Protocol):
-    """Predicts a MOS; `backend` names library, weights and, for SQUIM, the reference."""
+class MosPredictor(ABC):
+    """Predicts MOS. `backend` names library, weights and, for SQUIM, the reference."""
 
     backend: str
-
-    def score(self, waveform: Tensor, sample_rate: int) -> float:
-        """waveform [N] or [1, N] -> MOS, or NaN for silence, no samples, NaN or infinity."""
-        ...
-
-    def score_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[float]:
-        """`score` of each of some waveforms of equal length, at once."""
-        ...
+    _model: torch.nn.Module
+    _device = torch.device("cpu")
 
     def to(self, device: str | torch.device) -> None:
-        """Compute there."""
-        ...
+        """Move the model to a device."""
+        self._model.to(device)
+        self._device = torch.device(device)
+
+    def score(self, waveform: Tensor, sample_rate: int) -> float:
+        """Return the MOS of [N] or [1, N]; NaN for silence, no samples, or NaN or infinity."""
+        return self.score_batch([waveform], sample_rate)[0]
+
+    @torch.inference_mode()
+    def score_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[float]:
+        """Return the MOS of waveforms of equal length."""
+        audio = [at_16k(waveform, sample_rate) for waveform in waveforms]
+        usable = [a for a in audio if a is not None and a.any()]
+        found: Iterator[float] = iter([])
+        if usable:
+            found = iter(self._predict(torch.stack(usable).to(self._device)).flatten().tolist())
+        return [math.nan if a is None or not a.any() else next(found) for a in audio]
+
+    @abstractmethod
+    def _predict(self, audio: Tensor) -> Tensor:
+        """Return the MOS [B] of audio [B, N] at 16 kHz."""
 
 
-class DistillMos:
-    """DistillMOS (Stahl and Gamper 2025): a distilled SSL-based predictor, MIT."""
+class DistillMos(MosPredictor):
+    """DistillMOS (Stahl and Gamper 2025), a distilled predictor based on SSL; MIT licence."""
 
     def __init__(self) -> None:
         import_torchaudio()
         package = require("distillmos")
         with contextlib.redirect_stdout(io.StringIO()):  # its constructor prints
             self._model = package.ConvTransformerSQAModel().eval()
-        self._device = torch.device("cpu")
         self.backend = "distillmos (variant 7)"
 
-    def to(self, device: str | torch.device) -> None:
-        self._model.to(device)
-        self._device = torch.device(device)
-
-    def score(self, waveform: Tensor, sample_rate: int) -> float:
-        return self.score_batch([waveform], sample_rate)[0]
-
-    def score_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[float]:
-        return _of_batch(self._predict, waveforms, sample_rate)
-
-    @torch.inference_mode()
     def _predict(self, audio: Tensor) -> Tensor:
-        return self._model(audio.to(self._device))
+        return self._model(audio)
 
 
-class SquimMos:
+class SquimMos(MosPredictor):
     """torchaudio's SQUIM_SUBJECTIVE (Kumar et al. 2023) with one fixed reference.
 
     Args:
-        reference: clean speech [1, N] that is none of the scored clips.
-        sample_rate: of the reference, Hz.
-        timeout: seconds for connections while the weights download.
+        reference: clean speech [1, N], not one of the scored clips.
+        sample_rate: sample rate of the reference in Hz.
+        timeout: timeout in seconds of connections that download weights.
     Raises:
         ValueError: the reference is empty or not finite.
     """
@@ -94,44 +95,23 @@ class SquimMos:
         digest = hashlib.sha256(audio.numpy().tobytes()).hexdigest()
         self.backend = f"squim (SQUIM_SUBJECTIVE, reference {digest[:12]})"
 
-    def to(self, device: str | torch.device) -> None:
-        self._model.to(device)
-        self._reference = self._reference.to(device)
-
-    def score(self, waveform: Tensor, sample_rate: int) -> float:
-        return self.score_batch([waveform], sample_rate)[0]
-
-    def score_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[float]:
-        return _of_batch(self._predict, waveforms, sample_rate)
-
-    @torch.inference_mode()
     def _predict(self, audio: Tensor) -> Tensor:
-        reference = self._reference.expand(len(audio), -1)
-        return self._model(audio.to(reference.device), reference)
-
-
-def _of_batch(
-    predict: Callable[[Tensor], Tensor], waveforms: Sequence[Tensor], sample_rate: int
-) -> list[float]:
-    """What `predict` [B, N] -> [B] says of the waveforms that hold something; NaN of others."""
-    audio = [at_16k(waveform, sample_rate) for waveform in waveforms]
-    usable = [a for a in audio if a is not None and a.any()]
-    found = iter(predict(torch.stack(usable)).flatten().tolist() if usable else [])
-    return [math.nan if a is None or not a.any() else next(found) for a in audio]
+        return self._model(audio, self._reference.to(audio.device).expand(len(audio), -1))
 
 
 def make_mos(
     name: str = "auto", reference: Tensor | None = None, sample_rate: int = RATE
 ) -> MosPredictor:
-    """A predictor by name: "squim", "distillmos" or "auto".
+    """Make a predictor: "squim", "distillmos" or "auto".
 
     Args:
-        reference: clean speech [1, N] for SQUIM; without one "auto" takes distillmos and warns.
-        sample_rate: of the reference, Hz.
+        name: name of the backend.
+        reference: clean speech [1, N] for SQUIM. Without it, "auto" warns and uses distillmos.
+        sample_rate: sample rate of the reference in Hz.
     Raises:
         ValueError: unknown name, or "squim" without a reference.
-        ModuleNotFoundError: distillmos is missing, naming the extra.
-        OSError: "squim" asked for by name and its weights are not in reach.
+        ModuleNotFoundError: distillmos is missing; the error names the extra.
+        OSError: "squim" was asked for by name and its weights cannot be loaded.
     """
     if name == "distillmos":
         return DistillMos()
@@ -141,7 +121,7 @@ def make_mos(
         if name == "squim":
             raise ValueError("squim compares with clean speech: give a non-matching reference clip")
         warnings.warn(
-            "MOS: squim (the paper's) needs a non-matching reference clip, none is given; "
+            "MOS: squim (as in the paper) needs a non-matching reference clip, none is given; "
             "using distillmos",
             stacklevel=2,
         )
@@ -152,7 +132,7 @@ def make_mos(
         if name == "squim":
             raise
     warnings.warn(
-        "MOS: the weights of SQUIM_SUBJECTIVE (the paper's) are not in reach; using distillmos",
+        "MOS: the weights of squim (as in the paper) are not in reach; using distillmos",
         stacklevel=2,
     )
     return DistillMos()

@@ -10,23 +10,23 @@ from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
 
 BACKEND = "pesq (P.862.2 wideband, 16 kHz)"
-# The C code holds 50 utterances and writes past its arrays when it finds more: it crashes, or
-# returns a number from overwritten memory. An utterance takes 0.2 s and 0.2 s of pause, so
-# that shorter clips cannot reach 50.
+# The C code has room for 50 utterances and writes past its arrays if it finds more: it crashes or
+# returns a number from overwritten memory. An utterance and its pause take at least 0.4 s, so
+# clips below this limit cannot have 50.
 MAX_SECONDS = 19.5
 
 
 def pesq_wb(reference: Tensor, estimate: Tensor, sample_rate: int) -> float:
-    """Quality of `estimate` against `reference`.
+    """Return the quality of `estimate` compared with `reference`.
 
     Args:
-        reference, estimate: [N] or [1, N], equally long.
+        reference, estimate: [N] or [1, N] of equal length.
         sample_rate: Hz; both are resampled to 16 kHz.
     Returns:
-        MOS-LQO, or NaN where PESQ finds no utterance or not enough audio, where a clip holds
-        NaN or infinity, and over `MAX_SECONDS` (cut long clips: P.862 is meant for 8 to 12 s).
+        MOS-LQO. NaN if PESQ finds no utterance or too little audio, if a clip contains NaN or
+        infinity, or above `MAX_SECONDS` (cut long clips: P.862 is meant for 8 to 12 s).
     Raises:
-        ValueError: unequal lengths.
+        ValueError: the lengths differ.
     """
     a, b = reference.flatten(), estimate.flatten()
     if a.shape != b.shape:
@@ -39,5 +39,5 @@ def pesq_wb(reference: Tensor, estimate: Tensor, sample_rate: int) -> float:
         return math.nan
     try:
         return float(package.pesq(RATE, ours.numpy(), theirs.numpy(), "wb"))
-    except (package.PesqError, ValueError):  # ValueError: its own statistics came out as NaN
+    except (package.PesqError, ValueError):  # ValueError: its statistics are NaN
         return math.nan

@@ -1,8 +1,8 @@
 """Errors of fundamental frequency (F0) and of voicing between a clip and its reconstruction.
 
 F0 comes from WORLD (Morise, Yokomori and Ozawa 2016) through pyworld: DIO, refined by StoneMask.
-It is blind to level, offset and padding. WORLD's other tracker, Harvest, marks nearly every frame
-of speech as voiced, so that its voicing decisions say little.
+Level, offset and padding do not affect it. WORLD's other tracker, Harvest, is not used: it marks
+nearly every frame of speech as voiced.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from tokgen.metrics.signals import RATE, at_16k
 
 F0_MIN, F0_MAX = 60.0, 500.0  # Hz
 HOP_SECONDS = 0.01
-MIN_SECONDS = 0.2  # in less, DIO finds no voice whatever there is
-GROSS = 0.2  # of the reference's F0
+MIN_SECONDS = 0.2  # DIO finds no voice in shorter clips
+GROSS = 0.2  # gross errors exceed this share of the reference's F0
 BACKEND = "pyworld (DIO and StoneMask, 60 to 500 Hz, hop 10 ms, 16 kHz)"
 
 
 @dataclass(frozen=True)
 class PitchErrors:
-    """Errors of an F0 track against a reference; lower is better, NaN where not defined.
+    """Errors of an F0 track compared with a reference; lower is better.
 
     Attributes:
         f0_rmse_cents: root mean square of 1200 log2(estimate / reference) over frames voiced in
-            both, gross errors included: one octave error weighs like 144 frames off by a
-            semitone. NaN where no frame is voiced in both.
+            both, including gross errors: an octave error in one frame weighs as much as a semitone
+            error in 144 frames. NaN if no frame is voiced in both.
         gross_error: share of the frames voiced in both whose F0 is off by more than 20 %: the
-            gross pitch error, GPE (Nakatani et al. 2008). NaN where there is no such frame.
+            gross pitch error, GPE (Nakatani et al. 2008). NaN if no frame is voiced in both.
         voicing_error: share of all frames whose voicing differs: the voicing decision error,
-            VDE (Nakatani et al. 2008; Chu and Alwan 2009). It is defined for silence too: a
-            reconstruction that lost its voice has an error, not a failure. Read it beside the
-            other two, which say nothing about frames that lost their voice.
+            VDE (Nakatani et al. 2008; Chu and Alwan 2009). It is also defined for silence, so a
+            reconstruction that lost its voice has an error, not a failure. The other two do not
+            cover such frames.
     """
 
     f0_rmse_cents: float
@@ -45,20 +45,20 @@ class PitchErrors:
 
 
 def track_pitch(waveform: Tensor, sample_rate: int) -> Tensor | None:
-    """F0 of one voice, every 10 ms from the first sample on.
+    """Track the F0 of one voice, every 10 ms from the first sample on.
 
     Args:
         waveform: [N] or [1, N].
         sample_rate: Hz.
     Returns:
-        Hz [T] float64, 0 where unvoiced (silence is unvoiced throughout), or None where there
-        is nothing to track: shorter than `MIN_SECONDS`, or NaN or infinity among the samples.
+        Hz [T] float64, 0 in unvoiced frames. None if the clip is shorter than `MIN_SECONDS` or
+        contains NaN or infinity.
     """
     audio = at_16k(waveform, sample_rate)
     if audio is None or len(audio) < MIN_SECONDS * RATE:
         return None
     world = require_legacy("pyworld")
-    samples = (audio.double() - audio.double().mean()).numpy()  # StoneMask hears an offset
+    samples = (audio.double() - audio.double().mean()).numpy()  # an offset disturbs StoneMask
     f0, times = world.dio(
         samples, RATE, f0_floor=F0_MIN, f0_ceil=F0_MAX, frame_period=1000 * HOP_SECONDS
     )
@@ -66,12 +66,12 @@ def track_pitch(waveform: Tensor, sample_rate: int) -> Tensor | None:
 
 
 def pitch_errors(reference: Tensor | None, estimate: Tensor | None) -> PitchErrors:
-    """Errors of one track of `track_pitch` against another, of clips equally long.
+    """Compare tracks of `track_pitch` of two clips of equal length.
 
-    A track that is None makes every error NaN.
+    Every error is NaN if a track is None.
 
     Raises:
-        ValueError: tracks of different lengths.
+        ValueError: the tracks have different lengths.
     """
     if reference is None or estimate is None:
         return PitchErrors(math.nan, math.nan, math.nan)

@@ -10,14 +10,14 @@ BACKEND = "tokgen (zero-mean, native rate)"
 
 
 def si_sdr(reference: Tensor, estimate: Tensor) -> float:
-    """10 log10 |a s|^2 / |a s - e|^2 with a the best scale of reference s for estimate e.
+    """Return 10 log10 |a s|^2 / |a s - e|^2, where a scales reference s to fit estimate e best.
 
     Args:
-        reference, estimate: [N] or [1, N], equally long.
+        reference, estimate: [N] or [1, N] of equal length.
     Returns:
-        dB; +inf for a scaled copy, NaN where either is constant (silence) or not finite.
+        dB. +inf for a scaled copy, NaN if either is constant (silence) or not finite.
     Raises:
-        ValueError: unequal lengths.
+        ValueError: the lengths differ.
     """
     s, e = reference.flatten().double().cpu(), estimate.flatten().double().cpu()
     if s.shape != e.shape:

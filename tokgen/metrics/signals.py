@@ -1,4 +1,4 @@
-"""What every judge of speech is given: one channel at 16 kHz, never something that is not audio."""
+"""Prepare audio for the judges of speech: one channel at 16 kHz."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ RATE = 16_000
 
 
 def at_16k(waveform: Tensor, sample_rate: int) -> Tensor | None:
-    """waveform [N] or [1, N] -> float32 [N'] on the CPU at 16 kHz.
+    """Resample a waveform [N] or [1, N] to float32 [N'] at 16 kHz on the CPU.
 
     Returns:
-        None where there is nothing to judge: no samples, or NaN or infinity among them.
+        None if there are no samples, or NaN or infinity among them.
     """
     audio = waveform.detach().flatten().float().cpu()
     if len(audio) == 0 or not torch.isfinite(audio).all():

@@ -1,14 +1,12 @@
 """Speaker similarity: the cosine between speaker embeddings of two clips, higher is better.
 
-Backends: "wavlm" (WavLM Base+ fine-tuned for speaker verification, the usual one of the field;
-weights from a hub or a folder) and "resemblyzer" (weights in its wheel). "auto" takes WavLM
-where its weights can be had and says so where it cannot. Cosines of different backends are not
-on one scale.
+Backends: "wavlm" (WavLM Base+ fine-tuned for speaker verification, the usual choice; weights from
+a hub or a folder) and "resemblyzer" (weights in its wheel). "auto" uses WavLM if its weights can be
+loaded, and otherwise warns and uses resemblyzer. Cosines of different backends are not comparable.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
 from importlib.metadata import version
@@ -20,52 +18,52 @@ from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.extras import require_legacy
-from tokgen.metrics.backends import hub_model_in_reach
+from tokgen.metrics.backends import load_if_in_reach
 from tokgen.metrics.signals import RATE, at_16k
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
-TRAINING_ONLY = ("wavlm.masked_spec_embed", "objective.")  # no embedding depends on them
-MIN_SECONDS = 1.0  # the encoders learned from excerpts of 1.6 s and more
-MAX_SECONDS = 30.0  # a voice needs no more, and attention grows with the square
-SILENCE = 1e-4  # RMS, -80 dB of full scale: under it an encoder would hear rounding noise
+TRAINING_ONLY = ("wavlm.masked_spec_embed", "objective.")  # embeddings do not depend on them
+MIN_SECONDS = 1.0  # the encoders were trained on excerpts of at least 1.6 s
+MAX_SECONDS = 30.0  # enough for a voice; the cost of attention grows with the square
+SILENCE = 1e-4  # RMS, -80 dB of full scale; below it there is only rounding noise
 
 
 class SpeakerEncoder(Protocol):
-    """Embeds a voice; `backend` names library and weights."""
+    """Embeds a voice. `backend` names library and weights."""
 
     backend: str
 
     def embed(self, waveform: Tensor, sample_rate: int) -> Tensor | None:
-        """Where a voice lies among voices, from the first 30 s.
+        """Embed the first 30 s of a waveform.
 
         Args:
             waveform: [N] or [1, N].
             sample_rate: Hz.
         Returns:
-            float32 [D] of length 1, or None for less than a second, silence, NaN or infinity.
+            float32 [D] with norm 1. None for less than a second, silence, NaN or infinity.
         """
         ...
 
 
 def speaker_similarity(a: Tensor | None, b: Tensor | None) -> float:
-    """Cosine of two embeddings of one encoder, -1 to 1; NaN where either is None.
+    """Return the cosine of two embeddings of one encoder, -1 to 1; NaN if either is None.
 
     Raises:
-        ValueError: embeddings of different sizes.
+        ValueError: the embeddings have different sizes.
     """
     if a is None or b is None:
         return math.nan
     if a.shape != b.shape:
         raise ValueError(
-            f"embeddings of {tuple(a.shape)} and {tuple(b.shape)}: take both from one encoder"
+            f"embeddings of {tuple(a.shape)} and {tuple(b.shape)}: make both with one encoder"
         )
     cosine = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=0)
     return float(cosine.clamp(-1, 1))
 
 
 def _prepare(waveform: Tensor, sample_rate: int) -> Tensor | None:
-    """[N'] at 16 kHz, 1 to 30 s, or None where no voice can be heard."""
+    """Resample to 16 kHz and cut to 30 s: [N']; None if there is no voice to embed."""
     if not torch.isfinite(waveform).all():
         return None
     longest = round(MAX_SECONDS * sample_rate)
@@ -76,7 +74,7 @@ def _prepare(waveform: Tensor, sample_rate: int) -> Tensor | None:
 
 
 def _normalise(embedding: Tensor) -> Tensor | None:
-    """To length 1; None where the encoder gave nothing."""
+    """Scale to norm 1; None if the embedding is 0 or not finite."""
     unit = embedding.float() / embedding.float().norm()
     return unit if torch.isfinite(unit).all() else None
 
@@ -85,15 +83,15 @@ class WavlmEncoder:
     """WavLM with an x-vector head (Chen et al. 2022) from transformers.
 
     Args:
-        source: a folder or a hub id; weights are safetensors, pickles are not loaded.
-        local_files_only: take a hub id from the cache or fail.
+        source: folder or hub id. Weights must be safetensors; pickles are not loaded.
+        local_files_only: load a hub id only from the cache.
     Raises:
-        OSError: no safetensors there, or not in reach.
-        ValueError: weights that lack parts of the embedding.
+        OSError: there are no safetensors, or they cannot be loaded.
+        ValueError: the weights lack parts of the embedding.
     """
 
     def __init__(self, source: str = WAVLM, *, local_files_only: bool = False) -> None:
-        import_torchaudio()  # transformers imports it beside its audio processors
+        import_torchaudio()  # before transformers imports it
         from transformers import Wav2Vec2FeatureExtractor, WavLMForXVector
 
         folder = Path(source)
@@ -124,7 +122,7 @@ class WavlmEncoder:
 
 
 def _cached(name: str) -> Path | None:
-    """The hub cache's copy of a model with all `FILES`, whatever its revision."""
+    """Find a copy of a model in the hub's cache that has all `FILES`, in any revision."""
     from huggingface_hub import constants
 
     snapshots = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
@@ -135,11 +133,11 @@ def _cached(name: str) -> Path | None:
 
 
 def _download(name: str, local_files_only: bool) -> Path:
-    """`FILES` of a hub model.
+    """Download `FILES` of a hub model and return their folder.
 
-    Where the main branch has a pickle only, they come from the pull request by which the hub's
-    own converter offers safetensors: transformers reads the same one, but does not find it
-    again in the cache.
+    If the main branch has only a pickle, the files come from the pull request in which the hub's
+    own converter offers safetensors. transformers loads the same one, but does not find it again
+    in the cache.
     """
     from huggingface_hub import get_repo_discussions, snapshot_download
 
@@ -158,7 +156,7 @@ def _download(name: str, local_files_only: bool) -> Path:
             )
         )
     except Exception as error:  # the hub's client raises more than OSError here
-        raise OSError(f"{name} has no safetensors, conversions not in reach: {error}") from error
+        raise OSError(f"{name} has no safetensors, no conversion in reach: {error}") from error
     for conversion in conversions:
         folder = Path(
             snapshot_download(name, revision=conversion.git_reference, allow_patterns=list(FILES))
@@ -166,23 +164,23 @@ def _download(name: str, local_files_only: bool) -> Path:
         if (folder / "model.safetensors").is_file():
             return folder
     raise FileNotFoundError(
-        f"{name} has no safetensors: convert its weights and give 'wavlm:<folder>'"
+        f"{name} has no safetensors: convert its weights and pass 'wavlm:<folder>'"
     )
 
 
 class ResemblyzerEncoder:
-    """Resemblyzer's LSTM, learned by the GE2E loss (Wan et al. 2018); Apache-2.0.
+    """Resemblyzer's LSTM, trained with the GE2E loss (Wan et al. 2018); Apache-2.0.
 
-    Every clip is set to Resemblyzer's level, -30 dBFS. Resemblyzer itself raises quiet clips
-    only and cuts pauses: its network hears level (the cosine of a clip and its copy at a
-    quarter of the amplitude is then 0.9), and the cuts differ between a clip and its
-    reconstruction.
+    Every clip is set to Resemblyzer's level, -30 dBFS, and pauses stay. Resemblyzer itself only
+    raises quiet clips, although its network depends on level: the cosine of a clip and its copy at
+    a quarter of the amplitude is then 0.9. It also cuts pauses, and the cuts differ between a clip
+    and its reconstruction.
     """
 
     def __init__(self) -> None:
         self._package = require_legacy("resemblyzer")
         weights = Path(self._package.__file__).with_name("pretrained.pt")
-        # Its constructor unpickles this file: pass only what holds tensors and plain values.
+        # The constructor below unpickles this file, so it must contain only tensors.
         torch.load(weights, map_location="cpu", weights_only=True)
         self._model = self._package.VoiceEncoder("cpu", verbose=False).eval()
         self._level = require_legacy("resemblyzer.hparams").audio_norm_target_dBFS
@@ -197,12 +195,12 @@ class ResemblyzerEncoder:
 
 
 def make_speaker_encoder(name: str = "auto") -> SpeakerEncoder:
-    """An encoder by name: "wavlm", "resemblyzer", "auto", or "wavlm:<folder or hub id>".
+    """Make an encoder: "wavlm", "resemblyzer", "auto", or "wavlm:<folder or hub id>".
 
     Raises:
-        ValueError: unknown name, or a folder that is not of a speaker encoder.
-        ModuleNotFoundError: its package is missing, naming the extra.
-        OSError: wavlm asked for by name and not in reach.
+        ValueError: unknown name, or the folder has no speaker encoder.
+        ModuleNotFoundError: the package of the encoder is missing; the error names the extra.
+        OSError: the weights of wavlm were asked for by name and cannot be loaded.
     """
     if name == "resemblyzer":
         return ResemblyzerEncoder()
@@ -212,13 +210,10 @@ def make_speaker_encoder(name: str = "auto") -> SpeakerEncoder:
         return WavlmEncoder()
     if name != "auto":
         raise ValueError(f"speaker encoder {name!r}: known are auto, wavlm, resemblyzer")
-    with contextlib.suppress(OSError):
-        return WavlmEncoder(local_files_only=True)
-    if hub_model_in_reach(WAVLM):
-        with contextlib.suppress(OSError):
-            return WavlmEncoder()
+    if (encoder := load_if_in_reach(WAVLM, WavlmEncoder)) is not None:
+        return encoder
     warnings.warn(
-        f"speaker similarity: {WAVLM} (the field's usual) is neither cached nor in reach; "
+        f"speaker similarity: {WAVLM} (the usual choice) is neither cached nor in reach; "
         "using resemblyzer",
         stacklevel=2,
     )

@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means, pooled ratios and paired differences, and Pearson correlation.
+"""Means, pooled ratios and paired differences with bootstrap intervals, and how to format them.
 
 Values are one per clip, or a table of training seeds x clips. In a table, seeds and clips are both
 resampled with replacement, independently of each other: the crossed or "pigeonhole" bootstrap
@@ -64,6 +64,39 @@ class Estimate:
             math.nan if content.get(k) is None else float(content[k]) for k in keys[:3]
         )
         return cls(mean, low, high, *(int(content.get(k) or 0) for k in keys[3:]))
+
+
+def format_number(value: float, digits: int, *, sign: bool = False) -> str:
+    """Format a number with `digits` decimals; "" if it is not finite.
+
+    Args:
+        sign: write "+" before positive numbers.
+    """
+    return f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else ""
+
+
+def format_interval(estimate: Estimate, digits: int, *, sign: bool = False) -> str:
+    """Format an interval as "[low, high]"; "" if it is not known."""
+    ends = [format_number(end, digits, sign=sign) for end in (estimate.low, estimate.high)]
+    return f"[{', '.join(ends)}]" if all(ends) else ""
+
+
+def format_estimate(estimate: Estimate | None, digits: int, *, sign: bool = False) -> str:
+    """Format an estimate as "mean [low, high]"; "-" if there is none."""
+    if estimate is None or math.isnan(estimate.mean):
+        return "-"
+    mean = format_number(estimate.mean, digits, sign=sign)
+    return f"{mean} {format_interval(estimate, digits, sign=sign)}".rstrip()
+
+
+def csv_fields(estimate: Estimate) -> list[str | int]:
+    """Return mean, low, high, n and n_failed for a CSV file, with 6 significant digits."""
+    means = (estimate.mean, estimate.low, estimate.high)
+    return [
+        *("" if math.isnan(value) else f"{value:.6g}" for value in means),
+        estimate.n,
+        estimate.n_failed,
+    ]
 
 
 def bootstrap_mean(

@@ -1,4 +1,4 @@
-"""Tables of results: one model with its reader, number format and writers.
+"""Tables of results: one model with its reader and writers.
 
 A `Table` has an `Estimate` for each row and metric, and paired differences between rows.
 
@@ -20,7 +20,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from tokgen.metrics.statistics import Direction, Estimate
+from tokgen.metrics.statistics import Direction, Estimate, csv_fields, format_estimate
 from tokgen.runs.folder import write_json
 
 KINDS = ("original", "resynthesis", "generated")
@@ -137,11 +137,11 @@ class Table:
             vars(row) | {"values": {name: e.as_dict() for name, e in row.values.items()}}
             for row in self.rows
         ]
-        differences = []
-        for difference in self.differences:
-            content = dict(vars(difference))
-            estimate = content.pop("estimate")
-            differences.append(content | estimate.as_dict())
+        differences = [
+            {key: value for key, value in vars(d).items() if key != "estimate"}
+            | d.estimate.as_dict()
+            for d in self.differences
+        ]
         return {
             "metrics": [asdict(metric) for metric in self.metrics],
             "rows": rows,
@@ -232,66 +232,21 @@ def _read_difference(content: Mapping[str, Any]) -> Difference:
 
 
 def _text(value: Any) -> str:
-    """Return a string or number as text; "" for None."""
+    """Convert a string or number to text, and None to ""."""
     if isinstance(value, dict | list):
         raise TypeError(f"{type(value).__name__} where a string is expected")
     return "" if value is None else str(value)
 
 
-# Numbers
-
-
-def format_number(value: float, digits: int, *, sign: bool = False) -> str:
-    """Format a number with `digits` decimals; "" if it is not finite.
-
-    Args:
-        sign: write "+" before positive numbers.
-    """
-    return f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else ""
-
-
-def format_interval(estimate: Estimate, digits: int, *, sign: bool = False) -> str:
-    """Format an interval as "[low, high]"; "" if it is not known."""
-    ends = [format_number(end, digits, sign=sign) for end in (estimate.low, estimate.high)]
-    return f"[{', '.join(ends)}]" if all(ends) else ""
-
-
-def format_estimate(estimate: Estimate | None, digits: int, *, sign: bool = False) -> str:
-    """Format an estimate as "mean [low, high]"; "-" if there is none."""
-    if estimate is None or math.isnan(estimate.mean):
-        return "-"
-    mean = format_number(estimate.mean, digits, sign=sign)
-    return f"{mean} {format_interval(estimate, digits, sign=sign)}".rstrip()
-
-
-def csv_fields(estimate: Estimate) -> list[str | int]:
-    """Return mean, low, high, n and n_failed for a CSV file, with 6 significant digits."""
-    means = (estimate.mean, estimate.low, estimate.high)
-    return [
-        *("" if math.isnan(value) else f"{value:.6g}" for value in means),
-        estimate.n,
-        estimate.n_failed,
-    ]
-
-
-# Writers
-
-
-def write_table(table: Table, folder: Path) -> list[Path]:
-    """Write table.json, table.csv, table.md and table.tex, and return their paths."""
+def write_table(table: Table, folder: Path) -> None:
+    """Write table.json, table.csv, table.md and table.tex."""
     write_json(folder / "table.json", table.as_dict())
-    texts = {
-        "table.csv": to_csv(table),
-        "table.md": to_markdown(table),
-        "table.tex": to_latex(table),
-    }
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return [folder / name for name in ("table.json", *texts)]
+    for name, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+        (folder / f"table.{name}").write_text(write(table), encoding="utf-8")
 
 
 def to_text(table: Table) -> str:
-    """Format a table for a terminal: rows, details, differences and notes."""
+    """Format a table for a terminal."""
     blocks = [align(_grid(table))]
     if details := _grid(table, detail=True, intervals=False):
         blocks.append("token accuracy by level\n" + align(details))
@@ -302,7 +257,7 @@ def to_text(table: Table) -> str:
 
 def align(grid: Sequence[Sequence[str]]) -> str:
     """Format rows of strings as a plain table with aligned columns."""
-    rows = [[" ".join(text.split()) for text in row] for row in grid]
+    rows = [[_one_line(text) for text in row] for row in grid]
     return tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
@@ -329,14 +284,12 @@ def to_markdown(table: Table) -> str:
     def escape(text: str) -> str:
         if NUMBERS.fullmatch(text):
             return text
-        safe = "".join("\\" + c if c in MARKDOWN_SPECIAL else c for c in text)
-        return " ".join(safe.split())
+        return _one_line("".join("\\" + c if c in MARKDOWN_SPECIAL else c for c in text))
 
     parts = []
-    for grid in (_grid(table), _grid(table, detail=True), _difference_grid(table)):
-        if grid:
-            header, *rows = [[escape(text) for text in row] for row in grid]
-            parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
+    for grid in _grids(table):
+        header, *rows = [[escape(text) for text in row] for row in grid]
+        parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
     parts.append("\n".join(f"- {escape(note)}" for note in _footnotes(table)))
     return "\n\n".join(parts) + "\n"
 
@@ -344,21 +297,22 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """Format a table as LaTeX tabulars for the booktabs package, with notes as comments."""
     parts = ["% needs \\usepackage{booktabs}"]
-    for grid in (_grid(table), _grid(table, detail=True), _difference_grid(table)):
-        if grid:
-            header, *rows = [[" ".join(text.split()) for text in row] for row in grid]
-            columns = ["left"] + ["right"] * (len(header) - 1)
-            parts.append(
-                tabulate(
-                    rows,
-                    header,
-                    tablefmt="latex_booktabs",
-                    colalign=columns,
-                    disable_numparse=True,
-                )
-            )
-    parts.append("\n".join("% " + " ".join(note.split()) for note in _footnotes(table)))
+    for grid in _grids(table):
+        header, *rows = [[_one_line(text) for text in row] for row in grid]
+        columns = ["left"] + ["right"] * (len(header) - 1)
+        form = {"tablefmt": "latex_booktabs", "disable_numparse": True}
+        parts.append(tabulate(rows, header, colalign=columns, **form))
+    parts.append("\n".join(f"% {_one_line(note)}" for note in _footnotes(table)))
     return "\n\n".join(parts) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _grids(table: Table) -> list[list[list[str]]]:
+    grids = _grid(table), _grid(table, detail=True), _difference_grid(table)
+    return [grid for grid in grids if grid]
 
 
 def _grid(table: Table, *, detail: bool = False, intervals: bool = True) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The one text normaliser: both sides of a CER go through it."""
+"""Normalise text for CER."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import unicodedata
 
 from tokgen.extras import require
 
-MAX_DIGITS = 15  # longer numbers, such as a looping recogniser's, are read digit by digit
+MAX_DIGITS = 15  # longer numbers (a looping recogniser makes them) are read digit by digit
 
 
 def normalise_text(text: str, language: str = "en") -> str:
-    """Lower case, digits spelled out, letters and single spaces only.
+    """Reduce text to lower-case letters and single spaces, with numbers spelled out.
 
     "Press 2, please." and "press two please" become equal. Apostrophes inside words are dropped
-    ("don't" -> "dont"), other punctuation separates words; brackets go, their content stays.
+    ("don't" becomes "dont"). Other punctuation separates words. The content of brackets stays.
 
     Args:
-        text: any Unicode; compared in NFKC.
-        language: of the number words, as num2words names it.
+        text: any Unicode; it is converted to NFKC.
+        language: language of the number words, as num2words names it.
     """
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub(r"[’'ʼ]", "", text)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -36,15 +35,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A panel: its SVG, and its label for screen readers."""
-
-    svg: Markup
-    label: str
-
-
-def drift_pictures(drift: DriftResults, salt: str) -> list[Picture]:
+def drift_pictures(drift: DriftResults, salt: str) -> list[Markup]:
     """Draw metrics against passes, one panel per metric."""
     pictures = []
     for panel in PANELS:
@@ -60,7 +51,7 @@ def drift_pictures(drift: DriftResults, salt: str) -> list[Picture]:
     return pictures
 
 
-def phase_pictures(phase: PhaseResults, salt: str) -> list[Picture]:
+def phase_pictures(phase: PhaseResults, salt: str) -> list[Markup]:
     """Draw the match against shifts, and against PESQ if that is known."""
     found = [f"{p.name} {p.mean_match.mean:.3f}" for p in phase.summaries]
     label = f"Share of equal codes against the shift. Mean over shifts: {', '.join(found)}."
@@ -74,7 +65,7 @@ def phase_pictures(phase: PhaseResults, salt: str) -> list[Picture]:
     return pictures
 
 
-def telephone_pictures(telephone: TelephoneResults, salt: str) -> list[Picture]:
+def telephone_pictures(telephone: TelephoneResults, salt: str) -> list[Markup]:
     """Draw quality against edit rounds, one panel per metric."""
     pictures = []
     codecs = telephone_codecs(telephone)
@@ -98,7 +89,7 @@ def telephone_codecs(telephone: TelephoneResults) -> list[str]:
 
 def training_pictures(
     names: Sequence[str], histories: Sequence[list[dict[str, float]]], salt: str
-) -> list[Picture]:
+) -> list[Markup]:
     """Draw loss and accuracy of several trainings in two panels."""
     thinned = [_thin(history) for history in histories]
     pictures = []
@@ -136,8 +127,14 @@ def _sentence(parts: Iterable[str]) -> str:
     return "; ".join(part for part in parts if part) + "."
 
 
-def _picture(draw: Callable[[Axes], None], label: str, salt: str) -> Picture:
-    """Draw one panel. `salt` makes the ids in its SVG unique on the page."""
+def _picture(draw: Callable[[Axes], None], label: str, salt: str) -> Markup:
+    """Draw one panel.
+
+    Args:
+        draw: draws into the axes of the panel.
+        label: text for screen readers.
+        salt: makes the ids of the SVG unique on the page.
+    """
     with rc_context({**STYLE, "svg.hashsalt": salt}):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         FigureCanvasSVG(figure)
@@ -145,7 +142,7 @@ def _picture(draw: Callable[[Axes], None], label: str, salt: str) -> Picture:
         text = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
-    return Picture(Markup(_inline(text.getvalue(), label)), label)
+    return Markup(_inline(text.getvalue(), label))
 
 
 def _inline(svg: str, label: str) -> str:

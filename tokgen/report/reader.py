@@ -35,13 +35,7 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class DriftResults:
-    """Content of drift.json.
-
-    Attributes:
-        summaries: summary of each codec.
-        differences: paired differences between codecs.
-        backends: backend of each metric.
-    """
+    """Content of drift.json; `backends` maps metrics to backends."""
 
     summaries: list[DriftSummary]
     differences: list[DriftDifference]
@@ -50,12 +44,7 @@ class DriftResults:
 
 @dataclass(frozen=True)
 class PhaseResults:
-    """Content of phase.json.
-
-    Attributes:
-        summaries: summary of each codec.
-        correlation: correlation of match under shifts and PESQ; None if it is absent.
-    """
+    """Content of phase.json."""
 
     summaries: list[PhaseSummary]
     correlation: Correlation | None
@@ -63,12 +52,7 @@ class PhaseResults:
 
 @dataclass(frozen=True)
 class TelephoneResults:
-    """Content of telephone.json.
-
-    Attributes:
-        curves: curves of all codecs and metrics.
-        backends: backend of each metric.
-    """
+    """Content of telephone.json; `backends` maps metrics to backends."""
 
     curves: list[TelephoneCurve]
     backends: dict[str, str]

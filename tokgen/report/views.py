@@ -7,15 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokgen.metrics.statistics import Estimate
-from tokgen.metrics.tables import (
-    Difference,
-    Metric,
-    Row,
-    Table,
-    format_interval,
-    format_number,
-)
+from tokgen.metrics.statistics import Estimate, format_interval, format_number
+from tokgen.metrics.tables import Difference, Metric, Row, Table
 from tokgen.report.reader import DriftResults, PhaseResults, TelephoneResults
 
 DRIFT_LABELS = {
@@ -33,14 +26,7 @@ DRIFT_LABELS = {
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval as a bar, in percent of the width.
-
-    Attributes:
-        low: start of the interval.
-        width: width of the interval.
-        mean: position of the mean.
-        marks: positions of lines to compare with.
-    """
+    """An interval as a bar with lines to compare with, all in percent of the width."""
 
     low: float
     width: float
@@ -126,15 +112,7 @@ def table_rows(
 
 @dataclass(frozen=True)
 class DifferenceRow:
-    """A row of a table of differences.
-
-    Attributes:
-        metric: heading of the metric.
-        better: "higher", "lower" or None.
-        difference: the difference.
-        margin: the margin, "" if none was set.
-        verdict: the verdict, "" if there is none.
-    """
+    """A row of a table of differences. `margin` and `verdict` are "" if there is none."""
 
     metric: str
     better: str | None

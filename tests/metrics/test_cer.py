@@ -1,0 +1,115 @@
+"""CER: edits, recognisers by name, fallbacks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from makers.audio import make_tone
+from makers.paths import ALLISON
+from tokgen.corpus.listed import open_corpus
+from tokgen.metrics import backends, cer
+from tokgen.metrics.cer import (
+    Edits,
+    Wav2Vec2Recogniser,
+    edits,
+    make_recogniser,
+)
+
+CLEAN = make_tone(2.0, 0)
+
+
+def test_edits_are_at_most_the_length_of_the_reference():
+    assert edits("Press 2.", "press two") == Edits(0, 9)
+    assert edits("abcd", "abxd") == Edits(1, 4)
+    assert edits("to", "to " * 50) == Edits(2, 2)  # a looping recogniser
+    assert edits("hello", "") == Edits(5, 5)
+    with pytest.raises(ValueError, match="no letters"):
+        edits("...", "x")
+
+
+def test_unknown_recognisers_are_refused():
+    with pytest.raises(ValueError, match="known are auto, wav2vec2, moonshine"):
+        make_recogniser("whisper")
+
+
+@pytest.fixture
+def wav2vec2_folder(tmp_path):
+    """Folder of a random wav2vec2 CTC model with a few thousand weights, as on the hub."""
+    import json
+
+    from tokgen.audio.torchaudio_shim import import_torchaudio
+
+    import_torchaudio()
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+        Wav2Vec2Processor,
+    )
+
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGH"]
+    (tmp_path / "vocab.json").write_text(json.dumps({c: i for i, c in enumerate(letters)}))
+    processor = Wav2Vec2Processor(
+        Wav2Vec2FeatureExtractor(), Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"))
+    )
+    torch.manual_seed(0)
+    config = Wav2Vec2Config(
+        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, conv_dim=(8, 8), conv_stride=(5, 4), conv_kernel=(10, 8),
+        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
+    )  # fmt: skip
+    Wav2Vec2ForCTC(config).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_wav2vec2_loads_from_a_folder(wav2vec2_folder):
+    recogniser = make_recogniser(f"wav2vec2:{wav2vec2_folder}")
+    assert isinstance(recogniser, Wav2Vec2Recogniser)
+    assert str(wav2vec2_folder) in recogniser.backend
+    text = recogniser.transcribe(CLEAN, 16000)
+    assert set(text) <= set("ABCDEFGH |</unkps>")
+    assert text == recogniser.transcribe(CLEAN, 16000)
+
+
+def test_weights_in_a_pickle_are_not_loaded(wav2vec2_folder):
+    (wav2vec2_folder / "model.safetensors").rename(wav2vec2_folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        make_recogniser(f"wav2vec2:{wav2vec2_folder}")
+
+
+def test_auto_falls_back_if_the_download_breaks(monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError("connection lost")
+
+    monkeypatch.setattr(backends, "hub_model_in_reach", lambda name: True)
+    monkeypatch.setattr(cer, "Wav2Vec2Recogniser", fail)
+    with pytest.warns(UserWarning, match="using moonshine"):
+        assert make_recogniser("auto").backend.startswith("moonshine")
+    with pytest.raises(OSError, match="connection lost"):
+        make_recogniser("wav2vec2")
+
+
+def test_auto_falls_back_with_a_warning(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(backends, "hub_model_in_reach", lambda name: False)
+    monkeypatch.setattr("tokgen.metrics.cer.WAV2VEC2", "nobody/nothing")
+    with pytest.warns(UserWarning, match="using moonshine"):
+        assert make_recogniser("auto").backend.startswith("moonshine")
+
+
+def test_moonshine_does_not_remember_the_clips_before() -> None:
+    clips = [make_tone(1.5, seed) for seed in range(5)]
+    recogniser = make_recogniser("moonshine")
+    forwards = [recogniser.transcribe(clip, 16000) for clip in clips]
+    backwards = [recogniser.transcribe(clip, 16000) for clip in reversed(clips)][::-1]
+    assert forwards == backwards and len(set(forwards)) > 1
+
+
+def test_moonshine_transcribes_speech():
+    clips = list(open_corpus(ALLISON, split="test", max_seconds=4).utterances(16000, rejected=[]))
+    recogniser = make_recogniser("moonshine")
+    counts = [edits(c.text, recogniser.transcribe(c.waveform, 16000)) for c in clips[:4]]
+    assert sum(c.n_edits for c in counts) <= 0.1 * sum(c.n_chars for c in counts)
