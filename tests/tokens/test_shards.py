@@ -15,7 +15,7 @@ from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import open_corpus
 from tokgen.storage import Storage
 from tokgen.tokens.dataset import Provenance, lengths_in, load_tokens, read_shard
-from tokgen.tokens.shards import Row, ShardStore
+from tokgen.tokens.shards import ShardStore, TokenRow
 from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.stft import StftCodec
 
@@ -38,16 +38,16 @@ def provenance(**changed) -> Provenance:
     return Provenance(**{**values, **changed})
 
 
-def row(id: str, split: str = "train", n_frames: int = 3) -> Row:
+def row(id: str, split: str = "train", n_frames: int = 3) -> TokenRow:
     codes = np.arange(2 * n_frames, dtype=np.uint16).reshape(n_frames, 2)
-    return Row(id, split, codes, 320 * n_frames, "text", None, None)
+    return TokenRow(id, split, codes, 320 * n_frames, "text", None, None)
 
 
 def store(where: str | Path, layout: dict | None = None, **changed) -> ShardStore:
     return ShardStore(Storage(where), provenance(**changed), layout or LAYOUT)
 
 
-def write(target: ShardStore, index: int, rows: list[Row]) -> None:
+def write(target: ShardStore, index: int, rows: list[TokenRow]) -> None:
     target.write(index, rows, [Rejection("x.wav", "empty")])
 
 

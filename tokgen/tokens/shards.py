@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """One utterance of a token dataset."""
 
     id: str
@@ -162,7 +162,7 @@ class ShardStore:
         with ThreadPoolExecutor(1 if self.storage.is_local else READS_AT_ONCE) as pool:
             yield from pool.map(function, items)
 
-    def write(self, index: int, rows: Sequence[Row], rejections: Sequence[Rejection]) -> Shard:
+    def write(self, index: int, rows: Sequence[TokenRow], rejections: Sequence[Rejection]) -> Shard:
         """Store a unit.
 
         Args:
@@ -170,7 +170,7 @@ class ShardStore:
             rows: in the corpus' order.
             rejections: entries that have no row.
         """
-        by_split: dict[str, list[Row]] = {}
+        by_split: dict[str, list[TokenRow]] = {}
         for row in rows:
             by_split.setdefault(row.split, []).append(row)
         shard = Shard(
@@ -185,7 +185,7 @@ class ShardStore:
         self.storage.write(shard.marker, shard.to_json())
         return shard
 
-    def _parquet(self, rows: Sequence[Row]) -> bytes:
+    def _parquet(self, rows: Sequence[TokenRow]) -> bytes:
         columns = {
             "id": pa.array([row.id for row in rows], pa.string()),
             "codes": _matrices([row.codes for row in rows]),

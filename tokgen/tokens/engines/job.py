@@ -20,7 +20,7 @@ from tokgen.corpus.entries import Entry, Rejection
 from tokgen.corpus.reading import Readable, Unit, check_loud
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.tokens.precision import running_in
-from tokgen.tokens.shards import Row, Shard, ShardStore
+from tokgen.tokens.shards import Shard, ShardStore, TokenRow
 
 LONG_SECONDS = 60.0  # longer audio is encoded in blocks and never held whole
 PIECE_ROWS = 256  # rows that are read, then sorted by length and encoded
@@ -64,7 +64,7 @@ class Unfinished:
     """Collects the rows of a unit while its pieces are encoded."""
 
     unit: Unit
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TokenRow] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
 
 
@@ -184,7 +184,7 @@ class Job:
 
     def encode(self, work: Unfinished, piece: Piece) -> None:
         """Encode a piece and add its rows to `work`, in order."""
-        rows: dict[int, Row] = {}
+        rows: dict[int, TokenRow] = {}
         short = {i: x.samples for i, x in enumerate(piece.loaded) if x.samples is not None}
         with torch.inference_mode(), running_in(self.precision, self.codec.device):
             for batch, encoded in self._batches(short):
@@ -225,7 +225,7 @@ class Job:
             pending[2]()
             yield pending[:2]
 
-    def _long_row(self, entry: Entry) -> Row:
+    def _long_row(self, entry: Entry) -> TokenRow:
         """Encode long audio in blocks. The audio is read again for the conditioning.
 
         Raises:
@@ -261,8 +261,8 @@ class Job:
 
     def _row(
         self, entry: Entry, encoded: Encoded, n_samples: int, conditioning: np.ndarray | None
-    ) -> Row:
-        return Row(
+    ) -> TokenRow:
+        return TokenRow(
             id=entry.id,
             split=split_name(entry.split),
             codes=encoded.codes[: self.n_codebooks].T.cpu().numpy().astype(np.uint16),
