@@ -84,9 +84,7 @@ def test_two_hours_are_refused_by_header_and_by_count(tmp_path):
     assert read_duration(tmp_path / "long.flac") == 7200
     with pytest.raises(AudioError, match=r"7200.0 s long: the limit is 3600 s \(max_seconds\)"):
         read_audio(tmp_path / "long.flac", max_seconds=3600)
-    (tmp_path / "long.g722").write_bytes(
-        bytes(8000 * 7200)
-    )  # no header: unknown length
+    (tmp_path / "long.g722").write_bytes(bytes(8000 * 7200))  # no header: unknown length
     tracemalloc.start()
     try:
         with pytest.raises(AudioError, match="longer: the limit is 60 s"):

@@ -1,3 +1,5 @@
+"""Ctrl-C waits until the end of a `held_interrupts` block."""
+
 from __future__ import annotations
 
 import signal

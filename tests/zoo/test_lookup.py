@@ -1,3 +1,5 @@
+"""Codecs are found by name, folder or hub id, and damaged folders are named."""
+
 from __future__ import annotations
 
 import json
@@ -18,7 +20,7 @@ from tokgen.zoo.lookup import find_in_zoo, list_codecs, load_codec, load_roundtr
 
 @pytest.fixture(autouse=True)
 def zoo(tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """$TOKGEN_ZOO with "tiny" in it."""
+    """A zoo in $TOKGEN_ZOO that holds "tiny"."""
     monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
     return tiny_codec_folder.parent
 
@@ -51,8 +53,8 @@ def test_a_zoo_codec_is_listed_and_loaded(tiny_codec: Codec, zoo: Path) -> None:
 def test_a_folder_is_loaded(tmp_path: Path) -> None:
     other = make_stft_codec(seed=3)
     folder = save_codec(other, tmp_path / "mine")
-    for where in (folder, str(folder)):
-        codec = load_codec(where)
+    for source in (folder, str(folder)):
+        codec = load_codec(source)
         assert codec.spec.name == "mine"
         assert codec.spec.weight_hash == other.spec.weight_hash
         assert codec.spec.licence == "CC0-1.0"
@@ -76,12 +78,12 @@ def test_codec_toml_of_a_transformers_codec(dac_folder: Path) -> None:
     assert load_codec(dac_folder).spec.licence == "MIT"
 
 
-def test_an_unknown_name_lists_those_known() -> None:
+def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(FileNotFoundError, match=r"no codec 'tinny'; known: .*\btiny\b"):
         load_codec("tinny")
 
 
-def test_a_hub_id_out_of_reach_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_id_out_of_reach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"'nobody/nothing'.*known: .*tiny"):
         load_codec("nobody/nothing")
@@ -107,7 +109,7 @@ def test_revision_of_a_folder_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["../zoo/tiny", "/etc", ".", "..", "", "tiny/", "a\0b", "~"])
-def test_paths_are_not_names_in_the_zoo(name: str) -> None:
+def test_paths_are_not_found_in_the_zoo(name: str) -> None:
     assert find_in_zoo(name) is None
 
 
@@ -135,7 +137,7 @@ def test_the_first_zoo_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         if seed == 0:
             monkeypatch.delenv("TOKGEN_ZOO")
         elif seed == 1:
-            (tmp_path / "pyproject.toml").unlink()  # no checkout: codecs/ is anyone's
+            (tmp_path / "pyproject.toml").unlink()  # without it, this is no checkout
         elif seed == 2:
             (places[2] / "one" / "config.json").unlink()
 
@@ -154,7 +156,7 @@ def test_a_broken_folder_does_not_hide_the_others(
     assert "bad" not in names and "unfinished" not in names
 
 
-def test_damaged_folders_say_what_is_wrong(tmp_path: Path) -> None:
+def test_damaged_folders_are_refused_with_a_reason(tmp_path: Path) -> None:
     folder = save_codec(make_stft_codec(), tmp_path / "x")
     toml = (folder / "codec.toml").read_text()
     (folder / "codec.toml").write_text(toml.replace("StftCodecModel", "os.system"))
@@ -181,7 +183,7 @@ def test_damaged_folders_say_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_the_embedded_zoo_is_well_formed() -> None:
-    """codecs/ of this checkout, whatever it holds."""
+    """Every codec in codecs/ of this checkout loads."""
     root = ROOT / "codecs"
     for folder in sorted(p.parent for p in root.glob("*/config.json")):
         card = read_card(folder)
@@ -192,7 +194,7 @@ def test_the_embedded_zoo_is_well_formed() -> None:
 
 @pytest.fixture
 def encodec_folder(tmp_path: Path) -> Path:
-    """1, 2 and 4 levels at 1, 2 and 4 kbps."""
+    """A codec with 1, 2 and 4 levels at 1, 2 and 4 kbps."""
     make_encodec("encodec-24k").model.save_pretrained(tmp_path / "little-encodec")
     return tmp_path / "little-encodec"
 
@@ -203,11 +205,11 @@ def test_a_bitrate_is_chosen_by_argument_or_suffix(encodec_folder: Path) -> None
     by_suffix = load_codec(f"{encodec_folder}:2")
     for codec in (by_argument, by_suffix):
         assert codec.spec.n_codebooks == 2
-        assert codec.spec.name == "little-encodec:2"  # so that two of them can stand side by side
+        assert codec.spec.name == "little-encodec:2"  # tells two bitrates apart
     assert by_argument.spec == by_suffix.spec
 
 
-def test_a_bitrate_that_is_not_there(encodec_folder: Path) -> None:
+def test_a_bitrate_that_the_codec_lacks(encodec_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"bandwidth 3 kbps.*has 1, 2, 4"):
         load_codec(f"{encodec_folder}:3")
     with pytest.raises(ValueError, match="leave one of them out"):

@@ -1,4 +1,4 @@
-"""EnCodec against transformers itself, with the feature extractor that goes with it."""
+"""EnCodec gives the codes and audio of transformers' EnCodec and its feature extractor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tokgen.codec.windows import Windows
 from tokgen.zoo.adapters.encodec import EncodecCodec
 from tokgen.zoo.lookup import load_codec, read_card
 
-RATE = 8000  # of the small models
+RATE = 8000  # Hz, of the tiny models
 STEREO = {
     "sampling_rate": 48000,
     "audio_channels": 2,
@@ -39,14 +39,16 @@ def stereo() -> EncodecCodec:
 
 
 def tone(n_samples: int, channels: int = 1) -> Tensor:
-    """[1, C, N], each channel its own."""
+    """Make [1, C, N] with different channels."""
     clips = [make_tone(n_samples / RATE, seed, RATE) for seed in range(channels)]
     return torch.cat(clips)[None, :, :n_samples]
 
 
 def upstream(codec: EncodecCodec, waveform: Tensor, bandwidth: float) -> tuple:
-    """codes [B, K, T] of the chunks that hold audio, their scales [B, S] or None, and audio."""
-    import_torchaudio()  # which transformers imports beside it
+    """Return transformers' codes [B, K, T] of the chunks that hold audio, their scales [B, S] or
+    None, and the decoded audio.
+    """
+    import_torchaudio()  # transformers imports it
     from transformers import EncodecFeatureExtractor
 
     config = codec.model.config
@@ -59,7 +61,7 @@ def upstream(codec: EncodecCodec, waveform: Tensor, bandwidth: float) -> tuple:
     audio = waveform[0].numpy() if config.audio_channels > 1 else waveform[0, 0].numpy()
     inputs = extractor(audio, sampling_rate=config.sampling_rate, return_tensors="pt")
     found = codec.model.encode(**inputs, bandwidth=bandwidth)
-    n_chunks = codec.spec.n_chunks(waveform.shape[-1])  # what follows is padding alone
+    n_chunks = codec.spec.n_chunks(waveform.shape[-1])  # the rest is padding
     codes = torch.cat(list(found.audio_codes[:n_chunks]), dim=-1)
     scales = torch.cat(found.audio_scales[:n_chunks], -1) if config.normalize else None
     decoded = codec.model.decode(
@@ -103,7 +105,7 @@ def test_fewer_levels_decode_as_transformers_does(stereo: EncodecCodec) -> None:
     torch.testing.assert_close(decoded, audio, atol=1e-4, rtol=0)
 
 
-def test_channels_are_kept_apart_or_averaged(stereo: EncodecCodec) -> None:
+def test_channels_are_kept_or_averaged(stereo: EncodecCodec) -> None:
     waveform = tone(9000, 2)
     decoded = stereo.roundtrip(waveform)
     assert decoded.shape == waveform.shape
@@ -116,7 +118,7 @@ def test_channels_are_kept_apart_or_averaged(stereo: EncodecCodec) -> None:
     assert torch.equal(stereo.encode(one), both.codes)
 
 
-def test_loudness_is_in_the_scales_alone(stereo: EncodecCodec) -> None:
+def test_loudness_changes_only_the_scales(stereo: EncodecCodec) -> None:
     waveform = tone(20000)
     loud, soft = stereo.encode_with_side(waveform), stereo.encode_with_side(waveform / 8)
     assert (loud.codes == soft.codes).float().mean() > 0.999
@@ -216,7 +218,7 @@ def test_windows_change_nothing(causal: bool) -> None:
         torch.testing.assert_close(codec.decode(codes), audio, atol=1e-5, rtol=0)
 
 
-def test_a_norm_that_sees_everything_has_no_windows() -> None:
+def test_a_norm_over_all_frames_has_no_windows() -> None:
     codec = make_encodec("encodec-24k", norm_type="time_group_norm", use_causal_conv=False)
     waveform = tone(4011)
     codes = codec.encode(waveform)
@@ -228,8 +230,8 @@ def test_a_norm_that_sees_everything_has_no_windows() -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("causal", [True, False])
-def test_reach_is_what_a_change_reaches(causal: bool) -> None:
-    """No frame more, of the convolutions before an encoder's LSTM and after a decoder's."""
+def test_reach_is_exact(causal: bool) -> None:
+    """A changed frame changes exactly the outputs in reach, before and after the LSTM."""
     codec = make_encodec("encodec-24k", use_causal_conv=causal)
     hop, middle, size = codec.spec.hop_length, 60, 121
     before, after = codec.block_encoder().stages[0], codec.block_decoder().stages[2]
@@ -251,7 +253,7 @@ def test_reach_is_what_a_change_reaches(causal: bool) -> None:
 # -- stages --------------------------------------------------------------------
 
 
-def test_a_level_sees_what_the_levels_before_leave_over(mono: EncodecCodec) -> None:
+def test_a_level_quantizes_the_residual_of_the_levels_before(mono: EncodecCodec) -> None:
     latents = mono.encode_latents(tone(4000)).detach().requires_grad_()
     codes, projected = mono.quantize(latents), mono.project(latents)
     rows = mono.codebook_rows(codes).unflatten(1, (4, -1))
@@ -265,11 +267,11 @@ def test_a_level_sees_what_the_levels_before_leave_over(mono: EncodecCodec) -> N
     assert torch.equal(mono.codebook_rows(codes[:, :2]), rows[:, :2].flatten(1, 2))
     weights = torch.randn(seen.shape, generator=torch.Generator().manual_seed(0))
     (seen * weights).sum().backward()
-    assert latents.grad is not None  # chosen rows are constants: each level passes all of it on
+    assert latents.grad is not None  # rows are constants
     torch.testing.assert_close(latents.grad, weights.sum(1))
 
 
-def test_gradients_reach_encoder_and_decoder_and_no_codebook() -> None:
+def test_gradients_reach_encoder_and_decoder_but_no_codebook() -> None:
     codec = make_encodec("encodec-24k")
     latents = codec.encode_latents(tone(2000))
     codec.decode_latents(codec.quantize_through(latents).quantized).square().sum().backward()
@@ -283,7 +285,7 @@ def test_gradients_reach_encoder_and_decoder_and_no_codebook() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"normalize": True}, {"audio_channels": 2}])
-def test_scales_or_two_channels_leave_no_stages(settings: dict) -> None:
+def test_an_encodec_with_scales_or_two_channels_has_no_stages(settings: dict) -> None:
     codec = make_encodec("encodec-24k", **settings)
     assert not isinstance(codec, StagedCodec)
     assert codec.code_vectors().shape == (4, 32, 8)

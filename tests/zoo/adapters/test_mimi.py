@@ -1,4 +1,4 @@
-"""Mimi against transformers itself."""
+"""Mimi gives the codes and audio of transformers' Mimi."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from makers.codecs import make_mimi
 from tokgen.zoo.adapters.mimi import MimiCodec
 from tokgen.zoo.lookup import load_codec, read_card
 
-RATE, HOP, LEVELS = 8000, 320, 6  # of the small model
+RATE, HOP, LEVELS = 8000, 320, 6  # of the tiny model
 PUBLISHED = {
     "sampling_rate": 24000,
     "upsampling_ratios": [8, 6, 5, 4],
@@ -31,7 +31,7 @@ def mimi() -> MimiCodec:
 
 
 def tone(n_samples: int, seed: int = 0) -> Tensor:
-    """[1, 1, N]"""
+    """Make [1, 1, N]."""
     return make_tone(n_samples / RATE, seed, RATE)[None, :, :n_samples]
 
 
@@ -49,7 +49,7 @@ def test_equals_transformers(n_samples: int, levels: int) -> None:
     torch.testing.assert_close(codec.decode(codes, n_samples), audio, atol=1e-4, rtol=0)
 
 
-def test_what_lies_past_the_end_changes_nothing(mimi: MimiCodec) -> None:
+def test_samples_past_the_end_change_nothing(mimi: MimiCodec) -> None:
     lengths = [1, 500, 7 * HOP, 9001]
     clips = [tone(n, seed)[0, 0] for seed, n in enumerate(lengths)]
     alone = [mimi.encode(clip[None, None])[0] for clip in clips]
@@ -81,7 +81,7 @@ def test_more_than_one_semantic_level() -> None:
     assert codec.decode(codes, 5000).isfinite().all()
 
 
-def test_code_vectors_are_what_levels_choose_from(mimi: MimiCodec) -> None:
+def test_code_vectors_of_all_levels(mimi: MimiCodec) -> None:
     vectors = mimi.code_vectors()
     assert vectors.shape == (LEVELS, 32, 8)
     assert len(vectors.flatten(0, 1).unique(dim=0)) == LEVELS * 32
@@ -114,7 +114,7 @@ def test_bandwidths_are_rounded_down_to_levels(kbps: float, levels: int) -> None
 
 
 @pytest.mark.parametrize("kbps", [0, -1, 4.41, 6, float("nan"), float("inf")])
-def test_bandwidths_outside_are_refused(kbps: float) -> None:
+def test_bandwidths_out_of_range_are_refused(kbps: float) -> None:
     with pytest.raises(ValueError, match=r"32 levels of 0.1375 kbps; give at most 4.4"):
         MimiCodec.numbers(PUBLISHED, kbps)
 
@@ -131,7 +131,7 @@ def test_saved_loaded_and_listed(mimi: MimiCodec, tmp_path: Path) -> None:
     assert isinstance(found, MimiCodec) and found.spec == mimi.spec
     assert read_card(folder).spec.as_dict() == {**found.spec.as_dict(), "weight_hash": ""}
     config = json.loads((folder / "config.json").read_text())
-    config["frame_rate"] = config.pop("_frame_rate") or 25.0  # as the hub's config.json has it
+    config["frame_rate"] = config.pop("_frame_rate") or 25.0  # as in the hub's config.json
     (folder / "config.json").write_text(json.dumps(config))
     assert load_codec(folder).spec == mimi.spec
     assert read_card(folder).spec.hop_length == HOP
@@ -139,5 +139,5 @@ def test_saved_loaded_and_listed(mimi: MimiCodec, tmp_path: Path) -> None:
 
 def test_codebooks_move_with_the_model() -> None:
     codec = make_mimi()
-    codec.encode(tone(1000))  # transformers keeps the codebooks it has computed
+    codec.encode(tone(1000))  # transformers caches the codebooks
     assert codec.to("meta").code_vectors().device.type == "meta"

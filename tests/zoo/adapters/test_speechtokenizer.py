@@ -1,4 +1,4 @@
-"""SpeechTokenizer against its own package; the contract is in test_codec.py."""
+"""SpeechTokenizer gives the codes and audio of its own package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def codec() -> SpeechTokenizerCodec:
 
 @pytest.fixture
 def folder(codec: SpeechTokenizerCodec, tmp_path: Path) -> Path:
-    """As a user makes it of a published checkpoint."""
+    """A folder as a user makes it from a published checkpoint."""
     folder = tmp_path / "mine"
     folder.mkdir()
     save_file({k: v.clone() for k, v in codec.model.state_dict().items()}, folder / WEIGHTS)
@@ -81,7 +81,7 @@ def test_loads_from_a_folder(codec: SpeechTokenizerCodec, folder: Path) -> None:
 
 
 class _Trap:
-    """Makes a file when it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class _Trap:
         return (open, (str(self.path), "w"))
 
 
-def test_pickles_are_left_alone(folder: Path, tmp_path: Path) -> None:
+def test_pickles_are_not_opened(folder: Path, tmp_path: Path) -> None:
     (folder / WEIGHTS).unlink()
     for name in ("SpeechTokenizer.pt", "pytorch_model.bin"):
         (folder / name).write_bytes(pickle.dumps(_Trap(tmp_path / "sprung")))

@@ -1,4 +1,4 @@
-"""X-Codec against transformers itself; the contract is in test_codec.py."""
+"""X-Codec gives the codes and audio of transformers' X-Codec."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_equals_transformers(bandwidth: float | None, n_levels: int, n_frames: i
 
 
 @torch.inference_mode()
-def test_a_broken_frame_is_filled_with_zeros(codec: XcodecCodec) -> None:
+def test_an_incomplete_frame_is_padded_with_zeros(codec: XcodecCodec) -> None:
     waveform = tone(10 * HOP)
     waveform[..., 9 * HOP + 7 :] = 0
     whole = codec.model.encode(waveform).audio_codes
     assert torch.equal(codec.encode(waveform[..., : 9 * HOP + 7]), whole)
 
 
-def test_a_level_hears_what_the_ones_before_left(codec: XcodecCodec) -> None:
+def test_a_level_quantizes_the_residual_of_the_levels_before(codec: XcodecCodec) -> None:
     with torch.no_grad():
         latents = codec.encode_latents(tone(4000))
         projected = codec.project(latents).chunk(4, dim=1)
@@ -77,7 +77,7 @@ def test_gradients_pass_the_frozen_semantic_model() -> None:
     assert all(p.grad is None for p in codec.model.semantic_model.parameters())
 
 
-def test_loads_with_the_bandwidth_asked_for(codec: XcodecCodec, tmp_path: Path) -> None:
+def test_loads_with_the_requested_bandwidth(codec: XcodecCodec, tmp_path: Path) -> None:
     codec.model.save_pretrained(tmp_path / "mine")
     loaded = load_codec(tmp_path / "mine")
     assert isinstance(loaded, XcodecCodec)
@@ -94,8 +94,8 @@ def test_loads_with_the_bandwidth_asked_for(codec: XcodecCodec, tmp_path: Path) 
         XcodecCodec.from_pretrained(tmp_path / "mine", bandwidth=3.0)
 
 
-def test_loads_in_a_process_of_its_own(codec: XcodecCodec, tmp_path: Path) -> None:
-    """transformers imports torchaudio, which does not import beside every torch."""
+def test_loads_in_a_new_process(codec: XcodecCodec, tmp_path: Path) -> None:
+    """transformers imports torchaudio, which fails beside some builds of torch."""
     codec.model.save_pretrained(tmp_path / "mine")
     code = (
         f"from tokgen.zoo.lookup import load_codec; print(load_codec({str(tmp_path / 'mine')!r}))"

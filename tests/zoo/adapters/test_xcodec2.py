@@ -1,4 +1,4 @@
-"""X-Codec2 and NeuCodec against transformers itself; the contract is in test_codec.py."""
+"""X-Codec2 and NeuCodec give the codes and audio of transformers' models."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def tone(n_samples: int, sample_rate: int) -> Tensor:
     return make_tone(n_samples / sample_rate, 0, sample_rate)[None]
 
 
-def features(codec: Xcodec2Codec, heard: Tensor) -> dict[str, Tensor]:
-    """What the library's extractor, made anew, gives for audio [N] at the rate it hears."""
+def features(codec: Xcodec2Codec, audio: Tensor) -> dict[str, Tensor]:
+    """Return the features that a new extractor computes for audio [N] at its input rate."""
     extractor = from_transformers(codec.extractor_class)(sampling_rate=8000)
-    return extractor(heard, sampling_rate=8000, return_tensors="pt")
+    return extractor(audio, sampling_rate=8000, return_tensors="pt")
 
 
 @torch.inference_mode()
@@ -52,7 +52,7 @@ def test_xcodec2_equals_transformers(xcodec2: Xcodec2Codec, n: int) -> None:
     codes = xcodec2.encode(waveform)
     n_frames = -(-n // 320)
     assert codes.shape == (1, 1, n_frames)
-    assert torch.equal(codes, theirs.audio_codes[..., :n_frames])  # they add one to whole frames
+    assert torch.equal(codes, theirs.audio_codes[..., :n_frames])  # theirs can have one more
     audio = xcodec2.decode(theirs.audio_codes)[..., :n]
     torch.testing.assert_close(audio, theirs.audio_values[..., :n], atol=1e-4, rtol=0)
     ours = xcodec2.model.decode(audio_codes=codes).audio_values
@@ -64,8 +64,8 @@ def test_xcodec2_equals_transformers(xcodec2: Xcodec2Codec, n: int) -> None:
 @pytest.mark.parametrize("n_frames", [1, 2, 57])
 def test_neucodec_equals_transformers(neucodec: Xcodec2Codec, n_frames: int) -> None:
     waveform = tone(n_frames * 480, 12000)
-    heard = resample(waveform[0, 0], 12000, 8000)
-    theirs = neucodec.model(**features(neucodec, heard))
+    audio = resample(waveform[0, 0], 12000, 8000)
+    theirs = neucodec.model(**features(neucodec, audio))
     codes = neucodec.encode(waveform)
     assert codes.shape == (1, 1, n_frames)
     assert torch.equal(codes, theirs.audio_codes)
@@ -74,13 +74,13 @@ def test_neucodec_equals_transformers(neucodec: Xcodec2Codec, n_frames: int) -> 
     torch.testing.assert_close(audio, theirs.audio_values, atol=1e-4, rtol=0)
 
 
-def test_neucodec_fills_a_broken_frame_with_zeros(neucodec: Xcodec2Codec) -> None:
+def test_neucodec_pads_an_incomplete_frame_with_zeros(neucodec: Xcodec2Codec) -> None:
     waveform = tone(10 * 480, 12000)
     waveform[..., 9 * 480 + 7 :] = 0
     assert torch.equal(neucodec.encode(waveform[..., : 9 * 480 + 7]), neucodec.encode(waveform))
 
 
-def test_neucodec_resamples_once_on_the_way_in_only(
+def test_neucodec_resamples_only_its_input_and_only_once(
     neucodec: Xcodec2Codec, xcodec2: Xcodec2Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[int, int]] = []
@@ -102,27 +102,27 @@ def test_neucodec_resamples_once_on_the_way_in_only(
     assert len(calls) == 5
 
 
-def test_neucodec_hears_the_same_pitch(
+def test_neucodec_keeps_the_pitch_when_it_resamples(
     neucodec: Xcodec2Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """500 Hz at the spec's rate is 500 Hz at the rate of the features."""
-    heard: list[Tensor] = []
+    """500 Hz at the spec's rate is 500 Hz at the extractor's rate."""
+    inputs: list[Tensor] = []
     extract = neucodec.extractor
 
     def record(audio: Tensor, **settings: object) -> object:
-        heard.append(audio)
+        inputs.append(audio)
         return extract(audio, **settings)
 
     record.sampling_rate = extract.sampling_rate  # type: ignore[attr-defined]
     monkeypatch.setattr(neucodec, "extractor", record)
     t = torch.arange(12000) / 12000
     neucodec.encode(torch.sin(2 * torch.pi * 500 * t)[None, None])
-    (audio,) = heard
+    (audio,) = inputs
     assert len(audio) == 8000
     assert torch.fft.rfft(audio).abs().argmax() == 500
 
 
-def test_entries_are_the_quantizer_s_grid(codec: Xcodec2Codec) -> None:
+def test_code_vectors_are_the_quantizer_s_grid(codec: Xcodec2Codec) -> None:
     (vectors,) = codec.code_vectors()
     assert vectors.shape == (65536, 8)
     assert len(vectors.unique(dim=0)) == 65536
@@ -168,7 +168,7 @@ def test_features_of_another_model_are_refused(
         Xcodec2Codec.from_pretrained(tmp_path)
 
 
-def test_frames_must_be_those_of_the_features() -> None:
+def test_frames_must_have_the_length_of_the_features() -> None:
     model = make_xcodec2(Xcodec2Codec).model
     model.config.downsampling_ratios = [2, 2, 4, 4, 4]
     with pytest.raises(ValueError, match="frames of 256 samples, the feature extractor frames of"):
