@@ -13,7 +13,6 @@ from typing import Any, TypeVar, get_type_hints
 from jsonargparse import auto_cli
 
 from tokgen.runs.folder import versions, write_json
-from tokgen.runs.interrupts import plain_errors
 
 Settings = TypeVar("Settings")
 
@@ -33,6 +32,8 @@ def parse_settings(
     Returns:
         an object of `cls`.
     """
+    from tokgen.runs.interrupts import plain_errors  # imports torch, which `plain_flags` does not
+
     argv = plain_flags(sys.argv[1:] if argv is None else argv, cls)
     named = any(a == "--config" or a.startswith("--config=") for a in argv)
     files = [] if named else [str(default_config)]
