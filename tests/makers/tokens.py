@@ -1,4 +1,4 @@
-"""Token datasets as plain values, codecs that end their process, and runs in other processes."""
+"""Token datasets, codecs that end their process, and tokenizing in other processes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from datasets import Dataset
 
 from makers.audio import RATE
 from makers.codecs import make_stft_codec
 from tokgen.cli.main import main
 from tokgen.codec.base import Codec
-from tokgen.tokens.dataset import load_tokens
+from tokgen.tokens.dataset import load_tokens, token_features
 from tokgen.zoo.stft import StftCodec
+
+LENGTHS = [5, 40, 12, 1, 27]  # frames of the utterances in `token_rows`
 
 
 def rows_of(out: str | Path) -> dict[str, list[dict]]:
@@ -26,6 +29,27 @@ def rows_of(out: str | Path) -> dict[str, list[dict]]:
         split: [{k: np.asarray(v).tolist() for k, v in row.items()} for row in data]
         for split, data in load_tokens(out).splits.items()
     }
+
+
+def token_rows(mfcc: bool = True) -> Dataset:
+    """Return utterances of `LENGTHS` frames, with two levels and three features.
+
+    Frame t of utterance i has the codes 100 * i + t and t, and the features t, -t and i.
+    """
+    rows = []
+    for i, n in enumerate(LENGTHS):
+        frame = np.arange(n)
+        row = {
+            "id": str(i),
+            "codes": np.stack([100 * i + frame, frame], 1).astype(np.uint16),
+            "n_samples": 320 * n,
+            "text": None,
+            "speaker": None,
+        }
+        if mfcc:
+            row["mfcc"] = np.stack([frame, -frame, np.full(n, i)], 1).astype(np.float16)
+        rows.append(row)
+    return Dataset.from_list(rows, features=token_features(2, {"mfcc": 3} if mfcc else {}))
 
 
 class DyingCodec(StftCodec):

@@ -1,4 +1,4 @@
-"""Conditioning by name and the torchaudio workaround."""
+"""Conditioning features, and the workaround for torchaudio."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_frames_are_ceil_of_hops(n: int) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.integers(1, 40000), min_size=2, max_size=4))
-def test_batching_and_padding_change_nothing(lengths: list[int]) -> None:
+def test_features_do_not_depend_on_batch_or_padding(lengths: list[int]) -> None:
     clips = [noise(n, seed) for seed, n in enumerate(lengths)]
     batch = torch.zeros(len(clips), 1, max(lengths))
     for row, clip in zip(batch, clips, strict=True):
@@ -44,7 +44,7 @@ def test_batching_and_padding_change_nothing(lengths: list[int]) -> None:
 
 
 def test_frame_is_centred_on_its_hop() -> None:
-    """An impulse in the middle of frame 10 is loudest there and fades alike on both sides."""
+    """An impulse in the middle of frame 10 is loudest there and equally loud on both sides."""
     clip = torch.zeros(1, 1, 20 * 320)
     clip[0, 0, 10 * 320 + 160] = 1.0
     level = MFCC(clip)[0, 0]
@@ -53,7 +53,7 @@ def test_frame_is_centred_on_its_hop() -> None:
 
 
 def test_values_agree_with_torchaudio() -> None:
-    """Same as torchaudio's mel spectrogram, logarithm and DCT on the same windows."""
+    """They equal torchaudio's mel spectrogram, logarithm and DCT of the same windows."""
     torchaudio = import_torchaudio()
     clip = noise(64 * 320)
     padded = torch.nn.functional.pad(clip[:, 0], (352, 352))
@@ -82,8 +82,8 @@ CHUNKED = CodecSpec("x", 16000, 320, 8, 1024, chunk_length=16000, chunk_stride=1
 
 
 @pytest.mark.parametrize("n", [1, 15840, 15841, 16000, 40000])
-def test_chunks_have_coefficients_of_their_own(n: int) -> None:
-    """As many as the codec has frames, and nothing of a chunk's neighbours in them."""
+def test_chunks_have_their_own_features(n: int) -> None:
+    """There is one vector per codec frame, and neighbouring chunks do not change it."""
     mfcc = Conditioning(ConditioningSettings.for_codec(CHUNKED))
     clip = noise(n)
     out = mfcc(clip)
@@ -102,7 +102,7 @@ def test_chunks_have_coefficients_of_their_own(n: int) -> None:
 def test_blocks_equal_the_whole(
     spec: CodecSpec, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bit for bit, and equal to windows that are larger than the audio."""
+    """Equality is exact, for windows shorter and longer than the audio."""
     module = Conditioning(ConditioningSettings.for_codec(spec, kind))
     clip = noise(70001)
     whole = module(clip)
@@ -120,7 +120,7 @@ def test_blocks_equal_the_whole(
 
 
 def test_no_window_skips_audio() -> None:
-    """A codec with long hops gets a window at least as long."""
+    """A codec with long hops gets a window that is at least as long."""
     assert ConditioningSettings.for_codec(CodecSpec("slow", 16000, 3200, 8, 1024)).n_fft >= 3200
     with pytest.raises(ValueError, match="raise n_fft"):
         ConditioningSettings(16000, 320, n_fft=256)
@@ -155,7 +155,7 @@ def test_stand_in_only_without_cuda(
         del sys.modules[name]  # the real ones come back when monkeypatch undoes
 
 
-def test_log_mel_is_what_the_cosine_transform_sees() -> None:
+def test_mfcc_is_the_cosine_transform_of_log_mel() -> None:
     settings = ConditioningSettings.for_codec(CodecSpec("x", 16000, 320, 8, 1024), "log_mel")
     assert (settings.kind, settings.n_features) == ("log_mel", 80)
     log_mel = Conditioning(settings)

@@ -29,14 +29,14 @@ def test_float32_matches_itself(clips: list[torch.Tensor]) -> None:
     assert match_rates(load_codec("speech-16k"), clips, "float32") == [1.0] * 8
 
 
-def test_fewer_bits_move_codes_and_the_deeper_levels_more(clips: list[torch.Tensor]) -> None:
+def test_fewer_bits_change_codes_and_deeper_levels_more(clips: list[torch.Tensor]) -> None:
     rates = match_rates(load_codec("speech-16k"), clips, "bfloat16")
     assert rates[0] > 0.9 and rates[-1] < rates[0]
     assert all(0 < rate < 1 for rate in rates)
 
 
 def test_rates_count_frames_not_clips(tiny_codec: StftCodec, monkeypatch) -> None:
-    """A clip of three frames that all differ, one of a frame that does not."""
+    """All three frames of one clip differ, and the only frame of the other is equal."""
     precision = "float32"
 
     def encode(waveform: torch.Tensor) -> torch.Tensor:
@@ -61,7 +61,7 @@ def test_a_cpu_keeps_float32_unless_told(clips: list[torch.Tensor]) -> None:
 
 
 class OnAGpu(StftCodec):
-    """Says that it runs on a GPU, where only `good` precisions give the codes of float32."""
+    """Pretends to run on a GPU on which only `good` precisions give the codes of float32."""
 
     good: tuple[str, ...] = ()
     now = "float32"
@@ -87,7 +87,7 @@ class OnAGpu(StftCodec):
         ((), "float32", 2),
     ],
 )
-def test_a_gpu_takes_the_fastest_that_gives_the_same_codes(
+def test_a_gpu_uses_the_fastest_precision_with_equal_codes(
     good: tuple[str, ...], expected: str, tried: int, monkeypatch
 ) -> None:
     tiny = make_stft_codec()
@@ -108,7 +108,7 @@ def test_tensorfloat_is_off_unless_asked_for(precision: str, expected: bool) -> 
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
-def test_what_is_refused(tiny_codec: StftCodec) -> None:
+def test_bad_precisions_are_refused(tiny_codec: StftCodec) -> None:
     with pytest.raises(ValueError, match="precision 'int8' is unknown; use auto, float32"):
         choose_precision(tiny_codec, [], "int8")
     with (
@@ -120,7 +120,7 @@ def test_what_is_refused(tiny_codec: StftCodec) -> None:
         choose_precision(tiny_codec, [], "bfloat16")
 
 
-def test_a_dataset_says_its_precision(
+def test_a_dataset_records_its_precision(
     tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
     corpus = open_corpus(tiny_corpus)

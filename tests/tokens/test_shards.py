@@ -43,8 +43,8 @@ def row(id: str, split: str = "train", n_frames: int = 3) -> TokenRow:
     return TokenRow(id, split, codes, 320 * n_frames, "text", None, None)
 
 
-def store(where: str | Path, layout: dict | None = None, **changed) -> ShardStore:
-    return ShardStore(Storage(where), provenance(**changed), layout or LAYOUT)
+def store(location: str | Path, layout: dict | None = None, **changed) -> ShardStore:
+    return ShardStore(Storage(location), provenance(**changed), layout or LAYOUT)
 
 
 def write(target: ShardStore, index: int, rows: list[TokenRow]) -> None:
@@ -52,20 +52,20 @@ def write(target: ShardStore, index: int, rows: list[TokenRow]) -> None:
 
 
 @pytest.fixture(params=["local", "memory"])
-def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "work")
     MemoryFileSystem.store.clear()
     return "memory://bucket/work"
 
 
-def test_shards_come_back_in_order_whoever_wrote_them(where: str) -> None:
-    first = store(where)
+def test_shards_are_read_in_order_whichever_process_wrote_them(location: str) -> None:
+    first = store(location)
     assert first.recover() and first.done() == {}
-    other = pickle.loads(pickle.dumps(first))  # a worker's
+    other = pickle.loads(pickle.dumps(first))  # of a worker
     write(other, 2, [row("e"), row("f", "test")])
     write(first, 0, [row("a"), row("b")])
-    done = store(where).done()
+    done = store(location).done()
     assert list(done) == [0, 2]
     assert done[2].splits == {"train": 1, "test": 1} and done[2].n_rows == 2
     assert done[0].rejections == [Rejection("x.wav", "empty")] and done[0].n_entries == 3
@@ -75,8 +75,8 @@ def test_shards_come_back_in_order_whoever_wrote_them(where: str) -> None:
     assert rows["codes"].to_pylist()[0] == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_a_unit_that_is_made_twice_is_made_equal(where: str) -> None:
-    target = store(where)
+def test_repeating_a_unit_writes_the_same_files(location: str) -> None:
+    target = store(location)
     target.recover()
     write(target, 1, [row("c")])
     before = target.storage.read("data/train-000000001.parquet")
@@ -85,27 +85,27 @@ def test_a_unit_that_is_made_twice_is_made_equal(where: str) -> None:
     assert list(target.done()) == [1]
 
 
-def test_without_its_marker_or_its_files_a_unit_does_not_count(where: str) -> None:
-    target = store(where)
+def test_a_unit_without_its_marker_or_files_is_not_complete(location: str) -> None:
+    target = store(location)
     target.recover()
     for index in range(3):
         write(target, index, [row(str(index))])
     target.storage.delete("done/000000000.json")
     target.storage.delete("data/train-000000001.parquet")
-    again = store(where)
+    again = store(location)
     assert again.recover()
     assert list(again.done()) == [2]
     assert again.storage.names("data/") == ["data/train-000000002.parquet"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"not parquet at all" * 9])
-def test_a_damaged_shard_does_not_count(where: str, damage: bytes) -> None:
-    target = store(where)
+def test_a_damaged_shard_is_not_complete(location: str, damage: bytes) -> None:
+    target = store(location)
     target.recover()
     write(target, 0, [row("a")])
     write(target, 1, [row("b")])
     target.storage.write("data/train-000000001.parquet", damage)
-    again = store(where)
+    again = store(location)
     assert again.recover()
     assert list(again.done()) == [0]
 
@@ -119,30 +119,30 @@ def test_a_damaged_shard_does_not_count(where: str, damage: bytes) -> None:
         ({**LAYOUT, "rows": 3}, {}),
     ],
 )
-def test_shards_made_otherwise_are_thrown_away(where: str, layout: dict | None, changed) -> None:
-    target = store(where)
+def test_shards_of_another_run_are_deleted(location: str, layout: dict | None, changed) -> None:
+    target = store(location)
     target.recover()
     write(target, 0, [row("a")])
-    other = store(where, layout, **changed)
+    other = store(location, layout, **changed)
     assert not other.recover()
     assert other.done() == {} and other.storage.names() == ["plan.json"]
 
 
-def test_a_plan_that_cannot_be_read_is_no_plan(where: str) -> None:
-    target = store(where)
+def test_an_unreadable_plan_is_ignored(location: str) -> None:
+    target = store(location)
     target.recover()
     write(target, 0, [row("a")])
     target.storage.write("plan.json", b"{")
-    assert not store(where).recover()
+    assert not store(location).recover()
 
 
 # -- datasets at a URL -------------------------------------------------------------------
 
 
-def test_a_dataset_at_a_url_has_the_rows_of_one_here(
+def test_a_remote_dataset_has_the_rows_of_a_local_one(
     tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
-    """`file://` is the one store that `datasets` opens here without a driver or a network."""
+    """`datasets` can open `file://` without a driver or a network."""
     corpus = open_corpus(tiny_corpus)
     settings = {"shard_rows": 3, "progress": False, "workers": 1}
     tokenize_corpus(corpus, tiny_codec, tmp_path / "arrow", **settings)
@@ -172,7 +172,7 @@ def test_object_storage_gets_shards_and_no_leftovers(
 
 
 class Stopping(StftCodec):
-    """Is interrupted when it has encoded twice."""
+    """Raises KeyboardInterrupt after it has encoded twice."""
 
     n = 0
 
@@ -183,7 +183,7 @@ class Stopping(StftCodec):
         return super().encode_batch_with_side(waveforms)
 
 
-def test_a_run_to_object_storage_goes_on(tiny_corpus: Path, tiny_codec: StftCodec) -> None:
+def test_a_run_to_object_storage_is_resumed(tiny_corpus: Path, tiny_codec: StftCodec) -> None:
     MemoryFileSystem.store.clear()
     corpus, out = open_corpus(tiny_corpus), "memory://bucket/tokens"
     settings = {"shard_rows": 3, "progress": False, "workers": 1}
@@ -207,10 +207,10 @@ def test_foreign_files_at_a_url_are_left_alone(tiny_corpus: Path, tiny_codec: St
     assert Storage("memory://bucket/speech").read("a.wav") == b"mine"
 
 
-def test_a_unit_that_is_lost_is_not_passed_over(
+def test_a_missing_unit_is_an_error(
     tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
 ) -> None:
-    """A worker on a machine whose storage is not ours says that it is done."""
+    """A worker on a machine with other storage reports a unit as complete."""
     write = ShardStore.write
 
     def elsewhere(self, index, rows, rejections):

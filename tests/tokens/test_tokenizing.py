@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -36,7 +37,7 @@ N_BAD = 3
 
 @pytest.fixture(scope="module")
 def folder(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny corpus with bad files among the good."""
+    """The tiny corpus, and bad files."""
     folder = tmp_path_factory.mktemp("mixed") / "mixed"
     shutil.copytree(tiny_corpus, folder)
     (folder / "aa empty.wav").touch()
@@ -58,7 +59,7 @@ def tokens(folder: Path, tiny_codec: StftCodec, tmp_path_factory: pytest.TempPat
 
 
 def content(out: Path) -> dict:
-    """All that must not differ between two runs."""
+    """Everything that must be equal after two runs."""
     found = load_tokens(out)
     return {
         "rows": rows_of(out),
@@ -73,7 +74,9 @@ def content(out: Path) -> dict:
 # -- what is written -----------------------------------------------------------
 
 
-def test_rows_hold_what_the_codec_gives(folder: Path, tokens: Path, tiny_codec: StftCodec) -> None:
+def test_rows_equal_the_output_of_the_codec(
+    folder: Path, tokens: Path, tiny_codec: StftCodec
+) -> None:
     corpus = open_corpus(folder)
     mfcc = Conditioning(ConditioningSettings.for_codec(tiny_codec.spec))
     splits = load_tokens(tokens).splits.with_format("numpy")
@@ -94,7 +97,7 @@ def test_rows_hold_what_the_codec_gives(folder: Path, tokens: Path, tiny_codec: 
     assert all(next(rest, None) is None for rest in seen.values())
 
 
-def test_columns_have_the_types_of_the_design(tokens: Path) -> None:
+def test_types_of_the_columns(tokens: Path) -> None:
     features = load_tokens(tokens).splits["train"].features.arrow_schema
     assert [str(field.type) for field in features] == [
         "string",
@@ -107,7 +110,7 @@ def test_columns_have_the_types_of_the_design(tokens: Path) -> None:
     assert features.names == ["id", "codes", "n_samples", "text", "speaker", "mfcc"]
 
 
-def test_provenance_travels_with_every_split(tokens: Path, tiny_codec: StftCodec) -> None:
+def test_every_split_has_the_provenance(tokens: Path, tiny_codec: StftCodec) -> None:
     found = load_tokens(tokens)
     assert set(found.splits) == {"train", "validation", "test"}
     provenance = found.provenance
@@ -155,7 +158,7 @@ def test_batches_and_shards_change_nothing(
     assert content(tmp_path / "tokens") == content(tokens)
 
 
-def test_shards_end_by_audio_too(
+def test_shards_also_end_by_their_audio(
     folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
     long = {"shard_rows": 1000, "format": "parquet"}
@@ -171,7 +174,7 @@ def test_shards_end_by_audio_too(
     assert rows_of(tmp_path / "many") == rows_of(tmp_path / "one") == rows_of(tokens)
 
 
-def test_long_audio_is_encoded_block_by_block(
+def test_long_audio_is_encoded_in_blocks(
     folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(tokgen.tokens.engines.job, "LONG_SECONDS", 0.5)
@@ -203,7 +206,7 @@ def parquet(tmp_path: Path) -> Path:
     return tmp_path / "speech"
 
 
-def test_a_stream_gives_the_rows_of_a_listed_corpus(
+def test_a_stream_makes_the_rows_of_a_listed_corpus(
     parquet: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(local, "context_of", lambda job: fork_context())  # faster than spawning
@@ -216,7 +219,7 @@ def test_a_stream_gives_the_rows_of_a_listed_corpus(
     assert rows_of(tmp_path / "streamed") == rows_of(tmp_path / "listed")
 
 
-def test_ids_that_repeat_between_shards_of_a_stream_are_told(
+def test_duplicate_ids_of_a_stream_give_a_warning(
     parquet: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
     shutil.copy(parquet / "train-0.parquet", parquet / "train-1.parquet")
@@ -255,7 +258,7 @@ def test_the_bar_shows_hours_and_real_time_factor(
     bar = capsys.readouterr().err
     assert "tokenizing mixed" in bar
     assert "13/13" in bar.replace(" ", "") or "12/12" in bar.replace(" ", "")
-    assert "0.00 h of audio, RTF 0." in bar
+    assert re.search(r"0\.00 h of audio, RTF \d+\.\d{4}", bar)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +275,9 @@ def test_a_split_is_not_a_path(name: str | None, expected: str) -> None:
     assert split_name(name) == expected
 
 
-def test_a_hostile_split_stays_inside(tiny_codec: StftCodec, tmp_path: Path) -> None:
+def test_a_hostile_split_name_stays_inside_the_folder(
+    tiny_codec: StftCodec, tmp_path: Path
+) -> None:
     corpus = tmp_path / "corpus"
     write_audio(corpus / "a.wav", make_tone(0.3, 0), RATE)
     (corpus / "metadata.csv").write_text("file_name,text,split\na.wav,x,../../../../evil\n")
@@ -286,7 +291,7 @@ def test_a_hostile_split_stays_inside(tiny_codec: StftCodec, tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def chunked() -> Codec:
-    """Chunks of a second, a scale each."""
+    """A codec with chunks of a second and one scale per chunk."""
     return make_encodec("encodec-48k")
 
 
@@ -297,7 +302,7 @@ def scaled(tiny_corpus: Path, chunked: Codec, tmp_path_factory: pytest.TempPathF
     return out
 
 
-def test_rows_with_side_information_decode_as_the_audio_did(
+def test_rows_with_side_information_decode_like_the_audio(
     tiny_corpus: Path, scaled: Path, chunked: Codec
 ) -> None:
     found = load_tokens(scaled)
@@ -320,16 +325,14 @@ def test_rows_with_side_information_decode_as_the_audio_did(
     assert not corpus and not rejected
 
 
-def test_batches_change_no_side_information(
+def test_batches_do_not_change_side_information(
     tiny_corpus: Path, scaled: Path, chunked: Codec, tmp_path: Path
 ) -> None:
     run(tiny_corpus, chunked, tmp_path / "tokens", batch_seconds=100.0, shard_rows=100)
     assert content(tmp_path / "tokens") == content(scaled)
 
 
-def test_rows_without_the_side_information_that_decoding_needs(
-    tokens: Path, scaled: Path, chunked: Codec
-) -> None:
+def test_missing_side_information_is_refused(tokens: Path, scaled: Path, chunked: Codec) -> None:
     plain = load_tokens(tokens).splits["test"]
     assert sides_of(plain, ()) is None
     with pytest.raises(ValueError, match=r"no side information \['scales'\].*tokenize again"):
@@ -339,7 +342,7 @@ def test_rows_without_the_side_information_that_decoding_needs(
         chunked.decode_batch([torch.tensor(row["codes"]).T], [row["n_samples"]])
 
 
-def test_a_dataset_of_before_there_was_side_information_still_counts(
+def test_a_dataset_of_an_older_version_can_be_opened_and_resumed(
     folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
     out = tmp_path / "tokens"
@@ -382,14 +385,14 @@ def test_settings_out_of_range(folder: Path, tiny_codec: StftCodec, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_corpus_without_usable_audio(tiny_codec: StftCodec, tmp_path: Path) -> None:
+def test_a_corpus_without_usable_audio_is_refused(tiny_codec: StftCodec, tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "a.wav").touch()
     with pytest.raises(ValueError, match=r"no usable audio: 1 rejected \(.*a.wav: .*empty"):
         run(tmp_path / "c", tiny_codec, tmp_path / "t")
 
 
-def test_a_folder_that_holds_something_else(
+def test_a_folder_with_other_content_is_refused(
     folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("mine")
@@ -402,22 +405,7 @@ def test_a_folder_that_holds_something_else(
         run(folder, tiny_codec, tokens, n_codebooks=1)
 
 
-def test_what_is_not_a_token_dataset(tokens: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no token dataset"):
-        load_tokens(tmp_path / "none")
-    with pytest.raises(ValueError, match="not a token dataset"):
-        load_tokens(tmp_path)
-    with pytest.raises(ValueError, match="not a token dataset"):
-        load_tokens(tokens / "train")
-    split = load_tokens(tokens).splits["train"]
-    split.info.description = "speech"
-    with pytest.raises(ValueError, match="no readable provenance"):
-        provenance_of(split)
-
-
-def test_two_processes_do_not_share_work(
-    folder: Path, tiny_codec: StftCodec, tmp_path: Path
-) -> None:
+def test_a_second_process_is_refused(folder: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
     (tmp_path / ".t.partial").mkdir()
     with (
         FileLock(tmp_path / ".t.partial" / "lock"),
@@ -426,11 +414,11 @@ def test_two_processes_do_not_share_work(
         run(folder, tiny_codec, tmp_path / "t")
 
 
-# -- going on after an end -----------------------------------------------------
+# -- resuming ------------------------------------------------------------------
 
 
 class Counting(StftCodec):
-    """Counts clips, and is interrupted after some."""
+    """Counts clips, and raises KeyboardInterrupt after some."""
 
     def __init__(self, codec: StftCodec, stop_after: int | None = None) -> None:
         super().__init__(codec.model, codec.spec)
@@ -448,7 +436,7 @@ def test_a_finished_dataset_is_left_alone(
 ) -> None:
     codec = Counting(tiny_codec)
     before = content(tokens)
-    (tokens.parent / ".tokens.partial").mkdir()  # as a kill just before the end leaves it
+    (tokens.parent / ".tokens.partial").mkdir()  # left by a kill just before the end
     report = run(folder, codec, tokens)
     assert codec.n == 0
     assert report.resumed_rows == report.n_rows == len(CLIPS)
@@ -457,7 +445,7 @@ def test_a_finished_dataset_is_left_alone(
     assert content(tokens) == before
 
 
-def test_an_interrupted_run_goes_on(
+def test_an_interrupted_run_is_resumed(
     folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
 ) -> None:
     out = tmp_path / "tokens"

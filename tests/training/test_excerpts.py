@@ -1,34 +1,13 @@
-"""Excerpts of a token dataset: reproducible, resumable, padded."""
+"""Excerpts of a token dataset: the same after a resume, and padded in batches."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
-from tokgen.tokens.dataset import compute_statistics, token_features
+from makers.tokens import LENGTHS, token_rows
 from tokgen.training.excerpts import CropDataset, Excerpt, collate
-
-LENGTHS = [5, 40, 12, 1, 27]
-
-
-def token_rows(mfcc: bool = True) -> Dataset:
-    """Five utterances, two levels, three coefficients; code = 100 * utterance + frame."""
-    rows = []
-    for i, n in enumerate(LENGTHS):
-        frame = np.arange(n)
-        row = {
-            "id": str(i),
-            "codes": np.stack([100 * i + frame, frame], 1).astype(np.uint16),
-            "n_samples": 320 * n,
-            "text": None,
-            "speaker": None,
-        }
-        if mfcc:
-            row["mfcc"] = np.stack([frame, -frame, np.full(n, i)], 1).astype(np.float16)
-        rows.append(row)
-    return Dataset.from_list(rows, features=token_features(2, {"mfcc": 3} if mfcc else {}))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +43,7 @@ def test_every_utterance_once_an_epoch(rows: Dataset) -> None:
 
 
 def test_item_depends_on_seed_and_index_alone(rows: Dataset) -> None:
-    """What a resumed run needs: any order of access, any total length, the same items."""
+    """A resumed run gets the same items, in any order and for any length of the dataset."""
     ordered = list(CropDataset(rows, 10, n_items=30, seed=3))
     longer = CropDataset(rows, 10, n_items=100, seed=3)
     for i in reversed(range(30)):
@@ -101,20 +80,6 @@ def test_without_conditioning() -> None:
     batch = collate(list(CropDataset(token_rows(mfcc=False), 10, n_items=3)))
     assert batch.conditioning is None
     assert batch.to("cpu").conditioning is None
-    with pytest.raises(ValueError, match="no conditioning: tokenize it with one of mfcc, log_mel"):
-        compute_statistics(token_rows(mfcc=False))
-
-
-def test_statistics_are_over_frames(rows: Dataset) -> None:
-    mean, std = compute_statistics(rows)
-    frames = np.concatenate([np.array(m, dtype=np.float64) for m in rows["mfcc"]])
-    np.testing.assert_allclose(mean, frames.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(std, frames.std(0), rtol=1e-6)
-
-
-def test_constant_coefficient_has_positive_deviation(rows: Dataset) -> None:
-    _, std = compute_statistics(rows.select([1]))
-    assert std[2] > 0
 
 
 def test_bad_settings_are_refused(rows: Dataset) -> None:

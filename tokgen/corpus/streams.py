@@ -41,35 +41,21 @@ READ_ROWS = 16  # rows that are held at once, with their audio
 
 @dataclass(frozen=True)
 class StreamedEntry(Entry):
-    """An entry that holds its encoded audio, because a stream cannot go back.
+    """An entry that holds its encoded audio, because a stream cannot go back."""
 
-    Attributes:
-        audio: {bytes, path} or bytes.
-        problem: reason for `load` to refuse the entry, or None.
-    """
-
-    audio: Any = field(default=None, repr=False, compare=False)
-    problem: str | None = None
+    audio: Any = field(default=None, repr=False, compare=False)  # {bytes, path} or bytes
+    problem: str | None = None  # reason for `load` to refuse the entry
 
 
 @dataclass(frozen=True)
 class StreamPart:
-    """One split of a stream.
-
-    Attributes:
-        split: name, or "" if the stream has no splits.
-        data: the stream.
-        column: name of the audio column.
-        columns: names of all columns to read, including `column`.
-        shards: name of each shard.
-        identity: JSON-ready value that changes with the content.
-    """
+    """One split of a stream; see `stream_part`."""
 
     split: str
     data: IterableDataset
-    column: str
-    columns: list[str]
-    shards: list[str]
+    column: str  # holds the audio
+    columns: list[str]  # to read, including `column`
+    shards: list[str]  # name of each shard
     identity: Any
 
 

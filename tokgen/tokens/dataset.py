@@ -77,14 +77,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str, source: str) -> Provenance:
-        """Parse JSON.
-
-        Args:
-            text: JSON.
-            source: name of the file or dataset, for the error.
-        Raises:
-            ValueError: the text is not a provenance.
-        """
+        """Parse JSON, or raise ValueError; `source` is the dataset's name for the message."""
         try:
             content = json.loads(text)
             if "mfcc" in content:  # older datasets use this name for the conditioning
@@ -134,17 +127,14 @@ def load_tokens(location: str | Path) -> TokenDataset:
     storage = Storage(location)
     if storage.path is not None and not storage.path.is_dir():
         raise FileNotFoundError(f"no token dataset {location}: make one with `tokgen tokenize`")
-    shards = storage.names("data/") if storage.exists(PROVENANCE) else []
-    if shards and not storage.exists("dataset_dict.json"):
+    if storage.is_local and storage.exists("dataset_dict.json"):
+        splits = load_from_disk(storage.url)
+        if not isinstance(splits, DatasetDict):
+            raise ValueError(f"{location} is one split of a dataset: give the folder above it")
+    elif storage.exists(PROVENANCE) and (shards := storage.names("data/")):
         splits = _load_parquet(storage, shards)
-        return TokenDataset(splits, provenance_of(splits))
-    if storage.path is None:
+    else:
         raise ValueError(f"{location} is not a finished token dataset: it has no {PROVENANCE}")
-    if not storage.exists("dataset_dict.json"):
-        raise ValueError(f"{location} is not a token dataset: it has no dataset_dict.json")
-    splits = load_from_disk(str(storage.path))
-    if not isinstance(splits, DatasetDict):
-        raise ValueError(f"{location} is one split of a dataset: give the folder above it")
     return TokenDataset(splits, provenance_of(splits))
 
 
@@ -220,11 +210,7 @@ def provenance_of(dataset: Dataset | DatasetDict) -> Provenance:
 
 
 def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
-    """Check that tokens were made by a codec.
-
-    Raises:
-        ValueError: they were made by another codec; the message names both.
-    """
+    """Raise ValueError if tokens were made by another codec; the message names both."""
     theirs = provenance.spec
     if theirs.weight_hash != spec.weight_hash:
         raise ValueError(
@@ -302,11 +288,7 @@ def token_features(
 
 
 def compute_statistics(dataset: Any) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation [C] of each conditioning feature over all frames.
-
-    Raises:
-        ValueError: the dataset has no conditioning.
-    """
+    """Return the mean and standard deviation [C] of each conditioning feature over all frames."""
     column = conditioning_column(dataset)
     if column is None:
         raise ValueError(

@@ -61,11 +61,6 @@ def clear_work(out: Storage) -> None:
             out.delete(name)
 
 
-def work_storage(out: Storage) -> Storage:
-    """Return the folder of the shards of an unfinished dataset."""
-    return out if out.path is None else Storage(partial_folder(out.path))
-
-
 def partial_folder(out: Path) -> Path:
     """Return the folder for work on an unfinished local dataset."""
     return out.parent / f".{out.name}.partial"
@@ -83,7 +78,7 @@ def publish(
     """Make the finished dataset from shards, then delete the work.
 
     Args:
-        store: the shards, in `work_storage(out)`.
+        store: the shards, in `partial_folder(out.path)` or for a URL in `out` itself.
         out: folder of the dataset.
         format: one of `FORMATS`.
         shards: all units in order.

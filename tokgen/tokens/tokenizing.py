@@ -14,7 +14,7 @@ import re
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,8 +43,8 @@ from tokgen.tokens.output import (
     FORMATS,
     clear_work,
     hold_work,
+    partial_folder,
     publish,
-    work_storage,
 )
 from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.shards import PLAN, ShardStore
@@ -59,7 +59,7 @@ class TokenizeReport:
     """Result of a run.
 
     Attributes:
-        n_rows: number of utterances in the dataset.
+        n_rows: utterances in the dataset.
         rejections: what was left out while listing and reading the corpus.
         audio_seconds: duration of the dataset's audio.
         wall_seconds: time of this run.
@@ -147,7 +147,8 @@ def tokenize_corpus(
         clear_work(storage)
         return report
     layout = {"rows": shard_rows, "seconds": shard_seconds, "units": len(units)}
-    store = ShardStore(work_storage(storage), provenance, layout)
+    work = storage if storage.path is None else Storage(partial_folder(storage.path))
+    store = ShardStore(work, provenance, layout)
     if batch_seconds is None:
         batch_seconds = BATCH_SECONDS[codec.device.type != "cpu"]
     job = Job(
@@ -172,11 +173,11 @@ def tokenize_corpus(
         place.wait()  # for the first process' `recover`
         done = store.done()
         resumed = sum(shard.n_rows for shard in done.values())
-        left = [u for u in units if u.index not in done and place.does(u.index)]
+        mine = units[place.rank :: place.n_processes]  # fixed, whatever is complete already
+        left = [unit for unit in mine if unit.index not in done]
         n_done = sum(shard.n_entries for shard in done.values())
-        bar = stack.enter_context(
-            Progress(corpus.name, corpus.n_entries, n_done, progress and place.is_first)
-        )
+        show = progress and place.is_first
+        bar = stack.enter_context(closing(Progress(corpus.name, corpus.n_entries, n_done, show)))
         shards = list(run_units(engine, job, left, workers, bar))
         if place.is_first:
             while place.n_processes > 1:
@@ -208,16 +209,10 @@ def cached_tokens(
     conditioning: str | None = "mfcc",
     progress: bool = True,
 ) -> TokenDataset:
-    """Return the token dataset of a corpus from a cache, making it if needed.
+    """Return the token dataset of a corpus from a cache; `tokenize_corpus` makes it if needed.
 
     Args:
-        corpus: to encode.
-        codec: to encode with.
         cache: folder of datasets, named by codec, weights and corpus content.
-        conditioning: as for `tokenize_corpus`.
-        progress: show a bar.
-    Raises:
-        ValueError: as for `tokenize_corpus`.
     """
     spec = codec.spec
     safe = re.sub(r"[^\w.-]", "_", spec.name)

@@ -29,34 +29,21 @@ PIECE_SECONDS = 600.0  # seconds of audio that are read before they are encoded
 
 @dataclass
 class Loaded:
-    """A decoded utterance.
-
-    Attributes:
-        entry: of the utterance.
-        samples: [N] float32; None if the audio is longer than `LONG_SECONDS`.
-        conditioning: float16 [T, C], or None.
-    """
+    """A decoded utterance."""
 
     entry: Entry
-    samples: np.ndarray | None
-    conditioning: np.ndarray | None = None
+    samples: np.ndarray | None  # [N] float32; None if the audio is longer than LONG_SECONDS
+    conditioning: np.ndarray | None = None  # float16 [T, C]
 
 
 @dataclass
 class Piece:
-    """A part of a unit that has been read, perhaps in another process than the codec's.
-
-    Attributes:
-        unit: to which the piece belongs.
-        loaded: utterances that were read.
-        rejections: entries that could not be read.
-        is_last: whether this is the unit's last piece.
-    """
+    """A part of a unit that has been read, perhaps in another process than the codec's."""
 
     unit: Unit
     loaded: list[Loaded] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
-    is_last: bool = False
+    is_last: bool = False  # of the unit
 
 
 @dataclass
@@ -72,9 +59,7 @@ class Job:
     """Turns units into shards. Repeating a unit, on any machine, writes the same shard.
 
     Args:
-        corpus: to read from.
-        codec: to encode with.
-        store: to write shards to.
+        corpus, codec, store: to read from, encode with and write to.
         settings: of the conditioning; None for no conditioning.
         n_codebooks: levels to keep.
         batch_seconds: padded audio per batch; a longer utterance is a batch of its own.
@@ -289,8 +274,7 @@ def _start_copies(encoded: list[Encoded]) -> tuple[list[Encoded], Callable[[], N
     return copies, done.synchronize
 
 
-def _ignore(n_rows: int, seconds: float) -> None:
-    pass
+def _ignore(n_rows: int, seconds: float) -> None: ...
 
 
 def _frames(coefficients: Tensor) -> np.ndarray:

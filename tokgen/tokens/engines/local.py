@@ -42,16 +42,11 @@ _job: Job | None = None  # set in worker processes
 def run(
     job: Job, units: Sequence[Unit], workers: int | None, progress: Progress
 ) -> Iterator[Shard]:
-    """Run units and yield their shards.
+    """Run units as `run_units` does.
 
     Args:
-        job: work for each unit.
-        units: to run.
         workers: number of processes, at most one per unit; None is one per core. 0 and 1 run all
             units in this process.
-        progress: counts rows.
-    Raises:
-        RuntimeError: workers died repeatedly.
     """
     on_gpu = job.codec.device.type == "cuda"
     if workers is None:

@@ -23,21 +23,14 @@ class Progress:
 
     def __init__(self, name: str, total: int | None, n_done: int, show: bool) -> None:
         self.bar = tqdm(
-            desc=f"tokenizing {name}",
-            total=total,
-            initial=n_done,
-            unit="row",
-            disable=not show,
+            desc=f"tokenizing {name}", total=total, initial=n_done, unit="row", disable=not show
         )
         self.began = time.monotonic()
         self.seconds = 0.0
         self._shared: Counter | None = None
         self._seen = (0.0, 0.0)
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self.bar.close()
 
     def add(self, n_rows: int, seconds: float) -> None:

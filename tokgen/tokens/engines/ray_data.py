@@ -39,18 +39,12 @@ class _Actor:
 def run(
     job: Job, units: Sequence[Unit], workers: int | None, progress: Progress
 ) -> Iterator[Shard]:
-    """Run units and yield their shards.
+    """Run units as `run_units` does.
 
     Args:
-        job: work for each unit.
-        units: to run.
-        workers: number of actors; None is one per GPU of the cluster, or one per CPU if the job
-            runs on CPUs.
-        progress: counts rows when a unit is complete.
+        workers: number of actors; None is one per GPU or CPU of the cluster, as the job needs.
     Raises:
-        ModuleNotFoundError: ray is not installed; the message names the extra.
-        ValueError: the cluster has no such device.
-        RuntimeError: the actors of one unit died `RETRIES` + 1 times.
+        ValueError: the cluster has no device of the job's kind.
     """
     if not units:
         return

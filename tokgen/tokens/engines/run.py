@@ -27,17 +27,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Place:
-    """The place of this process among those that `accelerate launch` started.
-
-    Attributes:
-        rank: from 0.
-        n_processes: number of processes.
-        device: device of this process; None lets the user choose.
-    """
+    """The place of this process among those that `accelerate launch` started."""
 
     rank: int = 0
     n_processes: int = 1
-    device: str | None = None
+    device: str | None = None  # None lets the user choose
 
     @classmethod
     def of(cls, engine: str) -> Place:
@@ -57,10 +51,6 @@ class Place:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
-
-    def does(self, unit: int) -> bool:
-        """Return whether this process runs a unit. This depends on the unit's index only."""
-        return unit % self.n_processes == self.rank
 
     def agree(self, choose: Callable[[], T]) -> T:
         """Return the first process' choice in all processes."""
@@ -92,7 +82,7 @@ def run_units(
         progress: counts rows.
     Raises:
         ModuleNotFoundError: the engine's extra is not installed.
-        RuntimeError: workers died repeatedly.
+        RuntimeError: workers died repeatedly without completing a unit.
     """
     if engine == "ray":
         from tokgen.tokens.engines import ray_data
