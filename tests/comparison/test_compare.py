@@ -1,4 +1,4 @@
-"""Rows, paired differences and verdicts of a comparison, and its four kinds of file."""
+"""Rows, paired differences, verdicts and files of a comparison."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def records(pesq, edits=3) -> list[dict]:
 
 
 def plain(rows: list[dict]) -> list[dict]:
-    """As records of a line without a model: no token accuracy."""
+    """Remove token accuracy, which only rows with a model have."""
     return [{k: v for k, v in r.items() if not k.startswith(("hits", "hidden"))} for r in rows]
 
 
@@ -92,7 +92,7 @@ def test_seeds_widen_the_interval() -> None:
     assert several.n == 20
 
 
-def test_failures_are_counted_even_where_all_fail() -> None:
+def test_failures_are_counted() -> None:
     values = BASE.copy()
     values[3] = math.nan
     data = [RowData("a generated", "generated", "a", [records(values)]),
@@ -139,7 +139,7 @@ def test_drift_is_paired_like_any_metric() -> None:
          "a generated has 1 seeds and b generated 2"),
     ],
 )  # fmt: skip
-def test_bad_calls_name_the_value(rows, margins, message) -> None:
+def test_bad_arguments_are_refused(rows, margins, message) -> None:
     with pytest.raises(ValueError, match=message):
         compare(rows, BACKENDS, margins=margins)
 

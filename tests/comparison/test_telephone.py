@@ -153,6 +153,6 @@ def test_the_region_follows_the_conditioning(tiny_codec, scorer, tmp_path) -> No
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": -1}, {"n_clips": 0}, {"gap_seconds": 0.0}])
-def test_bad_settings_name_the_value(wrong) -> None:
+def test_bad_settings_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TelephoneSettings(**wrong)

@@ -9,36 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from makers.audio import RATE, make_tone
 from makers.codecs import BlockCodec, make_dac
+from makers.effects import Effect, late
 from tokgen.audio.files import write_audio
-from tokgen.codec.base import WaveformCodec
-from tokgen.codec.spec import WaveformSpec
-from tokgen.codec.windows import fit_length
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.passes import DriftClips, drift_of, measure_drift
 from tokgen.drift.summary import summarise
 from tokgen.metrics.delay import measure_delay
 
 PESQ_CEILING = 4.64
-
-
-class Effect(WaveformCodec):
-    """A waveform codec that does `change` to audio [B, 1, N], and counts its calls."""
-
-    def __init__(self, change, name: str = "effect") -> None:
-        self.spec, self.change, self.calls = WaveformSpec(name, RATE, 8000.0, "test"), change, 0
-
-    def roundtrip(self, waveform: Tensor) -> Tensor:
-        self.calls += 1
-        return fit_length(self.change(waveform), waveform.shape[-1])
-
-
-def late(waveform: Tensor, n: int) -> Tensor:
-    """Delay by n samples, or lose the first -n."""
-    return torch.nn.functional.pad(waveform, (n, -n))
 
 
 @pytest.fixture
@@ -65,7 +46,7 @@ def test_an_idempotent_codec_shows_no_drift():
     assert (drift.codes == drift.codes[0]).all()
 
 
-def test_a_codec_that_drifts_is_seen_to(tiny_codec):
+def test_drift_lowers_the_match(tiny_codec):
     values = drift_of(tiny_codec, make_tone(1.5, 3), 3).values
     assert values["match_previous"].shape == (3, 4)
     assert (values["match_first"][0] == 1).all()
@@ -84,7 +65,7 @@ def test_passes_are_repeated_roundtrips(tiny_codec):
 
 @pytest.mark.parametrize("n", [8, -8, 37])
 def test_a_delay_is_measured_once_and_taken_out(n):
-    """An odd-stride codec loses samples each pass and pads the end: 8 a pass in DAC's case."""
+    """A codec with odd strides loses samples in each pass and pads the end (DAC: 8 samples)."""
     codec = Effect(lambda w: late(w, n))
     delay = measure_delay(codec.roundtrip, RATE)
     assert delay.samples == n and delay.correlation > 0.9
@@ -99,14 +80,13 @@ def test_levels_change_and_nothing_clips(gain):
     step = 20 * math.log10(gain)
     free = drift_of(Effect(lambda w: gain * w), audio, 5).values
     assert free["level"] == pytest.approx([step * n for n in range(1, 6)], abs=1e-4)
-    assert (free["si_sdr"] > 100).all()  # up to 28 times full scale, and still the same shape
+    assert (free["si_sdr"] > 100).all()  # up to 28 times full scale without clipping
     held = drift_of(Effect(lambda w: gain * w), audio, 5, match_level=True).values
     assert held["level"] == pytest.approx([step] * 5, abs=1e-4)
     assert held["log_mel"] == pytest.approx([0.0] * 5, abs=1e-4)
 
 
-def test_a_pass_is_one_encoding_and_one_decoding_at_the_codecs_rate(clips):
-    """Whatever resampling a wrapper does inside happens once a pass; audio is read once."""
+def test_a_pass_encodes_and_decodes_once(clips):
     seen, loads = [], []
     codec = BlockCodec()
     encode, decode, load = codec._encode, codec._decode, clips.load
@@ -122,15 +102,14 @@ def test_a_pass_is_one_encoding_and_one_decoding_at_the_codecs_rate(clips):
 
 @pytest.mark.parametrize("name", ["tiny", "dac-odd"])
 def test_lengths_hold_over_passes(name, tiny_codec):
-    """A length that is no multiple of the hop, and strides that lose samples in every pass
-    where nobody looks after them, give the same number of frames each time."""
+    """Every pass has the same number of frames, for any length and for odd strides."""
     codec = tiny_codec if name == "tiny" else make_dac(name)
     drift = drift_of(codec, make_tone(1.5, 0)[:, :8123], 4)
     assert drift.codes.shape == (4, codec.spec.n_codebooks, codec.spec.n_frames(8123))
     assert np.isfinite(drift.values["si_sdr"]).all()
 
 
-def test_silence_fails_and_is_counted(clips, tmp_path):
+def test_silence_is_counted_as_failed(clips, tmp_path):
     run = measure_drift(Effect(torch.zeros_like), clips, out=tmp_path, passes=2, progress=False)
     summary = summarise(run)
     for metric in ("pesq", "si_sdr", "level"):
@@ -142,7 +121,7 @@ def test_silence_fails_and_is_counted(clips, tmp_path):
     assert np.isnan(silent.values["pesq"]).all() and (silent.values["match_first"] == 1).all()
 
 
-def test_a_run_goes_on_where_it_ended(clips, tmp_path):
+def test_a_run_resumes(clips, tmp_path):
     codec = Effect(lambda w: 0.9 * late(w, 3))
 
     def measure(passes=3, match_level=False):
@@ -168,7 +147,7 @@ def test_a_run_goes_on_where_it_ended(clips, tmp_path):
     assert measure(passes=2)[1] == 4 and measure(match_level=True)[1] == 6
 
 
-def test_bad_clips_are_named_and_left_out(tiny_corpus, tmp_path):
+def test_bad_clips_are_left_out(tiny_corpus, tmp_path):
     import shutil
 
     folder = tmp_path / "corpus"
@@ -183,8 +162,7 @@ def test_bad_clips_are_named_and_left_out(tiny_corpus, tmp_path):
         measure_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
 
 
-def test_what_is_silent_or_missing_is_named(tiny_corpus, tmp_path):
-    """An excerpt may be silent where its file is not, and a manifest may name no file."""
+def test_silent_and_missing_clips_are_reported(tiny_corpus, tmp_path):
     folder = tmp_path / "corpus"
     tone = make_tone(1.0, 0)
     write_audio(folder / "late.wav", torch.cat([torch.zeros(1, RATE), tone], dim=1), RATE)

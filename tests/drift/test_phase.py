@@ -18,8 +18,8 @@ from tokgen.drift.passes import DriftClips
 from tokgen.drift.phase import Correlation, phase_sensitivity, shift_grid
 
 
-class Deaf(BlockCodec):
-    """Hears nothing: the same codes whatever the shift."""
+class Constant(BlockCodec):
+    """Returns the same codes for every input."""
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         return super().encode_latents(waveform) * 0 + 1
@@ -30,7 +30,7 @@ def clips(tiny_corpus: Path) -> DriftClips:
     return DriftClips(open_corpus(tiny_corpus, split="test"), seconds=1.0)
 
 
-def test_grid_reaches_both_ways_and_is_finer_than_a_millisecond():
+def test_shift_grid():
     assert shift_grid(16000, 2.0, 0.25) == [4 * i for i in range(-8, 9) if i]
     assert shift_grid(44100, 2.0, 0.5) == [-88, -66, -44, -22, 22, 44, 66, 88]
     assert shift_grid(8000, 2.0, 0.01) == [i for i in range(-16, 17) if i]
@@ -40,13 +40,13 @@ def test_grid_reaches_both_ways_and_is_finer_than_a_millisecond():
         shift_grid(8000, 2.0, 3.0)
 
 
-def test_a_codec_that_hears_no_phase_matches_fully(clips, tmp_path):
-    found = phase_sensitivity(Deaf(name="deaf"), clips, out=tmp_path, progress=False)
+def test_constant_codes_match_fully(clips, tmp_path):
+    found = phase_sensitivity(Constant(name="constant"), clips, out=tmp_path, progress=False)
     assert found.mean_match.mean == 1 and all(e.mean == 1 for e in found.match)
     assert found.mean_match.n == 2 and found.shifts_ms[0] == -2.0
 
 
-def test_match_is_that_of_shifted_excerpts(clips, tiny_codec, tmp_path):
+def test_match_equals_that_of_shifted_excerpts(clips, tiny_codec, tmp_path):
     found = phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
     margin, shares = 32, []
     for i in range(2):
@@ -60,7 +60,7 @@ def test_match_is_that_of_shifted_excerpts(clips, tiny_codec, tmp_path):
     assert 0 < found.match[at].mean < 1 and len(found.level_match) == 4
 
 
-def test_clips_that_fail_are_counted_and_the_others_kept(tiny_corpus, tiny_codec, tmp_path):
+def test_failed_clips_are_counted(tiny_corpus, tiny_codec, tmp_path):
     shutil.copytree(tiny_corpus, tmp_path / "corpus")
     corpus = open_corpus(tmp_path / "corpus", split="test")
     Path(corpus.entries[1].source).write_bytes(b"RIFF nothing")
@@ -85,7 +85,7 @@ def test_correlation_of_few_codecs_is_unknown():
     assert "n = 2 codecs: too few" in str(Correlation([("a", 0, 1)] * 2, 25, math.nan, 0, 0))
 
 
-def test_comparison_with_phase_writes_the_figure(clips, tiny_codec, tmp_path):
+def test_compare_drift_with_phase(clips, tiny_codec, tmp_path):
     codecs = [tiny_codec, BlockCodec(), BlockCodec(1.0, 1.0, name="other")]
     found = compare_drift(codecs, clips, tmp_path, passes=2, phase=True, progress=False)
     assert found.correlation is not None and len(found.correlation.pairs) == 3

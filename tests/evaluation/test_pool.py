@@ -1,4 +1,4 @@
-"""Scores from several processes: the records of one, whatever happens to a process."""
+"""Scores from several processes: equal records, processes that die, batches for a GPU."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def make_clips(audio=NOISY):
 
 
 def same(a, b):
-    """Equal records, NaN like NaN."""
+    """Compare records; NaN equals NaN."""
     return len(a) == len(b) and all(
         x.keys() == y.keys() and all(x[k] == y[k] or (x[k] != x[k] and y[k] != y[k]) for k in x)
         for x, y in zip(a, b, strict=True)
@@ -43,7 +43,7 @@ def score_with(scorer, workers, clips):
         return list(pool.score_all(clips))
 
 
-def test_the_same_records_whatever_the_workers() -> None:
+def test_records_do_not_depend_on_workers() -> None:
     scorer = Scorer(
         ("cer", "mos", "pesq", "si_sdr", "speaker", "f0", "voicing"),
         asr="moonshine",
@@ -58,7 +58,7 @@ def test_the_same_records_whatever_the_workers() -> None:
         assert same(score_with(scorer, workers, clips), plain)
 
 
-def test_clips_are_read_as_they_are_needed(monkeypatch) -> None:
+def test_clips_are_read_as_needed(monkeypatch) -> None:
     monkeypatch.setattr("tokgen.evaluation.pool.WINDOW", 4)
     read = []
 
@@ -74,7 +74,7 @@ def test_clips_are_read_as_they_are_needed(monkeypatch) -> None:
 
 
 class Fragile(Scorer):
-    """Ends its process, as a crash in C would, at clips of one length."""
+    """Kills its process at clips of one length, as a crash in C code would."""
 
     def __init__(self, once: Path | None = None) -> None:
         super().__init__(("pesq", "si_sdr"))
@@ -96,7 +96,7 @@ def fragile_rows():
     ]
 
 
-def test_a_clip_that_ends_its_process_twice_has_failed_and_the_rest_has_not(tmp_path) -> None:
+def test_a_clip_that_kills_its_process_twice_has_failed(tmp_path) -> None:
     clips, references = fragile_rows()
     plain = score_clips(Scorer(("pesq", "si_sdr")), "r", clips, references, TEXTS, 16000)
     with ScoringPool(Fragile(), 2) as pool, pytest.warns(UserWarning, match="7777 samples"):
@@ -104,17 +104,17 @@ def test_a_clip_that_ends_its_process_twice_has_failed_and_the_rest_has_not(tmp_
     assert math.isnan(found[2]["pesq"]) and math.isnan(found[2]["si_sdr"])
     assert same(found[:2] + found[3:], plain[:2] + plain[3:])
     again = score_clips(Fragile(), "r", clips, references, TEXTS, 16000, out=tmp_path)
-    assert same(again, found)  # from the file: nothing is left to score
+    assert same(again, found)  # read from the file
 
 
-def test_a_process_that_dies_once_costs_nothing(tmp_path) -> None:
+def test_a_clip_is_tried_again_if_its_process_dies(tmp_path) -> None:
     clips, references = fragile_rows()
     plain = score_clips(Scorer(("pesq", "si_sdr")), "r", clips, references, TEXTS, 16000)
     with ScoringPool(Fragile(once=tmp_path / "died"), 2) as pool:
         assert same(score_clips(pool, "r", clips, references, TEXTS, 16000), plain)
 
 
-def test_errors_of_a_metric_are_raised_here() -> None:
+def test_errors_of_metrics_are_raised() -> None:
     clips = [Clip(NOISY[0], CLIPS[0][:, :-1], None, 16000)]
     with pytest.raises(ValueError, match="trim or pad"):
         score_with(Scorer(("pesq",)), 2, clips)
@@ -123,7 +123,7 @@ def test_errors_of_a_metric_are_raised_here() -> None:
 
 
 class Batched(Wav2Vec2Recogniser):
-    """Counts letters; a GPU is not needed."""
+    """Counts samples, so it needs no GPU."""
 
     backend = "counting"
 
@@ -139,24 +139,24 @@ class Batched(Wav2Vec2Recogniser):
         return [f"{len(a)} samples" for a in audio]
 
 
-def test_what_a_gpu_computes_comes_in_batches_of_equal_length(monkeypatch) -> None:
+def test_a_gpu_gets_batches_of_equal_length(monkeypatch) -> None:
     judge = Batched()
     monkeypatch.setattr(scoring, "make_recogniser", lambda name: judge)
     clips = make_clips([*NOISY[:4], NOISY[4] * math.nan, NOISY[5]])
     plain = list(Scorer(("cer", "pesq"), device="cpu").score_all(clips))
     assert judge.sizes == [1] * 5 and judge.place == "cpu"
     judge.sizes.clear()
-    scorer = Scorer(("cer", "pesq"), device="meta")  # any other than the CPU
+    scorer = Scorer(("cer", "pesq"), device="meta")  # any device other than the CPU
     assert scorer.batched == ("cer",) and judge.place == "meta"
     assert same(score_with(scorer, 2, clips), plain)
-    assert judge.sizes == [2, 1, 2]  # one length of each two; one clip is not audio
+    assert judge.sizes == [2, 1, 2]  # pairs of equal length; one clip of NaN is left out
     assert plain[0]["transcript"] == f"{CLIPS[0].shape[-1]} samples"
     assert plain[4]["transcript"] is None
     with pytest.raises(RecognitionError):
         judge.transcribe(clips[4].audio, 16000)
 
 
-def test_a_table_of_rows_is_the_same(monkeypatch) -> None:
+def test_tables_do_not_depend_on_workers(monkeypatch) -> None:
     rows = {"original": CLIPS, "noisy": NOISY}
     tables = [
         score_rows(
@@ -187,7 +187,7 @@ def test_a_killed_parent_leaves_no_process_behind() -> None:
     deadline = time.monotonic() + 60
     while len(children := watched.children()) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
-    time.sleep(1)  # they have begun
+    time.sleep(1)  # let them begin
     parent.kill()
     parent.wait()
     _, alive = psutil.wait_procs(children, timeout=20)

@@ -57,7 +57,7 @@ def test_reference_metrics_compare_with_the_reference_row(scores):
     assert 0 < rows["noisy"]["si_sdr"].mean < 30
 
 
-def test_dictionary_has_the_promised_keys_and_is_json(scores):
+def test_json_form_has_all_keys(scores):
     content = json.loads(json.dumps(scores.table.rows_as_dict(), allow_nan=False))
     for row in ("original", "noisy"):
         for metric in ("cer", "pesq", "si_sdr"):
@@ -74,7 +74,7 @@ def test_table_names_backends_and_failures(scores):
     assert len(scores.per_clip) == 6 and math.isnan(scores.per_clip[2]["edits"])
 
 
-def test_a_recogniser_that_fails_is_counted_and_never_stops_the_run(monkeypatch):
+def test_failures_of_a_recogniser_are_counted(monkeypatch):
     class Deaf(Parrot):
         def transcribe(self, waveform, sample_rate):
             if not waveform.isfinite().all():
@@ -93,7 +93,7 @@ def test_a_recogniser_that_fails_is_counted_and_never_stops_the_run(monkeypatch)
     json.dumps(found.table.as_dict(), allow_nan=False)
 
 
-def test_bad_calls_name_the_value():
+def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"\['visqol'\]: known are cer, f0, mos, pesq"):
         score_rows({"a": []}, "a", [], 16000, metrics=["visqol"])
     with pytest.raises(ValueError, match="reference row 'b': rows are a"):

@@ -1,4 +1,4 @@
-"""Scores of clips: resumed where a kill left them, and only for the same audio."""
+"""Scores of clips: resume after a kill, stored records, and every metric."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXTS = ["one", "two", "three", "four"]
 
 
 class Counting(Scorer):
-    """Counts what it scores, and fails as if killed after some."""
+    """Counts the clips that it scores, and can stop as if killed."""
 
     def __init__(self, stop_after: int = 99) -> None:
         super().__init__(("pesq", "si_sdr"))
@@ -41,7 +41,7 @@ def test_a_kill_loses_one_clip_at_most(tmp_path) -> None:
     with pytest.raises(KeyboardInterrupt):
         score(Counting(stop_after=2), tmp_path / "cut")
     path = next((tmp_path / "cut").iterdir())
-    path.write_text(path.read_text() + '{"row": "noisy", "cli')  # a line that was being written
+    path.write_text(path.read_text() + '{"row": "noisy", "cli')  # an unfinished line
     rest = Counting()
     assert score(rest, tmp_path / "cut") == whole
     assert rest.n == 2
@@ -49,7 +49,7 @@ def test_a_kill_loses_one_clip_at_most(tmp_path) -> None:
     assert score(again, tmp_path / "cut") == whole and again.n == 0
 
 
-def test_other_audio_texts_or_backends_are_scored_anew(tmp_path) -> None:
+def test_other_audio_texts_or_backends_are_scored_again(tmp_path) -> None:
     score(Counting(), tmp_path)
     quieter = Counting()
     score(quieter, tmp_path, clips=[0.5 * c for c in NOISY])
@@ -63,7 +63,7 @@ def test_other_audio_texts_or_backends_are_scored_anew(tmp_path) -> None:
     assert other.n == 4
 
 
-def test_failures_survive_the_file(tmp_path) -> None:
+def test_failures_are_read_back(tmp_path) -> None:
     broken = [CLIPS[0] * math.nan, *NOISY[1:]]
     first = score(Counting(), tmp_path, clips=broken)
     again = score(Counting(), tmp_path, clips=broken)
@@ -71,7 +71,7 @@ def test_failures_survive_the_file(tmp_path) -> None:
     assert first[1:] == again[1:]
 
 
-def test_every_metric_of_speech_by_name(monkeypatch) -> None:
+def test_every_metric_has_a_value(monkeypatch) -> None:
     class Parrot:
         backend = "parrot"
 
@@ -102,7 +102,7 @@ def test_unknown_metrics_are_refused() -> None:
         Scorer(("pesq", "visqol"))
 
 
-def test_records_end_where_a_line_is_broken(tmp_path) -> None:
+def test_records_end_before_a_broken_line(tmp_path) -> None:
     store = RecordStore(tmp_path, "a/b", {"x": 1})
     store.append({"n": 1})
     store.append({"n": math.nan})

@@ -1,4 +1,4 @@
-"""Run folders as recipes leave them, small, by hand; every string can be replaced."""
+"""Small run folders, written by hand. Every string in them can be replaced."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tokgen.audio.files import write_audio
 
 RATE = 16000
 TONES = {"original": 300.0, "resynthesis": 600.0, "generated": 900.0}  # Hz of each kind
-EDGE = 6000.0  # Hz, in the original only: a low anchor lacks it
+EDGE = 6000.0  # Hz, only in the original; a low anchor lacks it
 
 
 def tone(hertz: float, seconds: float, amplitude: float = 0.2, rate: int = RATE) -> Tensor:
-    """[1, N]"""
+    """Make a sine [1, N]."""
     n = round(seconds * rate)
     return amplitude * torch.sin(2 * math.pi * hertz * torch.arange(n)[None] / rate)
 
@@ -45,12 +45,13 @@ def make_run(
     n_clips: int = 3,
     seconds: float = 0.6,
 ) -> Path:
-    """A comparison run with table, cells, samples and telephone.
+    """Make a comparison run with table, cells, samples and telephone.
 
     Args:
-        say: what to write for each text, made for hostile ones.
-        n_clips: utterances.
-        seconds: of each.
+        folder: folder of the run.
+        say: maps each string to the one to write, for example to a hostile one.
+        n_clips: number of utterances.
+        seconds: length of each utterance.
     """
     codec, other = say("speech-16k"), say("other")
     names = [say("original"), f"{codec} resynthesis", f"{codec} generated"]
@@ -149,7 +150,7 @@ def _samples(
 
 
 def make_drift(folder: Path, *, say: Callable[[str], str] = plain) -> Path:
-    """A folder as `tokgen drift` leaves it, two codecs, the second at 24 kHz and without codes."""
+    """Make a drift run of two codecs; the second has 24 kHz and no codes."""
     codecs, points = [say("speech-16k"), say("opus:12")], []
     for codec in codecs:
         metrics = ("pesq", "si_sdr_aligned", "match_previous", "codebook_use")
@@ -193,7 +194,7 @@ def make_drift(folder: Path, *, say: Callable[[str], str] = plain) -> Path:
 
 
 def add_drift_audio(folder: Path, slugs: dict[str, int], seconds: float = 0.6) -> None:
-    """Original and passes 1 and 5 of two clips: folder name of the codec -> its rate."""
+    """Write original and passes 1 and 5 of two clips, for codec folders and their rates."""
     for slug, rate in slugs.items():
         for clip in ("a", "b"):
             for name, hertz in {"original": 300.0, "pass01": 600.0, "pass05": 900.0}.items():

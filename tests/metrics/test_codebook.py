@@ -30,9 +30,7 @@ def test_estimated_use_equals_codebook_use():
 
 def test_use_of_few_frames_is_biased_low_and_corrected():
     rng = np.random.default_rng(0)
-    few = [
-        rng.integers(0, 256, (2, 40)) for _ in range(8)
-    ]  # uniform: the truth is 100 %
+    few = [rng.integers(0, 256, (2, 40)) for _ in range(8)]  # uniform: the truth is 100 %
     many = [rng.integers(0, 256, (2, 4000)) for _ in range(8)]
     use, corrected = (e[0] for e in use_with_interval(few, 256).values())
     assert use.mean < 95 and corrected.mean > use.mean + 3 and corrected.mean <= 100

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from makers.audio import RATE
+from makers.effects import late
 from tokgen.metrics.delay import align, delay_between, measure_delay, pink_noise
-
-
-def late(waveform: Tensor, n: int) -> Tensor:
-    """Delay by n samples, or lose the first -n."""
-    return torch.nn.functional.pad(waveform, (n, -n))
 
 
 def test_codecs_without_delay():

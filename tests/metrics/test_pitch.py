@@ -14,7 +14,7 @@ RATE = 16000
 
 
 def make_voice(cents=0.0, seconds=2.0, rate=RATE):
-    """Harmonics of an F0 that swings between 110 and 190 Hz, shifted by `cents`."""
+    """Make harmonics of an F0 between 110 and 190 Hz, shifted by `cents`."""
     t = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
     f0 = (150 + 40 * torch.sin(2 * math.pi * 0.8 * t)) * 2 ** (cents / 1200)
     phase = 2 * math.pi * torch.cumsum(f0, 0) / rate
@@ -66,7 +66,7 @@ def test_errors_by_hand():
     assert pitch_errors(reference, 0.79 * reference).gross_error == 1
 
 
-def test_real_speech_against_itself_louder_later_and_resampled():
+def test_speech_compared_with_changed_copies():
     speech = next(iter(open_corpus(ALLISON, split="test").utterances(RATE, rejected=[]))).waveform
     track = track_pitch(speech, RATE)
     assert 0.3 < (track > 0).double().mean() < 0.95
@@ -87,7 +87,7 @@ def test_noise_has_no_voice():
     assert errors.voicing_error > 0.9
 
 
-def test_silence_is_unvoiced_which_is_an_error_only_where_there_was_a_voice():
+def test_silence_is_unvoiced():
     voice, silence = track_pitch(make_voice()[0], RATE), track_pitch(torch.zeros(1, 2 * RATE), RATE)
     assert silence.max() == 0
     for reference, estimate in ((voice, silence), (silence, voice)):
@@ -99,7 +99,7 @@ def test_silence_is_unvoiced_which_is_an_error_only_where_there_was_a_voice():
 
 
 @pytest.mark.parametrize("kind", ["no samples", "too short", "nan", "infinity"])
-def test_what_is_not_audio_has_no_track(kind):
+def test_broken_audio_has_no_track(kind):
     voice, _ = make_voice()
     here = torch.arange(voice.shape[-1]) == 99
     broken = {
@@ -116,7 +116,7 @@ def test_what_is_not_audio_has_no_track(kind):
     assert track_pitch(voice[:, :3200], RATE).count_nonzero() > 10
 
 
-def test_tracking_is_deterministic_and_takes_either_shape():
+def test_tracking_is_deterministic():
     voice, _ = make_voice()
     first = track_pitch(voice, RATE)
     track_pitch(make_noise(RATE), RATE)

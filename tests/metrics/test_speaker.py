@@ -1,4 +1,4 @@
-"""Speaker similarity: same and other voices, failures, what is loaded and from where."""
+"""Speaker similarity: same and other voices, failures, and the loading of encoders."""
 
 import math
 import os
@@ -40,7 +40,7 @@ def encoder():
 
 
 def save_wavlm(folder, kind="WavLMForXVector"):
-    """A random WavLM of a few thousand weights with an x-vector head, saved as the hub has it."""
+    """Save a random WavLM with an x-vector head and a few thousand weights, as on the hub."""
     import_torchaudio()
     import transformers
 
@@ -64,7 +64,7 @@ def wavlm_folder(tmp_path):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """An empty hub cache and a hub out of reach; returns where a snapshot of WavLM goes."""
+    """Make an empty hub cache and an unreachable hub; return the path of a WavLM snapshot."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(backends, "hub_model_in_reach", lambda name: False)
     return tmp_path / "hub/models--microsoft--wavlm-base-plus-sv/snapshots" / ("0123456789ab" * 2)
@@ -73,7 +73,7 @@ def cache(tmp_path, monkeypatch):
 def test_one_speaker_is_closer_than_another(encoder, clips):
     embeddings = [encoder.embed(clip, RATE) for clip in clips]
     same = [speaker_similarity(a, b) for a in embeddings for b in embeddings if a is not b]
-    # Played slower by a third: pitch and formants of a larger, lower voice.
+    # Slower playback lowers pitch and formants, like another voice.
     low = [encoder.embed(clip, 12000) for clip in clips]
     other = [speaker_similarity(a, b) for a in embeddings for b in low]
     tone = encoder.embed(make_tone(2.0, 0), RATE)
@@ -99,7 +99,7 @@ def test_level_and_rate_do_not_change_the_speaker(encoder, clips):
     assert speaker_similarity(clean, upsampled) > 0.98
 
 
-def test_embeddings_are_deterministic_whatever_came_before(encoder, clips):
+def test_embeddings_do_not_depend_on_earlier_clips(encoder, clips):
     first = encoder.embed(clips[0], RATE)
     encoder.embed(clips[1], RATE)
     assert torch.equal(encoder.embed(clips[0].flatten(), RATE), first)
@@ -129,7 +129,7 @@ def broken_clips():
 
 @pytest.mark.parametrize("kind", broken_clips())
 @pytest.mark.parametrize("backend", ["resemblyzer", "wavlm"])
-def test_what_holds_no_voice_has_no_similarity(kind, backend, encoder, wavlm_folder):
+def test_clips_without_voice_have_no_similarity(kind, backend, encoder, wavlm_folder):
     judge = encoder if backend == "resemblyzer" else WavlmEncoder(str(wavlm_folder))
     embedding = judge.embed(broken_clips()[kind], RATE)
     assert embedding is None
@@ -145,7 +145,7 @@ def test_embeddings_of_two_encoders_do_not_compare():
     assert speaker_similarity(torch.tensor([1.0, 0]), torch.tensor([-3.0, 0])) == -1
 
 
-def test_resemblyzer_is_silent_and_names_its_backend(capfd):
+def test_resemblyzer_prints_nothing_and_names_its_backend(capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert make_speaker_encoder("resemblyzer").backend == "resemblyzer (0.1.4, -30 dBFS)"
@@ -193,12 +193,12 @@ def test_a_wavlm_without_a_speaker_head_is_refused(tmp_path):
         make_speaker_encoder(f"wavlm:{tmp_path}")
 
 
-def test_unknown_encoders_list_the_known():
+def test_unknown_encoders_are_refused():
     with pytest.raises(ValueError, match="known are auto, wavlm, resemblyzer"):
         make_speaker_encoder("ecapa")
 
 
-def test_auto_takes_what_is_cached(cache):
+def test_auto_uses_the_cache(cache):
     save_wavlm(cache)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -206,9 +206,9 @@ def test_auto_takes_what_is_cached(cache):
     assert encoder.backend == "wavlm (microsoft/wavlm-base-plus-sv@0123456789ab)"
 
 
-def test_auto_falls_back_and_says_so(cache, monkeypatch):
+def test_auto_falls_back_with_a_warning(cache, monkeypatch):
     cache.mkdir(parents=True)
-    (cache / "config.json").write_text("{}")  # a download that was cut short
+    (cache / "config.json").write_text("{}")  # an unfinished download
     with pytest.warns(UserWarning, match="using resemblyzer"):
         assert make_speaker_encoder("auto").backend.startswith("resemblyzer")
 
@@ -223,8 +223,8 @@ def test_auto_falls_back_and_says_so(cache, monkeypatch):
         make_speaker_encoder("wavlm")
 
 
-def test_a_hub_with_a_pickle_gives_its_own_conversion(cache, tmp_path, monkeypatch):
-    """The main branch has no safetensors; the converter's pull request has."""
+def test_the_hubs_conversion_is_used_if_there_is_only_a_pickle(cache, tmp_path, monkeypatch):
+    """The main branch has no safetensors, but the pull request of the converter has."""
     main, converted = tmp_path / "main", save_wavlm(tmp_path / "converted")
     main.mkdir()
     asked = []

@@ -30,7 +30,7 @@ def standard_error(estimate):
 
 
 def direct_interval(numerators, denominators, seed=0):
-    """The percentile bootstrap over clips in three lines, for one seed and no failures."""
+    """Compute the percentile bootstrap over clips directly, for one seed and no failures."""
     a, b = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
     draws = make_rng(seed).integers(0, len(a), (2000, len(a)))
     return np.quantile(a[draws].sum(-1) / b[draws].sum(-1), [0.025, 0.975])
@@ -65,13 +65,13 @@ def test_standard_error_against_its_closed_form():
     assert (narrow.high - narrow.low) / width == pytest.approx(wanted, rel=0.06)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
+def test_intervals_cover_the_truth_at_their_level():
     rng, hits, trials = make_rng(), 0, 600
     for trial in range(trials):
         values = rng.normal(1, 1, 50)
         ours = bootstrap_mean(values.tolist(), seed=trial, n_resamples=400)
         hits += ours.low <= 1 <= ours.high
-    # Percentile intervals of 50 values cover some 94 %; 600 trials add 1 % of standard error.
+    # Percentile intervals of 50 values cover about 94 %; the standard error of 600 trials is 1 %.
     assert 0.91 < hits / trials < 0.97
 
 
@@ -170,8 +170,8 @@ def test_additive_seeds_and_clips_against_their_closed_form():
         assert (ours.n, ours.n_failed) == (150, 0)
 
 
-def test_copies_of_a_seed_are_no_new_evidence():
-    """Resampling all S x C values as if independent would shrink this interval by two."""
+def test_copies_of_a_seed_do_not_shrink_the_interval():
+    """Resampling all S x C values as independent would halve this interval."""
     clips = make_rng().normal(0, 1, 100)
     one = bootstrap_crossed(clips[None], n_resamples=10_000)
     four = bootstrap_crossed(np.tile(clips, (4, 1)), n_resamples=10_000)
@@ -180,7 +180,7 @@ def test_copies_of_a_seed_are_no_new_evidence():
     assert standard_error(pooled) == pytest.approx(standard_error(one) / 2, rel=0.05)
 
 
-def test_crossed_intervals_cover_the_truth_where_clips_alone_do_not():
+def test_crossed_intervals_cover_the_truth():
     rng, trials = make_rng(1), 300
     crossed = clips_only = 0
     for trial in range(trials):
@@ -237,7 +237,7 @@ def test_the_order_of_seeds_and_clips_moves_a_crossed_interval_by_chance_only():
     assert (other.low, other.high) == pytest.approx((one.low, one.high), abs=tolerance)
 
 
-def test_what_is_no_table_is_refused():
+def test_bad_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\(3,\).*\[seeds, clips\]"):
         bootstrap_crossed([1, 2, 3])
     with pytest.raises(ValueError, match=r"\(1, 3\) and \(1, 2\)"):
@@ -318,7 +318,7 @@ def test_a_failure_on_either_side_fails_the_pair():
         (0.1, 0.3, 0.5, "better"),
         (-0.1, 0.3, None, "undecided"),
         (-0.1, 0.3, 0.2, "no worse"),
-        (-0.1, -0.05, 0.2, "no worse"),  # a little worse, and known to be within the margin
+        (-0.1, -0.05, 0.2, "no worse"),  # a little worse, but within the margin
         (-0.1, 0.3, 0.05, "undecided"),
         (-0.3, -0.1, None, "worse"),
         (-0.3, -0.1, 0.2, "worse, margin undecided"),
@@ -336,7 +336,7 @@ def test_verdicts_in_both_directions(low, high, margin, verdict):
     assert judge(down, better="lower", margin=margin) == verdict
 
 
-def test_verdicts_want_a_direction_and_a_margin_that_is_a_loss():
+def test_bad_directions_and_margins_are_refused():
     estimate = bootstrap_mean([1.0, 2.0])
     with pytest.raises(ValueError, match="known are higher, lower"):
         judge(estimate, better="up")
@@ -345,7 +345,7 @@ def test_verdicts_want_a_direction_and_a_margin_that_is_a_loss():
             judge(estimate, better="lower", margin=margin)
 
 
-def test_non_inferiority_passes_a_loss_at_the_margin_one_time_in_forty():
+def test_losses_at_the_margin_rarely_pass():
     rng, passed, trials = make_rng(7), 0, 800
     for trial in range(trials):
         difference = rng.normal(-0.2, 1, 100)  # worse by exactly the margin

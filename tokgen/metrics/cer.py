@@ -147,7 +147,7 @@ class Wav2Vec2Recogniser:
         return self._hear([_prepare(waveform, sample_rate)])[0]
 
     def transcribe_batch(self, waveforms: Sequence[Tensor], sample_rate: int) -> list[str | None]:
-        """Return the texts of waveforms of equal length; None where `transcribe` raises."""
+        """Return the texts of waveforms of equal length; None if `transcribe` raises."""
         usable = {}
         for i, waveform in enumerate(waveforms):
             with contextlib.suppress(RecognitionError):

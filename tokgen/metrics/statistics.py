@@ -59,7 +59,7 @@ class Estimate:
         keys = ("mean", "low", "high", "n", "n_failed")
         for value in (content.get(key) for key in keys):
             if isinstance(value, bool) or not isinstance(value, int | float | None):
-                raise TypeError(f"{type(value).__name__} where a number is expected")
+                raise TypeError(f"expected a number, found {type(value).__name__}")
         mean, low, high = (
             math.nan if content.get(k) is None else float(content[k]) for k in keys[:3]
         )

@@ -234,7 +234,7 @@ def _read_difference(content: Mapping[str, Any]) -> Difference:
 def _text(value: Any) -> str:
     """Convert a string or number to text, and None to ""."""
     if isinstance(value, dict | list):
-        raise TypeError(f"{type(value).__name__} where a string is expected")
+        raise TypeError(f"expected a string, found {type(value).__name__}")
     return "" if value is None else str(value)
 
 

@@ -9,13 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import Tensor
 
-from makers.audio import RATE
 from makers.codecs import BlockCodec
-from tokgen.codec.base import WaveformCodec
-from tokgen.codec.spec import WaveformSpec
-from tokgen.codec.windows import fit_length
+from makers.effects import Effect
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import compare_drift
 from tokgen.drift.passes import PER_CLIP, ClipDrift, DriftClips, DriftRun
@@ -23,23 +19,12 @@ from tokgen.drift.summary import difference_lines, differences
 from tokgen.metrics.delay import Delay
 
 
-class Effect(WaveformCodec):
-    """A waveform codec that does `change` to audio [B, 1, N], and counts its calls."""
-
-    def __init__(self, change, name: str = "effect") -> None:
-        self.spec, self.change, self.calls = WaveformSpec(name, RATE, 8000.0, "test"), change, 0
-
-    def roundtrip(self, waveform: Tensor) -> Tensor:
-        self.calls += 1
-        return fit_length(self.change(waveform), waveform.shape[-1])
-
-
 @pytest.fixture
 def clips(tiny_corpus: Path) -> DriftClips:
     return DriftClips(open_corpus(tiny_corpus, split="test"), seconds=1.5)
 
 
-def test_comparison_writes_what_it_prints(clips, tiny_codec, tmp_path):
+def test_files_and_text(clips, tiny_codec, tmp_path):
     codecs = [Effect(lambda w: w, "as:is"), BlockCodec(), tiny_codec]
     found = compare_drift(codecs, clips, tmp_path, passes=3, n_samples=1, progress=False)
     content = json.loads((tmp_path / "drift.json").read_text())
@@ -62,9 +47,7 @@ def test_comparison_writes_what_it_prints(clips, tiny_codec, tmp_path):
     assert heard == ["original.wav", "pass01.wav", "pass03.wav"]
 
 
-def test_codecs_are_compared_clip_by_clip(clips, tmp_path):
-    """Differences over shared clips, and tighter than two means side by side."""
-
+def test_differences_are_paired_over_shared_clips(clips, tmp_path):
     def made(name: str, ids: list[str], pesq: list[float], match: float | None) -> DriftRun:
         found = []
         for value in pesq:
@@ -91,7 +74,7 @@ def test_codecs_are_compared_clip_by_clip(clips, tmp_path):
     assert differences(one, made("other", ["z"], [1.0], None)) == []
 
 
-def test_files_hold_only_what_json_has(clips, tmp_path):
+def test_files_are_strict_json(clips, tmp_path):
     def strict(constant: str) -> None:
         raise AssertionError(constant)
 
@@ -104,7 +87,7 @@ def test_files_hold_only_what_json_has(clips, tmp_path):
         compare_drift([Effect(lambda w: w)], clips, tmp_path, passes=2, phase=True)
 
 
-def test_unusable_settings_are_refused(clips, tmp_path):
+def test_bad_arguments_are_refused(clips, tmp_path):
     with pytest.raises(ValueError, match="passes = 1: give at least 2"):
         compare_drift([BlockCodec()], clips, tmp_path, passes=1)
     with pytest.raises(ValueError, match="each once"):
