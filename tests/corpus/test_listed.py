@@ -88,7 +88,7 @@ def test_the_embedded_corpus():
     corpus = open_corpus(ALLISON, require_text=True)
     assert corpus.splits == {"test": 18, "train": 163, "validation": 9}
     assert corpus.rejections == []
-    # runs of earlier versions go on only where it stays
+    # Runs of earlier versions can only be resumed if the fingerprint stays the same.
     assert corpus.fingerprint[:16] == "fa838ddf2627ae16"
     assert sum(e.seconds or 0 for e in corpus.entries) / 60 == pytest.approx(12.53, abs=0.01)
     assert all(2 <= (e.seconds or 0) <= 15 for e in corpus.entries)

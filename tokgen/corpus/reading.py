@@ -73,7 +73,7 @@ class Readable(ABC):
     @property
     @abstractmethod
     def is_local(self) -> bool:
-        """Whether all audio is on this machine, so that forked processes can read it."""
+        """True if all audio is on this machine, so that forked processes can read it."""
 
     @property
     @abstractmethod
