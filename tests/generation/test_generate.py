@@ -231,6 +231,6 @@ def test_regenerate_checks_its_input(
         regenerate(model, codec, codes, keep, [99], SETTINGS)
     with pytest.raises(ValueError, match="one flag for each code"):
         regenerate(model, codec, codes, [keep[0][:, :3]], [5000], SETTINGS)
-    with pytest.raises(ValueError, match="conditioning of 3 frames for codes of 16 frames"):
+    with pytest.raises(ValueError, match="conditioning of 3 frames for 5000 samples"):
         few = [torch.zeros(3, 30)]
         regenerate(model, codec, codes, keep, [5000], SETTINGS, conditioning=few)

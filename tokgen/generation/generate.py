@@ -143,10 +143,9 @@ def regenerate(
             raise ValueError(
                 f"codes {tuple(c.shape)} and keep {tuple(k.shape)}: pass one flag for each code"
             )
+    for frames, n in zip(conditioning or [], n_samples, strict=conditioning is not None):
+        _check_frames(codec, len(frames), n, "conditioning")
     n_frames = [c.shape[-1] for c in codes]
-    for frames, n in zip(conditioning or [], n_frames, strict=conditioning is not None):
-        if len(frames) != n:
-            raise ValueError(f"conditioning of {len(frames)} frames for codes of {n} frames")
     model.check_codec(codec.spec)
     if codec.side_names and (sides is None or len(sides) != len(codes)):
         raise ValueError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,12 +81,12 @@ class HeldOut:
 
     def part(self, members: Sequence[int]) -> HeldOut:
         """Return the utterances at the given positions."""
-
-        def pick(values: list | None) -> list | None:
-            return None if values is None else [values[i] for i in members]
-
-        lists = {k: pick(v) for k, v in vars(self).items() if k != "codec"}
-        return HeldOut(self.codec, **lists)  # type: ignore[arg-type]
+        lists: dict[str, Any] = {
+            name: None if values is None else [values[i] for i in members]
+            for name, values in vars(self).items()
+            if name != "codec"
+        }
+        return replace(self, **lists)
 
     def resynthesis(self) -> list[Tensor]:
         """Decode the codes to waveforms [1, N]: the best result that a generator can reach."""

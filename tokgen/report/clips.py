@@ -89,7 +89,7 @@ def make_sounds(clip: Clip, columns: Sequence[Column], audio: AudioFormat) -> Cl
         wave, problem = _read(clip, column.name)
         waves.append(wave)
         problems += [f"{clip.id}, {column.name}: {problem}"] if problem else []
-    originals = [w for w, c in zip(waves, columns, strict=True) if w and c.kind == "original"]
+    originals = [w for w, c in zip(waves, columns, strict=True) if w and c.is_original]
     original = originals[0] if originals else None
     anchor = None
     if original is not None and original.rate >= 2 * ANCHOR_HZ[1]:

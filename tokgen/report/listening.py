@@ -22,13 +22,11 @@ class Column:
 
     Attributes:
         name: heading of the column.
-        kind: "original" for the reference, else "resynthesis" or "generated".
-        codec: name of the codec, "" for the original.
+        is_original: true for the reference of the blind tests.
     """
 
     name: str
-    kind: str
-    codec: str
+    is_original: bool
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,7 @@ def read_samples(content: dict[str, Any], folder: Path, n_clips: int) -> Listeni
     columns: dict[str, Column] = {}
     for column in (mapping(c, "columns") for c in items(content.get("columns"), "columns")):
         name = text(column["name"])
-        kind = text(column.get("kind")) or "generated"
-        columns.setdefault(name, Column(name, kind, text(column.get("codec"))))
+        columns.setdefault(name, Column(name, text(column.get("kind")) == "original"))
     listed = items(content.get("clips"), "clips")
     clips = []
     for i, clip in enumerate(mapping(c, "clips") for c in listed[:n_clips]):
@@ -101,7 +98,7 @@ def read_drift_audio(
     if not names:
         return None
     by_rate = sorted(summaries, key=_rate, reverse=True)
-    columns = {"original": Column("original", "original", "")}
+    columns = {"original": Column("original", is_original=True)}
     clips = []
     for clip_name in names[:n_clips]:
         files: dict[str, Path | None] = {}
@@ -113,7 +110,7 @@ def read_drift_audio(
         for summary in summaries:
             for n, path in _passes(places[summary.name] / clip_name):
                 name = f"{summary.name} pass {n}"
-                columns.setdefault(name, Column(name, "resynthesis", summary.name))
+                columns.setdefault(name, Column(name, is_original=False))
                 files[name] = path
         clips.append(Clip(clean_text(display_name(clip_name)), "", files))
     return Listening("Drift passes", list(columns.values()), clips, len(names))

@@ -232,8 +232,7 @@ def _data(sections: Sequence[Section], audio: AudioFormat) -> dict[str, Any]:
             {
                 "run": section.title,
                 "columns": [
-                    {"name": c.name, "reference": c.kind == "original"}
-                    for c in table.listening.columns
+                    {"name": c.name, "reference": c.is_original} for c in table.listening.columns
                 ],
                 "clips": [_clip_data(table, row) for row in range(len(table.clips))],
             }
