@@ -1,12 +1,12 @@
-"""Which codec gives the better generator, and is the difference real? Code Drift's Table II.
+"""Compare codecs by the generators that are trained on their tokens (Code Drift's Table II).
 
     accelerate launch recipes/compare_codecs.py --codec speech-16k --codec speech-16k-code
     accelerate launch recipes/compare_codecs.py --seeds 3 --name three_seeds
 
-For each codec: tokenize, train the same model with the same seeds and data order, generate the
-same held-out utterances from the same conditioning and noise, score. The first codec is what the
-others are compared with, paired over clips and seeds. All of it is one plan: after a kill the same
-command does what is missing. `tokgen report runs/<name>` makes a page of it to read and listen to.
+For each codec the recipe tokenizes the corpus, trains the same model with the same seeds and data
+order, generates the same held-out utterances from the same conditioning and noise, and scores them.
+The other codecs are compared with the first one, paired over clips and seeds. Run the same command
+again to continue an interrupted run. `tokgen report runs/<name>` makes a page from the results.
 """
 
 from __future__ import annotations
@@ -56,24 +56,31 @@ from tokgen.zoo.lookup import load_codec
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
-    """Settings of a comparison; those of the training loop are `TrainingSettings`'.
+    """Settings of a comparison, beside those of the training loop in `TrainingSettings`.
 
     Attributes:
         name: the run's folder is runs/<name>.
         corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
-        codec: names of the zoo, folders or hub ids; give the flag once for each.
+        codec: names in the zoo, folders or hub ids; repeat the flag for each.
         conditioning: "mfcc" (the paper), "log_mel" or "none".
-        task: what is generated; "continue" and "infill" need no conditioning.
-        seeds: trainings of each codec, with seed, seed + 1 ...
+        task: generation task; "continue" and "infill" need no conditioning.
+        seeds: number of trainings per codec, with seed, seed + 1 ...
         metrics: names of `tokgen.evaluation.metric.METRICS`.
-        margins: metric -> the largest loss that does not matter, for the verdict "no worse".
-        drift_passes: encodings of the drift measurement; 0 leaves it out.
-        phase: measure sensitivity to shifts with it.
-        telephone: repeated editing; 0 rounds leave it out.
-        n_test: held-out utterances to generate, the first so many of the test split.
-        test_corpus: where the test split is, if not in `corpus`.
+        margins: metric -> largest loss that does not matter, for the verdict "no worse".
+        drift_passes: encodings of the drift measurement; 0 skips it.
+        phase: measure sensitivity to shifts too.
+        telephone: repeated editing; 0 rounds skip it.
+        model: size of the transformer.
+        sampling: how codes are generated.
+        mixed_precision: "auto", "no", "bf16" or "fp16".
+        tracker: "none", "tensorboard", "wandb" ...
+        n_test: number of held-out utterances to generate, from the start of the test split.
+        test_corpus: corpus of the test split; None uses `corpus`.
         min_test_seconds: shorter test utterances are left out.
-        n_saved: utterances to keep as audio.
+        generation_batch: utterances generated at once.
+        asr, mos, speaker: backends of the metrics.
+        n_saved: number of utterances to save as audio.
+        runs: parent folder of the runs.
     """
 
     name: str = "compare_codecs"
@@ -104,7 +111,7 @@ class Settings(TrainingSettings):
     runs: str = "runs"
 
 
-# What is found again by its content, so that more of it can be asked for later.
+# These may change when a run continues: their results are stored by content.
 MAY_CHANGE = (
     *("codec", "seeds", "metrics", "margins", "drift_passes", "phase", "telephone", "sampling"),
     *("n_test", "test_corpus", "min_test_seconds", "asr", "mos", "speaker", "n_saved", "task"),
@@ -112,7 +119,7 @@ MAY_CHANGE = (
 )
 
 
-# What a finished plan leaves beside what is found again: taken away while another is under way.
+# Results of a finished run; deleted when the run continues.
 RESULTS = (
     *("table.json", "table.csv", "table.md", "table.tex", "samples", "drift/audio"),
     *("drift/drift.json", "drift/drift.csv", "drift/drift.png", "drift/phase.json"),
@@ -123,7 +130,7 @@ RESULTS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A codec with the tokens that its models are trained and tested on."""
+    """A codec with its training tokens and its held-out utterances."""
 
     name: str
     codec: Codec
@@ -143,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     run = Path(s.runs) / s.name
 
-    # 1. Tokens of every codec, and the same utterances to generate for all.
+    # 1. Tokens of every codec, and the utterances to generate, the same for all codecs.
     with accelerator.main_process_first(), plain_errors():
         claim_run(run, s, free=MAY_CHANGE)
         entries = [prepare(s, name, str(accelerator.device)) for name in s.codec]
@@ -155,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
         with plain_errors():
             scorer = make_scorer(s, entries[0])
 
-    # 2. Train a model a codec and seed, and generate with it. What is done is found again.
+    # 2. Train one model per codec and seed, and generate with it. Finished cells are reused.
     made: dict[str, list[TrainedCell]] = {entry.name: [] for entry in entries}
     for seed in range(s.seed, s.seed + s.seeds):
         for entry in entries:
@@ -168,11 +175,11 @@ def main(argv: list[str] | None = None) -> int:
             more = {"task": s.task, "sampling": s.sampling, "batch_size": s.generation_batch}
             found = fill_cell(model, entry.held_out, cell, accelerator, seed=seed, **more)
             made[entry.name].append(found)
-    accelerator.end_training()  # the rest is for one process
+    accelerator.end_training()  # the rest runs in one process
     if scorer is None:
         return 0
 
-    # 3. How the codecs drift on the same utterances: encoded again, and edited again.
+    # 3. Drift of the codecs on the same utterances: repeated editing and repeated encoding.
     calls = []
     for entry in entries if s.telephone.rounds else []:
         model = load_cell(cell_of(run, entry, s.seed), accelerator)
@@ -192,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
             last = [float(clip.values["pesq"][-1]) for clip in found.clips]
             drift[found.name] = dict(zip(found.ids, last, strict=True))
 
-    # 4. Score every line against the original, clip by clip.
+    # 4. Score each clip of every line against the original.
     held_out = entries[0].held_out
     lines = [Line("original", "original", held_out, [held_out.originals])]
     for entry in entries:
@@ -212,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
         lines.append(Line(name, "generated", entry.held_out, clips, accuracy, extra))
     rows = score_lines(scorer, lines, run / "scores")
 
-    # 5. The table: every codec against the first, paired over clips and seeds.
+    # 5. Compare every codec with the first, paired over clips and seeds.
     with plain_errors():
         table = compare(
             rows,
@@ -243,10 +250,7 @@ def load_cell(cell: Path, accelerator: Accelerator) -> MaskedTransformer:
 
 
 def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer | None:
-    """The model of a codec and seed: trained, trained further after a kill, or found.
-
-    None where Ctrl-C ended it, with a checkpoint written.
-    """
+    """Train the model of a codec and seed, or load a trained one. Returns None if interrupted."""
     accelerator = make_accelerator(
         cell,
         mixed_precision=s.mixed_precision,
@@ -276,33 +280,33 @@ def train(s: Settings, entry: Entry, seed: int, cell: Path) -> MaskedTransformer
     if accelerator.is_main_process:
         plot_curves(training.history, cell / "curves.png")
     accelerator.free_memory()
-    # as anyone will load it: Accelerate left the trained one in mixed precision
+    # Load the model as users do: Accelerate left the trained one in mixed precision.
     return load_cell(cell, accelerator)
 
 
 def prepare(s: Settings, name: str, device: str) -> Entry:
-    """Load and tokenize, or find the tokens again."""
+    """Load a codec and tokenize the corpus with it, or reuse the tokens."""
     codec = load_codec(name, device=device)
     conditioning = None if s.conditioning == "none" else s.conditioning
     tokens, test_tokens = training_and_test_tokens(
         s.corpus, s.test_corpus, codec, Path(s.runs) / "tokens", conditioning
     )
-    where = s.test_corpus or s.corpus
+    test_corpus = s.test_corpus or s.corpus
     enough = max(s.min_test_seconds, s.task.shortest_seconds)
-    held_out = choose_held_out(test_tokens, codec, where, n=s.n_test, min_seconds=enough)
+    held_out = choose_held_out(test_tokens, codec, test_corpus, n=s.n_test, min_seconds=enough)
     if s.task.levels > codec.spec.n_codebooks:
         raise ValueError(
             f"levels = {s.task.levels}: {codec.spec.name} has {codec.spec.n_codebooks}"
         )
     if "cer" in s.metrics and not any(held_out.texts):
-        raise ValueError(f"{where} has no transcripts to measure cer: leave it out of --metrics")
+        raise ValueError(f"{test_corpus} has no transcripts for cer: drop it from --metrics")
     return Entry(codec.spec.name, codec, tokens, held_out)
 
 
 def check(s: Settings) -> None:
-    """Refuse what would only fail after training."""
+    """Check the settings that would otherwise fail after training."""
     if s.seeds < 1:
-        raise ValueError(f"seeds = {s.seeds}: train at least once")
+        raise ValueError(f"seeds = {s.seeds}: must be at least 1")
     if not s.codec or len(set(s.codec)) < len(s.codec):
         raise ValueError(f"codecs {s.codec}: give at least one, and each once")
     if s.drift_passes == 1 or s.drift_passes < 0:
@@ -318,13 +322,13 @@ def check(s: Settings) -> None:
     check_margins(s.margins)
     if s.conditioning == "none" and s.task.name == "vocode":
         raise ValueError(
-            "conditioning 'none' with task 'vocode': it generates from a conditioning; take mfcc "
-            "or log_mel, or --task.name continue or infill"
+            "conditioning 'none' with task 'vocode', which needs one: use mfcc or log_mel, or "
+            "--task.name continue or infill"
         )
 
 
 def check_entries(entries: list[Entry]) -> None:
-    """The codecs must differ in name and have the same utterances."""
+    """Check that the codecs have different names and the same test utterances."""
     names = [entry.name for entry in entries]
     if len({slug(name) for name in names}) < len(names):
         raise ValueError(f"codecs are named {names}: rename a folder, so that they differ")
@@ -352,7 +356,7 @@ def bitrate_of(codec: Codec) -> dict[str, Estimate]:
 
 
 def notes(s: Settings, entries: list[Entry], accelerator: Accelerator) -> list[str]:
-    """What to know beside the numbers."""
+    """Notes below the table."""
     held_out = entries[0].held_out
     batch = s.batch_size * s.gradient_accumulation * accelerator.num_processes
     lines = [

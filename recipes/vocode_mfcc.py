@@ -1,11 +1,11 @@
-"""Train a masked transformer to vocode: MFCC -> codes -> waveform, and score what it generates.
+"""Train a masked transformer to generate speech from MFCCs, and score it.
 
     accelerate launch recipes/vocode_mfcc.py                                    # minutes, on a CPU
     accelerate launch recipes/vocode_mfcc.py --config recipes/vocode_mfcc.paper.yaml
 
 This is the downstream experiment of Code Drift (O'Reilly et al., section V): a SoundStorm-like
-masked transformer predicts a codec's tokens from a 30-bin MFCC at the codec's frame rate. The
-same command again continues an interrupted run. Everything lands in runs/<name>/.
+masked transformer predicts a codec's tokens from a 30-bin MFCC at the codec's frame rate. All
+outputs are in runs/<name>/. Run the same command again to continue an interrupted run.
 """
 
 from __future__ import annotations
@@ -35,17 +35,24 @@ from tokgen.zoo.lookup import load_codec
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
-    """Settings of a vocoding run; those of the training loop are `TrainingSettings`'.
+    """Settings of a vocoding run, beside those of the training loop in `TrainingSettings`.
 
     Attributes:
         name: the run's folder is runs/<name>.
         corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
-        codec: a name of the zoo, a folder or a hub id.
+        codec: a name in the zoo, a folder or a hub id.
         conditioning: "mfcc" (the paper) or "log_mel".
-        n_test: held-out utterances to generate, the first so many of the test split.
-        test_corpus: where the test split is, if not in `corpus`.
+        model: size of the transformer.
+        sampling: how codes are generated.
+        mixed_precision: "auto", "no", "bf16" or "fp16".
+        tracker: "none", "tensorboard", "wandb" ...
+        n_test: number of held-out utterances to generate, from the start of the test split.
+        test_corpus: corpus of the test split; None uses `corpus`.
         min_test_seconds: shorter test utterances are left out.
-        n_saved: utterances to keep as audio.
+        generation_batch: utterances generated at once.
+        asr, mos: backends of the metrics.
+        n_saved: number of utterances to save as audio.
+        runs: parent folder of the runs.
     """
 
     name: str = "vocode_mfcc"
@@ -66,7 +73,7 @@ class Settings(TrainingSettings):
     runs: str = "runs"
 
 
-# Settings that act after training, or on nothing but its speed and its notes.
+# These may change when a run continues: they do not affect the trained weights.
 MAY_CHANGE = (
     *("n_test", "test_corpus", "min_test_seconds", "asr", "mos", "n_saved", "sampling"),
     *("generation_batch", "checkpoint_every", "tracker", "workers", "runs"),
@@ -87,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     set_seed(s.seed)
     started = time.monotonic()
 
-    # 1. Tokens: made once per content of corpus and codec, found again afterwards.
+    # 1. Tokens. They are reused if the corpus and the codec have not changed.
     with accelerator.main_process_first(), plain_errors():
         codec = load_codec(s.codec, device=str(accelerator.device))
         tokens, test_tokens = training_and_test_tokens(
@@ -107,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
     hours = sum(train["n_samples"]) / codec.spec.sample_rate / 3600
     say(f"{codec}; {len(train)} training utterances, {hours:.2f} h")
 
-    # 2. The model, and all that its training needs; it goes on where a checkpoint is.
+    # 2. The model and its training, which continues from a checkpoint if there is one.
     model = MaskedTransformer.for_tokens(codec, tokens, s.model)
     size = sum(p.numel() for p in model.parameters()) / 1e6
     say(
@@ -131,8 +138,8 @@ def main(argv: list[str] | None = None) -> int:
     if accelerator.is_main_process:
         plot_curves(training.history, run / "curves.png")
 
-    # 4. Generate the held-out utterances from their MFCCs, and without them as a floor. The model
-    # is loaded as anyone will load it: Accelerate left the trained one in mixed precision.
+    # 4. Generate the held-out utterances from their MFCCs, and without MFCCs as a lower bound. Load
+    # the model as users do: Accelerate left the trained one in mixed precision.
     model = MaskedTransformer.from_pretrained(run / "model").to(accelerator.device).eval()
     more = {"seed": s.seed, "batch_size": s.generation_batch}
     more["progress"] = accelerator.is_main_process
@@ -143,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     generated, floor = gather_object(generated), gather_object(floor)
     made = time.monotonic()
 
-    # 5. Score against the original audio, and keep something to listen to.
+    # 5. Score against the original audio, and save some utterances.
     if accelerator.is_main_process:
         rate = codec.spec.sample_rate
         audio = {

@@ -103,8 +103,9 @@ def launch(
         many = ["-m", "accelerate.commands.launch", "--config_file", str(file)]
         many += ["--main_process_port", "0"]  # a free one
     python = [sys.executable, *(many if processes > 1 or config else [])]
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     return subprocess.Popen(
-        [*python, str(script), *words], cwd=ROOT, env=os.environ | ENVIRONMENT, text=True,
+        [*python, str(script), *words], cwd=ROOT, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

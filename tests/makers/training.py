@@ -1,8 +1,8 @@
-"""A training of seconds on made-up tokens: in this process, or as a script in several.
+"""A short training on made-up tokens, in this process or as a script in several.
 
     python tests/makers/training.py FOLDER '{"steps": 8, "batch_size": 4}' {ddp,fsdp} [STEP]
 
-STEP ends it there without a word, as a kill would.
+With STEP it exits at that step, as if killed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LENGTHS = [5, 60, 12, 33, 27, 60, 41, 8, 19, 55, 60]
 
 
 def make_rows(lengths: list[int], seed: int = 0) -> Dataset:
-    """Codes that follow the conditioning, somewhat; row i is named str(i)."""
+    """Rows whose codes depend on the conditioning; the id of row i is str(i)."""
     draw = np.random.default_rng(seed)
     rows = []
     for i, n in enumerate(lengths):
@@ -71,7 +71,7 @@ def make_model(**more: Any) -> MaskedTransformer:
 
 
 def make_settings(**more: Any) -> TrainingSettings:
-    """Ten steps of four excerpts of a second, logged one by one."""
+    """Ten steps with four excerpts of one second each; every step is logged."""
     few = {"steps": 10, "batch_size": 4, "crop_seconds": 1.0, "learning_rate": 3e-3}
     often = {"log_every": 1, "validate_every": 5, "checkpoint_every": 4}
     return TrainingSettings(**{**few, **often, **more})
@@ -85,14 +85,14 @@ def train(
     tokens: TokenDataset | None = None,
     stop: int | None = None,
 ) -> Training:
-    """A training as a recipe has it; its model goes to `folder`/model.
+    """Train as a recipe does, and save the model in `folder`/model.
 
     Args:
         folder: of the run.
         settings: of the training.
-        accelerator: a new one if None.
-        tokens: `make_tokens()` if None.
-        stop: ends the process at this step.
+        accelerator: None makes one.
+        tokens: None uses `make_tokens()`.
+        stop: exit the process at this step.
     """
     accelerator = accelerator or make_accelerator(
         folder,
@@ -110,9 +110,9 @@ def train(
 
 
 def shard_on_cpu(settings: TrainingSettings, folder: Path) -> Accelerator:
-    """An Accelerator that shards as recipes/accelerate/fsdp.yaml has it, over gloo.
+    """Make an Accelerator that shards as recipes/accelerate/fsdp.yaml says, on the CPU over gloo.
 
-    Accelerate takes FSDP up on GPUs alone; its code for it runs on the CPU as well once it is told.
+    Accelerate enables FSDP only on GPUs, but its code also runs on the CPU if it is told to.
     """
     file = ROOT / "recipes" / "accelerate" / "fsdp.yaml"
     config = yaml.safe_load(file.read_text())["fsdp_config"]

@@ -90,7 +90,7 @@ def test_time_order_matters() -> None:
 
 
 def test_padding_does_not_leak() -> None:
-    """Unequal lengths in one batch give what each gives alone; padding may hold anything."""
+    """In a batch of unequal lengths each item has the same logits as alone."""
     model = make_model()
     tokens, conditioning = make_inputs(3, 20)
     lengths = torch.tensor([20, 7, 1])
@@ -237,7 +237,7 @@ def test_loading_is_strict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("level", [1, torch.tensor([2, 0, 2])])
-def test_logits_where_they_are_wanted_equal_those_of_all(level: int | Tensor) -> None:
+def test_logits_at_positions_equal_those_of_all(level: int | Tensor) -> None:
     model = make_model()
     tokens, conditioning = make_inputs(3)
     positions = torch.rand(3, 12, generator=torch.Generator().manual_seed(0)) < 0.4
@@ -250,7 +250,7 @@ def test_logits_where_they_are_wanted_equal_those_of_all(level: int | Tensor) ->
         model(tokens, conditioning, positions=positions)
 
 
-def test_packed_excerpts_give_the_logits_that_they_give_alone() -> None:
+def test_packed_excerpts_have_the_same_logits_as_alone() -> None:
     model = make_model()
     tokens, conditioning = make_inputs(2, 20)
     documents = torch.tensor([[0] * 7 + [1] * 9 + [2] * 4, [0] * 12 + [1] * 5 + [-1] * 3])
@@ -261,7 +261,7 @@ def test_packed_excerpts_give_the_logits_that_they_give_alone() -> None:
         torch.testing.assert_close(together[row, begin:end], alone, atol=1e-5, rtol=0)
 
 
-def test_loss_and_accuracy_from_hidden_positions_alone_are_those_from_all() -> None:
+def test_loss_and_accuracy_are_the_same_from_hidden_positions_only() -> None:
     codes = torch.randint(0, V, (4, K, 20), generator=torch.Generator().manual_seed(0))
     mask = training_mask(codes, torch.tensor([20, 3, 9, 20]), V, torch.Generator().manual_seed(0))
     logits = torch.randn(4, 20, V, generator=torch.Generator().manual_seed(1))

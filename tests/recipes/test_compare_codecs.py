@@ -1,17 +1,17 @@
-"""recipes/compare_codecs.py: the whole plan on tiny codecs, killed and continued."""
+"""recipes/compare_codecs.py on tiny codecs, killed and resumed."""
 
 from __future__ import annotations
 
 import csv
 import json
 import signal
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+import compare_codecs
 from makers.codecs import make_stft_codec, save_codec
-from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
+from makers.recipes import TINY_MODEL, kill_when, launch, run
 
 SPEEDS = ("training_speed", "sampling_speed")
 
@@ -37,7 +37,7 @@ def flags(tiny_codec_folder, tiny_corpus, tmp_path):
 
 
 def table_of(folder: Path) -> dict:
-    """table.json without how long things took."""
+    """Read table.json without speeds."""
     table = json.loads((folder / "table.json").read_text())
     for row in table["rows"]:
         for name in SPEEDS:
@@ -45,7 +45,7 @@ def table_of(folder: Path) -> dict:
     return table
 
 
-def test_a_plan_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) -> None:
+def test_a_run_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) -> None:
     out = run("compare_codecs.py", *flags("whole"))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for ready in (
@@ -91,7 +91,7 @@ def test_a_plan_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) -
             "original", "resynthesis", "generated",
         }  # fmt: skip
 
-    # More seeds and another margin go on from what is there; other settings are refused.
+    # More seeds and another margin reuse the results; other settings are refused.
     more = run("compare_codecs.py", *flags("cut", seeds=3, margins='{"pesq": 0.5}'))
     assert "tiny, seed 2" in more and more.count("continuing at step 6 of 6") == 4
     assert (cut / "cells/tiny-seed2/model/config.json").is_file()
@@ -122,7 +122,7 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"seeds": 0}, "seeds = 0: train at least once"),
+        ({"seeds": 0}, "seeds = 0: must be at least 1"),
         ({"conditioning": "none"}, "conditioning 'none' with task 'vocode'"),
         ({"conditioning": "mel"}, "conditioning 'mel': known are mfcc, log_mel"),
         ({"drift_passes": 1}, "drift_passes = 1: give 2 or more"),
@@ -145,15 +145,13 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
         ({"tracker": "nope"}, "nope"),
     ],
 )
-def test_what_is_wrong_is_said_before_any_work(more, message, flags, tmp_path, monkeypatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "recipes")
-    recipe = import_module("compare_codecs")
+def test_wrong_settings_are_refused_before_any_work(more, message, flags, tmp_path) -> None:
     with pytest.raises(SystemExit, match=message):
-        recipe.main([str(flag) for flag in flags("wrong", **more)])
+        compare_codecs.main([str(flag) for flag in flags("wrong", **more)])
     assert not (tmp_path / "wrong").exists()
 
 
-def test_codecs_that_are_not_there_or_given_twice(flags, tiny_codec_folder) -> None:
+def test_unknown_and_repeated_codecs_are_refused(flags, tiny_codec_folder) -> None:
     out = run("compare_codecs.py", *flags("x"), "--codec", "nowhere", code=1)
     assert "error: no codec 'nowhere'" in out and "Traceback" not in out
     out = run("compare_codecs.py", *flags("x"), "--codec", tiny_codec_folder, code=1)

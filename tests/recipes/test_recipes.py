@@ -1,11 +1,10 @@
-"""Each recipe as a subprocess: a few steps, kills, resume, and what it leaves behind."""
+"""Each recipe in a process of its own: a few steps, kills, resume, and its outputs."""
 
 from __future__ import annotations
 
 import json
 import re
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,19 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+import compare_codecs
+import vocode_mfcc
 from makers.codecs import make_dac, make_encodec
 from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
 from tokgen.audio.files import read_audio
+from tokgen.codec_training.discriminators.ensemble import Discriminator
+from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import choose_held_out
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
+from tokgen.runs.settings import parse_settings
 from tokgen.tokens.tokenizing import cached_tokens
 from tokgen.zoo.lookup import load_codec
 
@@ -28,6 +32,12 @@ TINY_CODEC = {
     "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
     "latent_dim": 16, "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,
 }  # fmt: skip
+SETTINGS = {
+    "vocode_mfcc": vocode_mfcc.Settings,
+    "compare_codecs": compare_codecs.Settings,
+    "train_codec": CodecTrainingSettings,
+    "tune_idempotence": TuningSettings,
+}
 
 
 @pytest.fixture
@@ -51,14 +61,14 @@ def test_vocode_mfcc_survives_kills_with_the_same_result(
     whole = tmp_path / "whole"
     checkpoints = tmp_path / "cut" / "checkpoints"
 
-    # Killed hard in training, then interrupted politely, then left to end.
+    # SIGKILL in training, then Ctrl-C, then a run to the end.
     process = launch("vocode_mfcc.py", *vocode_flags("cut"))
     kill_when(process, lambda: (checkpoints / "step-3").is_dir())
     assert process.returncode == -signal.SIGKILL
     process = launch("vocode_mfcc.py", *vocode_flags("cut"))
     out = kill_when(process, lambda: (checkpoints / "step-6").is_dir(), signal.SIGINT)
     if process.returncode == 130:
-        assert re.search(r"interrupted at step \d+: checkpoint written; the same command", out)
+        assert re.search(r"interrupted at step \d+: checkpoint written; run the same command", out)
     out = run("vocode_mfcc.py", *vocode_flags("cut"))
     assert "continuing at step" in out
 
@@ -85,7 +95,7 @@ def test_vocode_mfcc_survives_kills_with_the_same_result(
     tokens = cached_tokens(open_corpus(tiny_corpus), codec, tmp_path / "tokens")
     held_out = choose_held_out(tokens, codec, str(tiny_corpus), n=9)
     again = held_out.generate(model, TaskSettings(), SamplingSettings(steps=(2, 1)), seed=0)
-    for i, made in enumerate(again):  # whoever loads the model generates the same
+    for i, made in enumerate(again):  # the saved model generates the same
         heard, _ = read_audio(whole / "samples" / f"{i:03d}.generated.wav")
         torch.testing.assert_close(made.waveform, heard, atol=1e-4, rtol=0)
     settings = json.loads((whole / "settings.json").read_text())
@@ -99,7 +109,7 @@ def test_vocode_mfcc_refuses_other_settings_under_one_name(vocode_flags, tmp_pat
     assert "holds a run with" in out and "Traceback" not in out
 
 
-def test_vocode_mfcc_says_before_training_that_nothing_can_be_tested(vocode_flags):
+def test_vocode_mfcc_refuses_an_empty_test_set_before_training(vocode_flags):
     out = run("vocode_mfcc.py", *vocode_flags("y", min_test_seconds=99), code=1)
     assert "no test utterance" in out and "Traceback" not in out and "step/s" not in out
 
@@ -113,6 +123,7 @@ def codec_flags(name: str, tmp_path: Path, corpus: Path) -> list[object]:
         "adversarial_warmup": 1, "batch_size": 2, "seconds": 0.5, "validate_every": 5,
         "checkpoint_every": 2, "validation_min_seconds": 0.0, "quantizer_init_seconds": 8,
         "tracker": "none", "mixed_precision": "no", "warmup": 2, "adversarial_seconds": 0.25,
+        "ema": 0.9,
     }  # fmt: skip
     path = tmp_path / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -171,7 +182,10 @@ def test_tune_idempotence_sweeps_tunes_and_resumes_exactly(
     assert f"taking weight {holding[-1]}\n" in out
     metrics = json.loads((tmp_path / "whole/metrics.json").read_text())
     assert f"{metrics['weight']:g}" == holding[-1]
-    assert [h["step"] for h in metrics["history"]] == [6, 12]  # 3 of the discriminator alone
+    assert [h["step"] for h in metrics["history"]] == [
+        6,
+        12,
+    ]  # 3 without the codec
 
     cut = tmp_path / "cut"
     for ready in (
@@ -200,23 +214,23 @@ def test_tune_idempotence_sweeps_tunes_and_resumes_exactly(
     assert (tmp_path / "whole/discriminator/model.safetensors").is_file()
 
 
-def test_tune_idempotence_takes_up_a_saved_discriminator(tiny_codec_folder, tiny_corpus, tmp_path):
-    from tokgen.codec_training.discriminators.ensemble import Discriminator
-
+def test_tune_idempotence_starts_from_a_saved_discriminator(
+    tiny_codec_folder, tiny_corpus, tmp_path
+):
     saved = tmp_path / "saved"
     Discriminator(periods=[], windows=[256], channels=2).save_pretrained(saved)
     more = {"start_discriminator": str(saved), "weight": 1.0, "steps": 2, "loss": "enc"}
     flags = tune_flags("kept", tmp_path, tiny_codec_folder, tiny_corpus, **more)
     run("tune_idempotence.py", *flags)
     history = json.loads((tmp_path / "kept/metrics.json").read_text())["history"]
-    assert [h["step"] for h in history] == [2]  # nothing trained alone
+    assert [h["step"] for h in history] == [2]  # no step of the discriminator alone
 
 
 @pytest.mark.parametrize(
     ("make", "name", "loss"),
     [(make_dac, "dac-odd", "proj"), (make_encodec, "encodec-24k", "code")],
 )
-def test_tune_idempotence_takes_any_codec_with_open_stages(make, name, loss, tiny_corpus, tmp_path):
+def test_tune_idempotence_tunes_any_codec_with_open_stages(make, name, loss, tiny_corpus, tmp_path):
     base = make(name)
     base.save_pretrained(tmp_path / "base")
     more = {"weight": 1.0, "steps": 2, "loss": loss, "discriminator_warmup": 1}
@@ -237,7 +251,7 @@ def test_tune_idempotence_takes_any_codec_with_open_stages(make, name, loss, tin
         ({"codec": "nowhere"}, "no codec 'nowhere'"),
     ],
 )
-def test_tune_idempotence_says_what_is_wrong(
+def test_tune_idempotence_refuses_wrong_settings(
     more, message, tiny_codec_folder, tiny_corpus, tmp_path
 ):
     codec = more.pop("codec", tiny_codec_folder)
@@ -248,14 +262,8 @@ def test_tune_idempotence_says_what_is_wrong(
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda p: p.name)
 def test_configs_parse_and_their_codecs_add_up(path):
-    from importlib import import_module
-
-    from tokgen.runs.settings import parse_settings
-
-    sys.path.insert(0, str(ROOT / "recipes"))
-    recipe = import_module(path.name.split(".")[0])
-    settings = parse_settings(recipe.Settings, path, [])
-    if hasattr(settings, "architecture") and settings.architecture == "dac":
+    settings = parse_settings(SETTINGS[path.name.split(".")[0]], path, [])
+    if isinstance(settings, CodecTrainingSettings) and settings.architecture == "dac":
         strides = settings.model["downsampling_ratios"]
         assert not any(s % 2 for s in strides)
         assert strides == settings.model["upsampling_ratios"][::-1]

@@ -43,7 +43,7 @@ def test_checkpoints_keep_the_newest_and_survive_a_half_written_one(tmp_path):
     assert model.weight.eq(3).all()
 
 
-def test_ctrl_c_is_a_flag_in_the_loop_and_itself_again_afterwards():
+def test_ctrl_c_is_a_flag_in_the_loop_only():
     accelerator = Accelerator(cpu=True)
     before = signal.getsignal(signal.SIGINT)
     interrupt = Interrupt()
@@ -58,7 +58,7 @@ def test_ctrl_c_is_a_flag_in_the_loop_and_itself_again_afterwards():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_outside_the_loop_says_how_to_go_on(capsys):
+def test_ctrl_c_outside_the_loop_prints_how_to_continue(capsys):
     def interrupted():
         raise KeyboardInterrupt
 
@@ -69,7 +69,7 @@ def test_ctrl_c_outside_the_loop_says_how_to_go_on(capsys):
         run_recipe(lambda: 0)
 
 
-def test_clearing_results_takes_what_is_named_from_a_run_alone(tmp_path):
+def test_clearing_results_deletes_only_the_named_files_of_a_run(tmp_path):
     for name in ("table.json", "cells/a/model", "drift/clips/0", "drift/audio/x.wav", "own.txt"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)

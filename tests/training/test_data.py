@@ -1,4 +1,4 @@
-"""Batches with their masks: the same for any number of processes, little padding where asked."""
+"""Batches with masks: the same for any number of processes, with little padding if asked."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def test_pass_j_holds_the_next_items_with_masks_of_seed_and_step() -> None:
     items = CropDataset(ROWS, 50, n_items=80, seed=3)
     for j in (0, 1, 7, 19):
         plain = collate([items[i] for i in range(4 * j, 4 * j + 4)])
-        noise = torch.Generator().manual_seed(step_seed(3, j // 2, j % 2, 0))
-        mask = training_mask(plain.codes, plain.lengths, MASK, noise)
+        generator = torch.Generator().manual_seed(step_seed(3, j // 2, j % 2, 0))
+        mask = training_mask(plain.codes, plain.lengths, MASK, generator)
         batch = found[j]
         assert batch.codes.equal(plain.codes) and batch.lengths.equal(plain.lengths)
         assert batch.mask.tokens.equal(mask.tokens) and batch.mask.target.equal(mask.target)
         assert batch.mask.level.equal(mask.level) and batch.mask.divisor is None
-        assert batch.hidden.equal(torch.rand(4, generator=noise) < 0.2)
+        assert batch.hidden.equal(torch.rand(4, generator=generator) < 0.2)
         assert batch.padded == (int(plain.lengths.min()) < plain.codes.shape[-1])
         each = plain.lengths
         assert (batch.counts.frames, batch.counts.pairs) == (each.sum(), (each**2).sum())
         assert batch.counts.targets == mask.target.sum()
 
 
-def test_processes_share_what_one_would_have() -> None:
+def test_processes_share_the_batch_of_one() -> None:
     whole = data(batch_size=6, seed=1)
     parts = [data(batch_size=2, seed=1, process=p, processes=3) for p in range(3)]
     for j in (0, 5):
@@ -66,7 +66,7 @@ def test_processes_share_what_one_would_have() -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"crop_seconds_min": 0.4}, {"packing": True}])
-def test_a_pass_does_not_depend_on_what_was_asked_before(more) -> None:
+def test_a_batch_does_not_depend_on_earlier_ones(more) -> None:
     crop = (50, 20)
     first, second = data(crop=crop, **more), data(crop=crop, steps=30, **more)
     ordered = [first[j] for j in range(10)]
@@ -74,7 +74,7 @@ def test_a_pass_does_not_depend_on_what_was_asked_before(more) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_loader_begins_where_it_is_told(workers: int) -> None:
+def test_the_loader_begins_at_the_given_pass(workers: int) -> None:
     found = data(workers=workers)
     batches = list(found.loader(6, pin_memory=False))
     assert len(batches) == 4
@@ -140,6 +140,6 @@ def test_packing_fills_rows_and_keeps_every_utterance() -> None:
         ({"ema": 1.0}, "ema = 1.0: must be at least 0 and below 1"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(more, message) -> None:
+def test_wrong_settings_are_refused(more, message) -> None:
     with pytest.raises(ValueError, match=message):
         make_settings(**more)

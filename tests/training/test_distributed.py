@@ -1,4 +1,4 @@
-"""Two processes on the CPU, by the configs in recipes/accelerate: what one process would do."""
+"""Two processes on the CPU train as one does, with the configs in recipes/accelerate."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_two_processes_with_half_the_batch_train_as_one(kind, alone, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_two_processes_go_on_after_a_kill(kind, tmp_path):
+def test_two_processes_resume_after_a_kill(kind, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train_in_two(whole, kind)
     train_in_two(cut, kind, 6, code=1)
@@ -64,7 +64,7 @@ def test_two_processes_go_on_after_a_kill(kind, tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes/accelerate").glob("*.yaml")), ids=str)
-def test_configs_are_accelerates(path):
+def test_configs_are_valid_for_accelerate(path):
     from accelerate.commands.config.config_args import load_config_from_file
 
     config = load_config_from_file(str(path))

@@ -1,4 +1,4 @@
-"""Model FLOPs by formula: what PyTorch counts when it computes nothing but that."""
+"""The formula for model FLOPs, checked against PyTorch's counter."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_formula_equals_what_pytorch_counts(embedding: str) -> None:
 
     pairs, width, depth = 2 * 30**2, 2 * 32, 3
     counts = Counts(frames=60, pairs=pairs, targets=int(mask.target.sum()))
-    # flash attention computes its scores once more in the backward pass, which PyTorch counts
+    # PyTorch also counts flash attention's recomputation of scores in the backward pass
     assert count_flops(step) == training_flops(model, counts) + 2 * pairs * width * depth
 
 
@@ -42,7 +42,7 @@ def test_padding_and_visible_positions_do_not_count() -> None:
     assert training_flops(model, Counts(0, 0, 0)) == 0
 
 
-def test_peaks_are_by_name_and_for_half_precision_alone() -> None:
+def test_peaks_are_known_by_name_for_half_precision() -> None:
     assert peak_flops("NVIDIA H200", "bf16") == 989e12
     assert peak_flops("NVIDIA H100 PCIe", "fp16") == 756e12
     assert peak_flops("NVIDIA A100-SXM4-80GB", "bf16") == 312e12

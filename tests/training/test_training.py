@@ -1,4 +1,4 @@
-"""The loop's surroundings: exact resume, averaged weights, speed, compiled code."""
+"""The training loop: exact resume, averaged weights, speed, compiled code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tokgen.training.settings import TrainingSettings
 
 
 def leave_after(folder: Path, settings: TrainingSettings, steps: int) -> None:
-    """Train and go without a word."""
+    """Train for some steps and leave the loop."""
     accelerator = make_accelerator(
         folder,
         mixed_precision="no",
@@ -52,7 +52,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     ],
     ids=lambda more: next(iter(more)),
 )
-def test_a_run_that_was_left_goes_on_exactly(more, tmp_path: Path) -> None:
+def test_a_run_resumes_exactly(more, tmp_path: Path) -> None:
     settings = make_settings(**more)
     whole = train(tmp_path / "whole", settings)
     leave_after(tmp_path / "cut", settings, 6)
@@ -69,7 +69,7 @@ def test_averages_are_validated_and_saved(tmp_path: Path) -> None:
     averaged = train(tmp_path / "averaged", make_settings(ema=0.95))
     trained = averaged.model.state_dict()
     for name, value in plain.model.state_dict().items():
-        assert trained[name].equal(value)  # averaging changes nothing in training
+        assert trained[name].equal(value)  # averaging does not change the training
     a, b = weights(tmp_path / "plain"), weights(tmp_path / "averaged")
     assert not a["head_weight"].equal(b["head_weight"])
     for one, other in zip(plain.history, averaged.history, strict=True):
@@ -77,7 +77,7 @@ def test_averages_are_validated_and_saved(tmp_path: Path) -> None:
         assert one.get("validation/loss", 0) < other.get("validation/loss", 1)  # it lags behind
 
 
-def test_speed_is_told(tmp_path: Path) -> None:
+def test_speed_is_saved(tmp_path: Path) -> None:
     training = train(tmp_path, make_settings(workers=1))
     told = json.loads((tmp_path / "training.json").read_text())
     assert told["steps"] == 10 and told["mfu"] is None
@@ -88,12 +88,12 @@ def test_speed_is_told(tmp_path: Path) -> None:
     assert told["model_flops_per_second"] == pytest.approx(flops / told["seconds"])
 
 
-def test_what_diverges_stops(tmp_path: Path) -> None:
+def test_a_diverging_training_stops(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="loss nan"):
         train(tmp_path, make_settings(learning_rate=1e20, clip=1e20))
 
 
-def test_ctrl_c_reaches_the_workers_too_and_leaves_them(tmp_path: Path) -> None:
+def test_ctrl_c_does_not_end_the_workers(tmp_path: Path) -> None:
     settings = make_settings(workers=2)
     accelerator = make_accelerator(
         tmp_path,
@@ -136,7 +136,7 @@ def test_between_two_logs_the_host_does_not_wait_for_a_gpu(tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"crop_seconds_min": 0.4}])
-def test_compiled_it_trains_the_same_in_few_compilations(more, tmp_path: Path) -> None:
+def test_compiled_training_is_the_same_with_few_compilations(more, tmp_path: Path) -> None:
     from torch._dynamo.utils import counters
 
     train(tmp_path / "plain", make_settings(**more))
