@@ -1,4 +1,4 @@
 """Files that hold codes.
 
-`codes_file` - write and read the codes of one utterance, as `tokgen encode` stores them
+- `codes_file` - write and read the codes of one utterance, as `tokgen encode` stores them
 """

@@ -1,6 +1,6 @@
 """The `tokgen` command.
 
-`main` - parse the command line and run a verb
-`settings` - the settings of each verb
-`verbs` - run each verb
+- `main` - parse the command line and run a verb
+- `settings` - the settings of each verb
+- `verbs` - run each verb
 """

@@ -1,15 +1,15 @@
 """Training and tuning of codecs.
 
-`loop` - the training loop with discriminators, averages and checkpoints
-`settings` - settings of the recipes that train and tune codecs
-`crops` - random crops of corpora
-`augment` - random level and phase
-`trainable` - one interface to the architectures that can be trained
-`phases` - what trains at which step, and the learning rate
-`adversary` - the discriminators' part of a step
-`adversarial_losses` - least-squares and feature losses
-`discriminators` - DAC's discriminators
-`idempotence` - losses that keep a codec from drifting
-`sweep` - choice of an idempotence loss's weight
-`validation` - scores of held-out audio
+- `loop` - the training loop with discriminators, averages and checkpoints
+- `settings` - settings of the recipes that train and tune codecs
+- `crops` - random crops of corpora
+- `augment` - random level and phase
+- `trainable` - one interface to the architectures that can be trained
+- `phases` - what trains at which step, and the learning rate
+- `adversary` - the discriminators' part of a step
+- `adversarial_losses` - least-squares and feature losses
+- `discriminators` - DAC's discriminators
+- `idempotence` - losses that keep a codec from drifting
+- `sweep` - choice of an idempotence loss's weight
+- `validation` - scores of held-out audio
 """

@@ -1,13 +1,13 @@
 """Corpora: folders of audio, tables and hub datasets, listed or streamed.
 
-`listed` - list a corpus: `open_corpus` and `Corpus`
-`reading` - decode utterances, whole or in blocks, and divide a corpus into units of work
-`entries` - an utterance without its audio, and the interfaces for listing and fetching audio
-`folders` - find a corpus' files and list folders of audio
-`metadata` - read `metadata.csv` and `metadata.jsonl`, also in LJSpeech's format
-`tables` - list tables with an audio column, such as Hugging Face datasets
-`parquet` - list Parquet files
-`remote` - files behind a URL, read whole or by ranges
-`hub` - datasets of the Hugging Face hub
-`streams` - read a corpus without listing it
+- `listed` - list a corpus: `open_corpus` and `Corpus`
+- `reading` - decode utterances, whole or in blocks, and divide a corpus into units of work
+- `entries` - an utterance without its audio, and the interfaces for listing and fetching audio
+- `folders` - find a corpus' files and list folders of audio
+- `metadata` - read `metadata.csv` and `metadata.jsonl`, also in LJSpeech's format
+- `tables` - list tables with an audio column, such as Hugging Face datasets
+- `parquet` - list Parquet files
+- `remote` - files behind a URL, read whole or by ranges
+- `hub` - datasets of the Hugging Face hub
+- `streams` - read a corpus without listing it
 """

@@ -1,7 +1,7 @@
 """Generation of codes and audio with masked models.
 
-`sampling` - decode codes from a model: MaskGIT in each level, with guidance
-`prompts` - masks of the codes to keep, for continuation and infilling
-`generate` - generate lists of utterances: from conditioning, or around kept codes
-`held_out` - choose test utterances and generate them
+- `sampling` - decode codes from a model: MaskGIT in each level, with guidance
+- `prompts` - masks of the codes to keep, for continuation and infilling
+- `generate` - generate lists of utterances: from conditioning, or around kept codes
+- `held_out` - choose test utterances and generate them
 """

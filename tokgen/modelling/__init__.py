@@ -1,5 +1,5 @@
 """Token models.
 
-`masked` - the masked transformer
-`masking` - mask schedule, training masks, loss and accuracy
+- `masked` - the masked transformer
+- `masking` - mask schedule, training masks, loss and accuracy
 """

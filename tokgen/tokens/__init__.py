@@ -1,10 +1,10 @@
 """Token datasets: tokenize a corpus with a codec, and open the result.
 
-`tokenizing` - make the token dataset of a corpus: `tokenize_corpus`
-`dataset` - open a token dataset, its columns and its provenance
-`shards` - Parquet shards that workers write, and their markers
-`output` - the finished dataset made from shards
-`conditioning` - MFCC or log-mel features, one vector per codec frame
-`precision` - choose the number format for encoding
-`engines` - run the work on this machine, on a launcher's processes or on a Ray cluster
+- `tokenizing` - make the token dataset of a corpus: `tokenize_corpus`
+- `dataset` - open a token dataset, its columns and its provenance
+- `shards` - Parquet shards that workers write, and their markers
+- `output` - the finished dataset made from shards
+- `conditioning` - MFCC or log-mel features, one vector per codec frame
+- `precision` - choose the number format for encoding
+- `engines` - run the work on this machine, on a launcher's processes or on a Ray cluster
 """

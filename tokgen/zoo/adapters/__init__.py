@@ -1,11 +1,11 @@
 """Codecs of other libraries.
 
-dac - DAC, run by transformers
-dac_cpu - faster layers for DAC on a CPU
-encodec - EnCodec, run by transformers
-ffmpeg - MP3 and Opus, run by FFmpeg
-mimi - Mimi, run by transformers
-speechtokenizer - SpeechTokenizer, run by its own package
-xcodec - X-Codec, run by transformers
-xcodec2 - X-Codec2 and NeuCodec, run by transformers
+- `dac` - DAC, run by transformers
+- `dac_cpu` - faster layers for DAC on a CPU
+- `encodec` - EnCodec, run by transformers
+- `ffmpeg` - MP3 and Opus, run by FFmpeg
+- `mimi` - Mimi, run by transformers
+- `speechtokenizer` - SpeechTokenizer, run by its own package
+- `xcodec` - X-Codec, run by transformers
+- `xcodec2` - X-Codec2 and NeuCodec, run by transformers
 """

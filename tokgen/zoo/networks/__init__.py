@@ -1,4 +1,4 @@
 """Networks of tokgen's own codecs.
 
-stft - network of the STFT codec
+- `stft` - network of the STFT codec
 """
