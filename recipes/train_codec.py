@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     training = CodecTraining(
         accelerator, codec, discriminator, crops, s, run, steps=s.steps, compile=s.compile
     )
-    encoder = list(codec.encoder_parameters())
+    encoder = codec.encoder_parameters()
     if accelerator.is_main_process:
         save_settings(run, s, audio_hours=crops.seconds / 3600, audio=crops.fingerprint)
         accelerator.init_trackers("logs")

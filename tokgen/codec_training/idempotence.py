@@ -77,10 +77,6 @@ class Reencoder(nn.Module):
         """Keep eval mode, since tuning has no dropout of levels."""
         return super().train(False)
 
-    def trainable_parameters(self) -> list[nn.Parameter]:
-        """Parameters of encoder and decoder."""
-        return [p for p in self.model.parameters() if p.requires_grad]
-
     def forward(self, waveform: Tensor, drifted: int = 0) -> Reencoded:
         """Encode and decode a waveform repeatedly.
 
@@ -125,11 +121,6 @@ class Reencoder(nn.Module):
 def distance(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distance over the channels of [B, C, T], averaged over frames and items."""
     return torch.linalg.vector_norm((a - b).float(), dim=1).mean()
-
-
-def idempotence_loss(codec: Codec, waveform: Tensor, loss: str = "code") -> Tensor:
-    """An idempotence loss of a codec for a waveform [B, 1, N], as a scalar."""
-    return Reencoder(codec, loss)(waveform).drift
 
 
 def freeze_quantizer(codec: StagedCodec) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +61,9 @@ class TrainableCodec(nn.Module, ABC):
             "continuous_steps=0"
         )
 
-    @abstractmethod
-    def encoder_parameters(self) -> Iterable[nn.Parameter]:
+    def encoder_parameters(self) -> list[nn.Parameter]:
         """Parameters of encoder and quantizer."""
+        return [*self.model.encoder.parameters(), *self.model.quantizer.parameters()]
 
     @abstractmethod
     def as_codec(self) -> Codec:
@@ -101,9 +100,6 @@ class TrainableStft(TrainableCodec):
             [self.model.encode_latents(w).mT.flatten(0, 1) for w in waveforms.split(16)]
         )
         return self.model.quantizer.init_from_data(latents).tolist()
-
-    def encoder_parameters(self) -> Iterable[nn.Parameter]:
-        return [*self.model.encoder.parameters(), *self.model.quantizer.parameters()]
 
     def as_codec(self) -> Codec:
         return StftCodec.from_model(self.model)
@@ -142,9 +138,6 @@ class TrainableDac(TrainableCodec):
         quantized, codes, _, commitment, codebook = self.model.quantizer(latents)
         decoded = fit_length(self.model.decoder(quantized), n_samples)
         return Reconstruction(decoded, commitment.mean(), codebook.mean(), codes)
-
-    def encoder_parameters(self) -> Iterable[nn.Parameter]:
-        return [*self.model.encoder.parameters(), *self.model.quantizer.parameters()]
 
     def as_codec(self) -> Codec:
         return DacCodec.from_model(self.model, "dac")

@@ -5,17 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tokgen.runs.folder import write_json
-
-
-class Averages(Protocol):
-    """Averaged weights (`tokgen.nn.ema.Ema`), one file per process."""
-
-    def save(self, path: Path) -> None: ...
-
-    def load(self, path: Path) -> None: ...
 
 
 class Checkpoints:
@@ -46,7 +38,7 @@ class Checkpoints:
         accelerator: Any,
         step: int,
         extra: dict[str, Any] | None = None,
-        averages: Averages | None = None,
+        averages: Any = None,
     ) -> None:
         """Save the state of all objects that Accelerate prepared. Every process must call this.
 
@@ -54,7 +46,7 @@ class Checkpoints:
             accelerator: its `save_state` is used.
             step: number of the checkpoint.
             extra: JSON-ready values to save with it.
-            averages: averaged weights to save with it.
+            averages: `tokgen.nn.ema.Ema` to save with it, one file per process.
         """
         target = self.path(step)
         partial = self.folder / f"partial-{step}"
@@ -74,9 +66,7 @@ class Checkpoints:
                 shutil.rmtree(self.path(old))
         accelerator.wait_for_everyone()
 
-    def resume(
-        self, accelerator: Any, averages: Averages | None = None
-    ) -> tuple[int, dict[str, Any]]:
+    def resume(self, accelerator: Any, averages: Any = None) -> tuple[int, dict[str, Any]]:
         """Load the newest checkpoint.
 
         Returns:
