@@ -48,7 +48,6 @@ class Codec(ABC):
     def __init__(self, model: nn.Module, spec: CodecSpec) -> None:
         self.model, self.spec = model, spec
 
-    @torch.no_grad()
     def encode(
         self,
         waveform: Tensor,
@@ -193,18 +192,24 @@ class Codec(ABC):
         """Decode checked codes to a waveform [B, spec.channels, about T * hop_length]."""
 
     def _encode_each(
-        self, waveform: Tensor, lengths: list[int], encode: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+        self, waveform: Tensor, lengths: list[int], encode: Callable[[Tensor], Encoded]
+    ) -> Encoded:
         """Encode the items of a batch one by one at their true lengths, for `_encode`.
 
         Args:
-            encode: [1, C, n] -> codes [1, K, spec.n_frames(n)].
+            encode: [1, C, n] -> codes [1, K, spec.n_frames(n)] with their side information.
         """
-        shape = len(lengths), self.spec.n_codebooks, self.spec.n_frames(waveform.shape[-1])
+        n_items, n_samples = len(lengths), waveform.shape[-1]
+        shape = n_items, self.spec.n_codebooks, self.spec.n_frames(n_samples)
         codes = torch.zeros(shape, dtype=torch.long, device=waveform.device)
-        for item, audio, n in zip(codes, waveform, lengths, strict=True):
-            item[:, : self.spec.n_frames(n)] = encode(audio[None, :, :n])[0]
-        return codes
+        size = n_items, self.side_length(n_samples)
+        side = {name: waveform.new_zeros(size) for name in self.side_names}
+        for i, n in enumerate(lengths):
+            found = encode(waveform[i : i + 1, :, :n])
+            codes[i, :, : found.codes.shape[-1]] = found.codes[0]
+            for name, values in found.side.items():
+                side[name][i, : values.shape[-1]] = values[0]
+        return Encoded(codes, side)
 
     def side_length(self, n_samples: int) -> int:
         """Return the number of values S per kind of side information for `n_samples` samples."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -131,6 +132,14 @@ class Encoded:
 
     codes: Tensor
     side: Side = field(default_factory=dict)
+
+
+def join(pieces: Sequence[Encoded]) -> Encoded:
+    """Concatenate results along time."""
+    side = {
+        name: torch.cat([piece.side[name] for piece in pieces], dim=-1) for name in pieces[0].side
+    }
+    return Encoded(torch.cat([piece.codes for piece in pieces], dim=-1), side)
 
 
 @dataclass

@@ -9,11 +9,16 @@ The stages are named as in the Code Drift paper (eq. 1):
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import Quantized
+from tokgen.codec.blocks import BlockDecoder, BlockEncoder
+from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
+from tokgen.codec.windows import Reach, Windows, run_whole
 
 
 class StagedCodec(Codec):
@@ -55,22 +60,120 @@ class StagedCodec(Codec):
         return Quantized(quantized, codes, projected, commitment, latents.new_zeros(()))
 
 
-class UnsupportedStage(ValueError):
-    """The codec does not expose its stages."""
+class WindowedCodec(StagedCodec):
+    """A codec whose networks have a finite receptive field.
 
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"{name} does not expose its stages, which tuning needs: use tokgen's STFT codec, "
-            "DAC, X-Codec or EnCodec at 24 kHz; encode and decode work with this one"
-        )
+    Attributes:
+        window_frames: frames per window.
+        whole_frames: shorter audio is encoded as one window.
+        encoder_reach, decoder_reach: frames that a frame of codes, or of audio, depends on.
+    """
+
+    window_frames: int
+    whole_frames: int = 0
+    encoder_reach: Reach
+    decoder_reach: Reach
+
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
+        return run_whole([self._decoder_windows(None)], codes)
+
+    def block_encoder(self, step: int | None = None) -> BlockEncoder:
+        return BlockEncoder(self._encoder_windows(step))
+
+    def block_decoder(self, step: int | None = None) -> BlockDecoder:
+        return BlockDecoder(self._decoder_windows(step))
+
+    def _encoder_windows(self, step: int | None, lengths: list[int] | None = None) -> Windows:
+        def run(waveform: Tensor, first: int) -> Tensor:
+            return self.quantize(self._encode_window(waveform, first, lengths))
+
+        hop, size, whole = self.spec.hop_length, self.window_frames, self.whole_frames
+        return Windows(run, self.encoder_reach, size=size, step=step, hop_in=hop, whole=whole)
+
+    def _decoder_windows(self, step: int | None) -> Windows:
+        def run(codes: Tensor, first: int) -> Tensor:
+            return self.decode_latents(self.dequantize(codes))
+
+        hop, size = self.spec.hop_length, self.window_frames
+        return Windows(run, self.decoder_reach, size=size, step=step, hop_out=hop)
+
+    def _encode_window(self, waveform: Tensor, first: int, lengths: list[int] | None) -> Tensor:
+        """Return the latents of a window of a batch; `first` is the window's first frame."""
+        return self.encode_latents(waveform)
+
+
+class ResidualLevels:
+    """The stages between the latents and their quantized form.
+
+    Each level chooses the row nearest to the residual of the levels before it. The residual
+    serves as the level's projection, so d = D. Rows carry no gradient: the gradient of every
+    projection reaches the latents unchanged.
+    """
+
+    spec: CodecSpec
+    device: torch.device
+
+    @property
+    @abstractmethod
+    def levels(self) -> Sequence[Any]:
+        """Modules with `encode`: [B, D, T] -> indices [B, T], and its inverse `decode`."""
+
+    def project(self, latents: Tensor) -> Tensor:
+        return torch.cat([residual for residual, _ in self._descend(latents)], dim=1)
+
+    def quantize(self, latents: Tensor) -> Tensor:
+        return torch.stack([indices for _, indices in self._descend(latents)], dim=1)
+
+    def codebook_rows(self, codes: Tensor) -> Tensor:
+        return torch.cat(self._rows(codes), dim=1)
+
+    def dequantize(self, codes: Tensor) -> Tensor:
+        rows = self._rows(codes)
+        return sum(rows[1:], start=rows[0])
+
+    def code_vectors(self) -> Tensor:
+        every = torch.arange(self.spec.codebook_size, device=self.device)[None]
+        return torch.stack([level.decode(every)[0].mT for level in self.levels])
+
+    def _descend(self, latents: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each level's residual [B, D, T] and the indices [B, T] that it chooses."""
+        residual = latents
+        for level in self.levels:
+            indices = level.encode(residual)
+            yield residual, indices
+            residual = residual - level.decode(indices)
+
+    def _rows(self, codes: Tensor) -> list[Tensor]:
+        """Return the rows [B, D, T] of each level of codes [B, k, T]."""
+        pairs = zip(self.levels, codes.unbind(1), strict=False)
+        return [level.decode(indices) for level, indices in pairs]
+
+
+class ResidualCodec(ResidualLevels, StagedCodec):
+    """A codec that encodes items one by one with its stages.
+
+    Subclasses implement `levels`, `encode_latents` (with padding) and `decode_latents`.
+    """
+
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        def encode(audio: Tensor) -> Encoded:
+            return Encoded(self.quantize(self.encode_latents(audio)))
+
+        return self._encode_each(waveform, lengths, encode)
+
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
+        return self.decode_latents(self.dequantize(codes))
 
 
 def check_stages(codec: Codec) -> StagedCodec:
     """Return `codec` if it exposes its stages.
 
     Raises:
-        UnsupportedStage: it does not.
+        ValueError: it does not.
     """
     if not isinstance(codec, StagedCodec):
-        raise UnsupportedStage(codec.spec.name)
+        raise ValueError(
+            f"{codec.spec.name} does not expose its stages, which tuning needs: use tokgen's STFT "
+            "codec, DAC, X-Codec or EnCodec at 24 kHz; encode and decode work with this one"
+        )
     return codec

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import check_blocks, check_codes, check_levels
-from tokgen.codec.spec import Encoded
+from tokgen.codec.spec import Encoded, join
 
 
 class CodecStream:
@@ -96,15 +96,11 @@ class StreamEncoder:
         return self._join(self._coder.finish())
 
     def _join(self, pieces: Iterable[Encoded]) -> Encoded:
-        found = list(pieces)
-        empty = torch.zeros(1, self._keep, 0, dtype=torch.long, device=self._codec.device)
-        codes = [empty, *(piece.codes[:, : self._keep] for piece in found)]
-        none = torch.zeros(1, 0, device=self._codec.device)
-        side = {
-            name: torch.cat([none, *(piece.side[name] for piece in found)], dim=-1)
-            for name in self._codec.side_names
-        }
-        return Encoded(torch.cat(codes, dim=-1), side)
+        device = self._codec.device
+        codes = torch.zeros(1, self._keep, 0, dtype=torch.long, device=device)
+        side = {name: torch.zeros(1, 0, device=device) for name in self._codec.side_names}
+        kept = [Encoded(piece.codes[:, : self._keep], piece.side) for piece in pieces]
+        return join([Encoded(codes, side), *kept])
 
 
 class StreamDecoder:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -50,21 +51,16 @@ class Pretrained(nn.Module):
         super().__init__()
         self.config = config
 
-    def save_pretrained(
-        self, folder: str | Path, dtype: torch.dtype | None = None, **extra: Any
-    ) -> Path:
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
         """Write config.json and model.safetensors.
 
         Args:
             folder: is created if it is missing.
             dtype: type of the saved floating-point weights; None keeps theirs.
-            extra: more entries of config.json, which the constructor does not get.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         config = {"model_type": type(self).__name__, **self.config}
-        if extra:
-            config["extra"] = extra
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         state = {
             k: (v.to(dtype) if dtype and v.is_floating_point() else v).detach().cpu().contiguous()
@@ -72,15 +68,6 @@ class Pretrained(nn.Module):
         }
         save_file(state, str(folder / WEIGHTS), metadata={"format": "pt"})
         return folder
-
-    @classmethod
-    def read_config(cls, folder: str | Path) -> dict[str, Any]:
-        """Read config.json. Raises ValueError if it is of another class."""
-        config = json.loads((Path(folder) / CONFIG).read_text())
-        found = config.get("model_type")
-        if found != cls.__name__:
-            raise ValueError(f"{folder}: config.json is of a {found!r}, not a {cls.__name__!r}")
-        return config
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> Self:
@@ -94,22 +81,45 @@ class Pretrained(nn.Module):
                 weights.
         """
         folder = resolve_folder(name, revision)
-        config = cls.read_config(folder)
-        extra = config.pop("extra", {})
-        config.pop("model_type")
+        config = read_json(folder / CONFIG)
+        if (found := config.pop("model_type", None)) != cls.__name__:
+            raise ValueError(f"{folder}: config.json is of a {found!r}, not a {cls.__name__!r}")
         known = set(inspect.signature(cls.__init__).parameters) - {"self"}
         unknown = sorted(set(config) - known)
         if unknown:
             raise ValueError(f"{folder}: config.json has settings {cls.__name__} lacks: {unknown}")
         model = cls(**config)
+        load_weights(model, folder)
+        return model.eval()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of settings.
+
+    Raises:
+        ValueError: it cannot be read, or does not hold settings.
+    """
+    try:
+        settings = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} holds a {type(settings).__name__}, not settings")
+    return settings
+
+
+def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> None:
+    """Load model.safetensors in float32; `assign` puts the tensors themselves into the model.
+
+    Raises:
+        ValueError: the weights do not fit the model.
+    """
+    try:
         state = load_file(str(folder / WEIGHTS))
         state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        try:
-            model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
-        model.extra = extra
-        return model.eval()
+        model.load_state_dict(state, strict=True, assign=assign)
+    except (RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -2,9 +2,7 @@
 
 - `lookup` - find and load codecs by name
 - `registry` - table of the kinds of codec
-- `loading` - base class of the codecs that transformers runs
-- `residual` - base class of codecs with a plain residual quantizer
-- `windowed` - base class of codecs that run in overlapping windows
+- `loading` - base classes of the codecs that load from a folder
 - `stft` - tokgen's own codec
 - `networks/` - tokgen's own networks
 - `adapters/` - codecs of other libraries, one module each

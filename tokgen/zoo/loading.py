@@ -1,4 +1,4 @@
-"""Base class of the codecs that transformers runs.
+"""Base classes of the codecs that load from a folder or a hub id.
 
 Models load strictly: only from safetensors, and every weight must fit.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+from torch import nn
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.base import Codec
@@ -19,14 +20,14 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.nn.pretrained import folder_name, hash_weights, resolve_folder
 
 
-class TransformersCodec(Codec):
-    """A codec that wraps a model of transformers.
+class PretrainedCodec(Codec):
+    """A codec that loads from a folder or a hub id.
 
     Attributes:
-        model_class: name of the model's class in transformers.
+        library: library that runs the network.
     """
 
-    model_class: ClassVar[str]
+    library: ClassVar[str]
 
     @staticmethod
     @abstractmethod
@@ -39,6 +40,21 @@ class TransformersCodec(Codec):
         Raises:
             ValueError: the model does not have this bandwidth.
         """
+
+    @classmethod
+    @abstractmethod
+    def load_model(cls, folder: Path) -> Any:
+        """Load the network in float32."""
+
+    @classmethod
+    @abstractmethod
+    def config_of(cls, model: Any) -> dict[str, Any]:
+        """Return a network's settings as in config.json, with the model's type."""
+
+    @classmethod
+    def class_for(cls, config: dict[str, Any]) -> type[Any]:
+        """Return the subclass for a model with these settings."""
+        return cls
 
     @classmethod
     def from_model(
@@ -58,20 +74,16 @@ class TransformersCodec(Codec):
         Raises:
             ValueError: the model does not have this bandwidth, or its settings disagree.
         """
+        config = cls.config_of(model)
         spec = CodecSpec(
-            name or model.config.model_type,
-            **cls.numbers(model.config.to_dict(), bandwidth),
+            name or config["model_type"],
+            **cls.numbers(config, bandwidth),
             weight_hash=hash_weights(model),
-            library="transformers",
+            library=cls.library,
             revision=revision,
             licence=licence,
         )
-        return cls.class_for(model.config)(model.eval(), spec)
-
-    @classmethod
-    def class_for(cls, config: Any) -> type[Any]:
-        """Return the subclass for a model with this config."""
-        return cls
+        return cls.class_for(config)(model.eval(), spec)
 
     @classmethod
     def from_pretrained(
@@ -85,17 +97,37 @@ class TransformersCodec(Codec):
     ) -> Self:
         """Load from a folder that the model's `save_pretrained` wrote, or a hub id, in float32.
 
-        Args:
-            bandwidth: kbps; None means the highest.
         Raises:
             FileNotFoundError: no such folder, and no such hub model in reach.
             ValueError: another model's config, weights that do not fit, or a bandwidth that the
                 model does not have.
         """
+        folder = resolve_folder(source, revision)
+        model = cls.load_model(folder)
+        name = name or (folder_name(folder) if Path(source).is_dir() else str(source))
+        return cls.from_model(model, name, bandwidth=bandwidth, revision=revision, licence=licence)
+
+
+class TransformersCodec(PretrainedCodec):
+    """A codec that wraps a model of transformers.
+
+    Attributes:
+        model_class: name of the model's class in transformers.
+    """
+
+    library = "transformers"
+    model_class: ClassVar[str]
+
+    @classmethod
+    def config_of(cls, model: Any) -> dict[str, Any]:
+        return model.config.to_dict()
+
+    @classmethod
+    def load_model(cls, folder: Path) -> Any:
         from safetensors import SafetensorError
 
         model_class = from_transformers(cls.model_class)
-        folder, config_class = resolve_folder(source, revision), model_class.config_class
+        config_class = model_class.config_class
         config, _ = config_class.get_config_dict(str(folder), local_files_only=True)
         if (found := config.get("model_type")) != config_class.model_type:
             raise ValueError(
@@ -115,8 +147,7 @@ class TransformersCodec(Codec):
         wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
         if wrong:
             raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
-        name = name or (folder_name(folder) if Path(source).is_dir() else str(source))
-        return cls.from_model(model, name, bandwidth=bandwidth, revision=revision, licence=licence)
+        return model
 
 
 def from_transformers(name: str) -> Any:
@@ -163,3 +194,14 @@ def refuse_bandwidth(bandwidth: float | None) -> None:
     """Check that no bandwidth is requested of a model with one bitrate."""
     if bandwidth is not None:
         raise ValueError(f"bandwidth {bandwidth:g} kbps: the model has one bitrate; leave it out")
+
+
+def let_gradients_through(network: nn.Module) -> None:
+    """Put LSTMs into training mode if gradients are on, as cuDNN requires.
+
+    Without dropout, the mode does not change the results.
+    """
+    if torch.is_grad_enabled():
+        for module in network.modules():
+            if isinstance(module, nn.LSTM):
+                module.train()

@@ -9,7 +9,6 @@ then as a hub id. A suffix such as ":6" selects 6 kbps of a codec that has sever
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tomllib
@@ -23,7 +22,7 @@ import torch
 import tokgen
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.spec import CodecSpec
-from tokgen.nn.pretrained import CONFIG, folder_name, resolve_folder
+from tokgen.nn.pretrained import CONFIG, folder_name, read_json, resolve_folder
 from tokgen.zoo.registry import ADAPTERS, Adapter
 
 CARD = "codec.toml"
@@ -142,15 +141,12 @@ def load_codec(
     bandwidth = suffix if bandwidth is None else bandwidth
     folder, label, commit = _locate(plain, revision)
     adapter, card, _ = _identify(folder)
-    options = {}
-    if bandwidth is not None:
-        if not adapter.bandwidths:
-            raise ValueError(
-                f"{label}: {adapter.class_name} has one bitrate; leave out {bandwidth:g} kbps"
-            )
-        label, options = f"{label}:{bandwidth:g}", {"bandwidth": bandwidth}
     codec = adapter.codec_class().from_pretrained(
-        folder, name=label, revision=commit, licence=card.get("licence", ""), **options
+        folder,
+        name=label if bandwidth is None else f"{label}:{bandwidth:g}",
+        revision=commit,
+        licence=card.get("licence", ""),
+        bandwidth=bandwidth,
     )
     is_folder = Path(plain).is_dir() and find_in_zoo(str(plain)) is None
     source = str(Path(plain).resolve()) if is_folder else str(plain)
@@ -217,12 +213,7 @@ def _locate(name: str | Path, revision: str | None) -> tuple[Path, str, str | No
 def _identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
     """Return the adapter for a folder, its codec.toml and its config.json."""
     card = _read_toml(folder / CARD) if (folder / CARD).is_file() else {}
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / CONFIG} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder / CONFIG}: holds a {type(config).__name__}, not settings")
+    config = read_json(folder / CONFIG)
     for adapter in ADAPTERS:
         if card and (card["library"], card["class"]) == (adapter.library, adapter.class_name):
             return adapter, card, config

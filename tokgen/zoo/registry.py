@@ -5,51 +5,43 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A kind of codec folder, and the `Codec` class that loads it.
-
-    The class has `from_pretrained(folder, name=, revision=, licence=)`, and `numbers(config)`,
-    which returns the fields of `CodecSpec` for a config.json.
+    """A kind of codec folder, and the `PretrainedCodec` class that loads it.
 
     Attributes:
         library: library of the network; `library` in codec.toml.
         class_name: class of the network; `class` in codec.toml.
         model_type: `model_type` in config.json.
-        module: module of the `Codec` class, in `tokgen.zoo`.
-        codec: name of the `Codec` class.
-        bandwidths: True if `from_pretrained` takes `bandwidth=` in kbps.
+        codec: module in `tokgen.zoo` and name of the codec class.
     """
 
     library: str
     class_name: str
     model_type: str
-    module: str
     codec: str
-    bandwidths: bool = False
 
     def codec_class(self) -> Any:
-        return getattr(importlib.import_module(f"tokgen.zoo.{self.module}"), self.codec)
+        return resolve_name(f"tokgen.zoo.{self.codec}")
 
 
 ADAPTERS = (
-    Adapter("tokgen", "StftCodecModel", "StftCodecModel", "stft", "StftCodec"),
-    Adapter("transformers", "DacModel", "dac", "adapters.dac", "DacCodec"),
-    Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec", "EncodecCodec", True),
-    Adapter("transformers", "MimiModel", "mimi", "adapters.mimi", "MimiCodec", True),
-    Adapter("transformers", "XcodecModel", "xcodec", "adapters.xcodec", "XcodecCodec", True),
-    Adapter("transformers", "Xcodec2Model", "xcodec2", "adapters.xcodec2", "Xcodec2Codec"),
-    Adapter("transformers", "NeuCodecModel", "neucodec", "adapters.xcodec2", "NeuCodecCodec"),
+    Adapter("tokgen", "StftCodecModel", "StftCodecModel", "stft:StftCodec"),
+    Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
+    Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
+    Adapter("transformers", "MimiModel", "mimi", "adapters.mimi:MimiCodec"),
+    Adapter("transformers", "XcodecModel", "xcodec", "adapters.xcodec:XcodecCodec"),
+    Adapter("transformers", "Xcodec2Model", "xcodec2", "adapters.xcodec2:Xcodec2Codec"),
+    Adapter("transformers", "NeuCodecModel", "neucodec", "adapters.xcodec2:NeuCodecCodec"),
     Adapter(
         "speechtokenizer",
         "SpeechTokenizer",
         "speechtokenizer",
-        "adapters.speechtokenizer",
-        "SpeechTokenizerCodec",
+        "adapters.speechtokenizer:SpeechTokenizerCodec",
     ),
 )

@@ -16,18 +16,19 @@ import torch
 from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
+from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.windows import Reach, run_whole
-from tokgen.nn.pretrained import folder_name, hash_weights
+from tokgen.zoo.loading import PretrainedCodec, refuse_bandwidth
 from tokgen.zoo.networks.stft import StftCodecModel
-from tokgen.zoo.windowed import WindowedCodec
 
 WINDOW_FRAMES = 1000
 
 
-class StftCodec(WindowedCodec):
+class StftCodec(PretrainedCodec, WindowedCodec):
     """`StftCodecModel` as a `Codec`."""
 
     model: StftCodecModel
+    library = "tokgen"
 
     def __init__(self, model: StftCodecModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)
@@ -36,43 +37,18 @@ class StftCodec(WindowedCodec):
         self.encoder_reach, self.decoder_reach = (Reach(n, n) for n in around)
 
     @staticmethod
-    def numbers(config: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of `CodecSpec` for a config.json."""
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        refuse_bandwidth(bandwidth)
         names = ("sample_rate", "hop_length", "n_codebooks", "codebook_size")
         return {name: config[name] for name in names}
 
     @classmethod
-    def from_model(
-        cls,
-        model: StftCodecModel,
-        name: str = "stft",
-        *,
-        revision: str | None = None,
-        licence: str = "",
-    ) -> StftCodec:
-        spec = CodecSpec(
-            name,
-            **cls.numbers(model.config),
-            weight_hash=hash_weights(model),
-            revision=revision,
-            licence=licence,
-        )
-        return cls(model.eval(), spec)
+    def config_of(cls, model: StftCodecModel) -> dict[str, Any]:
+        return {**model.config, "model_type": "stft"}
 
     @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        revision: str | None = None,
-        *,
-        name: str | None = None,
-        licence: str = "",
-    ) -> StftCodec:
-        """Load from a folder that `StftCodecModel.save_pretrained` wrote, or a hub id."""
-        model = StftCodecModel.from_pretrained(source, revision)
-        return cls.from_model(
-            model, name or folder_name(source), revision=revision, licence=licence
-        )
+    def load_model(cls, folder: Path) -> StftCodecModel:
+        return StftCodecModel.from_pretrained(folder)
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         return Encoded(run_whole([self._encoder_windows(None, lengths)], waveform))

@@ -122,7 +122,7 @@ def test_weights_that_do_not_fit_are_refused(folder: Path) -> None:
     ("config", "message"),
     [
         ("{", "cannot be read"),
-        ("[]", "is of a 'list'"),
+        ("[]", "holds a list, not settings"),
         (json.dumps(SPEECHTOKENIZER | {"model_type": "dac"}), "is of a 'dac', not a"),
         (json.dumps({"model_type": "speechtokenizer", "n_q": 8}), "lacks sample_rate, strides"),
         (json.dumps(SPEECHTOKENIZER | {"activation": "Nope"}), "a setting is wrong: .*'Nope'"),

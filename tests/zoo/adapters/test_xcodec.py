@@ -116,7 +116,6 @@ def test_numbers_of_a_config(codec: XcodecCodec) -> None:
     from transformers import XcodecConfig
 
     (adapter,) = (w for w in ADAPTERS if w.model_type == "xcodec")
-    assert adapter.bandwidths
     for config in (XcodecConfig(), codec.model.config):
         numbers = adapter.codec_class().numbers(config.to_dict())
         assert numbers == {

@@ -156,7 +156,7 @@ def test_saves_and_loads(codec: Xcodec2Codec, tmp_path: Path) -> None:
         (json.dumps({"sampling_rate": 44100, "hop_length": 320}), "sampling_rate = 44100, but"),
         (json.dumps({"sampling_rate": 8000, "hop_length": 160}), "hop_length = 160, but"),
         ("{", "cannot be read"),
-        ("[]", "cannot be read"),
+        ("[]", "holds a list, not settings"),
     ],
 )
 def test_features_of_another_model_are_refused(

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
+from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.windows import (
     Conv,
     Reach,
@@ -31,7 +32,6 @@ from tokgen.codec.windows import (
 )
 from tokgen.zoo.adapters.dac_cpu import adapt
 from tokgen.zoo.loading import TransformersCodec, refuse_bandwidth
-from tokgen.zoo.windowed import WindowedCodec
 
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
@@ -70,10 +70,10 @@ class DacCodec(TransformersCodec, WindowedCodec):
         if together and len(lengths) > 1:
             return Encoded(self._encode_together(waveform, lengths))
 
-        def encode(audio: Tensor) -> Tensor:
-            return run_whole([self._encoder_windows(None)], audio)
+        def encode(audio: Tensor) -> Encoded:
+            return Encoded(run_whole([self._encoder_windows(None)], audio))
 
-        return Encoded(self._encode_each(waveform, lengths, encode))
+        return self._encode_each(waveform, lengths, encode)
 
     def _encode_together(self, waveform: Tensor, lengths: list[int]) -> Tensor:
         """Encode a right-padded batch [B, 1, N] in one pass."""

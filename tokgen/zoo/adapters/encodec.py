@@ -23,11 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec.blocks import BlockDecoder, BlockEncoder
-from tokgen.codec.spec import CodecSpec, Encoded, Side
-from tokgen.codec.stages import StagedCodec
+from tokgen.codec.spec import CodecSpec, Encoded, Side, join
+from tokgen.codec.stages import ResidualLevels, StagedCodec
 from tokgen.codec.windows import Chunks, Conv, Reach, Windows, decoder_reach, encoder_reach
-from tokgen.zoo.loading import TransformersCodec, choose_bandwidth
-from tokgen.zoo.residual import ResidualLevels, let_gradients_through
+from tokgen.zoo.loading import TransformersCodec, choose_bandwidth, let_gradients_through
 
 if TYPE_CHECKING:
     from transformers import EncodecModel
@@ -66,8 +65,8 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
         return numbers
 
     @classmethod
-    def class_for(cls, config: Any) -> type[EncodecCodec]:
-        chunks = config.chunk_length_s or config.normalize or config.audio_channels > 1
+    def class_for(cls, config: dict[str, Any]) -> type[EncodecCodec]:
+        chunks = config["chunk_length_s"] or config["normalize"] or config["audio_channels"] > 1
         return EncodecCodec if chunks else StagedEncodecCodec
 
     def __init__(self, model: EncodecModel, spec: CodecSpec) -> None:
@@ -84,28 +83,16 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
         return self.spec.n_chunks(n_samples) if self.side_names else 0
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        n_samples, n_items = waveform.shape[-1], len(lengths)
-        shape = (n_items, self.spec.n_codebooks, self.spec.n_frames(n_samples))
-        codes = torch.zeros(shape, dtype=torch.long, device=waveform.device)
-        scales = waveform.new_zeros(n_items, self.side_length(n_samples))
-        for i, n in enumerate(lengths):
-            found, loudness = self._encode_alone(waveform[i : i + 1, :, :n])
-            codes[i, :, : found.shape[-1]] = found[0]
-            scales[i, : loudness.shape[-1]] = loudness[0]
-        return Encoded(codes, {"scales": scales} if self.side_names else {})
+        return self._encode_each(waveform, lengths, self._encode_alone)
 
-    def _encode_alone(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """[1, C, N] -> codes [1, K, T] and scales [1, S]."""
+    def _encode_alone(self, waveform: Tensor) -> Encoded:
         if self.in_pieces:
             coder = self.block_encoder()
-            found = [*coder.push(waveform), *coder.finish()]
-            scales = [piece.side["scales"] for piece in found if self.side_names]
-            codes = torch.cat([piece.codes for piece in found], dim=-1)
-            return codes, torch.cat([waveform.new_empty(1, 0), *scales], dim=-1)
-        scale = waveform.new_empty(1, 0)
+            return join([*coder.push(waveform), *coder.finish()])
+        side: dict[str, Tensor] = {}
         if self.side_names:
-            waveform, scale = _normalised(waveform)
-        return self.quantize(self.model.encoder(waveform)), scale
+            waveform, side["scales"] = _normalised(waveform)
+        return Encoded(self.quantize(self.model.encoder(waveform)), side)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         scales = side.get("scales")

@@ -58,10 +58,11 @@ class MimiCodec(TransformersCodec):
         levels = self.spec.n_codebooks
         needed = max(levels, self.model.config.num_semantic_quantizers)  # transformers' minimum
 
-        def encode(audio: Tensor) -> Tensor:
-            return self.model.encode(audio, num_quantizers=needed).audio_codes[:, :levels]
+        def encode(audio: Tensor) -> Encoded:
+            found = self.model.encode(audio, num_quantizers=needed)
+            return Encoded(found.audio_codes[:, :levels])
 
-        return Encoded(self._encode_each(waveform, lengths, encode))
+        return self._encode_each(waveform, lengths, encode)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         return self.model.decode(codes).audio_values

@@ -13,7 +13,6 @@ item is encoded alone, at its true length and in one piece. Memory grows with th
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -24,10 +23,10 @@ import torch
 from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
-from tokgen.codec.spec import CodecSpec
+from tokgen.codec.stages import ResidualCodec
 from tokgen.extras import require
-from tokgen.nn.pretrained import CONFIG, WEIGHTS, folder_name, hash_weights, resolve_folder
-from tokgen.zoo.residual import ResidualCodec, let_gradients_through
+from tokgen.nn.pretrained import CONFIG, WEIGHTS, load_weights, read_json
+from tokgen.zoo.loading import PretrainedCodec, let_gradients_through, refuse_bandwidth
 
 SETTINGS = (
     *("sample_rate", "strides", "n_q", "codebook_size", "dimension", "semantic_dimension"),
@@ -36,15 +35,16 @@ SETTINGS = (
 )
 
 
-class SpeechTokenizerCodec(ResidualCodec):
+class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
     """`speechtokenizer.SpeechTokenizer` as a `Codec`."""
 
     model: Any
+    library = "speechtokenizer"
     whole_reason = "runs over an utterance in both directions"
 
     @staticmethod
-    def numbers(config: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of `CodecSpec` for a config.json."""
+    def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
+        refuse_bandwidth(bandwidth)
         return {
             "sample_rate": config["sample_rate"],
             "hop_length": math.prod(config["strides"]),
@@ -53,48 +53,26 @@ class SpeechTokenizerCodec(ResidualCodec):
         }
 
     @classmethod
-    def from_model(
-        cls,
-        model: Any,
-        name: str = "speechtokenizer",
-        *,
-        revision: str | None = None,
-        licence: str = "",
-    ) -> SpeechTokenizerCodec:
-        spec = CodecSpec(
-            name,
-            sample_rate=model.sample_rate,
-            hop_length=int(model.downsample_rate),
-            n_codebooks=model.n_q,
-            codebook_size=model.quantizer.bins,
-            weight_hash=hash_weights(model),
-            library="speechtokenizer",
-            revision=revision,
-            licence=licence,
-        )
-        return cls(model.eval(), spec)
+    def config_of(cls, model: Any) -> dict[str, Any]:
+        return {
+            "model_type": "speechtokenizer",
+            "sample_rate": model.sample_rate,
+            "strides": [int(model.downsample_rate)],
+            "n_q": model.n_q,
+            "codebook_size": model.quantizer.bins,
+        }
 
     @classmethod
-    def from_pretrained(
-        cls,
-        source: str | Path,
-        revision: str | None = None,
-        *,
-        name: str | None = None,
-        licence: str = "",
-    ) -> SpeechTokenizerCodec:
-        """Load config.json and model.safetensors from a folder or a hub id, in float32.
-
-        Raises:
-            FileNotFoundError: no such folder, no such hub model in reach, or no safetensors.
-            ModuleNotFoundError: the extra is not installed.
-            ValueError: another model's config, or weights that do not fit.
-        """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = resolve_folder(source, revision)
-        config = read_config(folder)
+    def load_model(cls, folder: Path) -> Any:
+        path = folder / CONFIG
+        config = read_json(path)
+        if (found := config.get("model_type")) != "speechtokenizer":
+            raise ValueError(f"{path} is of a {found!r}, not a 'speechtokenizer' model")
+        missing = [key for key in SETTINGS if key not in config]
+        if missing:
+            raise ValueError(
+                f"{path} lacks {', '.join(missing)}: copy them from the published file"
+            )
         if not (folder / WEIGHTS).is_file():
             raise FileNotFoundError(
                 f"{folder} has no {WEIGHTS}; tokgen opens no pickles (.pt, .ckpt): convert them "
@@ -103,15 +81,9 @@ class SpeechTokenizerCodec(ResidualCodec):
         try:
             model = make_model(config, device="meta")
         except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{folder / CONFIG}: a setting is wrong: {error}") from error
-        try:
-            state = load_file(str(folder / WEIGHTS))
-            state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-            model.load_state_dict(state, strict=True, assign=True)
-        except (RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
-        name = name or (folder_name(folder) if Path(source).is_dir() else str(source))
-        return cls.from_model(model, name, revision=revision, licence=licence)
+            raise ValueError(f"{path}: a setting is wrong: {error}") from error
+        load_weights(model, folder, assign=True)
+        return model
 
     @property
     def levels(self) -> Sequence[Any]:
@@ -138,23 +110,3 @@ def make_model(config: dict[str, Any], device: str = "cpu") -> Any:
     with torch.device(device), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # it uses torch's old weight norm
         return package.SpeechTokenizer(config)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read config.json of a folder.
-
-    Raises:
-        ValueError: it cannot be read, is another model's, or lacks a setting.
-    """
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    found = config.get("model_type") if isinstance(config, dict) else type(config).__name__
-    if found != "speechtokenizer":
-        raise ValueError(f"{path} is of a {found!r}, not a 'speechtokenizer' model")
-    missing = [key for key in SETTINGS if key not in config]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}: copy them from the published file")
-    return config

@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec
+from tokgen.codec.stages import ResidualCodec
 from tokgen.codec.windows import fit_length
 from tokgen.zoo.loading import TransformersCodec, choose_bandwidth
-from tokgen.zoo.residual import ResidualCodec
 
 if TYPE_CHECKING:
     from transformers import XcodecModel

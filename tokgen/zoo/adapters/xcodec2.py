@@ -17,7 +17,6 @@ codecs do not expose their stages.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -27,7 +26,7 @@ from torch import Tensor
 from tokgen.audio.files import resample
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.windows import fit_length
-from tokgen.nn.pretrained import resolve_folder
+from tokgen.nn.pretrained import read_json, resolve_folder
 from tokgen.zoo.loading import TransformersCodec, from_transformers, refuse_bandwidth
 
 EXTRACTOR_CONFIG = "preprocessor_config.json"
@@ -84,12 +83,9 @@ class Xcodec2Codec(TransformersCodec):
         path = resolve_folder(source, revision) / EXTRACTOR_CONFIG
         if not path.is_file():
             return codec
-        try:
-            settings = json.loads(path.read_text())
-            found = {key: settings.get(key) for key in ("sampling_rate", "hop_length")}
-        except (OSError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path} cannot be read: {error}") from error
-        for key, value in found.items():
+        settings = read_json(path)
+        for key in ("sampling_rate", "hop_length"):
+            value = settings.get(key)
             needed = getattr(codec.extractor, key)
             if value not in (None, needed):
                 raise ValueError(
@@ -99,16 +95,16 @@ class Xcodec2Codec(TransformersCodec):
         return codec
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        def encode(audio: Tensor) -> Tensor:
+        def encode(audio: Tensor) -> Encoded:
             inputs = self.extractor(
                 self._at_input_rate(audio[0, 0]).cpu(),
                 sampling_rate=self.extractor.sampling_rate,
                 return_tensors="pt",
             )
             codes = self.model.encode(**inputs.to(self.device)).audio_codes
-            return codes[..., : self.spec.n_frames(audio.shape[-1])]
+            return Encoded(codes[..., : self.spec.n_frames(audio.shape[-1])])
 
-        return Encoded(self._encode_each(waveform, lengths, encode))
+        return self._encode_each(waveform, lengths, encode)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         return self.model.decode(audio_codes=codes).audio_values
