@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.signal import lfilter
 from torch import Tensor
 
 from tokgen.metrics.statistics import Estimate
@@ -22,9 +22,7 @@ COLOURS = ("#1f4e9c", "#c8501e", "#2a8c4a", "#8c2a7d", "#b8960c", "#2a8c8c", "#7
 
 def new_figure(width: float, height: float) -> Figure:
     """Make a figure of the given size in inches that needs no display."""
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -81,7 +79,7 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
         axes = losses if name.endswith("loss") else accuracies
         if name in levels:
             shade = levels.index(name) / max(1, len(levels) - 1)
-            values = list(_smooth(values))
+            values = _smooth(values).tolist()
             style = {"color": (0.1 + 0.6 * shade, 0.3, 0.8 - 0.5 * shade)}
         axes.plot(steps, values, label=name.removeprefix("accuracy/"), **style)
     _label_training(losses, accuracies)
@@ -138,11 +136,7 @@ def _label_training(losses: Axes, accuracies: Axes) -> None:
 
 def _smooth(values: Sequence[float], decay: float = 0.8) -> np.ndarray:
     """Compute the exponential moving average, starting at the first value."""
-    out, current = [], values[0]
-    for value in values:
-        current = decay * current + (1 - decay) * value
-        out.append(current)
-    return np.array(out)
+    return lfilter([1 - decay], [1, -decay], values, zi=[decay * values[0]])[0]
 
 
 def plot_spectrograms(clips: Mapping[str, Tensor], sample_rate: int, path: Path) -> None:

@@ -31,9 +31,7 @@ _FORMATS = (
 )
 _HEADERLESS = {".g722": "g722"}  # FFmpeg format by suffix
 _SHORT = re.compile(r"(?:data|SSND|Data Size)\s*:\s*(\d+) \(should be (\d+)\)")
-_PLACEHOLDER = (
-    0x7FFF_0000  # pipes write a data size this large, because they do not know the length
-)
+_PLACEHOLDER = 0x7FFF_0000  # pipes do not know the length, and write a data size this large
 
 
 class AudioError(ValueError):

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import FrameType
 from typing import BinaryIO, Self
 
 import numpy as np
@@ -33,7 +35,6 @@ from tokgen.audio.decoders import (
     open_stream,
     truncated,
 )
-from tokgen.audio.interrupts import held_interrupts
 
 AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".webm"),
@@ -41,6 +42,27 @@ AUDIO_SUFFIXES = (
 )
 MAX_PEAK = 8.0  # lossy codecs exceed 1 a little; integers stored as floats reach thousands
 MAX_WAV_BYTES = (1 << 32) - 4096  # the format counts bytes of samples in 32 bits
+
+
+@contextmanager
+def held_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until the end of the `with` block.
+
+    soundfile reads through callbacks. It prints and drops an exception in a callback, and the file
+    then looks truncated. Only the main thread is interrupted; in others this does nothing.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda *event: caught.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if caught:
+            handler(*caught[0])
 
 
 @contextmanager
@@ -144,8 +166,7 @@ def read_audio(
         AudioError: missing, empty, not audio, truncated, without samples, not finite, not scaled
             to [-1, 1], or longer than max_seconds.
     """
-    options = {"sample_rate": sample_rate, "max_seconds": max_seconds}
-    with open_blocks(source, name=name, **options) as blocks:  # type: ignore[arg-type]
+    with open_blocks(source, sample_rate=sample_rate, name=name, max_seconds=max_seconds) as blocks:
         return torch.cat(list(blocks), dim=-1), blocks.sample_rate
 
 
@@ -225,14 +246,15 @@ class AudioWriter:
             samples = samples.clamp(-1, 1)
         self.n_samples += len(samples)
         with held_interrupts():
-            self._open().write(samples.numpy())
+            if self._sound is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._partial.open("wb")
+                self._sound = sf.SoundFile(
+                    self._file, "w", self.sample_rate, 1, self.subtype, format=self._format
+                )
+            self._sound.write(samples.numpy())
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._sound is None or self._file is None:
             if kind is None:
                 raise ValueError(f"nothing was written to {self.path}: write at least one sample")
@@ -245,15 +267,6 @@ class AudioWriter:
                 os.replace(self._partial, self.path)
         finally:
             self._partial.unlink(missing_ok=True)
-
-    def _open(self) -> sf.SoundFile:
-        if self._sound is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._partial.open("wb")
-            self._sound = sf.SoundFile(
-                self._file, "w", self.sample_rate, 1, self.subtype, format=self._format
-            )
-        return self._sound
 
 
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}

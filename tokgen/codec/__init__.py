@@ -1,7 +1,6 @@
 """The interface that every codec implements, and code that works with any codec.
 
 - `base` - `Codec` encodes audio to codes and decodes codes to audio
-- `blocks` - `BlockEncoder` and `BlockDecoder` code one utterance block by block
 - `checks` - input checks, and the error for codecs that need whole utterances
 - `long_audio` - code files of any length in bounded memory
 - `spec` - a codec's numbers, and the results of encoding and quantizing

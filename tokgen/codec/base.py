@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +19,7 @@ from tokgen.codec.checks import (
     check_waveform,
 )
 from tokgen.codec.spec import CodecSpec, Encoded, Side, WaveformSpec
-from tokgen.codec.windows import fit_length
-
-if TYPE_CHECKING:
-    from tokgen.codec.blocks import BlockDecoder, BlockEncoder
+from tokgen.codec.windows import BlockDecoder, BlockEncoder, fit_length
 
 
 class Codec(ABC):

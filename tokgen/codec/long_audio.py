@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from tokgen.audio.files import AudioWriter, open_blocks
 from tokgen.codec.base import Codec
-from tokgen.codec.blocks import BlockDecoder
 from tokgen.codec.checks import WholeOnly, check_blocks, check_codes, check_levels, check_n_samples
 from tokgen.codec.spec import Encoded, Side
+from tokgen.codec.windows import BlockDecoder
 
 WHOLE_SECONDS = 1200  # longest audio for a codec that needs the whole utterance
 BAR_DELAY = 5  # seconds before a progress bar is shown

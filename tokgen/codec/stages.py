@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from tokgen.codec.base import Codec
-from tokgen.codec.blocks import BlockDecoder, BlockEncoder
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
-from tokgen.codec.windows import Reach, Windows, run_whole
+from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, Windows, run_whole
 
 
 class StagedCodec(Codec):

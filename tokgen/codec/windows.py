@@ -12,6 +12,7 @@ results are equal to the bit, and memory holds one window.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,8 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from tokgen.codec.spec import Encoded, Side
 
 # Windows narrower than MIN_FRAMES, or with a multiple of ROUND_WIDTH frames, go through other
 # kernels of the CPU libraries, which round differently.
@@ -81,9 +84,7 @@ def encoder_reach(layers: Sequence[Conv], mirrored: bool = False) -> Reach:
     Args:
         mirrored: True for reflect padding.
     """
-    hop = 1
-    for layer in layers:
-        hop *= layer.stride
+    hop = math.prod(layer.stride for layer in layers)
     low, high = _inputs(layers, 0, 0)
     first = _first_needed(layers) // hop + 1 if mirrored else 1
     return Reach(max(0, -(low // hop)), max(0, high // hop), first)
@@ -91,9 +92,7 @@ def encoder_reach(layers: Sequence[Conv], mirrored: bool = False) -> Reach:
 
 def decoder_reach(layers: Sequence[Conv], mirrored: bool = False) -> Reach:
     """Return the reach of a decoder in frames; arguments are those of `encoder_reach`."""
-    hop = 1
-    for layer in layers:
-        hop *= layer.stride
+    hop = math.prod(layer.stride for layer in layers)
     low, high = _inputs(layers, 0, hop - 1)
     return Reach(max(0, -low), max(0, high), _first_needed(layers) + 1 if mirrored else 1)
 
@@ -238,6 +237,70 @@ class _Tail:
         self._pieces, self.begin = [self.cut(low, self.end)], low
 
 
+class BlockEncoder:
+    """Encodes audio block by block.
+
+    Args:
+        stages: chain from waveform [1, C, n] to codes [1, K, t].
+        side: lists to which the stages append side information [1, s], by name.
+    """
+
+    def __init__(self, *stages: Stage, side: dict[str, list[Tensor]] | None = None) -> None:
+        self.stages, self._side = stages, side or {}
+
+    def push(self, waveform: Tensor) -> Iterator[Encoded]:
+        """Add checked audio on the codec's device and yield the codes that are now complete."""
+        for codes in push_through(self.stages, waveform):
+            yield Encoded(codes, self._new_side())
+
+    def finish(self) -> Iterator[Encoded]:
+        """Yield the remaining codes at the end of the audio."""
+        for codes in finish_all(self.stages):
+            yield Encoded(codes, self._new_side())
+
+    def ready(self, n_samples: int) -> int:
+        """Return the number of frames that `push` has yielded after `n_samples` samples."""
+        return _ready(self.stages, n_samples)
+
+    def _new_side(self) -> Side:
+        side = {name: torch.cat(values, dim=-1) for name, values in self._side.items()}
+        for values in self._side.values():
+            values.clear()
+        return side
+
+
+class BlockDecoder:
+    """Decodes codes block by block.
+
+    Args:
+        stages: chain from codes [1, K, t] to waveform [1, C, n].
+        take_side: called with the side information of each block before its codes are pushed.
+    """
+
+    def __init__(self, *stages: Stage, take_side: Callable[[Side], None] | None = None) -> None:
+        self.stages, self._take_side = stages, take_side
+
+    def push(self, encoded: Encoded) -> Iterator[Tensor]:
+        """Add checked codes on the codec's device and yield the audio that is now complete."""
+        if self._take_side is not None:
+            self._take_side(encoded.side)
+        yield from push_through(self.stages, encoded.codes)
+
+    def finish(self) -> Iterator[Tensor]:
+        """Yield the remaining audio at the end of the codes."""
+        yield from finish_all(self.stages)
+
+    def ready(self, n_frames: int) -> int:
+        """Return the number of samples that `push` has yielded after `n_frames` frames."""
+        return _ready(self.stages, n_frames)
+
+
+def _ready(stages: Sequence[Stage], n: int) -> int:
+    for stage in stages:
+        n = stage.ready(n)
+    return n
+
+
 def push_through(stages: Sequence[Stage], x: Tensor) -> Iterator[Tensor]:
     """Push into the first stage of a chain and yield the output of the last one."""
     if not stages:
@@ -249,11 +312,9 @@ def push_through(stages: Sequence[Stage], x: Tensor) -> Iterator[Tensor]:
 
 def finish_all(stages: Sequence[Stage]) -> Iterator[Tensor]:
     """Finish every stage of a chain and yield the remaining output of the last one."""
-    if not stages:
-        return
-    for piece in stages[0].finish():
-        yield from push_through(stages[1:], piece)
-    yield from finish_all(stages[1:])
+    for i, stage in enumerate(stages):
+        for piece in stage.finish():
+            yield from push_through(stages[i + 1 :], piece)
 
 
 def run_whole(stages: Sequence[Stage], x: Tensor) -> Tensor:

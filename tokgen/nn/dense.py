@@ -45,15 +45,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _Linear.apply(x, weight, bias)
-    return _product(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+    return _product(x, weight, bias)
 
 
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Multiply rows [r, n] by a weight [m, n] to get [r, m]."""
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Multiply rows [..., n] by a weight [m, n] to get [..., m]."""
+    rows = x.reshape(-1, x.shape[-1])
     if spare := -len(rows) % ROWS:
         rows = F.pad(rows, (0, 0, 0, spare))
     out = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], None)
-    return out[: len(out) - spare]
+    return out[: len(out) - spare].view(*x.shape[:-1], len(weight))
 
 
 class _Linear(torch.autograd.Function):
@@ -62,7 +63,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+        return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -70,7 +71,7 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
-        of_x = _product(rows, weight.T.contiguous()).view(x.shape) if wanted[0] else None
+        of_x = _product(grad, weight.T.contiguous()) if wanted[0] else None
         of_weight = None
         if wanted[1]:
             of_weight = _product(rows.T.contiguous(), x.reshape(-1, x.shape[-1]).T.contiguous())
@@ -104,9 +105,8 @@ class Dense(nn.Linear):
         return linear(x, self.weight, self.bias)
 
 
-def use_onednn(network: nn.Module) -> nn.Module:
+def use_onednn(network: nn.Module) -> None:
     """Turn every `nn.Linear` of a network into a `Dense`, with the same weights and names."""
     for module in network.modules():
         if type(module) is nn.Linear:
             module.__class__ = Dense
-    return network

@@ -12,6 +12,7 @@ from tokgen.audio.torchaudio_shim import import_torchaudio
 
 WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)  # samples
 MELS = (5, 10, 20, 40, 80, 160, 320)
+MEL_FLOOR = 1e-5  # lower limit of the mel magnitudes
 
 
 class MultiScaleMel(nn.Module):
@@ -21,7 +22,6 @@ class MultiScaleMel(nn.Module):
         sample_rate: Hz.
         windows: STFT window lengths in samples; the hop is a quarter of each.
         mels: number of mel bands for each window.
-        floor: lower limit of the magnitudes.
         scales_per_step: in training mode, number of windows to draw at random for each call, which
             saves time. The sum is scaled up to stay unbiased. None uses all.
     """
@@ -31,13 +31,10 @@ class MultiScaleMel(nn.Module):
         sample_rate: int,
         windows: tuple[int, ...] = WINDOWS,
         mels: tuple[int, ...] = MELS,
-        floor: float = 1e-5,
         scales_per_step: int | None = None,
     ) -> None:
         super().__init__()
-        if len(windows) != len(mels):
-            raise ValueError(f"{len(windows)} windows but {len(mels)} mel counts: give one each")
-        self.windows, self.floor = windows, floor
+        self.windows = windows
         self.scales_per_step = scales_per_step or len(windows)
         melscale_fbanks = import_torchaudio().functional.melscale_fbanks
         for window, n_mels in zip(windows, mels, strict=True):
@@ -60,7 +57,7 @@ class MultiScaleMel(nn.Module):
         )
         power = spectrum.real.square() + spectrum.imag.square()
         magnitude = power.clamp(min=1e-12).sqrt().mT
-        return (magnitude @ self.get_buffer(f"bank_{window}")).clamp(min=self.floor).log10()
+        return (magnitude @ self.get_buffer(f"bank_{window}")).clamp(min=MEL_FLOOR).log10()
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
         """Distance of waveforms [B, 1, N] as a scalar."""
@@ -70,8 +67,8 @@ class MultiScaleMel(nn.Module):
         total = estimate.new_zeros(())
         for i in chosen:
             window = self.windows[i]
-            target = self.log_mel(reference, window)
-            total = total + F.l1_loss(self.log_mel(estimate, window), target)
+            found, target = self.log_mel(estimate, window), self.log_mel(reference, window)
+            total = total + F.l1_loss(found, target)
         return total * (n / keep)
 
 
@@ -79,16 +76,13 @@ class SpectralDistance(nn.Module):
     """Relative L1 distance between complex spectra, summed over several window lengths.
 
     Mel losses ignore phase. In training without discriminators, this loss aligns it.
-
-    Args:
-        windows: STFT window lengths in samples; the hop is a quarter of each.
-        floor: is added to the reference's mean magnitude, so that silence does not dominate.
     """
 
-    def __init__(self, windows: tuple[int, ...] = (512, 1024), floor: float = 1e-3) -> None:
+    windows = (512, 1024)  # samples; the hop is a quarter of each
+
+    def __init__(self) -> None:
         super().__init__()
-        self.windows, self.floor = windows, floor
-        for window in windows:
+        for window in self.windows:
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
@@ -102,5 +96,6 @@ class SpectralDistance(nn.Module):
                 )
                 for w in (estimate, reference)
             )
-            total = total + (a - b).abs().mean() / (b.abs().mean() + self.floor)
+            level = b.abs().mean() + 1e-3  # so that silence does not dominate
+            total = total + (a - b).abs().mean() / level
         return total

@@ -117,7 +117,7 @@ class ResidualQuantizer(nn.Module):
         return torch.stack([level.codebook.weight for level in self.levels])
 
     @torch.no_grad()
-    def init_from_data(self, latents: Tensor, *, n_iterations: int = 20, seed: int = 0) -> Tensor:
+    def init_from_data(self, latents: Tensor) -> Tensor:
         """Initialise every level from data.
 
         in_proj projects onto the leading singular vectors of the residual; out_proj is its
@@ -126,7 +126,6 @@ class ResidualQuantizer(nn.Module):
 
         Args:
             latents: frames [M, D]; M = 40 * codebook_size is enough.
-            n_iterations, seed: for k-means.
         Returns:
             share of the latents' energy that remains after each level, [K].
         """
@@ -147,21 +146,21 @@ class ResidualQuantizer(nn.Module):
             level.out_proj.weight.copy_(basis)
             level.out_proj.bias.copy_(mean)
             projected = level.in_proj(residual)
-            level.codebook.weight.copy_(_angular_kmeans(projected, size, n_iterations, seed))
+            level.codebook.weight.copy_(_angular_kmeans(projected, size))
             residual = residual - level.out_proj(level.codebook(level.lookup(projected)))
             left.append(residual.pow(2).sum() / energy)
         return torch.stack(left)
 
 
-def _angular_kmeans(frames: Tensor, size: int, n_iterations: int, seed: int) -> Tensor:
+def _angular_kmeans(frames: Tensor, size: int) -> Tensor:
     """Run k-means by angle; return centres [size, d], each the mean of its members."""
     import faiss
 
     kmeans = faiss.Kmeans(
         frames.shape[1],
         size,
-        niter=n_iterations,
-        seed=seed,
+        niter=20,
+        seed=0,
         spherical=True,
         min_points_per_centroid=1,
         max_points_per_centroid=256,

@@ -22,10 +22,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec.blocks import BlockDecoder, BlockEncoder
 from tokgen.codec.spec import CodecSpec, Encoded, Side, join
 from tokgen.codec.stages import ResidualLevels, StagedCodec
-from tokgen.codec.windows import Chunks, Conv, Reach, Windows, decoder_reach, encoder_reach
+from tokgen.codec.windows import (
+    BlockDecoder,
+    BlockEncoder,
+    Chunks,
+    Conv,
+    Reach,
+    Windows,
+    decoder_reach,
+    encoder_reach,
+)
 from tokgen.zoo.loading import TransformersCodec, choose_bandwidth, let_gradients_through
 
 if TYPE_CHECKING:

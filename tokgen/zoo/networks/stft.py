@@ -77,7 +77,8 @@ class Spectrum(nn.Module):
         spectrum = torch.complex(scale * real, scale * imag)
         frames = torch.fft.irfft(spectrum, n=self.n_fft, norm="ortho")
         frames = frames.roll(self.n_fft // 2, -1) * self.window
-        return (self._overlap_add(frames) / self._envelope(frames.shape[1]))[:, None]
+        envelope = self._overlap_add(self.window.square().expand(1, frames.shape[1], -1))
+        return (self._overlap_add(frames) / envelope)[:, None]
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """[B, T, n_fft] -> [B, T*hop]."""
@@ -87,9 +88,6 @@ class Spectrum(nn.Module):
         total = torch.stack(shifted).sum(0)
         n_samples = frames.shape[1] * self.hop_length
         return total.flatten(1)[:, self.edge : self.edge + n_samples]
-
-    def _envelope(self, n_frames: int) -> Tensor:
-        return self._overlap_add(self.window.square().expand(1, n_frames, -1))
 
 
 class ConvNeXtBlock(nn.Module):
