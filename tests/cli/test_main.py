@@ -1,0 +1,401 @@
+"""The `tokgen` command: every verb, its flags and its errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from makers.audio import make_tone
+from makers.codecs import make_encodec, make_stft_codec, save_codec
+from tokgen.audio.files import read_audio, write_audio
+from tokgen.bitstream.codes_file import read_codes, write_codes
+from tokgen.cli import main as cli
+from tokgen.cli.settings import Drift, Info, Report
+from tokgen.tokens.dataset import load_tokens
+from tokgen.zoo.stft import StftCodec
+
+
+@pytest.fixture(autouse=True)
+def zoo(tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
+    return tiny_codec_folder.parent
+
+
+@pytest.fixture
+def tool(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Run the command; returns exit code, output and errors."""
+
+    def call(*args: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main([str(arg) for arg in args])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_codecs_and_info(tool, tiny_codec: StftCodec) -> None:
+    code, out, err = tool("codecs")
+    assert (code, err) == (0, "")
+    lines = [line for line in out.splitlines() if line.startswith("tiny ")]
+    assert len(lines) == 1
+    assert lines[0].split()[:7] == ["tiny", "16000", "320", "50", "4", "x", "60"]
+    code, out, err = tool("info", "tiny")
+    assert (code, err) == (0, "")
+    assert tiny_codec.spec.weight_hash in out
+    assert "StftCodecModel of tokgen" in out and "16000 Hz" in out and "CC0-1.0" in out
+
+
+def test_encode_and_decode(tool, tmp_path: Path, tiny_codec: StftCodec) -> None:
+    source, codes, out = (
+        tmp_path / "é 1.wav",
+        tmp_path / "new" / "x.safetensors",
+        tmp_path / "y.wav",
+    )
+    write_audio(source, make_tone(1.23, 0, 44100), 44100)
+    code, said, err = tool("encode", source, "--codec", "tiny", "--out", codes)
+    assert (code, err) == (0, "")
+    assert "4 levels x 62 frames, 1.23 s" in said
+    waveform, _ = read_audio(source, sample_rate=16000)
+    with safe_open(str(codes), framework="pt") as file:
+        stored = file.get_tensor("codes")
+        assert stored.dtype == torch.uint16
+        assert torch.equal(stored.long(), tiny_codec.encode(waveform[None])[0])
+        assert file.metadata() == {
+            "kind": "tokgen codes 1",
+            "codec": "tiny",
+            "weight_hash": tiny_codec.spec.weight_hash,
+            "n_samples": str(waveform.shape[-1]),
+            "sample_rate": "16000",
+        }
+    code, said, err = tool("decode", codes, "--out", out)
+    assert code == 0
+    decoded, rate = read_audio(out)
+    assert rate == 16000 and decoded.shape == waveform.shape
+    expected = tiny_codec.roundtrip(waveform[None])[0].clamp(-1, 1)
+    torch.testing.assert_close(decoded, expected, atol=1e-4, rtol=0)
+
+
+def test_encode_fewer_levels(tool, tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", make_tone(0.5, 0), 16000)
+    codes = tmp_path / "x.safetensors"
+    args = ("encode", tmp_path / "a.wav", "--codec", "tiny", "--out", codes)
+    assert tool(*args, "--n_codebooks", 2)[0] == 0
+    assert read_codes(codes).codes.shape == (2, 25)
+    assert tool("decode", codes, "--out", tmp_path / "y.flac")[0] == 0
+    code, _, err = tool(*args, "--n-codebooks", 9)
+    assert code == 2 and err.startswith("error: n_codebooks = 9")
+
+
+def test_side_information_travels_in_the_file(tool, tmp_path: Path) -> None:
+    codec = make_encodec("encodec-48k")
+    codec.model.save_pretrained(tmp_path / "stereo")
+    source, codes, out = (tmp_path / name for name in ("a.wav", "x.safetensors", "y.wav"))
+    write_audio(source, make_tone(2.5, 0, 8000), 8000)
+    assert "beside codes scales" in tool("info", tmp_path / "stereo")[1]
+    code, said, err = tool("encode", source, "--codec", tmp_path / "stereo", "--out", codes)
+    assert code == 0 and "3 levels x 600 frames, 2.50 s" in said
+    found = read_codes(codes)
+    assert found.side["scales"].shape == (3,) and found.n_samples == 20000
+    decode = ("decode", codes, "--codec", tmp_path / "stereo", "--out", out)
+    assert tool(*decode)[0] == 0
+    decoded, _ = read_audio(out)
+    waveform, _ = read_audio(source)
+    expected = codec.roundtrip(waveform[None])[0].clamp(-1, 1)
+    torch.testing.assert_close(decoded, expected, atol=1e-4, rtol=0)
+    scales = found.side["scales"]
+    for side, message in (
+        ({}, "needs side information ['scales'] beside the codes"),
+        ({"scales": scales[:2]}, "scales of shape (1, 2): stereo needs one per chunk, (1, 3)"),
+        ({"scales": scales[None]}, "side information 'scales' of shape (1, 3)"),
+        ({"scales": scales * math.nan}, "expected [S] float32 without NaN"),
+    ):
+        write_codes(codes, found.codes, 20000, codec.spec, side)
+        code, _, err = tool(*decode)
+        assert code == 2 and message in err
+
+
+def test_codes_at_a_bitrate_are_decoded_by_the_codecs_name(tool, zoo, tmp_path: Path) -> None:
+    make_encodec("encodec-24k").model.save_pretrained(zoo / "enc")
+    wav = tmp_path / "a.wav"
+    write_audio(wav, make_tone(1.0, 0), 16000)
+    assert tool("encode", wav, "--codec", "enc:2", "--out", tmp_path / "a.safetensors")[0] == 0
+    code, _, err = tool("decode", tmp_path / "a.safetensors", "--out", tmp_path / "b.wav")
+    shutil.rmtree(zoo / "enc")  # other tests share this zoo
+    assert code == 0, err
+    assert read_codes(tmp_path / "a.safetensors").codes.shape[0] == 2
+
+
+def test_decode_refuses_codes_of_another_codec(tool, tmp_path: Path, tiny_codec: StftCodec) -> None:
+    other = make_stft_codec(4, name="other")
+    folder = save_codec(other, tmp_path / "other")
+    codes, out = tmp_path / "x.safetensors", tmp_path / "y.wav"
+    write_codes(codes, other.encode(make_tone(0.5, 0)[None])[0], 8000, other.spec)
+    code, _, err = tool("decode", codes, "--out", out)
+    assert code == 2 and "codec 'other', which is not in the zoo: name its folder" in err
+    code, _, err = tool("decode", codes, "--codec", "tiny", "--out", out)
+    assert code == 2 and "by codec 'other'" in err and "not by 'tiny'" in err
+    assert not out.exists()
+    assert tool("decode", codes, "--codec", folder, "--out", out)[0] == 0
+
+
+def test_a_codec_named_in_a_file_is_not_a_path(
+    tool, tmp_path: Path, tiny_codec: StftCodec, monkeypatch
+) -> None:
+    save_codec(tiny_codec, tmp_path / "trap")
+    monkeypatch.chdir(tmp_path)
+    for name in ("trap", "./trap", str(tmp_path / "trap"), "../trap", "owner/name"):
+        spec = StftCodec.from_model(tiny_codec.model, name).spec
+        write_codes("x.safetensors", torch.zeros(4, 2, dtype=torch.long), 600, spec)
+        code, _, err = tool("decode", "x.safetensors", "--out", "y.wav")
+        assert code == 2 and "which is not in the zoo" in err
+
+
+def test_decode_checks_the_file(tool, tmp_path: Path, tiny_codec: StftCodec) -> None:
+    path = tmp_path / "x.safetensors"
+    metadata = {
+        "kind": "tokgen codes 1",
+        "codec": "tiny",
+        "weight_hash": tiny_codec.spec.weight_hash,
+        "sample_rate": "16000",
+    }
+    zeros = torch.zeros(2, 2, dtype=torch.int32)
+    for codes, n_samples, message in (
+        (zeros, "99999999999999", "n_samples"),
+        (zeros, "-1", "n_samples"),
+        (zeros + 60, "600", "codes span 60..60"),
+        (zeros - 5, "600", "codes span -5..-5"),
+        (torch.zeros(9, 2, dtype=torch.int32), "600", "1..4 levels"),
+    ):
+        save_file({"codes": codes}, path, {**metadata, "n_samples": n_samples})
+        code, _, err = tool("decode", path, "--out", tmp_path / "y.wav")
+        assert code == 2 and message in err
+
+
+def test_tokenize(tool, tmp_path: Path, tiny_corpus: Path) -> None:
+    out = tmp_path / "tokens"
+    args = ("tokenize", "--corpus", tiny_corpus, "--codec", "tiny", "--out", out)
+    code, said, err = tool(*args, "--n_codebooks", 3, "--min_seconds", 0.6)
+    assert code == 0
+    assert "8 rows, 0.00 h of audio, 0 rejected" in said
+    assert "RTF" in err
+    found = load_tokens(out)
+    assert found.provenance.n_codebooks == 3
+    assert sum(len(split) for split in found.splits.values()) == 8
+    code, said, _ = tool(*args, "--n-codebooks", 3, "--min-seconds", 0.6)
+    assert code == 0 and "8 rows (8 of them from before)" in said
+    code, _, err = tool(*args)
+    assert code == 2 and "delete it or choose another folder" in err
+    small = ("tokenize", "--corpus", tiny_corpus, "--codec", "tiny", "--out", tmp_path / "small")
+    assert tool(*small, "--split", "test", "--conditioning", "none")[0] == 0
+    assert list(load_tokens(tmp_path / "small").splits) == ["test"]
+
+
+def test_tokenize_shows_what_was_rejected(tool, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_audio(corpus / "good.wav", make_tone(0.5, 0), 16000)
+    for i in range(12):
+        (corpus / f"bad {i:02d}.wav").touch()
+    args = ("tokenize", "--corpus", corpus, "--codec", "tiny", "--out", tmp_path / "t")
+    code, said, err = tool(*args)
+    assert code == 0 and "1 rows" in said and "12 rejected" in said
+    assert "bad 09.wav: empty" in err and "bad 10.wav" not in err
+    assert "and 2 more, all in" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["info", "tinny"], "no codec 'tinny'; known: "),
+        (["encode", "none.wav", "--codec", "tiny", "--out", "x.safetensors"], "no such file"),
+        (["encode", "none.wav", "--codec", "tiny"], "required: out; see tokgen encode --help"),
+        (["decode", "none.safetensors", "--out", "y.wav"], "no such file"),
+        (["tokenize", "--corpus", "./none", "--codec", "tiny", "--out", "t"], "no folder or file"),
+        (["sing"], "invalid choice: 'sing'"),
+        ([], "required: VERB"),
+        (["info"], "required: codec; see tokgen info --help"),
+        (["report"], "required: runs; see tokgen report --help"),
+        (["encode", "a", "b", "--codec", "tiny", "--out", "x"], "unrecognized arguments: b"),
+        (["encode", "a", "--codec", "tiny", "--out"], "--out: expected one argument; see tokgen"),
+        (["encode", "a", "--codec", "tiny", "--outt", "x"], "see tokgen encode --help"),
+        (
+            ["encode", "a", "--codec", "tiny", "--out", "x", "--n-codebooks", "few"],
+            "n_codebooks is 'few', but must be int | None; see tokgen encode --help",
+        ),
+        (
+            ["tokenize", "--corpus", "c", "--codec", "tiny", "--out", "t", "--engine", "slurm"],
+            "engine is 'slurm', but must be one of ['local', 'accelerate', 'ray']; see tokgen",
+        ),
+        (["info", "tiny", "--config", "none.yaml"], "File does not exist"),
+        (["encode", "a", "--codec", "tiny", "--out", "x", "--device", "tpu"], "device 'tpu'"),
+        (["encode", "a", "--codec", "tiny", "--out", "x", "--device", "cuda:99"], "this machine"),
+    ],
+)
+def test_errors_are_one_line(tool, tmp_path: Path, monkeypatch, args, message: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = tool(*args)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_output_is_an_error(tool, tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", make_tone(0.5, 0), 16000)
+    (tmp_path / "file").touch()
+    args = ("encode", tmp_path / "a.wav", "--codec", "tiny", "--out")
+    code, _, err = tool(*args, tmp_path / "file" / "x.safetensors")
+    assert code == 2 and err.startswith("error: ")
+    code, _, err = tool(*args, tmp_path)
+    assert code == 2 and err.startswith("error: ")
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture) -> None:
+    def said(*args: str) -> str:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(args)
+        assert exit_.value.code == 0
+        return capsys.readouterr().out
+
+    assert "tokgen 0" in said("--version")
+    general = said("--help")
+    for name, verb in cli.VERBS.items():
+        assert name in general
+        text = said(name, "--help")
+        assert f"usage: tokgen {name} " in text and "--config" in text
+        for field in dataclasses.fields(verb.settings):
+            assert (field.name if field.name == verb.positional else f"--{field.name} ") in text
+    text = said("tokenize", "--help")
+    assert "--conditioning {mfcc,log_mel,none}" in text
+    assert "leave out clips shorter than this" in text
+    assert "audio of any format and rate" in said("encode", "--help")
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys; from tokgen.cli.main import main; main(['--help'])"
+    code = f"import atexit; atexit.register(lambda: print('torch' in sys.modules)); {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")
+
+
+def test_flags_with_dashes_or_underscores_and_a_config(tmp_path: Path) -> None:
+    drift = functools.partial(cli.read_settings, cli.VERBS["drift"])
+    expected = Drift(corpus="c", codec=["a"], out=tmp_path, clip_seconds=2.0, match_level=True)
+    flags = ["--corpus", "c", "--codec", "a", "--out", str(tmp_path)]
+    for more in (
+        ["--clip-seconds", "2", "--match-level"],
+        ["--clip_seconds", "2", "--match_level"],
+        ["--clip-seconds=2", "--match-level=true"],
+        ["--clip_seconds=2.0", "--match_level", "true"],
+    ):
+        assert drift([*flags, *more]) == expected
+    config = tmp_path / "drift.yaml"
+    config.write_text(
+        f"{{corpus: c, codec: [a], out: '{tmp_path}', clip_seconds: 2, match_level: true}}"
+    )
+    assert drift(["--config", str(config)]) == expected
+    assert drift([f"--config={config}", "--match-level", "false"]).match_level is False
+    assert drift([f"--config={config}", "--codec", "b", "--codec=c"]).codec == ["b", "c"]
+    config.write_text("{clip-seconds: 2}")
+    with pytest.raises(ValueError, match=r"clip-seconds.*; see tokgen drift --help"):
+        drift([*flags, "--config", str(config)])
+
+
+def test_positional_settings() -> None:
+    report = functools.partial(cli.read_settings, cli.VERBS["report"])
+    assert report(["a", "b", "--clips", "3"]) == Report(runs=[Path("a"), Path("b")], clips=3)
+    assert report(["--clips", "3", "a"]) == Report(runs=[Path("a")], clips=3)
+    info = functools.partial(cli.read_settings, cli.VERBS["info"])
+    assert info(["--revision", "12", "a"]) == Info(codec="a", revision="12")
+
+
+def test_ctrl_c_says_how_to_go_on(zoo: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    tone = make_tone(10.0, 0)
+    for i in range(1000):
+        path = corpus / f"{i}.wav"
+        if i == 0:
+            write_audio(path, tone, 16000)
+        else:
+            os.link(corpus / "0.wav", path)
+    command = [sys.executable, "-m", "tokgen", "tokenize", "--corpus", str(corpus)]
+    command += ["--codec", "tiny", "--out", str(tmp_path / "tokens")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    partial, deadline = tmp_path / ".tokens.partial", time.monotonic() + 60
+    while not list(partial.glob("done/*.json")):
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    _, err = child.communicate(timeout=60)
+    assert child.returncode == 130, err
+    assert "Traceback" not in err
+    assert "interrupted; finished shards are kept: run the same command again to go on" in err
+    assert list(partial.glob("done/*.json")) and not (tmp_path / "tokens").exists()
+
+
+def test_score(tool, tmp_path: Path, tiny_corpus: Path) -> None:
+    out = tmp_path / "score.json"
+    flags = ["--corpus", tiny_corpus, "--split", "test", "--asr", "moonshine"]
+    code, said, err = tool("score", "--codec", "tiny", *flags, "--mos", "distillmos", "--out", out)
+    assert code == 0, err
+    assert "resynthesis" in said and "codebook use" in said and "DistillMOS" not in said
+    content = json.loads(out.read_text())
+    assert content["scores"]["resynthesis"]["pesq"]["n"] == 2
+    assert content["codec"]["name"] == "tiny"
+    flags += ["--codec", "tiny"]
+    code, said, _ = tool("score", *flags, "--metrics", "pesq, f0", "--metrics=voicing")
+    assert code == 0 and "F0 error: pyworld" in said and "CER" not in said
+    code, _, err = tool("score", *flags, "--metrics", "pesq,polqa")
+    assert code == 2 and "metrics ['polqa']: known are" in err
+    code, _, err = tool("score", *flags, "--mos", "squim")
+    assert code == 2 and "give a non-matching reference clip" in err
+
+
+def test_drift(tool, tmp_path: Path, tiny_corpus: Path) -> None:
+    out = tmp_path / "drift"
+    flags = ["--corpus", tiny_corpus, "--passes", 3, "--clips", 2, "--clip-seconds", 1]
+    codecs = ["--codec", "tiny", "--codec", "opus:24"]
+    code, said, err = tool("drift", *codecs, *flags, "--phase", "--out", out)
+    assert code == 0, err
+    lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    assert "PESQ @ 3" in said and "tiny" in lines and "opus:24" in lines
+    names = {"drift.json", "drift.csv", "drift.png", "phase.json", "phase.png"}
+    assert names <= {path.name for path in out.iterdir()}
+    content = json.loads((out / "drift.json").read_text())
+    assert [c["name"] for c in content["codecs"]] == ["tiny", "opus:24"]
+    before = (out / "drift.csv").read_text()
+    shown = {path: path.stat().st_mtime_ns for path in (out / "clips").rglob("*.safetensors")}
+    assert len(shown) == 6  # two clips each, and two of the shifts
+    assert tool("drift", *codecs, *flags, "--out", out)[0] == 0  # keeps finished clips
+    assert {path: path.stat().st_mtime_ns for path in shown} == shown
+    assert (out / "drift.csv").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--codec", "tiny", "--passes", "1"], "passes = 1: give at least 2"),
+        (["--codec", "tiny", "--codec", "tiny"], "each once"),
+        (["--codec", "opus"], "add a bitrate in kbps"),
+        (["--codec", "mp3:2"], "8 to 320 kbps"),
+        (["--codec", "tiny", "--clip-seconds", "-1"], "seconds = -1.0"),
+        (["--codec", "nowhere"], "no codec 'nowhere'"),
+    ],
+)
+def test_drift_says_what_is_wrong(tool, tmp_path, tiny_corpus, flags, message) -> None:
+    code, _, err = tool("drift", "--corpus", tiny_corpus, "--out", tmp_path / "o", *flags)
+    assert code == 2 and message in err and err.count("\n") == 1

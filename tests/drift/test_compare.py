@@ -1,0 +1,100 @@
+"""Drift of several codecs: files, text, paired differences."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from makers.codecs import BlockCodec
+from makers.effects import Effect
+from tokgen.corpus.listed import open_corpus
+from tokgen.drift.compare import compare_drift
+from tokgen.drift.passes import PER_CLIP, ClipDrift, DriftClips, DriftRun
+from tokgen.drift.summary import difference_lines, differences
+from tokgen.metrics.delay import Delay
+
+
+@pytest.fixture
+def clips(tiny_corpus: Path) -> DriftClips:
+    return DriftClips(open_corpus(tiny_corpus, split="test"), seconds=1.5)
+
+
+def test_files_and_text(clips, tiny_codec, tmp_path):
+    codecs = [Effect(lambda w: w, "as:is"), BlockCodec(), tiny_codec]
+    found = compare_drift(codecs, clips, tmp_path, passes=3, n_samples=1, progress=False)
+    content = json.loads((tmp_path / "drift.json").read_text())
+    assert [c["name"] for c in content["codecs"]] == ["as:is", "block", "tiny"]
+    assert set(content["backends"]) >= {p["metric"] for c in content["codecs"] for p in c["points"]}
+    with (tmp_path / "drift.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (row,) = (
+        r for r in rows
+        if (r["codec"], r["pass"], r["metric"], r["level"]) == ("block", "3", "match_previous", "")
+    )  # fmt: skip
+    assert (float(row["mean"]), row["n"], row["n_failed"]) == (1.0, "2", "0")
+    assert not [r for r in rows if r["metric"] == "match_previous" and r["pass"] == "1"]
+    assert {r["level"] for r in rows if r["codec"] == "tiny"} == {"", "0", "1", "2", "3"}
+    table = found.to_text()
+    assert "PESQ @ 3" in table and "1.00 [1.00, 1.00]" in table and "4.64" in table
+    assert "as:is: 2 clips, si_sdr: 2 failed" in table
+    assert (tmp_path / "drift.png").stat().st_size > 5000
+    heard = sorted(p.name for p in (tmp_path / "audio" / "block").rglob("*.wav"))
+    assert heard == ["original.wav", "pass01.wav", "pass03.wav"]
+
+
+def test_differences_are_paired_over_shared_clips(clips, tmp_path):
+    def made(name: str, ids: list[str], pesq: list[float], match: float | None) -> DriftRun:
+        found = []
+        for value in pesq:
+            passes = {k: np.array([value, value / 2, value / 4]) for k in PER_CLIP}
+            if match is not None:
+                passes["match_previous"] = np.array([[math.nan] * 2, [0, 0], [match, match / 2]])
+            found.append(ClipDrift(passes, None))
+        return DriftRun(name, {}, 1.0, Delay(0, 1.0), ids, found, None, [])
+
+    one = made("one", ["a", "b", "c", "x"], [1.0, 2.0, 4.0, 9.0], 0.8)
+    two = made("two", ["c", "b", "a"], [4.5, 2.5, 1.5], 1.0)
+    found = {(d.metric, d.passes): d for d in differences(one, two)}
+    assert set(found) == {
+        ("pesq", 1), ("pesq", 3), ("si_sdr_aligned", 1), ("si_sdr_aligned", 3),
+        ("match_previous", 3),
+    }  # fmt: skip
+    at_one = found["pesq", 1].estimate
+    assert (at_one.mean, at_one.low, at_one.high, at_one.n) == (0.5, 0.5, 0.5, 3)
+    assert found["pesq", 3].estimate.mean == pytest.approx(0.125)
+    assert found["match_previous", 3].estimate.mean == pytest.approx(0.15)
+    (line,) = difference_lines(list(found.values()))
+    assert line.startswith("two over one, paired: pesq @ 1 +0.500 [+0.500, +0.500], pesq @ 3")
+    assert not [d for d in differences(one, made("w", ["a"], [1.0], None)) if "match" in d.metric]
+    assert differences(one, made("other", ["z"], [1.0], None)) == []
+
+
+def test_files_are_strict_json(clips, tmp_path):
+    def strict(constant: str) -> None:
+        raise AssertionError(constant)
+
+    one_clip = DriftClips(clips.corpus, 1.0, 1)
+    codecs = [BlockCodec(), BlockCodec(1.0, 1.0, name="other")]
+    compare_drift(codecs, one_clip, tmp_path, passes=2, phase=True, progress=False)
+    for name in ("drift.json", "phase.json"):
+        json.loads((tmp_path / name).read_text(), parse_constant=strict)
+    with pytest.raises(ValueError, match="none has codes"):
+        compare_drift([Effect(lambda w: w)], clips, tmp_path, passes=2, phase=True)
+
+
+def test_bad_arguments_are_refused(clips, tmp_path):
+    with pytest.raises(ValueError, match="passes = 1: give at least 2"):
+        compare_drift([BlockCodec()], clips, tmp_path, passes=1)
+    with pytest.raises(ValueError, match="each once"):
+        compare_drift([BlockCodec(), BlockCodec()], clips, tmp_path)
+    with pytest.raises(ValueError, match="at least one"):
+        compare_drift([], clips, tmp_path)
+    with pytest.raises(ValueError, match="seconds = -1"):
+        DriftClips(clips.corpus, seconds=-1)
+    with pytest.raises(ValueError, match="n = 0"):
+        DriftClips(clips.corpus, n_clips=0)
