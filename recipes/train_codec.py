@@ -1,4 +1,4 @@
-"""Train a codec: continuous autoencoder, quantizer from data, decoder, everything, adversary.
+"""Train a codec in phases: first without its quantizer, then only the decoder, then everything.
 
     accelerate launch recipes/train_codec.py --config recipes/train_codec.yaml \
         --corpora '[en.parquet, es.parquet, fr.parquet, it.parquet]'
@@ -19,7 +19,7 @@ from accelerate.utils import set_seed
 from tokgen.codec_training.crops import open_crops, open_validation
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.loop import CodecTraining
-from tokgen.codec_training.phases import Phases, cooled
+from tokgen.codec_training.phases import phase_at, rate_factor
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.codec_training.validation import validate
@@ -40,7 +40,6 @@ def main(argv: list[str] | None = None) -> int:
 
     # 1. Models and data.
     with plain_errors():
-        phases = Phases(s.steps, s.continuous_steps, s.decoder_steps, s.adversarial_start)
         codec = make_trainable(s.architecture, s.model)
         if s.start_from:
             load_into(codec, Path(s.start_from))
@@ -53,10 +52,12 @@ def main(argv: list[str] | None = None) -> int:
         heard = open_validation(s)
     accelerator.print(crops.summary())
 
-    # 2. Everything around the loop. It continues from a checkpoint if there is one.
+    # 2. The training. It continues from a checkpoint if there is one.
     n_samples = round(s.seconds * codec.sample_rate)
     if not s.start_from:
-        codec.start_from(crops.batch(-1 % 2**31, seed=s.seed, batch_size=200, n_samples=n_samples))
+        codec.fit_statistics(
+            crops.batch(-1 % 2**31, seed=s.seed, batch_size=200, n_samples=n_samples)
+        )
     training = CodecTraining(
         accelerator, codec, discriminator, crops, s, run, steps=s.steps, compile=s.compile
     )
@@ -65,9 +66,9 @@ def main(argv: list[str] | None = None) -> int:
         save_settings(run, s, audio_hours=crops.seconds / 3600, audio=crops.fingerprint)
         accelerator.init_trackers("logs")
 
-    # 3. Train.
+    # 3. Train, and validate from time to time.
     for step in training.steps():
-        phase = phases.at(step)
+        phase = phase_at(step, s)
         if step == s.continuous_steps and step and not training.state.get("quantizer_ready"):
             sample = crops.batch(
                 step,
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         # The rate rises and falls within each phase, and decays slowly over the run.
         joint = phase.quantize and not phase.decoder_only
         peak = s.joint_learning_rate if joint else s.learning_rate
-        rate = peak * s.lr_decay**step * cooled(step, phase, s.warmup, s.cooldown)
+        rate = peak * s.lr_decay**step * rate_factor(step, phase, s.warmup, s.cooldown)
         training.set_rate(rate)
 
         # The codec reconstructs the audio.
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
             )
 
         # The discriminators learn to tell it from the original, and the codec to deceive them.
-        if phase.adversarial:
+        if step >= s.adversarial_start:
             judge = step >= s.adversarial_start + s.adversarial_warmup
             losses |= training.adversary.step(audio, fake, generator, judge=judge)
         training.descend(s.weights.total(losses), frozen=encoder if phase.decoder_only else ())

@@ -24,7 +24,7 @@ from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
 from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
 from tokgen.codec_training.idempotence import Reencoder
 from tokgen.codec_training.loop import CodecTraining
-from tokgen.codec_training.phases import Phase, cooled
+from tokgen.codec_training.phases import Phase, rate_factor
 from tokgen.codec_training.settings import TuningSettings
 from tokgen.codec_training.sweep import choose_weight
 from tokgen.codec_training.validation import Tuned, validate_tuned
@@ -112,7 +112,7 @@ def tune(
     )
     for step in training.steps():
         tuned = step - alone  # steps of the codec; below 0 the discriminator trains alone
-        factor = cooled(tuned, Phase(0, steps, True, False, True), s.warmup, s.cooldown)
+        factor = rate_factor(tuned, Phase(0, steps), s.warmup, s.cooldown)
         training.set_rate(s.learning_rate * s.lr_decay ** max(0, tuned) * factor)
 
         # Encode, decode, and encode again.

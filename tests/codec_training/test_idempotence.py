@@ -175,5 +175,5 @@ def test_wrong_settings_are_refused(tiny_codec):
         Reencoder(make_encodec("encodec-48k"))
     bare = BlockCodec()
     bare.model.quantizer = None
-    with pytest.raises(ValueError, match="shows no quantizer to freeze"):
+    with pytest.raises(ValueError, match="has no quantizer module to freeze"):
         Reencoder(bare)

@@ -25,7 +25,7 @@ def test_both_architectures_train_save_and_continue(name, config, tmp_path):
     torch.manual_seed(0)
     codec = make_trainable(name, config)
     audio = torch.cat([make_tone(0.5, s)[None] for s in range(4)])
-    codec.start_from(audio)
+    codec.fit_statistics(audio)
     optimizer = torch.optim.AdamW(codec.parameters(), lr=3e-3)
     mel = MultiScaleMel(16000, windows=(256, 512), mels=(20, 40))
     losses = []

@@ -179,7 +179,7 @@ def test_tune_idempotence_sweeps_tunes_and_resumes_exactly(
     limit = 1.5 * sweep["untuned"]["loss"]
     holding = [w for w in ("1", "2", "1e+09") if sweep[w]["loss"] <= limit]
     assert holding, sweep
-    assert f"taking weight {holding[-1]}\n" in out
+    assert f"using weight {holding[-1]}\n" in out
     metrics = json.loads((tmp_path / "whole/metrics.json").read_text())
     assert f"{metrics['weight']:g}" == holding[-1]
     assert [h["step"] for h in metrics["history"]] == [

@@ -18,11 +18,11 @@ class Adversary:
     """Discriminators with their optimiser.
 
     Args:
-        accelerator: prepared the discriminators and the optimiser.
+        accelerator: the Accelerator that prepared the discriminators and the optimiser.
         discriminator: waveform [B, 1, N] -> feature maps per discriminator.
-        optimizer: of its parameters.
-        clip: limit of its gradient's norm.
-        n_samples: length of the part of each crop that the discriminators hear.
+        optimizer: optimiser of the discriminators.
+        clip: limit of their gradient's norm.
+        n_samples: length of the part of each crop that they hear.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Adversary:
         Args:
             real, fake: original and decoded waveform [B, 1, N].
             generator: on the CPU, draws where the part starts.
-            judge: False computes no losses for the codec.
+            judge: compute the codec's losses too.
         Returns:
             "discriminator" (detached) and, if `judge`, the codec's "adversarial" and "feature".
         """
@@ -54,24 +54,18 @@ class Adversary:
         start = int(torch.randint(0, spare + 1, (), generator=generator))
         part = slice(start, start + self.n_samples)
         real, fake = real[..., part], fake[..., part]
-        losses = {"discriminator": self._learn(real, fake)}
-        return losses | self._judge(real, fake) if judge else losses
-
-    def _learn(self, real: Tensor, fake: Tensor) -> Tensor:
         with self.accelerator.autocast():
             loss = discriminator_loss(self.discriminator(real), self.discriminator(fake.detach()))
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.discriminator.parameters(), self.clip)
         self.optimizer.step()
-        return loss.detach()
-
-    def _judge(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        with self.accelerator.autocast():
-            with torch.no_grad():
-                real_features = self.discriminator(real)
-            fake_features = self.discriminator(fake)
-            return {
-                "adversarial": adversarial_loss(fake_features),
-                "feature": feature_loss(real_features, fake_features),
-            }
+        losses = {"discriminator": loss.detach()}
+        if judge:
+            with self.accelerator.autocast():
+                with torch.no_grad():
+                    real_features = self.discriminator(real)
+                fake_features = self.discriminator(fake)
+                losses["adversarial"] = adversarial_loss(fake_features)
+                losses["feature"] = feature_loss(real_features, fake_features)
+        return losses

@@ -31,8 +31,8 @@ def augment(
     Args:
         waveform: [B, 1, N].
         sample_rate: Hz.
-        loudness: each item is first brought to it, in LUFS; None leaves the level.
-        gain_db: the level then changes by U(-gain_db, gain_db) dB, up to full scale at most.
+        loudness: level in LUFS that each item is first brought to; None leaves the level.
+        gain_db: the level then changes by U(-gain_db, gain_db) dB, at most up to full scale.
         phase: rotate all frequencies of an item by one angle U(-pi, pi).
         generator: on the CPU.
     Returns:

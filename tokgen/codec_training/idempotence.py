@@ -4,13 +4,10 @@ With x' = f(x), the output of one encoding and decoding:
 
     enc    || f_e(x') - f_e(x) ||                    latents
     proj   || f_p f_e(x') - f_p f_e(x) ||            projected latents
-    code   || f_p f_e(x') - f_dq f_q f_p f_e(x) ||   projected latents and the rows chosen first
+    code   || f_p f_e(x') - f_dq f_q f_p f_e(x) ||   projected latents, codebook rows of the codes
 
-Each is the Euclidean norm of a frame, averaged over frames. A loss is zero if and only if its stage
-is a fixed point. The gradient passes straight through the first quantization, so it reaches the
-encoder twice and the decoder once. The quantizer is frozen. With `hold_first` the gradient stops at
-the codes of the first encoding, so the encoder cannot learn poorer codes that are easier to find
-again.
+Each is the Euclidean norm of a frame, averaged over frames. The quantizer is frozen, and the
+gradient passes straight through it, so it reaches the encoder twice and the decoder once.
 """
 
 from __future__ import annotations
@@ -21,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import Quantized
-from tokgen.codec.stages import StagedCodec, check_stages
+from tokgen.codec.stages import check_stages
 from tokgen.codec.windows import fit_length
 
 LOSSES = ("enc", "proj", "code")
@@ -49,13 +45,10 @@ class Reencoder(nn.Module):
     """The module that tuning trains: a codec with its quantizer frozen.
 
     Args:
-        codec: with open stages. Its weights are trained in place. It stays in eval mode, which
-            turns the quantizer's dropout of levels off.
-        loss: "enc", "proj" or "code".
-        passes: how often the output is encoded again. The paper uses 1. With more, the loss also
-            compares f(f(x)), f(f(f(x))) ... with the first encoding.
-        hold_first: stop the gradient of the idempotence loss at the first encoding. Costs one more
-            decoding.
+        codec: codec with open stages. Its weights are trained in place. It stays in eval mode,
+            which turns off the quantizer's dropout of levels.
+        loss, passes, hold_first: see `TuningSettings`. With several passes, the loss compares the
+            encoding of each output f(x), f(f(x)) ... with the first encoding.
     Raises:
         ValueError: unknown loss, passes below 1, or a codec without open stages or quantizer.
     """
@@ -71,10 +64,16 @@ class Reencoder(nn.Module):
         self.codec, self.loss, self.passes = check_stages(codec), loss, passes
         self.hold_first = hold_first
         self.model = codec.model.eval()
-        freeze_quantizer(self.codec)
+        quantizer = getattr(codec.model, "quantizer", None)
+        if not isinstance(quantizer, nn.Module):
+            raise ValueError(
+                f"{codec.spec.name} has no quantizer module to freeze: tuning needs a codec with "
+                "open stages (tokgen's STFT codec, DAC, EnCodec at 24 kHz)"
+            )
+        quantizer.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Reencoder:
-        """Keep eval mode, since tuning has no dropout of levels."""
+        """Keep eval mode: tuning does not drop levels."""
         return super().train(False)
 
     def forward(self, waveform: Tensor, drifted: int = 0) -> Reencoded:
@@ -92,7 +91,10 @@ class Reencoder(nn.Module):
                 waveform = fit_length(codec.decode_latents(quantized), n_samples).float()
         first_latents = codec.encode_latents(waveform)
         first = latest = codec.quantize_through(first_latents)
-        target = self._target(first_latents, first)
+        if self.loss == "code":
+            target = codec.codebook_rows(first.codes).detach()
+        else:
+            target = first_latents if self.loss == "enc" else first.projected_latents
         if self.hold_first:
             target = target.detach()
         outputs, drifts, codes = [], [], []
@@ -110,29 +112,7 @@ class Reencoder(nn.Module):
         drift = torch.stack(drifts).mean()
         return Reencoded(outputs, drift, first.commitment_loss, match)
 
-    def _target(self, latents: Tensor, first: Quantized) -> Tensor:
-        if self.loss == "enc":
-            return latents
-        if self.loss == "proj":
-            return first.projected_latents
-        return self.codec.codebook_rows(first.codes).detach()
-
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
     """Euclidean distance over the channels of [B, C, T], averaged over frames and items."""
     return torch.linalg.vector_norm((a - b).float(), dim=1).mean()
-
-
-def freeze_quantizer(codec: StagedCodec) -> None:
-    """Freeze the quantizer with its projections.
-
-    Raises:
-        ValueError: the codec's network has no module called `quantizer`.
-    """
-    quantizer = getattr(codec.model, "quantizer", None)
-    if not isinstance(quantizer, nn.Module):
-        raise ValueError(
-            f"{codec.spec.name} shows no quantizer to freeze: tuning needs a codec whose stages "
-            "are open (tokgen's STFT codec, DAC, EnCodec at 24 kHz)"
-        )
-    quantizer.requires_grad_(False)

@@ -45,15 +45,15 @@ class CodecTraining:
     """One training of a codec. It continues from the newest checkpoint in `folder`.
 
     Args:
-        accelerator: with the run's precision.
+        accelerator: from `make_accelerator`.
         model: the module to train; parameters without `requires_grad` stay as they are.
         discriminator: waveform [B, 1, N] -> feature maps per discriminator.
         crops: training audio.
         settings: see `SharedSettings`.
-        folder: gets checkpoints/.
+        folder: folder of the run, for checkpoints/.
         steps: number of steps.
         compile: run the model through torch.compile.
-        name: prefix of the bar and of logged names.
+        name: label of the progress bar, and prefix of logged names.
 
     Attributes:
         network: the model, prepared by Accelerate; call this one.
@@ -151,7 +151,7 @@ class CodecTraining:
             group["lr"] = rate
 
     def audio(self, step: int) -> tuple[Tensor, torch.Generator]:
-        """The augmented crops of a step.
+        """Draw the augmented crops of a step.
 
         Returns:
             waveform [B, 1, N] on the device, and the generator for the step's other draws.
@@ -173,7 +173,7 @@ class CodecTraining:
         return audio.to(accelerator.device), generator
 
     def distances(self, estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
-        """The "mel" and "spectral" losses of waveforms [B, 1, N]."""
+        """Compute the "mel" and "spectral" losses of waveforms [B, 1, N]."""
         return {
             "mel": self.mel(estimate, reference),
             "spectral": self.spectral(estimate, reference),
@@ -205,7 +205,7 @@ class CodecTraining:
 
     @property
     def validates(self) -> bool:
-        """True at the steps that validate: every `validate_every`, and the last."""
+        """True every `validate_every` steps, and after the last step."""
         return self.step % self.settings.validate_every == 0 or self.step == self.n_steps
 
     def averaged(self) -> Any:

@@ -129,6 +129,14 @@ class CodecTrainingSettings(SharedSettings):
     quantizer_init_seconds: float = 900.0
     compile: bool = False
 
+    def __post_init__(self) -> None:
+        before = self.continuous_steps + self.decoder_steps
+        if before > self.steps:
+            raise ValueError(
+                f"continuous_steps + decoder_steps = {before} exceed steps = {self.steps}: "
+                "raise steps or shorten the phases"
+            )
+
 
 @dataclass(frozen=True)
 class TuningSettings(SharedSettings):

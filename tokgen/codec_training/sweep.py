@@ -55,5 +55,5 @@ def choose_weight(
             f"{tolerance:.0%}: give smaller weights (--sweep), a larger --sweep_tolerance, or a "
             f"--weight; the trials are in {path}"
         )
-    accelerator.print(f"taking weight {max(holding):g}")
+    accelerator.print(f"using weight {max(holding):g}")
     return max(holding)

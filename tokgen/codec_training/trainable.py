@@ -18,8 +18,6 @@ from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 
-ARCHITECTURES = ("stft", "dac")
-
 
 @dataclass
 class Reconstruction:
@@ -45,10 +43,10 @@ class TrainableCodec(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
-        """Encode and decode a waveform [B, 1, N]; `quantize=False` skips the quantizer."""
+        """Encode and decode a waveform [B, 1, N]. `quantize=False` skips the quantizer."""
 
-    def start_from(self, waveforms: Tensor) -> None:
-        """Fit statistics of the architecture to audio [B, 1, N] before the first step."""
+    def fit_statistics(self, waveforms: Tensor) -> None:
+        """Fit fixed statistics, if there are any, to audio [B, 1, N] before the first step."""
 
     def init_quantizer(self, waveforms: Tensor) -> list[float]:
         """Initialise the quantizer from audio [B, 1, N].
@@ -67,7 +65,7 @@ class TrainableCodec(nn.Module, ABC):
 
     @abstractmethod
     def as_codec(self) -> Codec:
-        """A `Codec` with the same network."""
+        """Return a `Codec` with the same network."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -91,7 +89,7 @@ class TrainableStft(TrainableCodec):
             return Reconstruction(decoded, zero, zero, None)
         return Reconstruction(decoded, result.commitment_loss, result.codebook_loss, result.codes)
 
-    def start_from(self, waveforms: Tensor) -> None:
+    def fit_statistics(self, waveforms: Tensor) -> None:
         self.model.spectrum.fit_levels(waveforms)
 
     @torch.no_grad()
@@ -146,20 +144,18 @@ class TrainableDac(TrainableCodec):
         self.model.save_pretrained(folder)
 
 
-def make_trainable(architecture: str, config: dict[str, Any]) -> TrainableCodec:
-    """Create a network.
+ARCHITECTURES: dict[str, type[TrainableCodec]] = {"stft": TrainableStft, "dac": TrainableDac}
 
-    Args:
-        architecture: "stft" or "dac".
-        config: settings of its library's config.
+
+def make_trainable(architecture: str, config: dict[str, Any]) -> TrainableCodec:
+    """Create a network of an architecture in `ARCHITECTURES` with the settings in `config`.
+
     Raises:
-        ValueError: unknown architecture, or a wrong config.
+        ValueError: unknown architecture, or odd strides of a DAC.
     """
-    if architecture == "stft":
-        return TrainableStft(**config)
-    if architecture == "dac":
-        return TrainableDac(**config)
-    raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[architecture](**config)
 
 
 def load_into(trainable: TrainableCodec, folder: Path) -> None:
@@ -171,13 +167,9 @@ def load_into(trainable: TrainableCodec, folder: Path) -> None:
     saved = type(trainable.model).from_pretrained(folder)
     ours, theirs = trainable.model.state_dict(), saved.state_dict()
     if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
+        config = saved.config if isinstance(saved.config, dict) else saved.config.to_diff_dict()
         raise ValueError(
             f"the weights in {folder} have other shapes than the settings; use the settings of "
-            f"its config.json ({json.dumps(_config(saved))[:300]})"
+            f"its config.json ({json.dumps(config)[:300]})"
         )
     trainable.model.load_state_dict(theirs)
-
-
-def _config(model: nn.Module) -> dict[str, Any]:
-    config = model.config
-    return config if isinstance(config, dict) else config.to_diff_dict()  # type: ignore[union-attr,operator]

@@ -21,19 +21,20 @@ from tokgen.metrics.si_sdr import si_sdr
 from tokgen.metrics.statistics import bootstrap_mean
 from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
 
+N_SAVED = 4  # clips
+
 
 @torch.inference_mode()
 def validate(
-    model: TrainableCodec, corpus: Corpus, samples: Path, *, quantize: bool, n_samples: int = 4
+    model: TrainableCodec, corpus: Corpus, samples: Path, *, quantize: bool
 ) -> dict[str, object]:
-    """Score a codec's reconstructions and save some of them as audio.
+    """Score a codec's reconstructions and save the first `N_SAVED` as audio.
 
     Args:
         model: in eval mode.
         corpus: held-out audio.
         samples: folder for `<number>.original.wav` and `<number>.decoded.wav`.
-        quantize: False leaves the quantizer out.
-        n_samples: number of clips to save.
+        quantize: use the quantizer.
     Returns:
         means of pesq and si_sdr, n, n_failed, and codebook_use of each level in percent.
     """
@@ -47,7 +48,7 @@ def validate(
         distortions.append(si_sdr(utterance.waveform, decoded))
         if out.codes is not None:
             codes.append(out.codes[0].cpu())
-        if i < n_samples:
+        if i < N_SAVED:
             for kind, audio in (("original", utterance.waveform), ("decoded", decoded)):
                 write_audio(samples / f"{i:03d}.{kind}.wav", audio, model.sample_rate)
     pesq = bootstrap_mean(pesqs)
