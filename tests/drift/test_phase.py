@@ -31,13 +31,9 @@ def clips(tiny_corpus: Path) -> DriftClips:
 
 
 def test_shift_grid():
-    assert shift_grid(16000, 2.0, 0.25) == [4 * i for i in range(-8, 9) if i]
-    assert shift_grid(44100, 2.0, 0.5) == [-88, -66, -44, -22, 22, 44, 66, 88]
-    assert shift_grid(8000, 2.0, 0.01) == [i for i in range(-16, 17) if i]
-    with pytest.raises(ValueError, match="under a sample at 8000 Hz"):
-        shift_grid(8000, 0.05, 0.05)
-    with pytest.raises(ValueError, match="step_ms = 3"):
-        shift_grid(8000, 2.0, 3.0)
+    assert shift_grid(16000) == [4 * i for i in range(-8, 9) if i]
+    assert shift_grid(44100)[-4:] == [55, 66, 77, 88]
+    assert shift_grid(2000) == [-4, -3, -2, -1, 1, 2, 3, 4]  # shifts of half a sample are rounded
 
 
 def test_constant_codes_match_fully(clips, tmp_path):

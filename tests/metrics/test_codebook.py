@@ -1,4 +1,4 @@
-"""Codebook use, perplexity, and token match."""
+"""Codebook use and token match."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from tokgen.metrics.codebook import codebook_use, perplexity, token_match, use_with_interval
+from tokgen.metrics.codebook import codebook_use, token_match, use_with_interval
 
 
 def test_codebook_use_from_one_entry_to_all():
     uniform = torch.arange(64).repeat(4)[None]
     assert codebook_use([uniform[:, :100], uniform[:, 100:]], 64).tolist() == pytest.approx([100.0])
     assert codebook_use([torch.zeros(1, 9).long()], 64).item() == 0
-    assert perplexity([uniform], 64).item() == pytest.approx(64)
     assert codebook_use([uniform % 8], 64).item() == pytest.approx(50)
 
 

@@ -70,12 +70,8 @@ def compare_drift(
     Args:
         codecs: codecs with different names.
         clips: clips, the same for all codecs and resampled to the rate of each.
-        out: folder for the results. After a kill, the same call resumes.
-        passes: number of encodings, at least 2.
-        match_level: scale each output to the level of its original.
+        out, passes, match_level, n_samples: as in `measure_drift`, but at least 2 passes.
         phase: also measure sensitivity to shifts, and write phase.json and phase.png.
-        n_samples: number of clips to write as audio.
-        progress: show progress bars.
     Raises:
         ValueError: no codec, equal names, fewer than 2 passes, no usable clip, or `phase` if no
             codec has codes.

@@ -83,7 +83,6 @@ class DriftClips:
     """The first seconds of each utterance of a corpus, the same for every codec.
 
     Args:
-        corpus: the corpus.
         seconds: length to cut utterances to; None keeps them whole.
         n_clips: number of utterances, from the first on; None for all.
     """
@@ -133,14 +132,11 @@ def measure_drift(
     """Send every clip through a codec repeatedly.
 
     Args:
-        codec: codec to measure.
-        clips: clips to encode.
         out: folder for the results. `out`/clips keeps the results of clips, so the same call
             resumes after a kill. `out`/audio gets the first clips as audio.
         passes: number of encodings, at least 1.
         match_level: scale each output to the RMS level of its original before the next pass.
         n_samples: number of clips whose original, first and last pass are written as audio.
-        progress: show a progress bar.
     Raises:
         ValueError: fewer than 1 pass, or no clip can be read.
     """
@@ -192,11 +188,9 @@ def drift_of(
     """Send one clip through a codec repeatedly.
 
     Args:
-        codec: codec to measure.
+        codec, passes, match_level: as in `measure_drift`.
         original: [1, N] at the codec's rate.
-        passes: number of encodings.
         delay: delay of one pass in samples, for `si_sdr_aligned`.
-        match_level: scale each output to the RMS level of the original.
         audio: folder for original.wav and the first and last pass; None to write none.
     """
     rate = codec.spec.sample_rate
@@ -207,7 +201,8 @@ def drift_of(
         values["pesq"].append(pesq_wb(original, output, rate))
         values["si_sdr"].append(si_sdr(original, output))
         values["si_sdr_aligned"].append(si_sdr(*aligned) if aligned else math.nan)
-        values["log_mel"].append(_log_mel(original, output, rate))
+        with torch.inference_mode():
+            values["log_mel"].append(float(_mel(rate)(output[None], original[None])))
         values["level"].append(level)
         if code is not None:
             codes.append(code)
@@ -242,22 +237,12 @@ def _passes(
             code = encoded.codes[0].cpu()
         else:
             output = codec.roundtrip(heard[None])[0]
-        level = rms_ratio(output, original)
+        power = original.double().square().mean().item()
+        level = math.sqrt(output.double().square().mean().item() / power) if power else math.nan
         if match_level and level > 0 and math.isfinite(level):
             output = output / level
         yield output, 20 * math.log10(level) if level > 0 else math.nan, code
         heard = output
-
-
-def rms_ratio(output: Tensor, original: Tensor) -> float:
-    """Return the RMS of `output` over that of `original`; NaN if the original is silent."""
-    power = original.double().square().mean().item()
-    return math.sqrt(output.double().square().mean().item() / power) if power > 0 else math.nan
-
-
-@torch.inference_mode()
-def _log_mel(original: Tensor, output: Tensor, sample_rate: int) -> float:
-    return float(_mel(sample_rate)(output[None], original[None]))
 
 
 @lru_cache(maxsize=4)

@@ -25,7 +25,7 @@ from tokgen.metrics.codebook import token_match
 from tokgen.metrics.statistics import Estimate, bootstrap_mean, format_estimate, pearson
 from tokgen.runs.store import ClipStore
 
-REACH_MS, STEP_MS = 2.0, 0.25
+REACH_MS, STEP_MS = 2.0, 0.25  # largest shift in both directions, and step between shifts
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,6 @@ def phase_sensitivity(
     clips: DriftClips,
     *,
     out: Path,
-    reach_ms: float = REACH_MS,
-    step_ms: float = STEP_MS,
     progress: bool = True,
 ) -> PhaseSummary:
     """Measure the match between codes of audio and of the same audio shifted.
@@ -87,19 +85,15 @@ def phase_sensitivity(
     The shifted excerpt has real audio at both ends; it is not padded with zeros.
 
     Args:
-        codec: codec to measure.
-        clips: clips, cut by `reach_ms` at both ends. A clip counts as failed if it cannot be read
+        clips: clips, cut by `REACH_MS` at both ends. A clip counts as failed if it cannot be read
             or is then shorter than a frame.
         out: folder whose subfolder clips keeps the results of clips. After a kill, the same call
             resumes.
-        reach_ms: largest shift in both directions, in milliseconds.
-        step_ms: step between shifts in milliseconds, rounded to samples.
-        progress: show a progress bar.
     Raises:
-        ValueError: no clip is long enough, or no shift is left.
+        ValueError: no clip is long enough.
     """
     rate = codec.spec.sample_rate
-    shifts = shift_grid(rate, reach_ms, step_ms)
+    shifts = shift_grid(rate)
     margin = max(shifts)
     store = ClipStore(
         out / "clips", f"{codec.spec.name}-phase", [codec.spec.as_dict(), clips.fingerprint, shifts]
@@ -132,15 +126,11 @@ def phase_sensitivity(
     )
 
 
-def shift_grid(sample_rate: int, reach_ms: float, step_ms: float) -> list[int]:
+def shift_grid(sample_rate: int) -> list[int]:
     """Return the shifts in whole samples, in both directions and without 0."""
-    if not 0 < step_ms <= reach_ms:
-        raise ValueError(f"step_ms = {step_ms}, reach_ms = {reach_ms}: need 0 < step <= reach")
-    steps = round(reach_ms / step_ms)
-    samples = {round(i * step_ms * sample_rate / 1000) for i in range(-steps, steps + 1)} - {0}
-    if not samples:
-        raise ValueError(f"step_ms = {step_ms}: under a sample at {sample_rate} Hz; give more")
-    return sorted(samples)
+    steps = round(REACH_MS / STEP_MS)
+    samples = {round(i * STEP_MS * sample_rate / 1000) for i in range(-steps, steps + 1)}
+    return sorted(samples - {0})
 
 
 def _matches(codec: Codec, audio: Tensor, shifts: list[int]) -> np.ndarray:

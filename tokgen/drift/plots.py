@@ -10,14 +10,7 @@ from matplotlib.axes import Axes
 
 from tokgen.drift.phase import Correlation, PhaseSummary
 from tokgen.drift.summary import DriftSummary
-from tokgen.plotting import (
-    COLOURS,
-    draw_band,
-    new_figure,
-    save_figure,
-    shortened,
-    whole_numbers,
-)
+from tokgen.plotting import COLOURS, draw_band, new_figure, save_figure, shortened, whole_numbers
 
 
 class Panel(NamedTuple):
@@ -39,9 +32,7 @@ PANELS = (
 def plot_drift(summaries: Sequence[DriftSummary], path: Path) -> None:
     """Plot quality, codebook use and match against passes, with 95 % intervals.
 
-    Args:
-        summaries: summary of each codec. The last two panels leave out codecs without codes.
-        path: path of the PNG.
+    The last two panels leave out codecs without codes.
     """
     figure = new_figure(13, 3.6)
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
@@ -66,13 +57,7 @@ def draw_drift(axes: Axes, summaries: Sequence[DriftSummary], panel: Panel) -> N
 
 
 def plot_phase(phases: Sequence[PhaseSummary], correlation: Correlation, path: Path) -> None:
-    """Plot match against the shift, and against PESQ after the last pass.
-
-    Args:
-        phases: phase sensitivity of each codec.
-        correlation: correlation over codecs.
-        path: path of the PNG.
-    """
+    """Plot match against the shift, and against PESQ after the last pass."""
     figure = new_figure(9.5, 3.8)
     left, right = figure.subplots(1, 2)
     draw_shifts(left, phases)

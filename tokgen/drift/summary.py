@@ -1,6 +1,4 @@
-"""Summarise drift runs as means with intervals: the numbers of Code Drift's Table I and Figures 1
-and 2, as JSON, CSV and text.
-"""
+"""Drift as means with intervals (Code Drift's Table I, Figures 1 and 2), as JSON, CSV and text."""
 
 from __future__ import annotations
 
@@ -21,7 +19,6 @@ from tokgen.metrics.statistics import (
     bootstrap_mean,
     csv_fields,
     format_estimate,
-    paired_difference,
 )
 from tokgen.metrics.tables import align
 
@@ -143,21 +140,28 @@ class DriftSummary:
 def summarise(run: DriftRun) -> DriftSummary:
     """Return means over clips with 95 % bootstrap intervals for every pass and level."""
     points: list[Point] = []
+
+    def add(passes: int, metric: str, estimates: Sequence[Estimate]) -> None:
+        """Add the mean over levels, then each level."""
+        for i, estimate in enumerate(estimates):
+            points.append(Point(run.name, passes, metric, i - 1 if i else None, estimate))
+
     for metric in PER_CLIP:
         table = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes]
-        points += [
-            Point(run.name, n, metric, None, bootstrap_mean(column))
-            for n, column in enumerate(table.T, 1)
-        ]
-    n_frames = 0
+        for n, column in enumerate(table.T, 1):
+            add(n, metric, [bootstrap_mean(column)])
+    codes = [clip.codes for clip in run.clips if clip.codes is not None]
     if run.codebook_size is not None:
         for metric in PER_LEVEL:
             cube = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes, K]
-            points += _matches(run.name, metric, cube)
-        codes = [clip.codes for clip in run.clips if clip.codes is not None]
-        n_frames = sum(c.shape[-1] for c in codes)
-        for n in range(codes[0].shape[0]):
-            points += _use(run.name, n + 1, [c[n] for c in codes], run.codebook_size)
+            first = 1 if metric == "match_previous" else 0  # no pass comes before pass 1
+            for n in range(first, cube.shape[1]):
+                columns = [cube[:, n].mean(-1), *cube[:, n].T]
+                add(n + 1, metric, [bootstrap_mean(column) for column in columns])
+        for n in range(len(codes[0])):
+            use = use_with_interval([c[n] for c in codes], run.codebook_size)
+            for metric, estimates in use.items():
+                add(n + 1, metric, estimates)
     return DriftSummary(
         run.name,
         run.spec,
@@ -165,7 +169,7 @@ def summarise(run: DriftRun) -> DriftSummary:
         str(run.delay),
         run.delay.samples,
         len(run.clips),
-        n_frames,
+        sum(c.shape[-1] for c in codes),
         points,
         [f"{r.source}: {r.reason}" for r in run.rejections],
     )
@@ -206,11 +210,9 @@ def differences(base: DriftRun, other: DriftRun) -> list[DriftDifference]:
 
     The match with the pass before (mean over levels) is compared if both have codes.
     """
-    shared = [i for i in other.ids if i in set(base.ids)]
-    pairs = [
-        (base.clips[base.ids.index(i)].values, other.clips[other.ids.index(i)].values)
-        for i in shared
-    ]
+    theirs = dict(zip(base.ids, base.clips, strict=True))
+    ours = zip(other.ids, other.clips, strict=True)
+    pairs = [(theirs[id].values, clip.values) for id, clip in ours if id in theirs]
     if not pairs:
         return []
     last = min(len(values["pesq"]) for values in pairs[0])
@@ -219,10 +221,9 @@ def differences(base: DriftRun, other: DriftRun) -> list[DriftDifference]:
         if any(metric not in values for values in pairs[0]):
             continue
         for n in (1, last) if metric != "match_previous" else (last,):
-            first, second = (
-                [float(pair[k][metric][n - 1].mean()) for pair in pairs] for k in (0, 1)
+            estimate = bootstrap_mean(
+                [b[metric][n - 1].mean() - a[metric][n - 1].mean() for a, b in pairs]
             )
-            estimate = paired_difference(first, second)
             found.append(DriftDifference(other.name, base.name, n, metric, estimate))
     return found
 
@@ -234,28 +235,6 @@ def difference_lines(found: Sequence[DriftDifference]) -> list[str]:
         text = f"{d.metric} @ {d.passes} {format_estimate(d.estimate, 3, sign=True)}"
         lines.setdefault((d.codec, d.than), []).append(text)
     return [f"{codec} over {than}, paired: {', '.join(v)}" for (codec, than), v in lines.items()]
-
-
-def _matches(name: str, metric: str, cube: np.ndarray) -> list[Point]:
-    """Points of each pass and level, and their mean, from [clips, passes, K].
-
-    The match with the pass before has no value in pass 1.
-    """
-    first = 1 if metric == "match_previous" else 0
-    points = []
-    for n in range(first, cube.shape[1]):
-        columns = [(None, cube[:, n].mean(-1)), *enumerate(cube[:, n].T)]
-        points += [Point(name, n + 1, metric, k, bootstrap_mean(column)) for k, column in columns]
-    return points
-
-
-def _use(name: str, passes: int, codes: Sequence[np.ndarray], size: int) -> list[Point]:
-    """Points of each level, and their mean, from codes [K, T_i] of the clips after a pass."""
-    points = []
-    for metric, estimates in use_with_interval(codes, size).items():
-        keys = [None, *range(len(estimates) - 1)]
-        points += [Point(name, passes, metric, k, e) for k, e in zip(keys, estimates, strict=True)]
-    return points
 
 
 def write_csv(summaries: Sequence[DriftSummary], path: Path) -> None:

@@ -25,18 +25,15 @@ def load_if_in_reach(name: str, load: Callable[..., Model]) -> Model | None:
     return None
 
 
-def hub_model_in_reach(name: str, timeout: float = 5.0) -> bool:
-    """Return whether the hub answers for a model within `timeout` seconds.
-
-    The short timeout keeps machines without network from waiting through the hub client's retries.
-    """
+def hub_model_in_reach(name: str) -> bool:
+    """Return whether the hub answers for a model within 5 s, without the hub client's retries."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
     try:
         url = f"{constants.ENDPOINT}/api/models/{name}"
-        with urllib.request.urlopen(url, timeout=timeout):
+        with urllib.request.urlopen(url, timeout=5.0):
             return True
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Codebook use, perplexity and token match of codes."""
+"""Codebook use and token match of codes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,24 @@ from torch import Tensor
 
 from tokgen.metrics.statistics import Estimate
 
+N_RESAMPLES = 400  # for the intervals of codebook use
 
-def entropy_bits(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """Return the entropy [K] in bits of the pooled code distribution of each level.
 
-    It is biased low by about (codebook_size - 1) / (2 N ln 2) bits for N frames: report N with it.
+def codebook_use(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
+    """Return the entropy [K] of the pooled codes of each level, in % of log2(codebook_size).
+
+    The entropy is biased low by about (codebook_size - 1) / (2 N ln 2) bits for N frames: report N
+    with it.
     """
     pooled = torch.cat([c.long().cpu() for c in codes], dim=-1)
     counts = [torch.bincount(level, minlength=codebook_size) for level in pooled]
     p = torch.stack(counts).double()
     p = p / p.sum(-1, keepdim=True)
-    return -torch.special.xlogy(p, p).sum(-1) / math.log(2)
+    bits = -torch.special.xlogy(p, p).sum(-1) / math.log(2)
+    return 100 * bits / math.log2(codebook_size)
 
 
-def codebook_use(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """Return the entropy [K] in percent of its maximum, log2(codebook_size)."""
-    return 100 * entropy_bits(codes, codebook_size) / math.log2(codebook_size)
-
-
-def use_with_interval(
-    codes: Sequence[np.ndarray], codebook_size: int, *, seed: int = 0, n_resamples: int = 400
-) -> dict[str, list[Estimate]]:
+def use_with_interval(codes: Sequence[np.ndarray], codebook_size: int) -> dict[str, list[Estimate]]:
     """Estimate codebook use with 95 % bootstrap intervals over clips.
 
     Entropy is biased low with few frames, and lower still in a resample, which repeats clips. So
@@ -42,15 +39,13 @@ def use_with_interval(
     Args:
         codes: [K, T_i] of each clip.
         codebook_size: entries per level.
-        seed: seed of the resampling.
-        n_resamples: number of resamples.
     Returns:
         "codebook_use" and "codebook_use_corrected", each K + 1 estimates in percent: the mean over
         levels, then each level; n counts clips.
     """
     n_clips, top = len(codes), math.log(codebook_size)
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(n_clips, np.full(n_clips, 1 / n_clips), n_resamples)
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(n_clips, np.full(n_clips, 1 / n_clips), N_RESAMPLES)
     weights = np.concatenate([np.ones((1, n_clips), dtype=weights.dtype), weights])
     plain, corrected = [], []
     for level in range(len(codes[0])):
@@ -81,11 +76,6 @@ def _centred(values: np.ndarray, n: int) -> Estimate:
         return Estimate(estimate, math.nan, math.nan, n, 0)
     low, high = np.quantile(resamples - resamples.mean(), [0.025, 0.975])
     return Estimate(estimate, max(0.0, estimate + low), min(100.0, estimate + high), n, 0)
-
-
-def perplexity(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """Return 2 ** entropy [K], the number of entries in effective use."""
-    return 2 ** entropy_bits(codes, codebook_size)
 
 
 def token_match(a: Tensor, b: Tensor) -> Tensor:

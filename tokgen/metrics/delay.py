@@ -38,18 +38,14 @@ class Delay:
         return f"{self.samples} samples (correlation {self.correlation:.2f})"
 
 
-def measure_delay(
-    roundtrip: Callable[[Tensor], Tensor], sample_rate: int, *, seed: int = 0
-) -> Delay:
+def measure_delay(roundtrip: Callable[[Tensor], Tensor], sample_rate: int) -> Delay:
     """Measure the delay of one encoding and decoding.
 
     Args:
         roundtrip: maps a waveform [1, 1, N] to the same shape.
         sample_rate: Hz.
-        seed: seed of the noise, which falls by 3 dB per octave as speech and music do.
     """
-    n = round(SECONDS * sample_rate)
-    noise = pink_noise(n, seed)
+    noise = pink_noise(round(SECONDS * sample_rate), seed=0)
     output = roundtrip(noise[None, None])[0, 0].detach().cpu()
     return delay_between(noise, output, round(LONGEST_SECONDS * sample_rate))
 
@@ -72,8 +68,7 @@ def delay_between(reference: Tensor, output: Tensor, longest: int) -> Delay:
 def align(reference: Tensor, output: Tensor, late: int) -> tuple[Tensor, Tensor] | None:
     """Cut [..., N] and [..., N] to the part they share if `output` is `late` samples late.
 
-    Returns:
-        None if they share nothing.
+    Returns None if they share nothing.
     """
     n = reference.shape[-1]
     if abs(late) >= n:
@@ -84,7 +79,7 @@ def align(reference: Tensor, output: Tensor, late: int) -> tuple[Tensor, Tensor]
 
 
 def pink_noise(n: int, seed: int) -> Tensor:
-    """Return noise [n] with RMS 0.1 whose power falls by 3 dB per octave."""
+    """Return noise [n] with RMS 0.1 whose power falls by 3 dB per octave, as in speech."""
     white = torch.randn(n, generator=torch.Generator().manual_seed(seed))
     spectrum = torch.fft.rfft(white)
     spectrum = spectrum / torch.arange(1, len(spectrum) + 1).sqrt()

@@ -23,6 +23,8 @@ from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
 
+TIMEOUT = 5.0  # seconds, of connections that download weights
+
 
 class MosPredictor(ABC):
     """Predicts MOS. `backend` names library, weights and, for SQUIM, the reference."""
@@ -75,18 +77,17 @@ class SquimMos(MosPredictor):
     Args:
         reference: clean speech [1, N], not one of the scored clips.
         sample_rate: sample rate of the reference in Hz.
-        timeout: timeout in seconds of connections that download weights.
     Raises:
         ValueError: the reference is empty or not finite.
     """
 
-    def __init__(self, reference: Tensor, sample_rate: int, timeout: float = 5.0) -> None:
+    def __init__(self, reference: Tensor, sample_rate: int) -> None:
         audio = at_16k(reference, sample_rate)
         if audio is None:
             raise ValueError("reference of SQUIM is empty or not finite: give clean speech")
         self._reference = audio[None]
         before = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(timeout)
+        socket.setdefaulttimeout(TIMEOUT)
         try:
             bundle = import_torchaudio().pipelines.SQUIM_SUBJECTIVE
             self._model = bundle.get_model().eval()
@@ -105,9 +106,7 @@ def make_mos(
     """Make a predictor: "squim", "distillmos" or "auto".
 
     Args:
-        name: name of the backend.
-        reference: clean speech [1, N] for SQUIM. Without it, "auto" warns and uses distillmos.
-        sample_rate: sample rate of the reference in Hz.
+        reference, sample_rate: as in `SquimMos`. Without a reference, "auto" uses distillmos.
     Raises:
         ValueError: unknown name, or "squim" without a reference.
         ModuleNotFoundError: distillmos is missing; the error names the extra.
@@ -120,19 +119,13 @@ def make_mos(
     if reference is None:
         if name == "squim":
             raise ValueError("squim compares with clean speech: give a non-matching reference clip")
-        warnings.warn(
-            "MOS: squim (as in the paper) needs a non-matching reference clip, none is given; "
-            "using distillmos",
-            stacklevel=2,
-        )
-        return DistillMos()
-    try:
-        return SquimMos(reference, sample_rate)
-    except OSError:
-        if name == "squim":
-            raise
-    warnings.warn(
-        "MOS: the weights of squim (as in the paper) are not in reach; using distillmos",
-        stacklevel=2,
-    )
+        problem = "squim (as in the paper) needs a non-matching reference clip, none is given"
+    else:
+        try:
+            return SquimMos(reference, sample_rate)
+        except OSError:
+            if name == "squim":
+                raise
+        problem = "the weights of squim (as in the paper) are not in reach"
+    warnings.warn(f"MOS: {problem}; using distillmos", stacklevel=2)
     return DistillMos()

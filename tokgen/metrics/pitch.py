@@ -34,9 +34,7 @@ class PitchErrors:
         gross_error: share of the frames voiced in both whose F0 is off by more than 20 %: the
             gross pitch error, GPE (Nakatani et al. 2008). NaN if no frame is voiced in both.
         voicing_error: share of all frames whose voicing differs: the voicing decision error,
-            VDE (Nakatani et al. 2008; Chu and Alwan 2009). It is also defined for silence, so a
-            reconstruction that lost its voice has an error, not a failure. The other two do not
-            cover such frames.
+            VDE (Nakatani et al. 2008; Chu and Alwan 2009). It is also defined for silence.
     """
 
     f0_rmse_cents: float
@@ -66,9 +64,7 @@ def track_pitch(waveform: Tensor, sample_rate: int) -> Tensor | None:
 
 
 def pitch_errors(reference: Tensor | None, estimate: Tensor | None) -> PitchErrors:
-    """Compare tracks of `track_pitch` of two clips of equal length.
-
-    Every error is NaN if a track is None.
+    """Compare tracks of `track_pitch` of two clips; every error is NaN if a track is None.
 
     Raises:
         ValueError: the tracks have different lengths.

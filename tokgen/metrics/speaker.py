@@ -96,7 +96,7 @@ class WavlmEncoder:
 
         folder = Path(source)
         if not folder.is_dir():
-            folder = _cached(source) or _download(source, local_files_only)
+            folder = _find(source, local_files_only)
             source = f"{source}@{folder.name[:12]}"
         self._extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
         loaded: Any = WavLMForXVector.from_pretrained(
@@ -121,46 +121,32 @@ class WavlmEncoder:
         return _normalise(self._model(inputs.input_values).embeddings[0])
 
 
-def _cached(name: str) -> Path | None:
-    """Find a copy of a model in the hub's cache that has all `FILES`, in any revision."""
-    from huggingface_hub import constants
-
-    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
-    for folder in sorted(snapshots.glob("*")):
-        if all((folder / file).is_file() for file in FILES):
-            return folder
-    return None
-
-
-def _download(name: str, local_files_only: bool) -> Path:
-    """Download `FILES` of a hub model and return their folder.
+def _find(name: str, local_files_only: bool) -> Path:
+    """Return a folder with `FILES` of a hub model: any revision in the cache, or a download.
 
     If the main branch has only a pickle, the files come from the pull request in which the hub's
     own converter offers safetensors. transformers loads the same one, but does not find it again
     in the cache.
     """
-    from huggingface_hub import get_repo_discussions, snapshot_download
+    from huggingface_hub import constants, get_repo_discussions, snapshot_download
 
+    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
+    for folder in sorted(snapshots.glob("*")):
+        if all((folder / file).is_file() for file in FILES):
+            return folder
     if local_files_only:
         raise FileNotFoundError(f"{name} with {', '.join(FILES)} is not in the hub's cache")
     folder = Path(snapshot_download(name, allow_patterns=list(FILES)))
     if (folder / "model.safetensors").is_file():
         return folder
     try:
-        conversions = list(
-            get_repo_discussions(
-                name,
-                author="SFconvertbot",
-                discussion_type="pull_request",
-                discussion_status="open",
-            )
-        )
+        wanted = {"discussion_type": "pull_request", "discussion_status": "open"}
+        conversions = list(get_repo_discussions(name, author="SFconvertbot", **wanted))
     except Exception as error:  # the hub's client raises more than OSError here
         raise OSError(f"{name} has no safetensors, no conversion in reach: {error}") from error
     for conversion in conversions:
-        folder = Path(
-            snapshot_download(name, revision=conversion.git_reference, allow_patterns=list(FILES))
-        )
+        revision = conversion.git_reference
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
         if (folder / "model.safetensors").is_file():
             return folder
     raise FileNotFoundError(

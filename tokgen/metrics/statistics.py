@@ -1,14 +1,11 @@
 """Means, pooled ratios and paired differences with bootstrap intervals, and how to format them.
 
-Values are one per clip, or a table of training seeds x clips. In a table, seeds and clips are both
-resampled with replacement, independently of each other: the crossed or "pigeonhole" bootstrap
-(Owen 2007, "The pigeonhole bootstrap"). For effects a_s + b_c of S seeds and C clips, the variance
-of the resampled mean is var(a) / S + var(b) / C with population variances. With few seeds the
-variance due to seeds is too small by the factor (S - 1) / S. If seeds spread the mean more than
-clips do (1.7 times at S = 3), simulated 95 % intervals cover the truth in 84 % of cases with
-3 seeds, 89 % with 5 and 93 % with 10. An effect of one seed on one clip counts up to three times,
-so intervals are rather too wide. With one seed the interval covers clips only and says nothing
-about another training.
+Values are one per clip, or a table of training seeds x clips. In a table, seeds and clips are
+resampled independently: the crossed bootstrap (Owen 2007, "The pigeonhole bootstrap"). With S
+seeds, the variance due to seeds is too small by the factor (S - 1) / S. If seeds spread the mean
+more than clips do (1.7 times at S = 3), simulated 95 % intervals cover the truth in 84 % of cases
+with 3 seeds, 89 % with 5 and 93 % with 10. An effect of one seed on one clip counts up to three
+times, which widens intervals. With one seed, an interval says nothing about another training.
 
 Failures (NaN or infinity) are left out and counted, never replaced.
 """
@@ -16,7 +13,7 @@ Failures (NaN or infinity) are left out and counted, never replaced.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -67,11 +64,7 @@ class Estimate:
 
 
 def format_number(value: float, digits: int, *, sign: bool = False) -> str:
-    """Format a number with `digits` decimals; "" if it is not finite.
-
-    Args:
-        sign: write "+" before positive numbers.
-    """
+    """Format a number, with "+" before positive ones if `sign`; "" if it is not finite."""
     return f"{value:{'+' if sign else ''}.{digits}f}" if math.isfinite(value) else ""
 
 
@@ -144,26 +137,12 @@ def bootstrap_crossed(
     Args:
         numerators: [S, C] for S seeds and C clips, in the same order under every seed.
         denominators: [S, C]; None for the mean of the numerators.
-        seed: seed of the resampling.
+        seed, n_resamples: seed and number of resamples.
         level: level of the two-sided interval.
     Raises:
         ValueError: the arguments are not tables of seeds x clips, or their shapes differ.
     """
-    tables = _tables(numerators, denominators)
-    return _bootstrap(tables, _ratio, seed, n_resamples, level)
-
-
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], *, seed: int = 0, n_resamples: int = 2000
-) -> Estimate:
-    """Estimate the mean of second - first over the same clips.
-
-    A pair has failed if either of its values has.
-    """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} values: pairs need equal counts")
-    difference = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
-    return bootstrap_mean(difference.tolist(), seed=seed, n_resamples=n_resamples)
+    return _bootstrap(_tables(numerators, denominators), seed, n_resamples, level)
 
 
 def paired_crossed(
@@ -185,8 +164,7 @@ def paired_crossed(
     Args:
         first_numerators, second_numerators: [S, C].
         first_denominators, second_denominators: [S, C], both or neither; None for means.
-        seed: seed of the resampling.
-        level: level of the two-sided interval.
+        seed, n_resamples, level: as in `bootstrap_crossed`.
     Raises:
         ValueError: the arguments are not tables of seeds x clips, their shapes differ, or only
             one side has denominators.
@@ -201,8 +179,7 @@ def paired_crossed(
         raise ValueError(
             f"{first.shape[1:]} and {second.shape[1:]} seeds x clips: pairs need equal counts"
         )
-    tables = np.concatenate([first, second])
-    return _bootstrap(tables, _difference_of_ratios, seed, n_resamples, level)
+    return _bootstrap(np.concatenate([first, second]), seed, n_resamples, level)
 
 
 def judge(difference: Estimate, *, better: Direction, margin: float | None = None) -> Verdict:
@@ -272,48 +249,31 @@ def _tables(numerators: ArrayLike, denominators: ArrayLike | None) -> np.ndarray
 
 
 def _ratio(sums: np.ndarray) -> np.ndarray:
-    """Divide sums [2, R] to [R]; NaN if a resample has no denominator."""
+    """Divide sums [2, R], or subtract the first ratio from the second of [4, R]; NaN for x / 0."""
+    if len(sums) == 4:
+        return _ratio(sums[2:]) - _ratio(sums[:2])
     return np.divide(sums[0], sums[1], out=np.full(sums[0].shape, math.nan), where=sums[1] > 0)
 
 
-def _difference_of_ratios(sums: np.ndarray) -> np.ndarray:
-    """Second ratio minus first ratio of sums [4, R]."""
-    return _ratio(sums[2:]) - _ratio(sums[:2])
+def _bootstrap(tables: np.ndarray, seed: int, n_resamples: int, level: float) -> Estimate:
+    """Estimate `_ratio` of the sums of tables [2 or 4, S, C], with a percentile interval.
 
-
-def _bootstrap(
-    tables: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    seed: int,
-    n_resamples: int,
-    level: float,
-) -> Estimate:
-    """Estimate a statistic of sums over seeds and clips, with a percentile interval.
-
-    Args:
-        tables: [P, S, C]. A seed has failed on a clip if any of the P numbers is not finite.
-        statistic: maps the sums [P, R] of R resamples to [R].
+    A seed has failed on a clip if any of its numbers is not finite.
     """
     good = np.isfinite(tables).all(0)
     n_failed = int((~good).sum())
     tables = np.where(good, tables, 0.0)[:, good.any(1)][:, :, good.any(0)]
     tables = np.ascontiguousarray(tables)  # so that sums round as those of plain lists do
-    n_clips = tables.shape[2]
-    mean = float(statistic(tables.sum(2).sum(1)[:, None])[0])
+    _, n_seeds, n_clips = tables.shape
+    mean = float(_ratio(tables.sum(2).sum(1)[:, None])[0])
     if math.isnan(mean):  # every value failed, or all denominators are 0
         return Estimate(math.nan, math.nan, math.nan, 0, good.size)
     if n_clips == 1:
         return Estimate(mean, math.nan, math.nan, 1, n_failed)
-    resampled = statistic(_resampled_sums(tables, seed, n_resamples))
-    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean, float(low), float(high), n_clips, n_failed)
-
-
-def _resampled_sums(tables: np.ndarray, seed: int, n_resamples: int) -> np.ndarray:
-    """Sum tables [P, S, C] over drawn seeds and clips to [P, R], with the same draws in all P."""
-    _, n_seeds, n_clips = tables.shape
     rng = np.random.default_rng(seed)
     clips = rng.integers(0, n_clips, (n_resamples, n_clips))
     seeds = rng.integers(0, n_seeds, (n_resamples, n_seeds))
     per_seed = np.stack([[row[clips].sum(-1) for row in table] for table in tables])  # [P, S, R]
-    return np.take_along_axis(per_seed, seeds.T[None], axis=1).sum(1)
+    resampled = _ratio(np.take_along_axis(per_seed, seeds.T[None], axis=1).sum(1))
+    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(mean, float(low), float(high), n_clips, n_failed)

@@ -165,8 +165,7 @@ class Table:
 
         Args:
             content: the parsed file. In metrics.json, "rows" is `rows_as_dict` and "codec" a name.
-            known: metrics by name. metrics.json has no labels, units and digits, so they come from
-                here.
+            known: metrics by name, for the labels, units and digits that metrics.json lacks.
         Raises:
             KeyError, TypeError, ValueError, AttributeError: the content is damaged.
         """
