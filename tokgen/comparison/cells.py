@@ -53,14 +53,11 @@ def fill_cell(
 
     Args:
         model: trained model, in eval mode.
-        held_out: utterances.
         folder: folder of the training, with training.json. Finished batches and counts are kept
             there.
         accelerator: its processes share the utterances.
-        task: what is generated.
-        sampling: how it is generated.
+        task, sampling: what is generated, and how.
         seed: seed of sampling and of the masks for token accuracy.
-        batch_size: utterances per batch.
     Returns:
         The results. `accuracy` is empty except on the main process.
     """

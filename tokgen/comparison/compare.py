@@ -49,9 +49,7 @@ def accuracy_metrics(n_levels: int) -> list[Metric]:
     Neither direction is better: how easy a code is to guess also depends on the codec.
     """
     ratio = ("hits", "hidden")
-    found = [
-        Metric("accuracy", "token accuracy", None, "", 3, ratio, backend=ACCURACY_BACKEND),
-    ]
+    found = [Metric("accuracy", "token accuracy", None, "", 3, ratio, backend=ACCURACY_BACKEND)]
     for k in range(n_levels):
         ratio = (f"hits{k}", f"hidden{k}")
         found.append(Metric(f"accuracy_level{k}", f"level {k}", None, "", 3, ratio, detail=True))
@@ -116,7 +114,11 @@ def compare(
     counts = {row.name: {len(records) for records in row.records} for row in data}
     if len(set().union(*counts.values())) > 1:
         raise ValueError(f"rows of unequal clips {counts}: each needs the same utterances")
-    rows = [_summarise(row, per_clip) for row in data]
+    rows = []
+    for row in data:
+        found = {metric.name: _counts(row, metric) for metric in per_clip}
+        values = {name: bootstrap_crossed(*c) for name, c in found.items() if c is not None}
+        rows.append(Row(row.name, row.kind, row.codec, values | dict(row.extra)))
     measured = {name for row in rows for name in row.values}
     metrics = [m for m in (*per_clip, *ROW_METRICS) if m.name in measured]
     differences = []
@@ -128,15 +130,6 @@ def compare(
         if base is not row:
             differences += _differences(base, row, per_clip, margins)
     return Table(metrics, rows, differences, list(notes))
-
-
-def _summarise(row: RowData, metrics: Sequence[Metric]) -> Row:
-    values = {}
-    for metric in metrics:
-        counts = _counts(row, metric)
-        if counts is not None:
-            values[metric.name] = bootstrap_crossed(*counts)
-    return Row(row.name, row.kind, row.codec, values | dict(row.extra))
 
 
 def _differences(

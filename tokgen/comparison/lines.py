@@ -60,11 +60,9 @@ def score_lines(
     """Score every clip against its original.
 
     Args:
-        scorer: scores the clips.
         lines: lines with the same utterances.
         out: folder that keeps the records of finished clips. After a kill, the same call resumes.
-        workers: processes that score (`tokgen.evaluation.pool`); None for one per core, 0 for none.
-        progress: show a progress bar.
+        workers: processes that score, as in `ScoringPool`.
     """
     rows = []
     total = sum(len(clips) for line in lines for clips in line.clips)

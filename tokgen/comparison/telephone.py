@@ -20,12 +20,11 @@ from tqdm import tqdm
 
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
-from tokgen.generation.generate import regenerate
+from tokgen.generation.generate import generate
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.prompts import around, gap_start
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.metrics import pesq
-from tokgen.metrics.statistics import Estimate, bootstrap_crossed
 from tokgen.metrics.tables import Metric
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.nn.pretrained import hash_weights
@@ -78,17 +77,10 @@ class Call:
     values: dict[str, np.ndarray]
     last: list[Tensor]
 
-    def estimate(self, metric: Metric, round_: int) -> Estimate:
-        """Return the mean or pooled ratio over clips after a round, counted from 1."""
-        numerators, denominators = self.columns(metric)
-        at = slice(round_ - 1, round_)
-        return bootstrap_crossed(numerators[:, at].T, denominators[:, at].T)
-
-    def columns(self, metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-        """Return numerators and denominators [clips, rounds]; the denominators of a mean are 1."""
-        if metric.ratio is None:
-            return self.values[metric.name], np.ones_like(self.values[metric.name])
-        return self.values[metric.ratio[0]], self.values[metric.ratio[1]]
+    def records(self, round_: int) -> list[dict[str, float]]:
+        """Return the fields of each clip after a round, counted from 1."""
+        rows = zip(*(table[:, round_ - 1] for table in self.values.values()), strict=True)
+        return [dict(zip(self.values, row, strict=True)) for row in rows]
 
 
 def play_telephone(
@@ -111,14 +103,10 @@ def play_telephone(
 
     Args:
         model: model for the codec of the utterances, in eval mode.
-        held_out: utterances.
-        settings: what is edited.
-        sampling: how regions are generated.
+        settings, sampling: what is edited, and how regions are generated.
         scorer: its metrics in `SCORED` are measured after every round.
         out: folder that keeps finished utterances. After a kill, the same call resumes.
         seed: seed of regions and sampling noise.
-        batch_size: utterances per batch.
-        progress: show a progress bar.
     """
     held_out = held_out.part(range(min(settings.n_clips, len(held_out))))
     codec = held_out.codec
@@ -169,13 +157,13 @@ def _edit(
             first, last = (round(t * rate) for t in (start - GUARD_SECONDS, end + GUARD_SECONDS))
             untouched[i][max(0, first) : last] = False
             still[i] &= around(spec, length, start - GUARD_SECONDS, end + GUARD_SECONDS)
-        made = regenerate(
+        made = generate(
             model,
             part.codec,
-            [e.codes.cpu() for e in encoded],
-            keep,
             part.n_samples,
             sampling,
+            codes=[e.codes.cpu() for e in encoded],
+            keep=keep,
             conditioning=part.conditioning,
             sides=[e.side for e in encoded] if part.codec.side_names else None,
             seed=step_seed(seed, n),

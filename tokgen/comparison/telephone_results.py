@@ -14,7 +14,7 @@ from tokgen.comparison.telephone import SCORED, UNTOUCHED, Call, TelephoneSettin
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
 from tokgen.metrics import pesq
-from tokgen.metrics.statistics import Estimate, paired_crossed
+from tokgen.metrics.statistics import Estimate, bootstrap_ratio, paired_crossed
 from tokgen.plotting import draw_band, new_figure, save_figure, whole_numbers
 from tokgen.runs.folder import write_json
 
@@ -65,12 +65,7 @@ def draw_rounds(
 
 
 def plot_telephone(curves: Sequence[TelephoneCurve], path: Path) -> None:
-    """Save a PNG with one panel for each metric.
-
-    Args:
-        curves: curves of all codecs and metrics.
-        path: path of the PNG.
-    """
+    """Save a PNG with one panel for each metric."""
     labels = {curve.metric: curve.label for curve in curves}
     codecs = list(dict.fromkeys(curve.codec for curve in curves))
     figure = new_figure(3.3 * len(labels), 3.6)
@@ -83,10 +78,7 @@ def plot_telephone(curves: Sequence[TelephoneCurve], path: Path) -> None:
 
 
 def write_telephone(
-    calls: Sequence[Call],
-    settings: TelephoneSettings,
-    scorer: Scorer,
-    folder: Path,
+    calls: Sequence[Call], settings: TelephoneSettings, scorer: Scorer, folder: Path
 ) -> None:
     """Write telephone.json, telephone.csv and telephone.png.
 
@@ -99,15 +91,17 @@ def write_telephone(
     curves: list[TelephoneCurve] = []
     for metric in (*UNTOUCHED, *scored):
         for call in calls:
-            points = [(n, call.estimate(metric, n)) for n in range(1, settings.rounds + 1)]
+            points = [
+                (n, bootstrap_ratio(*metric.columns(call.records(n))))
+                for n in range(1, settings.rounds + 1)
+            ]
             curves.append(TelephoneCurve(call.codec, metric.name, metric.label, points))
     differences: list[dict[str, Any]] = []
     for call in calls[1:]:
         for metric in (*UNTOUCHED, *scored):
-            first, second = calls[0].columns(metric), call.columns(metric)
-            last = [table[:, -1:].T for table in (first[0], second[0], first[1], second[1])]
+            first, second = (metric.columns(c.records(settings.rounds)) for c in (calls[0], call))
+            estimate = paired_crossed([first[0]], [second[0]], [first[1]], [second[1]])
             about = {"codec": call.codec, "than": calls[0].codec, "metric": metric.name}
-            estimate = paired_crossed(*last)
             differences.append({**about, "round": settings.rounds, **estimate.as_dict()})
     content = {
         "rounds": settings.rounds,

@@ -35,7 +35,6 @@ def token_accuracy(
         held_out: utterances, with conditioning if the model uses it.
         seed: seed of the masks.
         store: keeps the counts of finished utterances, so the same call resumes after a kill.
-        progress: show a progress bar.
     Returns:
         Hits and counts of hidden codes, float64 [C, K] each for C utterances.
     """

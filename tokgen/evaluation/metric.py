@@ -1,8 +1,4 @@
-"""The metrics of generated and resynthesized speech, by name.
-
-`METRICS` maps a name to its `Metric`: label, direction, unit and digits. `Scorer` computes the
-values. "cer" is pooled over clips: edits over characters.
-"""
+"""The metrics of speech by name. `Scorer` computes their values; "cer" is pooled over clips."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Self
 
@@ -86,20 +87,16 @@ class ScoringPool:
             return self._submit(clip)
 
     def _result(self, clip: Clip, future: Future[dict[str, Any]]) -> dict[str, Any]:
-        try:
+        with suppress(BrokenProcessPool):  # killed by this clip, or by another clip of the pool
             return future.result()
-        except BrokenProcessPool:  # killed by this clip, or by another clip of the pool
-            pass
-        with self._start(1) as alone:
-            try:
-                return alone.submit(_score, *_to_numpy(clip)).result()
-            except BrokenProcessPool:
-                warnings.warn(
-                    f"scoring a clip of {clip.audio.shape[-1]} samples ended its process twice; "
-                    "its metrics count as failed",
-                    stacklevel=2,
-                )
-                return self.scorer.failed(clip.text)
+        with suppress(BrokenProcessPool), self._start(1) as alone:
+            return alone.submit(_score, *_to_numpy(clip)).result()
+        warnings.warn(
+            f"scoring a clip of {clip.audio.shape[-1]} samples ended its process twice; "
+            "its metrics count as failed",
+            stacklevel=2,
+        )
+        return self.scorer.failed(clip.text)
 
     def _start(self, workers: int) -> ProcessPoolExecutor:
         fork = multiprocessing.get_context("fork")

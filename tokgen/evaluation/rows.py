@@ -56,12 +56,8 @@ def score_rows(
         texts: transcript of each utterance. CER counts an utterance as failed if its transcript
             is None or has no letters.
         sample_rate: sample rate of all audio in Hz.
-        metrics: names in `tokgen.evaluation.metric.METRICS`.
-        asr: backend of CER (`tokgen.metrics.cer.make_recogniser`).
-        mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
-        mos_reference: clean speech [1, N] for SQUIM, not one of the scored clips.
-        workers: processes that score (`tokgen.evaluation.pool`); None for one per core, 0 for none.
-        progress: show a progress bar.
+        metrics, asr, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`.
+        workers: processes that score, as in `tokgen.evaluation.pool.ScoringPool`.
     Raises:
         ValueError: unknown metric or row, or rows of unequal length.
     """
@@ -71,26 +67,21 @@ def score_rows(
     if len(set(lengths.values())) != 1:
         raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
     scorer = Scorer(metrics, asr=asr, mos=mos, mos_reference=mos_reference, sample_rate=sample_rate)
-    records = {}
+    found, per_clip = [], []
     total = len(rows) * len(texts)
     with (
         ScoringPool(scorer, workers) as pool,
         tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar,
     ):
         for name, clips in rows.items():
-            records[name] = score_clips(
-                pool, name, clips, rows[reference_row], texts, sample_rate, bar=bar
-            )
-    found = []
-    for name, row in records.items():
-        values = {m: bootstrap_ratio(*METRICS[m].columns(row)) for m in metrics}
-        found.append(Row(name, name if name in KINDS else "generated", None, values))
+            references = rows[reference_row]
+            records = score_clips(pool, name, clips, references, texts, sample_rate, bar=bar)
+            values = {m: bootstrap_ratio(*METRICS[m].columns(records)) for m in metrics}
+            found.append(Row(name, name if name in KINDS else "generated", None, values))
+            per_clip += records
     columns = [replace(METRICS[m], digits=3, backend=scorer.backends[m]) for m in metrics]
     notes = ["means with 95 % bootstrap intervals over clips"]
-    return Scores(
-        Table(columns, found, notes=notes),
-        [record for row in records.values() for record in row],
-    )
+    return Scores(Table(columns, found, notes=notes), per_clip)
 
 
 @dataclass(frozen=True)
@@ -146,7 +137,7 @@ def score_codec(
     Args:
         codec: the codec to score.
         corpus: the clips, all held in memory.
-        metrics, asr, mos, workers, progress: as in `score_rows`.
+        metrics, asr, mos, workers: as in `score_rows`.
         mos_reference: clean speech [1, N] for SQUIM at the codec's rate, not a clip of the corpus.
     Raises:
         ValueError: no clip of the corpus can be read.

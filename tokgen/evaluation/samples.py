@@ -35,11 +35,7 @@ class Column:
 
 
 def write_samples(
-    folder: Path,
-    columns: Sequence[Column],
-    ids: Sequence[str],
-    texts: Sequence[str | None],
-    n: int,
+    folder: Path, columns: Sequence[Column], ids: Sequence[str], texts: Sequence[str | None], n: int
 ) -> None:
     """Write the first `n` utterances of every column as 16-bit WAV, and the index.
 
@@ -47,7 +43,6 @@ def write_samples(
         folder: folder for <number>.<column>.wav and index.json; created if needed.
         columns: columns whose names also differ as file names.
         ids, texts: ids and transcripts of the utterances.
-        n: maximum number of utterances.
     Raises:
         ValueError: two columns would have the same file name.
     """

@@ -1,8 +1,4 @@
-"""Score clips. The records of a row can be kept on disk, so that scoring resumes after a kill.
-
-A metric that fails is NaN in the record, never a score. `METRICS` describes the metrics, and
-`Scorer.backends` names what computes them. `tokgen.evaluation.pool` scores in several processes.
-"""
+"""Score clips. A metric that fails is NaN in the record, never a score."""
 
 from __future__ import annotations
 
@@ -18,13 +14,7 @@ from tqdm import tqdm
 
 from tokgen.evaluation.metric import DEFAULT_METRICS, check_metrics
 from tokgen.metrics import pesq, pitch, si_sdr, speaker
-from tokgen.metrics.cer import (
-    Recogniser,
-    RecognitionError,
-    Wav2Vec2Recogniser,
-    edits,
-    make_recogniser,
-)
+from tokgen.metrics.cer import RecognitionError, Wav2Vec2Recogniser, edits, make_recogniser
 from tokgen.metrics.mos import MosPredictor, make_mos
 from tokgen.metrics.text import normalise_text
 from tokgen.runs.store import RecordStore, hash_audio
@@ -66,8 +56,7 @@ class Scorer:
         metrics: names in `METRICS`.
         asr: backend of CER (`tokgen.metrics.cer.make_recogniser`).
         mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
-        speaker_encoder: backend of speaker similarity
-            (`tokgen.metrics.speaker.make_speaker_encoder`).
+        speaker_encoder: backend of speaker similarity (`speaker.make_speaker_encoder`).
         mos_reference: clean speech [1, N] for SQUIM, not one of the scored clips.
         sample_rate: sample rate of `mos_reference` in Hz.
         device: device for wav2vec2 and MOS; None for a GPU if there is one.
@@ -94,9 +83,8 @@ class Scorer:
         self.metrics = tuple(metrics)
         self._recogniser = make_recogniser(asr) if "cer" in metrics else None
         self._mos = make_mos(mos, mos_reference, sample_rate) if "mos" in metrics else None
-        self._speaker = (
-            speaker.make_speaker_encoder(speaker_encoder) if "speaker" in metrics else None
-        )
+        make = speaker.make_speaker_encoder
+        self._speaker = make(speaker_encoder) if "speaker" in metrics else None
         backends = {
             "cer": self._recogniser.backend if self._recogniser else "",
             "mos": self._mos.backend if self._mos else "",
@@ -128,9 +116,7 @@ class Scorer:
         """Score one clip.
 
         Args:
-            clip, reference: waveforms [1, N] of equal length.
-            text: transcript. There is no CER if it is None or has no letters.
-            sample_rate: Hz.
+            clip, reference, text, sample_rate: as in `Clip`.
             metrics: a part of the scorer's metrics; None for all.
         Returns:
             Metric to value, NaN for a failure. CER is in "edits", "chars" and "transcript".
@@ -138,7 +124,11 @@ class Scorer:
         wanted = set(self.metrics if metrics is None else metrics)
         record: dict[str, Any] = {}
         if self._recogniser and "cer" in wanted:
-            record |= _cer_of(_transcript(self._recogniser, clip, sample_rate), text)
+            try:
+                heard = self._recogniser.transcribe(clip, sample_rate)
+            except RecognitionError:
+                heard = None
+            record |= _cer_of(heard, text)
         if self._mos and "mos" in wanted:
             record["mos"] = self._mos.score(clip, sample_rate)
         if "pesq" in wanted:
@@ -158,7 +148,7 @@ class Scorer:
     def score_batch(self, clips: Sequence[Clip]) -> list[dict[str, Any]]:
         """Compute the `batched` metrics of clips."""
         records: list[dict[str, Any]] = [{} for _ in clips]
-        for group in equal_lengths(clips):
+        for group in _equal_lengths(clips):
             audio, rate = [clips[i].audio for i in group], clips[group[0]].sample_rate
             if isinstance(self._recogniser, Wav2Vec2Recogniser) and "cer" in self.batched:
                 heard = self._recogniser.transcribe_batch(audio, rate)
@@ -215,9 +205,7 @@ def score_clips(
     Args:
         scorer: `Scorer` to score in this process, or `ScoringPool` to score in several.
         name: name of the row.
-        clips, references: waveforms [1, N], in the same order.
-        texts: transcripts.
-        sample_rate: sample rate of all audio in Hz.
+        clips, references, texts, sample_rate: as in `Clip`, in the same order.
         out: folder that keeps the records. After a kill, a call with the same audio, texts and
             backends resumes.
         bar: progress bar to update after each clip.
@@ -241,7 +229,7 @@ def score_clips(
     return records
 
 
-def equal_lengths(clips: Sequence[Clip]) -> Iterator[list[int]]:
+def _equal_lengths(clips: Sequence[Clip]) -> Iterator[list[int]]:
     """Yield indices of clips of one length and rate, `BATCH_SECONDS` per group at most."""
     groups: dict[tuple[int, int], list[int]] = {}
     for i, clip in enumerate(clips):
@@ -250,14 +238,6 @@ def equal_lengths(clips: Sequence[Clip]) -> Iterator[list[int]]:
         size = max(1, int(BATCH_SECONDS * rate / max(1, n_samples)))
         for start in range(0, len(group), size):
             yield group[start : start + size]
-
-
-def _transcript(recogniser: Recogniser, clip: Tensor, sample_rate: int) -> str | None:
-    """Transcribe a clip; None if the recogniser cannot process it."""
-    try:
-        return recogniser.transcribe(clip, sample_rate)
-    except RecognitionError:
-        return None
 
 
 def _cer_of(heard: str | None, text: str | None) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def _find(name: str, local_files_only: bool) -> Path:
     if (folder / "model.safetensors").is_file():
         return folder
     try:
-        wanted = {"discussion_type": "pull_request", "discussion_status": "open"}
+        wanted: Any = {"discussion_type": "pull_request", "discussion_status": "open"}
         conversions = list(get_repo_discussions(name, author="SFconvertbot", **wanted))
     except Exception as error:  # the hub's client raises more than OSError here
         raise OSError(f"{name} has no safetensors, no conversion in reach: {error}") from error
