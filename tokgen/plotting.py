@@ -66,7 +66,6 @@ def plot_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     Args:
         history: rows with "step", "loss" and optionally "accuracy/level<k>", "validation/loss" and
             "validation/accuracy".
-        path: PNG file to write.
     """
     figure = new_figure(11, 4)
     losses, accuracies = figure.subplots(1, 2)
@@ -95,8 +94,7 @@ def draw_training(
     """Draw several trainings in two panels: smoothed lines, and dots for validations.
 
     Args:
-        losses: panel of the losses.
-        accuracies: panel of the accuracies, means over levels.
+        losses, accuracies: the panels; accuracies are means over levels.
         histories: rows of each training, as for `plot_curves`.
     """
     for i, history in enumerate(histories):
@@ -144,8 +142,7 @@ def plot_spectrograms(clips: Mapping[str, Tensor], sample_rate: int, path: Path)
 
     Args:
         clips: title -> waveform [1, N].
-        sample_rate: sample rate in Hz.
-        path: PNG file to write.
+        sample_rate: Hz.
     """
     figure = new_figure(3.6 * len(clips), 3.2)
     all_axes = figure.subplots(1, len(clips), sharey=True, squeeze=False)[0]

@@ -220,10 +220,8 @@ class AudioWriter:
         return self
 
     def write(self, waveform: Tensor) -> None:
-        """Append samples.
+        """Append samples, float [N] or [1, N].
 
-        Args:
-            waveform: float [N] or [1, N].
         Raises:
             ValueError: wrong shape, empty, not finite, or more than a wav file can hold.
         """
@@ -275,14 +273,10 @@ _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 def write_audio(
     path: str | Path, waveform: Tensor, sample_rate: int, subtype: str = "PCM_16"
 ) -> int:
-    """Write mono audio to a .wav or .flac file. See `AudioWriter`.
+    """Write mono audio [N] or [1, N] to a .wav or .flac file as `AudioWriter` does.
 
-    Args:
-        waveform: float [N] or [1, N].
     Returns:
         number of samples that were clipped.
-    Raises:
-        ValueError: wrong shape, empty, not finite, unknown suffix or subtype.
     """
     with AudioWriter(path, sample_rate, subtype) as writer:
         writer.write(waveform)

@@ -190,11 +190,7 @@ class Codec(ABC):
     def _encode_each(
         self, waveform: Tensor, lengths: list[int], encode: Callable[[Tensor], Encoded]
     ) -> Encoded:
-        """Encode the items of a batch one by one at their true lengths, for `_encode`.
-
-        Args:
-            encode: [1, C, n] -> codes [1, K, spec.n_frames(n)] with their side information.
-        """
+        """Encode the items [1, C, n] of a batch one by one at their true lengths."""
         n_items, n_samples = len(lengths), waveform.shape[-1]
         shape = n_items, self.spec.n_codebooks, self.spec.n_frames(n_samples)
         codes = torch.zeros(shape, dtype=torch.long, device=waveform.device)

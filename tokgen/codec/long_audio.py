@@ -1,10 +1,7 @@
 """Encode and decode audio of any length in bounded memory.
 
-    encoded = encode_blocks(codec, blocks)             # equals codec.encode_with_side
-    for audio in decode_blocks(codec, codes, n): ...   # equals codec.decode
-
-Memory holds the codes and one window of the codec. For a codec that needs the whole utterance,
-blocks are collected first, up to `WHOLE_SECONDS`.
+encoded = encode_blocks(codec, blocks)             # equals codec.encode_with_side
+for audio in decode_blocks(codec, codes, n): ...   # equals codec.decode
 """
 
 from __future__ import annotations

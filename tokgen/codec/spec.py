@@ -100,19 +100,12 @@ class CodecSpec:
 
 @dataclass(frozen=True)
 class WaveformSpec:
-    """The numbers of a codec without codes.
+    """The numbers of a codec without codes."""
 
-    Attributes:
-        name: name passed to `load_roundtrip`, such as "opus:12".
-        sample_rate: Hz.
-        bitrate: requested bits per second.
-        library: library that runs the codec.
-    """
-
-    name: str
-    sample_rate: int
-    bitrate: float
-    library: str
+    name: str  # as passed to `load_roundtrip`, such as "opus:12"
+    sample_rate: int  # Hz
+    bitrate: float  # requested bits per second
+    library: str  # that runs the codec
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -123,15 +116,10 @@ Side = Mapping[str, Tensor]  # side information by name, float32 [B, S] each
 
 @dataclass(frozen=True)
 class Encoded:
-    """The result of encoding.
+    """The result of encoding."""
 
-    Attributes:
-        codes: int64 [B, K, T].
-        side: side information that decoding needs, by name; empty for most codecs.
-    """
-
-    codes: Tensor
-    side: Side = field(default_factory=dict)
+    codes: Tensor  # int64 [B, K, T]
+    side: Side = field(default_factory=dict)  # needed for decoding; empty for most codecs
 
 
 def join(pieces: Sequence[Encoded]) -> Encoded:

@@ -165,11 +165,7 @@ class ResidualCodec(ResidualLevels, StagedCodec):
 
 
 def check_stages(codec: Codec) -> StagedCodec:
-    """Return `codec` if it exposes its stages.
-
-    Raises:
-        ValueError: it does not.
-    """
+    """Return `codec` if it exposes its stages; raise ValueError if it does not."""
     if not isinstance(codec, StagedCodec):
         raise ValueError(
             f"{codec.spec.name} does not expose its stages, which tuning needs: use tokgen's STFT "

@@ -1,10 +1,5 @@
 """Run networks over a sequence that arrives in pieces.
 
-A stage transforms a sequence [..., n] piece by piece:
-
-    for piece in stage.push(x): ...    # the output that is complete so far
-    for piece in stage.finish(): ...   # the rest, at the end of the sequence
-
 `Windows` runs a network with a finite receptive field window by window. Each window includes the
 context that its frames depend on. Whole files and blocks go through the same windows, so the
 results are equal to the bit, and memory holds one window.
@@ -30,7 +25,10 @@ ROUND_WIDTH = 32
 
 
 class Stage(Protocol):
-    """One stage of a chain: tensors [..., n] in, tensors [..., m] out, any n and m."""
+    """One stage of a chain: tensors [..., n] in, tensors [..., m] out, any n and m.
+
+    `push` yields the output that is complete so far, `finish` the rest.
+    """
 
     def push(self, x: Tensor) -> Iterator[Tensor]: ...
 
@@ -43,17 +41,11 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Reach:
-    """The receptive field of a network: the frames that one output frame depends on.
+    """The receptive field of a network: the frames that one output frame depends on."""
 
-    Attributes:
-        before: frames before the output frame.
-        after: frames after it.
-        first: frames needed before the first valid output; above 1 only with reflect padding.
-    """
-
-    before: int
-    after: int
-    first: int = 1
+    before: int  # frames before the output frame
+    after: int  # frames after it
+    first: int = 1  # frames before the first valid output; above 1 only with reflect padding
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,7 @@ _onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_l
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`F.linear`, computed by oneDNN for float32 on a CPU, with first-order gradients.
-
-    Args:
-        x: [..., n].
-        weight: [m, n].
-        bias: [m] or None.
-    Returns:
-        [..., m].
-    """
+    """`F.linear`, computed by oneDNN for float32 on a CPU, with first-order gradients."""
     if (
         not _onednn
         or x.device.type != "cpu"

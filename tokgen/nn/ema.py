@@ -28,7 +28,7 @@ class Ema:
             raise ValueError(f"decay = {decay}: must be at least 0 and below 1")
         self._model, self.decay = model, decay
         self._weights = dict(model.named_parameters()) if decay else {}
-        self._average = {name: w.detach().clone() for name, w in self._local().items()}
+        self.restart()
 
     def _local(self) -> dict[str, Tensor]:
         """Each weight, or this process's shard of it under FSDP."""
@@ -57,11 +57,9 @@ class Ema:
         """Replace the model's weights by the averages for good."""
         self._put(self._average)
 
-    @torch.no_grad()
     def restart(self) -> None:
-        """Start the averages again from the current weights."""
-        for name, weight in self._local().items():
-            self._average[name].copy_(weight)
+        """Start the averages from the current weights."""
+        self._average = {name: w.detach().clone() for name, w in self._local().items()}
 
     def _put(self, values: dict[str, Tensor]) -> None:
         if not values:

@@ -71,11 +71,8 @@ class Pretrained(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None) -> Self:
-        """Load a model in float32 and in eval mode.
+        """Load a model from a folder or a hub id, in float32 and in eval mode.
 
-        Args:
-            name: folder or hub id.
-            revision: of the hub repository.
         Raises:
             ValueError: the config is of another class, has an unknown setting, or does not fit the
                 weights.
@@ -94,11 +91,7 @@ class Pretrained(nn.Module):
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of settings.
-
-    Raises:
-        ValueError: it cannot be read, or does not hold settings.
-    """
+    """Read a JSON file of settings; raises ValueError if it holds none."""
     try:
         settings = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -109,11 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> None:
-    """Load model.safetensors in float32; `assign` puts the tensors themselves into the model.
-
-    Raises:
-        ValueError: the weights do not fit the model.
-    """
+    """Load model.safetensors in float32; raises ValueError if the weights do not fit."""
     try:
         state = load_file(str(folder / WEIGHTS))
         state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}

@@ -21,24 +21,17 @@ from tokgen.nn.pretrained import folder_name, hash_weights, resolve_folder
 
 
 class PretrainedCodec(Codec):
-    """A codec that loads from a folder or a hub id.
+    """A codec that loads from a folder or a hub id."""
 
-    Attributes:
-        library: library that runs the network.
-    """
-
-    library: ClassVar[str]
+    library: ClassVar[str]  # that runs the network
 
     @staticmethod
     @abstractmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
         """Return the fields of `CodecSpec` for a config.json.
 
-        Args:
-            config: the settings in config.json.
-            bandwidth: kbps; None means the highest.
         Raises:
-            ValueError: the model does not have this bandwidth.
+            ValueError: the model does not have this bandwidth in kbps.
         """
 
     @classmethod
@@ -109,14 +102,10 @@ class PretrainedCodec(Codec):
 
 
 class TransformersCodec(PretrainedCodec):
-    """A codec that wraps a model of transformers.
-
-    Attributes:
-        model_class: name of the model's class in transformers.
-    """
+    """A codec that wraps a model of transformers."""
 
     library = "transformers"
-    model_class: ClassVar[str]
+    model_class: ClassVar[str]  # name of the model's class in transformers
 
     @classmethod
     def config_of(cls, model: Any) -> dict[str, Any]:
@@ -151,11 +140,7 @@ class TransformersCodec(PretrainedCodec):
 
 
 def from_transformers(name: str) -> Any:
-    """Return a class of transformers.
-
-    Raises:
-        ModuleNotFoundError: the installed version does not have it.
-    """
+    """Return a class of transformers; raise ModuleNotFoundError if this version lacks it."""
     import_torchaudio()  # some models of transformers import torchaudio
     import transformers
 

@@ -1,10 +1,7 @@
 """An STFT-domain codec that trains on a laptop.
 
 All learned layers run at the frame rate, so a second of audio costs about 50 frames of matrix
-products, where a waveform codec needs thousands. See `tokgen.zoo.networks.stft` for the network.
-
-Long audio goes through in windows that overlap by the network's context. The codes stay the same,
-and memory does not grow.
+products, where a waveform codec needs thousands. Long audio goes through in overlapping windows.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
-"""DAC as transformers runs it (Kumar et al. 2023, "High-Fidelity Audio Compression with
-Improved RVQGAN").
+"""DAC as transformers runs it (Kumar et al. 2023, "High-Fidelity Audio Compression with Improved
+RVQGAN").
 
-Audio is padded with zeros to whole frames. A decoder with an odd stride returns slightly fewer
-samples than T * hop_length; the end is padded, and the decoder's delay is not corrected.
-
-Same audio, same codes: on a CPU every item is encoded alone, because a batch is no faster there
-and can round differently. On a GPU, items are encoded together, and samples past an item's end
-are set to zero before every convolution. Longer audio is coded in windows that overlap by the
-network's receptive field.
+Audio is padded with zeros to whole frames. On a CPU every item is encoded alone, because a batch
+is no faster there and can round differently. On a GPU, samples past an item's end are set to zero
+before every convolution. The decoder's delay is not corrected.
 """
 
 from __future__ import annotations
@@ -116,12 +112,7 @@ class DacCodec(TransformersCodec, WindowedCodec):
 
 @contextmanager
 def _zero_past_end(encoder: nn.Module, frames: Tensor, total: int) -> Iterator[None]:
-    """Before every convolution, zero what lies past each item's frames.
-
-    Args:
-        frames: frames of each item, [B].
-        total: frames of the padded batch.
-    """
+    """Before every convolution, zero what lies past each item's `frames` [B] of `total`."""
 
     def mask(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (x,) = inputs

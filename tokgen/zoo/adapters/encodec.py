@@ -1,14 +1,12 @@
 """EnCodec as transformers runs it (Défossez et al. 2022, "High Fidelity Neural Audio Compression").
 
-There are two kinds. The model at 24 kHz is causal and mono. The model at 48 kHz is stereo and codes
-chunks of one second that overlap by 1 %. Audio is padded with zeros to whole chunks, as
-`EncodecFeatureExtractor` does, and the codes of the chunks are concatenated along T. Each chunk is
-divided by its loudness; these scales are side information, which decoding needs. The default
-bandwidth is the highest, while that of transformers is the lowest.
+The model at 24 kHz is causal and mono. The model at 48 kHz is stereo and codes chunks of one second
+that overlap by 1 %; the last chunk is padded with zeros, and the codes of the chunks are
+concatenated along T. Each chunk is divided by its loudness; these scales are side information. The
+default bandwidth is the highest, while that of transformers is the lowest.
 
-Same audio, same codes: every item is encoded alone, at its true length. At 24 kHz, audio goes
-through the convolutions in windows that overlap by their receptive field, and the LSTM keeps its
-state between windows. At 48 kHz, audio goes chunk by chunk. Memory does not grow with the length.
+Every item is encoded alone, at its true length: at 24 kHz in windows that overlap by the receptive
+field of the convolutions, with an LSTM that keeps its state, and at 48 kHz chunk by chunk.
 """
 
 from __future__ import annotations

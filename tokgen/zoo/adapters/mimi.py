@@ -1,11 +1,8 @@
 """Mimi as transformers runs it (Défossez et al. 2024, "Moshi: a speech-text foundation model").
 
-Mimi is causal, with 12.5 frames per second and 32 levels. A bandwidth is rounded down to whole
-levels. The first level is semantic and has its own quantizer.
-
-Same audio, same codes: every item is encoded alone, at its true length. The transformers attend
-over minutes of past audio, so long audio is not cut into windows, and the attention mask needs
-memory that grows with the square of the length. Cut recordings to a few minutes first.
+Mimi is causal. A bandwidth is rounded down to whole levels; the first one is semantic. Every item
+is encoded alone and in one piece, because the transformers attend over minutes of past audio.
+Memory grows with the square of the length: cut recordings to a few minutes first.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ not load them. To use one, make a folder with two files:
                        by `safetensors.torch.save_file({k: v.clone() for k, v in state.items()}, …)`
     config.json        the published file, with `"model_type": "speechtokenizer"` added
 
-Same audio, same codes: the encoder's LSTM runs over the whole clip in both directions, so every
-item is encoded alone, at its true length and in one piece. Memory grows with the length.
+The encoder's LSTM runs in both directions, so every item is encoded alone and in one piece.
 """
 
 from __future__ import annotations
@@ -99,11 +98,7 @@ class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
 
 
 def make_model(config: dict[str, Any], device: str = "cpu") -> Any:
-    """Return the package's network for a config.json, with random weights.
-
-    Raises:
-        ModuleNotFoundError: the extra is not installed.
-    """
+    """Return the package's network for a config.json, with random weights."""
     import_torchaudio()  # the package's training code imports it
     require("beartype", "speechtokenizer")  # imported too, but missing from its metadata
     package = require("speechtokenizer", "speechtokenizer")

@@ -1,15 +1,10 @@
 """X-Codec as transformers runs it (Ye et al. 2024, "Codec Does Matter: Exploring the Semantic
 Shortcoming of Codec for Audio Language Model").
 
-A DAC encoder and a semantic model (HuBERT or WavLM) encode the clip, one residual quantizer codes
-both, and a DAC decoder returns audio. Audio is padded with zeros to whole frames.
-
-Same audio, same codes: the semantic model normalises and attends over the whole clip, so every
-item is encoded alone, at its true length and in one piece. Memory grows with the length; cut long
-recordings into utterances first.
-
-The semantic model is frozen, as in X-Codec's training. Unlike transformers' own `encode`, this
-codec lets gradients pass through it to the waveform, as an idempotence loss needs.
+Audio is padded with zeros to whole frames. Every item is encoded alone and in one piece, because
+the semantic model attends over the whole clip; cut long recordings into utterances first. The
+semantic model is frozen, as in X-Codec's training. Unlike transformers' own `encode`, this codec
+lets gradients pass through it to the waveform, as an idempotence loss needs.
 """
 
 from __future__ import annotations

@@ -1,43 +1,34 @@
 """X-Codec2 (Ye et al. 2025, "Llasa") and NeuCodec as transformers runs them.
 
-Both have one level of scalar-quantized frames. An acoustic encoder encodes the audio, and a
-Wav2Vec2-BERT its normalised mel spectrum, which the library's feature extractor computes. The
-extractor's settings follow from config.json; a preprocessor_config.json must agree.
+Both have one level of scalar-quantized frames. transformers' feature extractor computes a mel
+spectrum outside the network, so gradients do not reach the waveform, and the codecs do not expose
+their stages. NeuCodec takes 16 kHz and returns 24 kHz; its spec has the output rate, and input
+audio is resampled.
 
-NeuCodec takes 16 kHz and returns 24 kHz. Its spec has the output rate; input audio is resampled.
-
-Same audio, same codes: the network normalises and attends over the whole clip, so every item is
-encoded and decoded alone, at its true length and in one piece. The attention needs memory that
-grows with the square of the length, gigabytes for a minute with the public weights. Cut long
+Every item is coded alone and in one piece, because the network attends over the whole clip. Memory
+grows with the square of the length, to gigabytes for a minute with the public weights: cut long
 recordings into utterances first.
-
-The features are computed outside the network, so gradients do not reach the waveform, and the
-codecs do not expose their stages.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from tokgen.audio.files import resample
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.windows import fit_length
-from tokgen.nn.pretrained import read_json, resolve_folder
+from tokgen.nn.pretrained import read_json
 from tokgen.zoo.loading import TransformersCodec, from_transformers, refuse_bandwidth
 
 EXTRACTOR_CONFIG = "preprocessor_config.json"
 
 
 class Xcodec2Codec(TransformersCodec):
-    """`transformers.Xcodec2Model` as a `Codec`.
-
-    Attributes:
-        extractor: transformers' feature extractor, from audio at the input rate.
-    """
+    """`transformers.Xcodec2Model` as a `Codec`."""
 
     model: Any
     model_class = "Xcodec2Model"
@@ -71,28 +62,19 @@ class Xcodec2Codec(TransformersCodec):
             )
 
     @classmethod
-    def from_pretrained(
-        cls, source: str | Path, revision: str | None = None, **options: Any
-    ) -> Self:
-        """Load as every codec of transformers, and check preprocessor_config.json.
-
-        Raises:
-            ValueError: as `TransformersCodec.from_pretrained`, or other features are configured.
-        """
-        codec = super().from_pretrained(source, revision, **options)
-        path = resolve_folder(source, revision) / EXTRACTOR_CONFIG
-        if not path.is_file():
-            return codec
-        settings = read_json(path)
-        for key in ("sampling_rate", "hop_length"):
-            value = settings.get(key)
-            needed = getattr(codec.extractor, key)
-            if value not in (None, needed):
+    def load_model(cls, folder: Path) -> Any:
+        model = super().load_model(folder)
+        path = folder / EXTRACTOR_CONFIG
+        settings = read_json(path) if path.is_file() else {}
+        hop_length = math.prod(model.config.downsampling_ratios)
+        needed = {"sampling_rate": getattr(model.config, cls.rates[0]), "hop_length": hop_length}
+        for key, value in needed.items():
+            if settings.get(key) not in (None, value):
                 raise ValueError(
-                    f"{path}: {key} = {value!r}, but config.json beside it makes it {needed}; "
-                    "one of the two files belongs to another model"
+                    f"{path}: {key} = {settings[key]!r}, but config.json beside it makes it "
+                    f"{value}; one of the two files belongs to another model"
                 )
-        return codec
+        return model
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         def encode(audio: Tensor) -> Encoded:

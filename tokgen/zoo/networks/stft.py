@@ -24,12 +24,7 @@ FLOOR = 1e-4  # magnitudes below this count as silence, because their phase is n
 
 
 class Spectrum(nn.Module):
-    """Converts between waveform and spectral features, with periodic Hann windows.
-
-    Args:
-        n_fft: window length in samples.
-        hop_length: samples from window to window.
-    """
+    """Converts between waveform and spectral features, with periodic Hann windows."""
 
     window: Tensor
     level_mean: Tensor
