@@ -140,10 +140,19 @@ def load_codec(
         raise ValueError(f"{name}: bandwidth = {bandwidth:g} is set too; leave one of them out")
     bandwidth = suffix if bandwidth is None else bandwidth
     folder, label, commit = _locate(plain, revision)
-    adapter, card, _ = _identify(folder)
-    codec = adapter.codec_class().from_pretrained(
+    adapter, card, config = _identify(folder)
+    codec_class = adapter.codec_class()
+    if bandwidth is not None:
+        try:  # before the weights are loaded
+            codec_class.numbers(config, bandwidth)
+        except KeyError:
+            pass  # left to the library's default
+        except ValueError as error:
+            raise ValueError(f"{label}: {error}") from error
+        label = f"{label}:{bandwidth:g}"
+    codec = codec_class.from_pretrained(
         folder,
-        name=label if bandwidth is None else f"{label}:{bandwidth:g}",
+        name=label,
         revision=commit,
         licence=card.get("licence", ""),
         bandwidth=bandwidth,
