@@ -82,16 +82,15 @@ class Catalogue:
         """Add an utterance, or reject it.
 
         Args:
-            key: position in the corpus' `AudioStore`.
-            id: of the utterance.
-            source: for messages.
+            key, id, source: as in `Entry`.
             fields: text, speaker, split and seconds, as far as they are known.
         """
         if id in self.sources:
             self.reject(source, f"duplicate id {id!r}: {self.sources[id]} has the same id")
             return
         self.sources[id] = source
-        if not _is_text(id, *(v for v in fields.values() if isinstance(v, str))):
+        strings = [id, *(v for v in fields.values() if isinstance(v, str))]
+        if any("\ud800" <= c <= "\udfff" for s in strings for c in s):  # from JSON; not UTF-8
             self.reject(source, "metadata that is not valid Unicode (a lone surrogate)")
             return
         text = string(fields.get("text"))
@@ -105,11 +104,6 @@ class Catalogue:
             seconds = None
         speaker = string(fields.get("speaker"))
         self.entries.append(Entry(id, source, text, speaker, split, seconds, key))
-
-
-def _is_text(*strings: str) -> bool:
-    """Return whether all strings can be written as UTF-8. JSON may hold lone surrogates."""
-    return not any("\ud800" <= c <= "\udfff" for s in strings for c in s)
 
 
 def string(value: Any) -> str | None:

@@ -1,9 +1,9 @@
 """Find the files of a corpus on this machine or behind a URL, and list audio files.
 
 Listing a remote folder asks for names, sizes and checksums, and reads metadata files and the
-small columns of tables. It reads no audio. An audio file is fetched when it is decoded. Tokenizing
-fetches a remote recording of more than a minute once for the codes and once for the conditioning,
-and once more before if its duration is unknown.
+small columns of tables. An audio file is fetched when it is decoded. Tokenizing fetches a
+remote recording of more than a minute once for the codes, once for the conditioning, and once more
+if its duration is unknown.
 """
 
 from __future__ import annotations
@@ -97,20 +97,16 @@ def find_files(source: Path | str) -> tuple[str, Files] | None:
             raise FileNotFoundError(f"{shown}: no files there")
         return name, files
     if source.is_dir():
-        return display_name(source.resolve().name), _find_local(source)
+        found: list[Path] = []
+        for parent, folders, names in os.walk(source):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            found += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
+        return display_name(source.resolve().name), found
     if not source.is_file():
         return None
     if source.suffix.lower() != ".parquet":
         raise ValueError(f"{source} is a file but not .parquet; give a folder of audio instead")
     return display_name(source.stem), [source]
-
-
-def _find_local(folder: Path) -> list[Path]:
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-    return files
 
 
 def _find_remote(url: str) -> list[RemoteFile]:
@@ -135,9 +131,7 @@ def list_files(source: Path | str, name: str, files: Files, catalogue: Catalogue
     """List a folder of audio, a Parquet file, a folder of them, or a saved dataset.
 
     Args:
-        source: path, or URL as a string, of the folder or file.
-        name: of the corpus.
-        files: found by `find_files`.
+        source, name, files: argument and results of `find_files`.
         catalogue: receives the entries.
     Raises:
         ValueError: no file is of such a kind, or a table has no audio column.

@@ -109,8 +109,7 @@ class Corpus(Readable):
 
         Args:
             split: keep one split.
-            min_seconds: keep entries that are at least this long.
-            max_seconds: keep entries that are at most this long.
+            min_seconds, max_seconds: keep entries whose duration is in this closed range.
             n: keep the first n entries after all other selections.
             ids: keep entries with these ids.
         Raises:
@@ -213,8 +212,7 @@ def open_corpus(
         streaming: read a hub dataset or Parquet files without a download and without listing.
         split: keep one split. Utterances without a split get one from `assign_split`.
         require_text: reject utterances without a transcript.
-        min_seconds: leave out shorter utterances.
-        max_seconds: leave out longer utterances.
+        min_seconds, max_seconds: keep utterances whose duration is in this closed range.
     Raises:
         FileNotFoundError: there is no such folder or file, and no such hub dataset in reach.
         ValueError: the source has no audio, no audio column or no such split, or the protocol is

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,11 @@ class ParquetStore(AudioStore):
     To save memory, write audio in row groups of about 100 rows. Remote files are read by ranges.
 
     Args:
-        files: Parquet files.
         folder: path or URL. Paths in audio cells are only followed below it; None follows none.
     """
 
-    def __init__(self, files: Sequence[Path | RemoteFile], folder: Path | str | None) -> None:
-        self.files = files
+    def __init__(self, folder: Path | str | None) -> None:
+        self.files: list[Path | RemoteFile] = []
         self.roots = [] if folder is None else [folder]
         self.starts = [0]  # first row of each file, then the total
         self.groups: list[list[int]] = []  # for each file: first row of each group, then the total
@@ -61,9 +60,10 @@ class ParquetStore(AudioStore):
         vars(self).update(state)
         self._forget()
 
-    def add(self, file: pq.ParquetFile, column: str) -> None:
-        """Add the next file's row groups; `column` holds its audio."""
-        groups = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+    def add(self, file: Path | RemoteFile, table: pq.ParquetFile, column: str) -> None:
+        """Add a file, which is open as `table`; `column` holds its audio."""
+        self.files.append(file)
+        groups = [table.metadata.row_group(g).num_rows for g in range(table.num_row_groups)]
         self.groups.append([0, *accumulate(groups)])
         self.starts.append(self.starts[-1] + self.groups[-1][-1])
         self.columns.append(column)
@@ -93,11 +93,10 @@ class ParquetStore(AudioStore):
                     self._open.popitem(last=False)
             self._open.move_to_end((f, g))
             cell = self._open[f, g].read(row - self.groups[f][g])
-        except StoreError:
-            self._open.pop((f, g), None)
-            raise
         except (pa.ArrowException, OSError) as error:
             self._open.pop((f, g), None)
+            if isinstance(error, StoreError):
+                raise
             raise AudioError(source, f"the Parquet file is damaged ({error})") from error
         return audio_of(cell, source, self.roots)
 
@@ -152,14 +151,12 @@ def list_parquet(
     ("train-00000-of-00003.parquet"), if any.
 
     Args:
-        files: Parquet files.
         folder: as for `ParquetStore`.
         catalogue: receives the entries.
     Raises:
         ValueError: a file has no audio column.
     """
-    good: list[Path | RemoteFile] = []
-    store = ParquetStore(good, folder)
+    store = ParquetStore(folder)
     store.is_local = all(isinstance(file, Path) for file in files)
     for file in files:
         source, name = display_name(str(file)), display_name(file.name)
@@ -173,9 +170,10 @@ def list_parquet(
         column = audio_column(table.schema_arrow, source)
         wanted = wanted_columns(table.schema_arrow, column)
         start = store.starts[-1]
-        good.append(file)
-        store.add(table, column)
-        batches = table.iter_batches(1024, columns=wanted) if wanted else _blank(table)
+        store.add(file, table, column)
+        batches = table.iter_batches(1024, columns=wanted)
+        if not wanted:  # the file holds only audio bytes, so list rows without columns
+            batches = [pa.RecordBatch.from_pydict({"": pa.nulls(table.metadata.num_rows)})]
         try:
             list_batches(batches, column, catalogue, start, name, split_of(file) or None)
         except StoreError:
@@ -188,8 +186,3 @@ def list_parquet(
 def split_of(file: Path | RemoteFile) -> str:
     """Return the split that a file's name starts with ("train-00000-of-00003.parquet"), or ""."""
     return SPLIT_NAMES.get(file.stem.split("-")[0].split(".")[0].split("_")[0].lower(), "")
-
-
-def _blank(table: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
-    """Yield rows without columns, for a file that holds nothing but audio bytes."""
-    yield pa.RecordBatch.from_pydict({"": pa.nulls(table.metadata.num_rows)})

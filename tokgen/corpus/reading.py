@@ -132,16 +132,12 @@ class Readable(ABC):
     ) -> Iterator[AudioBlocks]:
         """Decode one utterance in blocks, for recordings of hours.
 
-        Args:
-            entry: of this corpus.
-            sample_rate: Hz.
-            longest_seconds: refuse longer audio.
         Yields:
             blocks that together equal the waveform of `load`. Silence is not refused: call
             `check_loud` for that.
         Raises:
-            AudioError: the audio cannot be read (see `open_blocks`). This may be raised while the
-                blocks are read.
+            AudioError: the audio cannot be read (see `open_blocks`) or is longer than
+                `longest_seconds`. This may be raised while the blocks are read.
         """
         label = None
         try:
@@ -176,14 +172,7 @@ class Readable(ABC):
 
 
 def check_loud(entry: Entry, peak: float) -> None:
-    """Refuse a silent utterance.
-
-    Args:
-        entry: of the utterance.
-        peak: largest absolute sample.
-    Raises:
-        AudioError: the peak is under -60 dBFS.
-    """
+    """Raise `AudioError` if an utterance's largest absolute sample is under -60 dBFS."""
     if peak < SILENCE_PEAK:
         raise AudioError(entry.source, f"silence: its peak {peak:.2g} is under -60 dBFS")
 

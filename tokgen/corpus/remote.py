@@ -20,11 +20,11 @@ from tokgen.storage import StoreError, find_filesystem, patiently
 
 LARGEST_BYTES = 32 << 30  # more than 24 hours of 48 kHz stereo
 # Stores' names for a file's checksum and for the time of its last change, preferred ones first.
-_CHECKSUMS = (
+_STAMPS = (
     *("sha256", "xet_hash", "blob_id", "md5Hash", "md5", "content_md5", "Content-MD5", "crc32c"),
     *("checksum", "ETag", "etag", "Digest"),
+    *("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modified", "created"),
 )
-_TIMES = ("LastModified", "last_modified", "Last-Modified", "updated", "mtime", "modified")
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ class RemoteFile:
     def of(cls, url: str, info: Mapping[str, Any]) -> RemoteFile:
         """Make a `RemoteFile` from the file system's info about it."""
         size = info.get("size")
-        found = next(
-            (f"{k} {info[k]}" for k in (*_CHECKSUMS, *_TIMES, "created") if info.get(k)), None
-        )
+        found = next((f"{k} {info[k]}" for k in _STAMPS if info.get(k)), None)
         return cls(url, size, None if found is None else f"{size} bytes, {found}")
 
     @classmethod
@@ -122,16 +120,10 @@ class RangeReader(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:
-        return self.position
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
         self.position = max(0, base + offset)
         return self.position
-
-    def readall(self) -> bytes:
-        return self.read()
 
     def read(self, size: int | None = -1) -> bytes:
         stop = self.size if size is None or size < 0 else min(self.size, self.position + size)

@@ -68,11 +68,9 @@ class StreamCorpus(Readable):
     across shards. Tokenizing notices duplicates at the end, with a warning.
 
     Attributes:
-        name: of the corpus.
         parts: splits that are read.
         require_text: refuse utterances without a transcript.
         split, min_seconds, max_seconds: read only these utterances; see `select`.
-        longest_seconds: `load` refuses longer audio.
         rejections: empty, because nothing is listed.
     """
 
@@ -171,14 +169,10 @@ class StreamCorpus(Readable):
         min_seconds: float | None = None,
         max_seconds: float | None = None,
     ) -> StreamCorpus:
-        """Select a part of the stream.
+        """Select a part of the stream, as `Corpus.select` does.
 
         Unknown durations are measured from the audio's header while reading.
 
-        Args:
-            split: keep one split.
-            min_seconds: keep entries that are at least this long.
-            max_seconds: keep entries that are at most this long.
         Raises:
             ValueError: there is no such split.
         """
@@ -222,7 +216,6 @@ def stream_corpus(
 
     Args:
         dataset: result of `load_dataset(..., streaming=True)`, with or without a split.
-        name: of the corpus.
         version: of the content, such as a commit. It enters the fingerprint.
         require_text: refuse utterances without a transcript.
     Raises:

@@ -52,8 +52,7 @@ def list_dataset(
     """List Hugging Face datasets.
 
     Args:
-        splits: datasets by split name; the name is "" if there is no split.
-        name: of the corpus.
+        splits: datasets by split name, as `by_split` returns them.
         roots: as for `DatasetStore`.
         catalogue: receives the entries.
     Raises:
@@ -92,9 +91,6 @@ def list_saved(location: Path | str, name: str, catalogue: Catalogue) -> Dataset
 def audio_column(schema: pa.Schema, name: str) -> str:
     """Return the column that holds audio: "audio", or the only one of type {bytes, path}.
 
-    Args:
-        schema: of the table.
-        name: of the table, for the error.
     Raises:
         ValueError: no column or several columns fit.
     """
@@ -141,7 +137,6 @@ def list_batches(
         column: name of the audio column.
         catalogue: receives the entries.
         start: key of the table's first row.
-        name: of the table.
         split: for rows without a split of their own; None assigns one by id.
         first: row of the table with which the batches begin.
     """
