@@ -106,10 +106,9 @@ class Conditioning(nn.Module):
         bank = functional.melscale_fbanks(
             s.n_fft // 2 + 1, s.f_min, top, s.n_mels, s.sample_rate, "slaney", "slaney"
         )
+        dct = functional.create_dct(s.n_mfcc, s.n_mels, "ortho")
         self.register_buffer("bank", bank, persistent=False)
-        self.register_buffer(
-            "dct", functional.create_dct(s.n_mfcc, s.n_mels, "ortho"), persistent=False
-        )
+        self.register_buffer("dct", dct, persistent=False)
         self.register_buffer("window", torch.hann_window(s.n_fft), persistent=False)
 
     @torch.no_grad()
@@ -137,12 +136,8 @@ class Conditioning(nn.Module):
             return Chunks(self._features, s.chunk_length, s.chunk_stride, n_frames)
         before, after = self._edges
         reach = Reach(-(-before // s.hop_length), -(-after // s.hop_length))
-        return Windows(
-            lambda window, _: self._features(window),
-            reach,
-            size=WINDOW_FRAMES,
-            hop_in=s.hop_length,
-        )
+        step = s.hop_length
+        return Windows(lambda x, _: self._features(x), reach, size=WINDOW_FRAMES, hop_in=step)
 
     @property
     def _edges(self) -> tuple[int, int]:

@@ -3,8 +3,7 @@
 A token dataset is a `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16,
 n_samples, text, speaker and optionally a conditioning, mfcc [T, 30] or log_mel [T, 80] float16.
 If the codec decodes with side information, each kind has a column, such as `side_scales` [S]
-float32. `Provenance` is stored in provenance.json and in every split's description, so that a
-copy or slice of a split keeps it.
+float32. `Provenance` is in provenance.json and in every split's description, which slices keep.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ def load_tokens(location: str | Path) -> TokenDataset:
         FileNotFoundError: there is no such folder.
         ValueError: the folder is not a token dataset, or not a finished one.
     """
-    from datasets import DatasetDict, load_from_disk
+    from datasets import DatasetDict, load_dataset, load_from_disk
 
     storage = Storage(location)
     if storage.path is not None and not storage.path.is_dir():
@@ -132,25 +131,18 @@ def load_tokens(location: str | Path) -> TokenDataset:
         if not isinstance(splits, DatasetDict):
             raise ValueError(f"{location} is one split of a dataset: give the folder above it")
     elif storage.exists(PROVENANCE) and (shards := storage.names("data/")):
-        splits = _load_parquet(storage, shards)
+        files: dict[str, list[str]] = {}
+        for name in shards:  # data/<split>-<unit>.parquet
+            split = name.removeprefix("data/").rpartition("-")[0]
+            files.setdefault(split, []).append(f"{storage.url}/{name}")
+        with quiet_datasets():
+            splits = load_dataset("parquet", data_files=files)
+        text = json.dumps(json.loads(storage.read(PROVENANCE)))
+        for part in splits.values():
+            part.info.description = text
     else:
         raise ValueError(f"{location} is not a finished token dataset: it has no {PROVENANCE}")
     return TokenDataset(splits, provenance_of(splits))
-
-
-def _load_parquet(storage: Storage, shards: Sequence[str]) -> DatasetDict:
-    from datasets import load_dataset
-
-    files: dict[str, list[str]] = {}
-    for name in shards:  # data/<split>-<unit>.parquet
-        split = name.removeprefix("data/").rpartition("-")[0]
-        files.setdefault(split, []).append(f"{storage.url}/{name}")
-    with quiet_datasets():
-        splits = load_dataset("parquet", data_files=files)
-    text = json.dumps(json.loads(storage.read(PROVENANCE)))
-    for part in splits.values():
-        part.info.description = text
-    return splits
 
 
 def lengths_in(storage: Storage) -> Iterator[int]:
@@ -199,14 +191,13 @@ def provenance_of(dataset: Dataset | DatasetDict) -> Provenance:
     found = {split: provenance_of(part) for split, part in dataset.items()}
     if not found:
         raise ValueError("the dataset has no splits")
-    first = next(iter(found.values()))
-    different = [split for split, provenance in found.items() if provenance != first]
-    if different:
+    first, provenance = next(iter(found.items()))
+    if different := [split for split in found if found[split] != provenance]:
         raise ValueError(
-            f"splits {different} have another provenance than {next(iter(found))!r}: "
+            f"splits {different} have another provenance than {first!r}: "
             "tokenize all of them in one run"
         )
-    return first
+    return provenance
 
 
 def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
@@ -265,13 +256,7 @@ def conditioning_of(rows: Dataset) -> list[torch.Tensor] | None:
 def token_features(
     n_codebooks: int, conditioning: Mapping[str, int], side_names: Sequence[str] = ()
 ) -> Features:
-    """Return the column types of a token dataset.
-
-    Args:
-        n_codebooks: levels K of the codes.
-        conditioning: number of features by column name; may be empty.
-        side_names: kinds of side information.
-    """
+    """Return the column types of a token dataset; `conditioning` is features by column name."""
     from datasets import Features, List, Value
 
     columns = {

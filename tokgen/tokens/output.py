@@ -79,7 +79,6 @@ def publish(
 
     Args:
         store: the shards, in `partial_folder(out.path)` or for a URL in `out` itself.
-        out: folder of the dataset.
         format: one of `FORMATS`.
         shards: all units in order.
         rejections: of the corpus and of the shards.
@@ -146,10 +145,7 @@ def _write_arrow(store: ShardStore, shards: Sequence[Shard], building: Path) -> 
     parts = {}
     for split in dict.fromkeys(split for shard in shards for split in shard.splits):
         path = building.parent / f"split-{split}.arrow"
-        with (
-            pa.OSFile(str(path), "wb") as file,
-            pa.ipc.new_stream(file, store.schema) as writer,
-        ):
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, store.schema) as writer:
             for shard in shards:
                 if split in shard.splits:
                     table = read_shard(store.storage, shard.file_name(split)).cast(store.schema)

@@ -66,7 +66,6 @@ def match_rates(codec: Codec, waveforms: Sequence[Tensor], precision: str) -> li
     Args:
         codec: on the device to measure.
         waveforms: [N] or [1, N] each, at the codec's sample rate.
-        precision: one of `PRECISIONS`.
     """
     found = {}
     for name in dict.fromkeys(("float32", precision)):
@@ -87,8 +86,7 @@ def choose_precision(
     """Choose the precision to encode in.
 
     Args:
-        codec: on the device to measure.
-        waveforms: audio to measure on, as for `match_rates`.
+        codec, waveforms: as for `match_rates`.
         wanted: "auto" or one of `PRECISIONS`. "auto" is float32 on a CPU; on a GPU it is the
             fastest precision whose codes match in at least `MATCH_FLOOR` of every level. Another
             precision is used as it is, with a warning if it matches less.

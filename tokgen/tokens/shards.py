@@ -95,7 +95,6 @@ class ShardStore:
 
     Args:
         storage: folder of the shards.
-        provenance: of the rows.
         layout: settings that divide the corpus into units. Shards of another layout are not used.
     """
 
@@ -163,13 +162,7 @@ class ShardStore:
             yield from pool.map(function, items)
 
     def write(self, index: int, rows: Sequence[TokenRow], rejections: Sequence[Rejection]) -> Shard:
-        """Store a unit.
-
-        Args:
-            index: of the unit.
-            rows: in the corpus' order.
-            rejections: entries that have no row.
-        """
+        """Store a unit; `rows` are in the corpus' order."""
         by_split: dict[str, list[TokenRow]] = {}
         for row in rows:
             by_split.setdefault(row.split, []).append(row)

@@ -39,13 +39,7 @@ from tokgen.tokens.dataset import (
 from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.engines.run import ENGINES, Place, run_units
-from tokgen.tokens.output import (
-    FORMATS,
-    clear_work,
-    hold_work,
-    partial_folder,
-    publish,
-)
+from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder, publish
 from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.shards import PLAN, ShardStore
 
@@ -104,8 +98,7 @@ def tokenize_corpus(
         out: path or fsspec URL of the dataset's folder. If it already holds this dataset, it is
             left as it is.
         n_codebooks: levels to keep; None keeps all.
-        conditioning: adds the column "mfcc" or "log_mel", at the codec's frame rate; None adds
-            none.
+        conditioning: column to add, "mfcc" or "log_mel", at the codec's frame rate; None for none.
         batch_seconds: padded audio per batch; a longer utterance is a batch of its own. None is
             10 on a CPU and 240 on a GPU.
         shard_rows: largest number of entries in a unit of work.
@@ -118,7 +111,6 @@ def tokenize_corpus(
             only be measured on the codec's own device; elsewhere it means float32.
         format: "arrow" (default for a local folder), which training memory-maps, or "parquet"
             (default for a URL and for Ray), the shards as workers wrote them.
-        progress: show a bar.
     Returns:
         the report. With the engine "accelerate", the report of the first process counts
         everything.
@@ -211,8 +203,7 @@ def cached_tokens(
 ) -> TokenDataset:
     """Return the token dataset of a corpus from a cache; `tokenize_corpus` makes it if needed.
 
-    Args:
-        cache: folder of datasets, named by codec, weights and corpus content.
+    Datasets in the folder `cache` are named by codec, weights and corpus content.
     """
     spec = codec.spec
     safe = re.sub(r"[^\w.-]", "_", spec.name)

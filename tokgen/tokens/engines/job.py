@@ -60,10 +60,8 @@ class Job:
     Args:
         corpus, codec, store: to read from, encode with and write to.
         settings: of the conditioning; None for no conditioning.
-        n_codebooks: levels to keep.
-        batch_seconds: padded audio per batch; a longer utterance is a batch of its own.
+        n_codebooks, batch_seconds, device: as in `tokenize_corpus`.
         precision: one of `tokgen.tokens.precision.PRECISIONS`.
-        device: "cpu" or "cuda", for engines on other machines; None is the codec's device.
     Attributes:
         tell: called with the number of rows and their seconds after each batch.
     """
@@ -156,13 +154,10 @@ class Job:
                     return Loaded(entry, None)
         waveform = torch.cat(parts, dim=-1)
         check_loud(entry, waveform.abs().max().item())
-        return Loaded(entry, waveform[0].numpy(), self._conditioning(waveform))
-
-    @torch.inference_mode()
-    def _conditioning(self, waveform: Tensor) -> np.ndarray | None:
-        if self.conditioning is None:
-            return None
-        return _frames(self.conditioning(waveform[None]))
+        loaded = Loaded(entry, waveform[0].numpy())
+        if self.conditioning is not None:
+            loaded.conditioning = _frames(self.conditioning(waveform[None]))
+        return loaded
 
     # -- encoding ----------------------------------------------------------------
 

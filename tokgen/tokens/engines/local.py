@@ -12,13 +12,7 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from multiprocessing.context import BaseContext
@@ -123,7 +117,7 @@ def _one_pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress)
                 running[pool.submit(_work, unit)] = unit
             if not running:
                 break
-            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, timeout=0.5, return_when="FIRST_COMPLETED")
             progress.refresh()
             for future in done:
                 yield future.result()
@@ -139,9 +133,7 @@ def _one_pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress)
 
 def _new_pool(job: Job, workers: int, counter: Counter) -> ProcessPoolExecutor:
     """Start workers. Forked ones inherit the job; spawned ones receive it pickled."""
-    return ProcessPoolExecutor(
-        workers, context_of(job), initializer=_start, initargs=(job, counter)
-    )
+    return ProcessPoolExecutor(workers, context_of(job), _start, (job, counter))
 
 
 def context_of(job: Job) -> BaseContext:
@@ -182,8 +174,9 @@ class _Reader(IterableDataset):
 
     def __iter__(self) -> Iterator[Piece]:
         info = get_worker_info()
-        mine = self.units if info is None else self.units[info.id :: info.num_workers]
-        for unit in mine:
+        assert info is not None
+        begin_worker()
+        for unit in self.units[info.id :: info.num_workers]:
             yield from self.job.pieces(unit)
 
 
@@ -198,7 +191,6 @@ def _read_ahead(
             batch_size=None,
             num_workers=min(workers, len(left)),
             prefetch_factor=2,
-            worker_init_fn=_start_reader,
             multiprocessing_context=context_of(job),
         )
         work: dict[int, Unfinished] = {}
@@ -225,10 +217,6 @@ def _read_ahead(
             shard = future.result()
             del left[shard.index]
             yield shard
-
-
-def _start_reader(index: int) -> None:
-    begin_worker()
 
 
 def _all_die(n_left: int, first: int) -> str:

@@ -18,7 +18,6 @@ class Progress:
         name: of the corpus.
         total: number of entries, or None if unknown.
         n_done: entries that earlier runs processed.
-        show: False hides the bar.
     """
 
     def __init__(self, name: str, total: int | None, n_done: int, show: bool) -> None:

@@ -75,9 +75,6 @@ def run_units(
     """Run units and yield their shards as they are complete, in any order.
 
     Args:
-        engine: one of `ENGINES`.
-        job: work for each unit.
-        units: to run.
         workers: number of processes or actors; None lets the engine choose.
         progress: counts rows.
     Raises:
