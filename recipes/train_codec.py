@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     run = Path(s.runs) / s.name
     with plain_errors():
         accelerator = make_accelerator(
-            run, mixed_precision=s.mixed_precision, tracker=s.tracker, find_unused_parameters=True
+            run, s.mixed_precision, s.tracker, find_unused_parameters=True
         )
     set_seed(s.seed)
 

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         find_discriminator(s.start_discriminator, s.codec)
         run = Path(s.runs) / (s.name or f"{Path(s.codec).name}-{s.loss}")
         accelerator = make_accelerator(
-            run, mixed_precision=s.mixed_precision, tracker=s.tracker, find_unused_parameters=True
+            run, s.mixed_precision, s.tracker, find_unused_parameters=True
         )
     set_seed(s.seed)
 

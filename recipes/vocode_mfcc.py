@@ -41,7 +41,7 @@ class Settings(TrainingSettings):
         name: the run's folder is runs/<name>.
         corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
         codec: a name in the zoo, a folder or a hub id.
-        conditioning: "mfcc" (the paper) or "log_mel".
+        conditioning: features to generate from, "mfcc" (the paper) or "log_mel".
         model: size of the transformer.
         sampling: how codes are generated.
         mixed_precision: "auto", "no", "bf16" or "fp16".
@@ -84,12 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv)
     run = Path(s.runs) / s.name
     with plain_errors():
-        accelerator = make_accelerator(
-            run,
-            mixed_precision=s.mixed_precision,
-            tracker=s.tracker,
-            gradient_accumulation=s.gradient_accumulation,
-        )
+        accelerator = make_accelerator(run, s.mixed_precision, s.tracker, s.gradient_accumulation)
     say = accelerator.print
     set_seed(s.seed)
     started = time.monotonic()

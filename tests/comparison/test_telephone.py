@@ -104,7 +104,7 @@ def test_it_resumes_after_a_kill(tiny_codec, scorer, tmp_path, monkeypatch) -> N
     def dead(*args, **kwargs):
         raise AssertionError("finished clips are edited again")
 
-    monkeypatch.setattr("tokgen.comparison.telephone.regenerate", dead)
+    monkeypatch.setattr("tokgen.comparison.telephone.generate", dead)
     play(tiny_codec, scorer, folder, batch_size=2)
 
 

@@ -1,4 +1,4 @@
-"""Tests of `vocode` and `regenerate` with a tiny random codec and model."""
+"""Tests of `generate` with a tiny random codec and model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from makers.codecs import make_encodec, make_stft_codec
-from tokgen.generation.generate import conditioning_for, regenerate, vocode
+from tokgen.generation.generate import conditioning_for, generate
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
@@ -58,7 +58,7 @@ def test_lengths_order_and_range(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     conditioning = conditioning_for(model, waveforms)
-    out = vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, batch_size=2)
+    out = generate(model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2)
     for made, n in zip(out, N_SAMPLES, strict=True):
         assert made.codes.shape == (3, codec.spec.n_frames(n))
         assert 0 <= made.codes.min() <= made.codes.max() < 32
@@ -70,39 +70,37 @@ def test_batch_size_and_order_do_not_change_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     conditioning = conditioning_for(model, waveforms)
-    one = vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, seed=3, batch_size=1)
+    one = generate(
+        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, seed=3, batch_size=1
+    )
     for size in (2, 5):
-        many = vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, seed=3, batch_size=size)
+        many = generate(
+            model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, seed=3, batch_size=size
+        )
         assert all(torch.equal(a.codes, b.codes) for a, b in zip(one, many, strict=True))
-    back = vocode(
+    back = generate(
         model,
         codec,
-        conditioning[::-1],
         N_SAMPLES[::-1],
         SETTINGS,
+        conditioning=conditioning[::-1],
         seed=3,
         item_ids=[4, 3, 2, 1, 0],
     )
     assert all(torch.equal(a.codes, b.codes) for a, b in zip(one, back[::-1], strict=True))
 
 
-def test_unconditional_ignores_the_conditioning(
+def test_conditioning_changes_the_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     conditioning = conditioning_for(model, waveforms)
     louder = [c + 20 for c in conditioning]
-    plain, changed, floor, floor_changed = (
-        vocode(model, codec, c, N_SAMPLES, SETTINGS, unconditional=u)
-        for c, u in [
-            (conditioning, False),
-            (louder, False),
-            (conditioning, True),
-            (louder, True),
-        ]
+    plain, changed, floor = (
+        generate(model, codec, N_SAMPLES, SETTINGS, conditioning=c)
+        for c in (conditioning, louder, None)
     )
     assert not torch.equal(plain[2].codes, changed[2].codes)
     assert not torch.equal(plain[2].codes, floor[2].codes)
-    assert all(torch.equal(a.codes, b.codes) for a, b in zip(floor, floor_changed, strict=True))
 
 
 def test_saved_model_generates_the_same(
@@ -112,8 +110,8 @@ def test_saved_model_generates_the_same(
     before = conditioning_for(model, waveforms[:2])
     after = conditioning_for(loaded, waveforms[:2])
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    a = vocode(model, codec, before, N_SAMPLES[:2], SETTINGS)
-    b = vocode(loaded, codec, after, N_SAMPLES[:2], SETTINGS)
+    a = generate(model, codec, N_SAMPLES[:2], SETTINGS, conditioning=before)
+    b = generate(loaded, codec, N_SAMPLES[:2], SETTINGS, conditioning=after)
     assert all(torch.equal(x.waveform, y.waveform) for x, y in zip(a, b, strict=True))
 
 
@@ -128,10 +126,12 @@ def test_side_information_is_passed_on(waveforms: list[Tensor]) -> None:
     conditioning = conditioning_for(model, waveforms)
     sides = [e.side for e in codec.encode_batch_with_side(waveforms)]
     with pytest.raises(ValueError, match=r"needs side information \['scales'\] of 5 utterances"):
-        vocode(model, codec, conditioning, N_SAMPLES, SETTINGS)
+        generate(model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning)
     with pytest.raises(ValueError, match="pass `sides`"):
-        vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, sides=sides[:2])
-    out = vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, sides=sides, batch_size=2)
+        generate(model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, sides=sides[:2])
+    out = generate(
+        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, sides=sides, batch_size=2
+    )
     for made, n, side in zip(out, N_SAMPLES, sides, strict=True):
         assert made.codes.shape == (3, codec.spec.n_frames(n))
         expected = codec.decode(made.codes[None], n, {"scales": side["scales"][None]})
@@ -139,39 +139,41 @@ def test_side_information_is_passed_on(waveforms: list[Tensor]) -> None:
 
 
 def test_nothing_to_generate(model: MaskedTransformer, codec: StftCodec) -> None:
-    assert vocode(model, codec, [], [], SETTINGS) == []
+    assert generate(model, codec, [], SETTINGS, conditioning=[]) == []
 
 
-def test_vocode_checks_its_input(
+def test_generate_checks_the_conditioning(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     conditioning = conditioning_for(model, waveforms[:1])
     with pytest.raises(ValueError, match=r"'little'.*'stranger'"):
-        vocode(model, make_codec("stranger", seed=1), conditioning, [5000], SETTINGS)
+        generate(model, make_codec("stranger", seed=1), [5000], SETTINGS, conditioning=conditioning)
     with pytest.raises(ValueError, match=r"16 frames for 9999 samples.*32 frames"):
-        vocode(model, codec, conditioning, [9999], SETTINGS)
+        generate(model, codec, [9999], SETTINGS, conditioning=conditioning)
     bare = MaskedTransformer.for_codec(codec, dim=32, depth=1, heads=2, dim_head=32)
     with pytest.raises(ValueError, match="no conditioning settings"):
         conditioning_for(bare, waveforms)
 
 
-def test_regenerate_keeps_codes(
+def test_generate_keeps_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     codes = codec.encode_batch(waveforms)
     task = TaskSettings("infill", gap_seconds=0.1)
     keep = [task.keep(codec.spec, n, seed=0, item=i) for i, n in enumerate(N_SAMPLES)]
-    out = regenerate(model, codec, codes, keep, N_SAMPLES, SETTINGS, seed=1, batch_size=2)
-    again = regenerate(model, codec, codes, keep, N_SAMPLES, SETTINGS, seed=2, batch_size=5)
+    out = generate(model, codec, N_SAMPLES, SETTINGS, codes=codes, keep=keep, seed=1, batch_size=2)
+    again = generate(
+        model, codec, N_SAMPLES, SETTINGS, codes=codes, keep=keep, seed=2, batch_size=5
+    )
     for made, other, before, kept in zip(out, again, codes, keep, strict=True):
         assert made.codes[kept].equal(before[kept]) and other.codes[kept].equal(before[kept])
     assert not out[2].codes.equal(again[2].codes)
     everything = [torch.ones_like(k) for k in keep]
-    same = regenerate(model, codec, codes, everything, N_SAMPLES, SETTINGS)
+    same = generate(model, codec, N_SAMPLES, SETTINGS, codes=codes, keep=everything)
     assert all(s.codes.equal(c) for s, c in zip(same, codes, strict=True))
 
 
-def test_regenerate_uses_the_conditioning_and_the_kept_codes(
+def test_generate_uses_the_conditioning_and_the_kept_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     codes = codec.encode_batch(waveforms[:1])
@@ -180,7 +182,9 @@ def test_regenerate_uses_the_conditioning_and_the_kept_codes(
 
     def made(codes: list[Tensor], conditioning: list[Tensor] | None) -> Tensor:
         given = {"conditioning": conditioning}
-        return regenerate(model, codec, codes, keep, [5000], SETTINGS, **given)[0].codes[~keep[0]]
+        return generate(model, codec, [5000], SETTINGS, codes=codes, keep=keep, **given)[0].codes[
+            ~keep[0]
+        ]
 
     alone = made(codes, None)
     assert not alone.equal(made(codes, conditioning))
@@ -198,7 +202,7 @@ def test_continue_with_a_model_without_conditioning(
     codes = codec.encode_batch(waveforms)
     keep = [TaskSettings("continue", prompt_seconds=0.1).keep(codec.spec, n, seed=0, item=0)
             for n in N_SAMPLES]  # fmt: skip
-    out = regenerate(bare, codec, codes, keep, N_SAMPLES, SETTINGS)
+    out = generate(bare, codec, N_SAMPLES, SETTINGS, codes=codes, keep=keep)
     assert [g.waveform.shape[-1] for g in out] == N_SAMPLES
 
 
@@ -206,31 +210,37 @@ def test_store_resumes_with_equal_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor], tmp_path: Path
 ) -> None:
     conditioning = conditioning_for(model, waveforms)
-    whole = vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, batch_size=2)
+    whole = generate(model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2)
     store = ClipStore(tmp_path, "generated", "plan")
-    vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, batch_size=2, store=store)
+    generate(
+        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2, store=store
+    )
     files = sorted(store.folder.iterdir())
     for path in files[:2]:
         path.unlink()
     kept = {path: path.stat().st_mtime_ns for path in files[2:]}
-    again = vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, batch_size=2, store=store)
+    again = generate(
+        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2, store=store
+    )
     for a, b in zip(whole, again, strict=True):
         assert a.codes.equal(b.codes) and a.waveform.equal(b.waveform)
     assert sum(path.stat().st_mtime_ns == t for path, t in kept.items()) >= 1
     files[0].write_bytes(b"half a file")
-    third = vocode(model, codec, conditioning, N_SAMPLES, SETTINGS, batch_size=2, store=store)
+    third = generate(
+        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2, store=store
+    )
     assert all(a.codes.equal(b.codes) for a, b in zip(whole, third, strict=True))
 
 
-def test_regenerate_checks_its_input(
+def test_generate_checks_its_input(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     codes = codec.encode_batch(waveforms[:1])
     keep = [torch.zeros_like(codes[0], dtype=torch.bool)]
     with pytest.raises(ValueError, match="codes of 16 frames for 99 samples: little makes 1"):
-        regenerate(model, codec, codes, keep, [99], SETTINGS)
+        generate(model, codec, [99], SETTINGS, codes=codes, keep=keep)
     with pytest.raises(ValueError, match="one flag for each code"):
-        regenerate(model, codec, codes, [keep[0][:, :3]], [5000], SETTINGS)
+        generate(model, codec, [5000], SETTINGS, codes=codes, keep=[keep[0][:, :3]])
     with pytest.raises(ValueError, match="conditioning of 3 frames for 5000 samples"):
         few = [torch.zeros(3, 30)]
-        regenerate(model, codec, codes, keep, [5000], SETTINGS, conditioning=few)
+        generate(model, codec, [5000], SETTINGS, codes=codes, keep=keep, conditioning=few)

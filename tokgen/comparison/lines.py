@@ -14,7 +14,7 @@ from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.samples import Column
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.generation.held_out import HeldOut
-from tokgen.metrics.statistics import Estimate
+from tokgen.metrics.statistics import Estimate, bootstrap_mean
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Line:
         clips: for each training seed, waveforms [1, N] of the utterances.
         clip_fields: for each training seed, fields to add to the records of the clips
             (`accuracy_records`, "drift_pesq"); None for none.
-        extra: estimates for the line as a whole.
+        extra: estimates for the line as a whole, besides the bitrate.
     """
 
     name: str
@@ -87,5 +87,9 @@ def score_lines(
                     pairs = zip(records, line.clip_fields[i], strict=True)
                     records = [record | dict(fields) for record, fields in pairs]
                 by_seed.append(records)
-            rows.append(RowData(line.name, line.kind, line.codec, by_seed, line.extra))
+            extra = dict(line.extra)
+            if line.codec:
+                bitrate = line.held_out.codec.spec.bitrate / 1000
+                extra = {"bitrate": bootstrap_mean([bitrate]), **extra}
+            rows.append(RowData(line.name, line.kind, line.codec, by_seed, extra))
     return rows

@@ -2,6 +2,6 @@
 
 - `sampling` - decode codes from a model: MaskGIT in each level, with guidance
 - `prompts` - masks of the codes to keep, for continuation and infilling
-- `generate` - generate lists of utterances: from conditioning, or around kept codes
+- `generate` - generate utterances: codes and audio
 - `held_out` - choose test utterances and generate them
 """

@@ -1,7 +1,6 @@
-"""Generate lists of utterances: codes from a model, and audio from the codes.
+"""Generate utterances: codes from a model, and audio from the codes.
 
-`vocode` generates all codes from the conditioning. `regenerate` keeps some codes and generates the
-others: continuation, infilling and editing (see `tokgen.generation.prompts`).
+Continuation, infilling and editing keep some codes (see `tokgen.generation.prompts`).
 """
 
 from __future__ import annotations
@@ -45,77 +44,19 @@ def conditioning_for(model: MaskedTransformer, waveforms: Sequence[Tensor]) -> l
     """Compute the conditioning [T, C] of waveforms [1, N] with the settings of the model."""
     settings = model.config["conditioning"]
     if settings is None:
-        raise ValueError("the model's config has no conditioning settings: pass `conditioning`")
+        raise ValueError("the model has no conditioning settings: it was made without conditioning")
     features = Conditioning(ConditioningSettings(**settings))
     return [features(w[None])[0].T for w in waveforms]
 
 
-def vocode(
+def generate(
     model: MaskedTransformer,
     codec: Codec,
-    conditioning: Sequence[Tensor],
     n_samples: Sequence[int],
     settings: SamplingSettings,
     *,
-    sides: Sequence[Side] | None = None,
-    seed: int = 0,
-    item_ids: Sequence[int] | None = None,
-    batch_size: int = 16,
-    unconditional: bool = False,
-    store: ClipStore | None = None,
-    progress: bool = False,
-) -> list[Generated]:
-    """Generate utterances from their conditioning.
-
-    Args:
-        model: a model in eval mode, made for `codec`.
-        codec: decodes the codes.
-        conditioning: [T, C] per utterance (see `conditioning_for`).
-        n_samples: length of each utterance in samples; T must be `codec.spec.n_frames` of it.
-        settings: settings of the sampler.
-        sides: side information per utterance, required if the codec has `side_names`. The model
-            generates codes only, so pass that of real utterances
-            (`tokgen.tokens.dataset.sides_of`).
-        seed: seed of all noise.
-        item_ids: ids that, with the seed, select each utterance's noise; default 0, 1, 2 ...
-        batch_size: utterances per batch. Batches hold utterances of similar length.
-        unconditional: ignore the conditioning, to get the baseline that conditioning must beat.
-        store: saves each batch by id when it is done. A repeated call reads them from it.
-        progress: show a bar.
-    Returns:
-        one `Generated` per utterance, in the order of the input.
-    Raises:
-        ValueError: the model was made for another codec, conditioning and lengths do not match, or
-            side information is missing.
-    """
-    for c, n in zip(conditioning, n_samples, strict=True):
-        _check_frames(codec, len(c), n, "conditioning")
-    codes = [torch.zeros(model.n_codebooks, len(c), dtype=torch.int64) for c in conditioning]
-    return regenerate(
-        model,
-        codec,
-        codes,
-        [torch.zeros_like(c, dtype=torch.bool) for c in codes],
-        n_samples,
-        settings,
-        conditioning=None if unconditional else conditioning,
-        sides=sides,
-        seed=seed,
-        item_ids=item_ids,
-        batch_size=batch_size,
-        store=store,
-        progress=progress,
-    )
-
-
-def regenerate(
-    model: MaskedTransformer,
-    codec: Codec,
-    codes: Sequence[Tensor],
-    keep: Sequence[Tensor],
-    n_samples: Sequence[int],
-    settings: SamplingSettings,
-    *,
+    codes: Sequence[Tensor] | None = None,
+    keep: Sequence[Tensor] | None = None,
     conditioning: Sequence[Tensor] | None = None,
     sides: Sequence[Side] | None = None,
     seed: int = 0,
@@ -124,19 +65,36 @@ def regenerate(
     store: ClipStore | None = None,
     progress: bool = False,
 ) -> list[Generated]:
-    """Generate all codes that are not kept.
+    """Generate utterances from their conditioning, from kept codes, or from both.
 
     Args:
-        codes: int64 [K, T] per utterance.
+        model: a model in eval mode, made for `codec`.
+        codec: decodes the codes.
+        n_samples: length of each utterance in samples; T is `codec.spec.n_frames` of it.
+        settings: settings of the sampler.
+        codes: int64 [K, T] per utterance; None generates all codes.
         keep: bool [K, T] per utterance, true at codes that stay as they are.
-        conditioning: [T, C] per utterance, or None to generate from the kept codes alone.
-        model, codec, n_samples, settings, sides, seed, item_ids, batch_size, store, progress: as
-            in `vocode`.
+        conditioning: [T, C] per utterance (see `conditioning_for`); None generates without it.
+        sides: side information per utterance, required if the codec has `side_names`. The model
+            generates codes only, so pass that of real utterances
+            (`tokgen.tokens.dataset.sides_of`).
+        seed: seed of all noise.
+        item_ids: ids that, with the seed, select each utterance's noise; default 0, 1, 2 ...
+        batch_size: utterances per batch. Batches hold utterances of similar length.
+        store: saves each batch by id when it is done. A repeated call reads them from it.
+        progress: show a bar.
     Returns:
         one `Generated` per utterance, in the order of the input.
     Raises:
-        ValueError: as in `vocode`, or codes, masks and lengths do not match.
+        ValueError: the model was made for another codec; codes, masks, conditioning and lengths do
+            not match; or side information is missing.
     """
+    if codes is None or keep is None:
+        if codes is not keep:
+            raise ValueError("pass `codes` and `keep` together: the codes, and which to keep")
+        shapes = [(model.n_codebooks, codec.spec.n_frames(n)) for n in n_samples]
+        codes = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
+        keep = [torch.zeros(shape, dtype=torch.bool) for shape in shapes]
     for c, k, n in zip(codes, keep, n_samples, strict=True):
         _check_frames(codec, c.shape[-1], n, "codes")
         if c.shape != k.shape:

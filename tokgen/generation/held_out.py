@@ -15,7 +15,7 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
 from tokgen.corpus.listed import open_corpus
-from tokgen.generation.generate import Generated, regenerate
+from tokgen.generation.generate import Generated, generate
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
@@ -107,10 +107,10 @@ class HeldOut:
         """Generate each utterance according to `task`.
 
         Args:
-            task: which codes are kept, and if the conditioning is used.
+            task: settings of the task.
             seed: seed of the noise and of the gaps of "infill".
             unconditional: ignore the conditioning.
-            model, sampling, batch_size, store, progress: as in `tokgen.generation.generate.vocode`.
+            model, sampling, batch_size, store, progress: see `tokgen.generation.generate.generate`.
         Raises:
             ValueError: task "vocode" without conditioning.
         """
@@ -120,13 +120,13 @@ class HeldOut:
                 "use conditioning mfcc or log_mel, or task continue or infill"
             )
         conditioned = (task.name == "vocode" or task.conditioned) and not unconditional
-        return regenerate(
+        return generate(
             model,
             self.codec,
-            self.codes,
-            self.keep(task, seed=seed),
             self.n_samples,
             sampling,
+            codes=self.codes,
+            keep=self.keep(task, seed=seed),
             conditioning=self.conditioning if conditioned else None,
             sides=self.sides,
             seed=seed,

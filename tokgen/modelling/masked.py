@@ -29,7 +29,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Size of a recipe's transformer: a preset of `PRESETS`, and values that replace its own."""
+    """Size of a recipe's transformer: a preset of `PRESETS`, and values that replace its own.
+
+    Raises:
+        ValueError: unknown preset.
+    """
 
     preset: str = "small"
     dim: int | None = None
@@ -38,14 +42,12 @@ class ModelSettings:
     dropout: float | None = None
     embedding: str | None = None
 
-    def arguments(self) -> dict[str, Any]:
-        """Arguments for `MaskedTransformer`.
-
-        Raises:
-            ValueError: unknown preset.
-        """
+    def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"preset {self.preset!r}: known are {', '.join(PRESETS)}")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return arguments for `MaskedTransformer`."""
         changed = {k: v for k, v in vars(self).items() if k != "preset" and v is not None}
         return {**PRESETS[self.preset], **changed}
 
@@ -143,11 +145,9 @@ class MaskedTransformer(Pretrained):
         Raises:
             ValueError: unknown preset, or embedding "codes" with a codec that hides its vectors.
         """
-        if preset not in PRESETS:
-            raise ValueError(f"preset {preset!r}: known are {', '.join(PRESETS)}")
         vectors = codec.code_vectors()
         arguments = {
-            **PRESETS[preset],
+            **ModelSettings(preset).arguments(),
             "embedding": "learned" if vectors is None else "codes",
             "n_codebooks": codec.spec.n_codebooks,
             "codebook_size": codec.spec.codebook_size,

@@ -16,16 +16,16 @@ LONGEST_WAIT = timedelta(hours=24)  # between processes; the first one may token
 
 def make_accelerator(
     folder: Path,
-    *,
     mixed_precision: str,
     tracker: str,
     gradient_accumulation: int = 1,
+    *,
     find_unused_parameters: bool = False,
 ) -> Accelerator:
     """Create the Accelerator of a training run.
 
     Args:
-        folder: of the run; trackers write there.
+        folder: folder of the run; trackers write there.
         mixed_precision: "auto", "no", "bf16" or "fp16".
         tracker: "none", "tensorboard", "wandb" ...
         gradient_accumulation: batches per optimiser step.

@@ -9,6 +9,8 @@ from typing import Any
 
 from tokgen.runs.folder import write_json
 
+KEPT = 2
+
 
 class Checkpoints:
     """Checkpoint folders `step-<n>` of a run.
@@ -16,16 +18,14 @@ class Checkpoints:
     A checkpoint is written to a temporary folder and renamed when it is complete, so a killed
     process leaves the previous checkpoint intact.
 
-    Args:
-        folder: parent of the checkpoint folders.
-        keep: number of checkpoints to keep; older ones are deleted.
+    The newest `KEPT` checkpoints are kept.
     """
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        self.folder, self.keep = folder, keep
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def steps(self) -> list[int]:
-        """Steps that have a complete checkpoint, in ascending order."""
+        """Return the steps that have a complete checkpoint, in ascending order."""
         found = self.folder.glob("step-*") if self.folder.is_dir() else []
         return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdigit())
 
@@ -33,20 +33,14 @@ class Checkpoints:
         """The checkpoint folder of a step."""
         return self.folder / f"step-{step}"
 
-    def save(
-        self,
-        accelerator: Any,
-        step: int,
-        extra: dict[str, Any] | None = None,
-        averages: Any = None,
-    ) -> None:
+    def save(self, accelerator: Any, step: int, extra: dict[str, Any], averages: Any) -> None:
         """Save the state of all objects that Accelerate prepared. Every process must call this.
 
         Args:
             accelerator: its `save_state` is used.
             step: number of the checkpoint.
             extra: JSON-ready values to save with it.
-            averages: `tokgen.nn.ema.Ema` to save with it, one file per process.
+            averages: `tokgen.nn.ema.Ema` to save with it, in one file per process.
         """
         target = self.path(step)
         partial = self.folder / f"partial-{step}"
@@ -54,19 +48,18 @@ class Checkpoints:
             shutil.rmtree(partial)
         accelerator.wait_for_everyone()
         accelerator.save_state(str(partial))
-        if averages is not None:
-            averages.save(partial / _averages_file(accelerator))
+        averages.save(partial / _averages_file(accelerator))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            write_json(partial / "extra.json", extra or {})
+            write_json(partial / "extra.json", extra)
             if target.exists():
                 shutil.rmtree(target)
             partial.rename(target)
-            for old in self.steps()[: -self.keep]:
+            for old in self.steps()[:-KEPT]:
                 shutil.rmtree(self.path(old))
         accelerator.wait_for_everyone()
 
-    def resume(self, accelerator: Any, averages: Any = None) -> tuple[int, dict[str, Any]]:
+    def resume(self, accelerator: Any, averages: Any) -> tuple[int, dict[str, Any]]:
         """Load the newest checkpoint.
 
         Returns:
@@ -77,8 +70,7 @@ class Checkpoints:
             return 0, {}
         folder = self.path(steps[-1])
         accelerator.load_state(str(folder))
-        if averages is not None:
-            averages.load(folder / _averages_file(accelerator))
+        averages.load(folder / _averages_file(accelerator))
         return steps[-1], json.loads((folder / "extra.json").read_text())
 
 

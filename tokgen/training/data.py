@@ -40,11 +40,11 @@ class TrainingBatch(TokenBatch):
 
 
 class TrainingData(Dataset):
-    """Training batches by number: item j is the batch of pass j.
+    """A dataset of training batches. Item j is this process's part of the batch of pass j.
 
     Args:
         split: split of a token dataset.
-        settings: see `TrainingSettings`; `batch_size` is per process.
+        settings: see `TrainingSettings`.
         crop_frames: `crop_seconds` and `crop_seconds_min` in frames.
         mask_id: the MASK token.
         process, processes: index of this process, and their number.
@@ -124,12 +124,11 @@ class TrainingData(Dataset):
         )
 
     def loader(self, first: int, pin_memory: bool) -> DataLoader:
-        """A loader of the batches from pass `first` on."""
+        """Make a loader of the batches from pass `first` on."""
         workers = self.settings.workers
         return DataLoader(
             Subset(self, range(first, len(self))),
             batch_size=None,
-            collate_fn=_as_it_is,
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             pin_memory=pin_memory,
@@ -207,10 +206,6 @@ def _documents(pieces: Sequence[Sequence[Excerpt]], n_frames: int) -> Tensor:
         lengths = torch.tensor([e.codes.shape[-1] for e in row])
         line[: lengths.sum()] = torch.repeat_interleave(lengths)
     return documents
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _leave_interrupts(worker: int) -> None:

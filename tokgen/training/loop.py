@@ -6,9 +6,9 @@
         training.descend(loss)
     training.save_model(folder / "model")
 
-All randomness depends on (seed, step), and item i of the data on (seed, i). A killed run therefore
-resumes with the same weights, and several processes train on the data that one would use. The host
-does not wait for a GPU between two log lines.
+All randomness depends on (seed, step), and item i of the data on (seed, i). So a killed run resumes
+with the same weights, and several processes train on the same data as one. The host does not wait
+for a GPU between two log lines.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Training:
     """One training run. It continues from the newest checkpoint in `folder`.
 
     Args:
-        accelerator: with the run's precision and gradient accumulation.
+        accelerator: from `make_accelerator`.
         model: a new model.
         tokens: trains on the train split; validates on the validation split if there is one.
         settings: see `TrainingSettings`.
-        folder: gets checkpoints/, history.jsonl and, at the end, training.json.
+        folder: folder of the run, for checkpoints/, history.jsonl and, at the end, training.json.
 
     Attributes:
         network: the model, prepared by Accelerate and compiled if the settings say so.
@@ -164,7 +164,9 @@ class Training:
                 "again to continue"
             )
         elif accelerator.is_main_process and not (self.folder / "training.json").is_file():
-            write_json(self.folder / "training.json", self._summary())
+            summary = {"steps": self.step, "seconds": self.seconds, **self.speed()}
+            summary |= {"device": accelerator.device.type, **conditions_of(accelerator)}
+            write_json(self.folder / "training.json", summary)
 
     def loss(self, batch: TrainingBatch) -> Tensor:
         """Run the network on a batch and count the pass for the next line of the history.
@@ -289,14 +291,4 @@ class Training:
             "waiting_share": self.waiting / seconds,
             "model_flops_per_second": rate,
             "mfu": rate / peak if peak else None,
-        }
-
-    def _summary(self) -> dict[str, Any]:
-        accelerator = self.accelerator
-        return {
-            "steps": self.step,
-            "seconds": self.seconds,
-            **self.speed(),
-            "device": accelerator.device.type,
-            **conditions_of(accelerator),
         }

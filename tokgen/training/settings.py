@@ -19,6 +19,7 @@ class TrainingSettings:
         crop_seconds: length of an excerpt.
         learning_rate: AdamW's, after `warmup` steps.
         schedule: "constant" (the paper) or "cosine" (falls to 5 %).
+        weight_decay: AdamW's.
         clip: limit of the gradient's norm.
         conditioning_dropout: share of excerpts whose conditioning is hidden, for guidance.
         ema: decay of the averaged weights, which are validated and saved; 0 for none.
