@@ -1,4 +1,4 @@
-"""Cells of a comparison: what one training gives, kept on disk so that it can be found again."""
+"""Results of one training in a comparison, kept on disk so that a killed run resumes."""
 
 from __future__ import annotations
 

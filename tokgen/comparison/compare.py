@@ -1,7 +1,7 @@
-"""Compare codecs by what a generator makes of their tokens (Code Drift's Table II).
+"""Compare codecs by the speech that is generated from their tokens (Code Drift's Table II).
 
 Every mean has an interval over clips and training seeds. Each codec is compared with the first one
-over the same seeds and clips, so the table says whether a difference is real.
+over the same seeds and clips, so the table shows which differences are significant.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ class RowData:
         name: name of the row.
         kind: "original", "resynthesis" or "generated".
         codec: name of the codec; None for the original.
-        records: for each training seed, one record per clip. All rows have the same clips in the
-            same order.
+        records: for each training seed, one record per clip. All rows have the same clips.
         extra: estimates for the row as a whole, by the names of `ROW_METRICS`.
     """
 
@@ -44,7 +43,7 @@ class RowData:
 
 
 def accuracy_metrics(n_levels: int) -> list[Metric]:
-    """Token accuracy over all levels, and of each level.
+    """Return the metrics of token accuracy over all levels, and of each level.
 
     Neither direction is better: how easy a code is to guess also depends on the codec.
     """
@@ -153,7 +152,7 @@ def _differences(
 
 
 def _counts(row: RowData, metric: Metric) -> tuple[np.ndarray, np.ndarray] | None:
-    """Numerators and denominators [S, C]; None if the row does not have the metric."""
+    """Return numerators and denominators [S, C]; None if the row does not have the metric."""
     name = metric.ratio[0] if metric.ratio else metric.name
     if not row.records[0] or name not in row.records[0][0]:
         return None

@@ -65,8 +65,8 @@ class Catalogue:
         require_text: reject utterances without a transcript.
     Attributes:
         entries: accepted utterances.
-        rejections: everything else.
-        sources: source of each utterance by its id, also if it was rejected after all.
+        rejections: files and utterances that were left out.
+        sources: source of each utterance by its id, also of rejected ones.
     """
 
     def __init__(self, *, require_text: bool = False) -> None:

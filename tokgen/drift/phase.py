@@ -134,7 +134,7 @@ def shift_grid(sample_rate: int) -> list[int]:
 
 
 def _matches(codec: Codec, audio: Tensor, shifts: list[int]) -> np.ndarray:
-    """Match [shifts, K] of audio [1, N], which loses the largest shift at both ends."""
+    """Return the match [shifts, K] of audio [1, N], which loses the largest shift at both ends."""
     margin = max(shifts)
     n = audio.shape[-1] - 2 * margin
 

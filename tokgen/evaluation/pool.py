@@ -21,7 +21,7 @@ import torch
 from tokgen.evaluation.scorer import Clip, Scorer
 from tokgen.runs.workers import begin_worker, usable_cores
 
-WINDOW = 64  # clips to read ahead, from which batches for a GPU are made
+WINDOW = 64  # clips to read ahead and batch for a GPU
 
 
 class ScoringPool:

@@ -174,7 +174,7 @@ class Scorer:
         return (_cer_of(None, text) if "cer" in self.metrics else {}) | record
 
     def _describe_reference(self, reference: Tensor, sample_rate: int) -> tuple[Any, Any]:
-        """Cached `_describe`, as the next rows have the same references."""
+        """Return `_describe` of a reference, cached because all rows have the same references."""
         key = f"{hash_audio([reference])} {sample_rate}"
         if key not in self._references:
             if len(self._references) >= REMEMBERED:
@@ -183,7 +183,7 @@ class Scorer:
         return self._references[key]
 
     def _describe(self, clip: Tensor, sample_rate: int) -> tuple[Any, Any]:
-        """Speaker embedding and pitch track; None for a part that is not needed."""
+        """Return speaker embedding and pitch track; None for a part that is not needed."""
         embedding = self._speaker.embed(clip, sample_rate) if self._speaker else None
         wanted = {"f0", "voicing"} & set(self.metrics)
         return embedding, pitch.track_pitch(clip, sample_rate) if wanted else None

@@ -19,8 +19,8 @@ Modules (unit and range; whether higher or lower is better):
 - `codebook` - codebook use (percent, 0 to 100) and token match (0 to 1; higher)
 - `delay` - delay of a codec (samples)
 - `text` - text normalisation for CER
-- `signals` - audio as the judges of speech take it
-- `backends` - models from a hub, or what replaces them
+- `signals` - one channel at 16 kHz, for models of speech
+- `backends` - load a model from the cache or the hub
 - `statistics` - estimates with bootstrap intervals, their format, verdicts and correlation
 - `tables` - tables of results: reader and writers
 """

@@ -1,4 +1,4 @@
-"""Load the model of a backend from the cache or the hub, or say that neither has it."""
+"""Load the model of a backend from the cache or the hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prepare audio for the judges of speech: one channel at 16 kHz."""
+"""Prepare audio for models of speech: one channel at 16 kHz."""
 
 from __future__ import annotations
 

@@ -315,10 +315,7 @@ def _grids(table: Table) -> list[list[list[str]]]:
 
 
 def _grid(table: Table, *, detail: bool = False, intervals: bool = True) -> list[list[str]]:
-    """Header and rows of the metrics that are details, or of those that are not.
-
-    Rows without any detail are left out. Returns [] if there are no such metrics.
-    """
+    """Return header and rows of the metrics with this `detail`; [] if there are none."""
     metrics = [m for m in table.metrics if m.detail == detail]
     if not metrics:
         return []
@@ -334,7 +331,7 @@ def _grid(table: Table, *, detail: bool = False, intervals: bool = True) -> list
 
 
 def _difference_grid(table: Table) -> list[list[str]]:
-    """Header and rows of the differences in metrics that are not details; [] if there are none."""
+    """Return header and rows of the differences, without details; [] if there are none."""
     if not table.differences:
         return []
     metrics = {m.name: m for m in table.metrics if not m.detail}
@@ -351,7 +348,7 @@ def _difference_grid(table: Table) -> list[list[str]]:
 
 
 def _footnotes(table: Table) -> list[str]:
-    """Notes, the meaning of verdicts, numbers of clips, failures and backends."""
+    """Return notes, the meaning of verdicts, numbers of clips, failures and backends."""
     lines = list(table.notes)
     if table.differences:
         lines.append(VERDICTS)

@@ -43,7 +43,7 @@ from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder,
 from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.shards import PLAN, ShardStore
 
-BATCH_SECONDS = (10.0, 240.0)  # on a CPU, whose caches hold no more; on other devices
+BATCH_SECONDS = (10.0, 240.0)  # padded audio per batch, on a CPU and on other devices
 MEASURED_CLIPS = 16  # utterances on which a faster precision is measured
 POLL_SECONDS = 5.0  # between checks for the units of other processes
 
