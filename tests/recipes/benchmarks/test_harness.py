@@ -79,41 +79,53 @@ def test_wall_time_is_measured(monkeypatch):
     assert found.ratio == 4.0
 
 
-def test_memory_of_a_run_and_of_its_children(monkeypatch):
-    sampled: list[int] = []  # process ids
-    resident = harness._resident
+MEASURE = """
+import json, os, subprocess, sys, time
+import harness
 
-    def noted(process) -> int:
-        found = resident(process)
-        sampled.append(process.pid)
-        return found
+sampled = []  # process ids
+resident = harness._resident
 
-    def wait_for_samples(pid: int) -> None:
-        """Wait for two samples of a process. The first may have begun before the call."""
-        seen, deadline = sampled.count(pid), time.monotonic() + 120
-        while sampled.count(pid) < seen + 2:
-            assert time.monotonic() < deadline, "the memory is not sampled"
-            time.sleep(0.01)
+def noted(process):
+    found = resident(process)
+    sampled.append(process.pid)
+    return found
 
-    def here():
-        block = torch.ones(25_000_000)  # 100 MB
-        wait_for_samples(os.getpid())
-        return block.sum().item()
+def wait_for_samples(pid):
+    # Wait for two samples: the first may have begun before the call.
+    seen, deadline = sampled.count(pid), time.monotonic() + 120
+    while sampled.count(pid) < seen + 2:
+        assert time.monotonic() < deadline, "the memory is not sampled"
+        time.sleep(0.01)
 
-    def there():
-        code = "block = bytearray(b'x' * 100_000_000); print('ready', flush=True); input()"
-        command = [sys.executable, "-c", code]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-            assert child.stdout.readline().strip() == b"ready"
-            wait_for_samples(child.pid)
-            child.communicate(b"\n")
+def here():
+    block = bytearray(b"x" * 100_000_000)
+    wait_for_samples(os.getpid())
 
-    monkeypatch.setattr(harness, "_resident", noted)
-    for job in (here, there):
-        peak = measure(job)[1]
-        assert 90e6 < peak.grown < 400e6
-        assert peak.resident > peak.grown
-        assert peak.device == 0
+def there():
+    code = "block = bytearray(b'x' * 100_000_000); print('ready', flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline().strip() == b"ready"
+        wait_for_samples(child.pid)
+        child.communicate(b"\\n")
+
+harness._resident = noted
+print(json.dumps([vars(harness.measure(job)[1]) for job in (here, there)]))
+"""
+
+
+def test_memory_of_a_run_and_of_its_children():
+    """Measures in a new process: this one has freed memory to reuse, and other children."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for peak in json.loads(done.stdout):
+        assert 90e6 < peak["grown"] < 400e6
+        assert peak["resident"] > peak["grown"]
+        assert peak["device"] == 0
 
 
 def test_a_job_that_fails_is_not_swallowed():
