@@ -1,4 +1,4 @@
 """Quantizers for codecs.
 
-- `residual` - factorised residual vector quantizer of DAC
+- `residual` - factorised residual vector quantizer of DAC, and its start by k-means
 """

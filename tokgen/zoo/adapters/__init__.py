@@ -3,7 +3,7 @@
 - `dac` - DAC, run by transformers
 - `dac_cpu` - faster layers for DAC on a CPU
 - `encodec` - EnCodec, run by transformers
-- `ffmpeg` - MP3 and Opus, run by FFmpeg
+- `ffmpeg` - MP3 and Opus, run by FFmpeg; their encoder delays
 - `mimi` - Mimi, run by transformers
 - `speechtokenizer` - SpeechTokenizer, run by its own package
 - `xcodec` - X-Codec, run by transformers
