@@ -53,7 +53,7 @@ from tokgen.zoo.lookup import load_codec
 
 @dataclass(frozen=True)
 class Settings(vocode_mfcc.Settings):
-    """Settings of a comparison, beside those of a single training in `vocode_mfcc.Settings`.
+    """Settings of a comparison, in addition to those of `vocode_mfcc.Settings`.
 
     The conditioning may also be "none", for the tasks "continue" and "infill".
 

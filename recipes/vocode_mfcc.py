@@ -35,7 +35,7 @@ from tokgen.zoo.lookup import load_codec
 
 @dataclass(frozen=True)
 class Settings(TrainingSettings):
-    """Settings of a vocoding run, beside those of the training loop in `TrainingSettings`.
+    """Settings of a vocoding run, in addition to those of `TrainingSettings`.
 
     Attributes:
         name: the run's folder is runs/<name>.

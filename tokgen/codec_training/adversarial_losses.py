@@ -1,4 +1,8 @@
-"""Adversarial losses of DAC (Kumar et al. 2023)."""
+"""Adversarial losses of DAC (Kumar et al. 2023).
+
+Their arguments are lists of feature maps for each discriminator, its output last. `real` is of
+original audio and `fake` of decoded audio. The losses are summed over discriminators.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +12,21 @@ from torch import Tensor
 
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """Least-squares loss of the discriminators: 1 for real audio, 0 for fake audio.
-
-    Args:
-        real, fake: feature maps for each discriminator, its output last.
-    Returns:
-        scalar, summed over discriminators.
-    """
-    return torch.stack(
-        [
-            (1 - r[-1]).square().mean() + f[-1].square().mean()
-            for r, f in zip(real, fake, strict=True)
-        ]
-    ).sum()
+    """Least-squares loss of the discriminators: 1 for real audio, 0 for fake audio."""
+    outputs = [(r[-1], f[-1]) for r, f in zip(real, fake, strict=True)]
+    return torch.stack([(1 - r).square().mean() + f.square().mean() for r, f in outputs]).sum()
 
 
 def adversarial_loss(fake: list[list[Tensor]]) -> Tensor:
-    """Least-squares loss of the codec: 1 for fake audio, summed over discriminators."""
+    """Least-squares loss of the codec: 1 for fake audio."""
     return torch.stack([(1 - f[-1]).square().mean() for f in fake]).sum()
 
 
 def feature_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
-    """L1 distance between feature maps, summed over layers and discriminators."""
-    return torch.stack(
-        [
-            F.l1_loss(f, r.detach())
-            for rs, fs in zip(real, fake, strict=True)
-            for r, f in zip(rs[:-1], fs[:-1], strict=True)
-        ]
-    ).sum()
+    """L1 distance between feature maps, summed over layers."""
+    layers = [
+        (r, f)
+        for rs, fs in zip(real, fake, strict=True)
+        for r, f in zip(rs[:-1], fs[:-1], strict=True)
+    ]
+    return torch.stack([F.l1_loss(f, r.detach()) for r, f in layers]).sum()

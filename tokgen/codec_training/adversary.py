@@ -22,7 +22,7 @@ class Adversary:
         discriminator: waveform [B, 1, N] -> feature maps per discriminator.
         optimizer: optimiser of the discriminators.
         clip: limit of their gradient's norm.
-        n_samples: length of the part of each crop that they hear.
+        n_samples: length of the part of each crop that they judge.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Adversary:
 
         Args:
             real, fake: original and decoded waveform [B, 1, N].
-            generator: on the CPU, draws where the part starts.
+            generator: CPU generator that draws the start of the part.
             judge: compute the codec's losses too.
         Returns:
             "discriminator" (detached) and, if `judge`, the codec's "adversarial" and "feature".

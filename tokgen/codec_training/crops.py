@@ -52,7 +52,7 @@ class AudioCrops:
         partial.replace(path)
 
     def summary(self) -> str:
-        """Hours of audio and the rejected clips, for printing."""
+        """Describe the hours of audio and the rejected clips, to print."""
         lines = [f"{self.seconds / 3600:.2f} h of audio, {len(self.rejections)} clips rejected"]
         return "\n".join([*lines, *(f"  rejected {r.source}: {r.reason}" for r in self.rejections)])
 
@@ -86,13 +86,13 @@ def to_int16(waveform: Tensor) -> np.ndarray:
 
 
 def open_crops(settings: SharedSettings, sample_rate: int, folder: Path) -> AudioCrops:
-    """The training audio of a run, cached in its folder."""
+    """Open the training audio of a run, cached in its folder."""
     corpora = [open_corpus(name, split="train") for name in settings.corpora]
     return AudioCrops(corpora, sample_rate, folder / "cache")
 
 
 def open_validation(settings: SharedSettings) -> Corpus:
-    """The validation corpus of a run."""
+    """Open the validation corpus of a run."""
     return open_corpus(
         settings.validation or settings.corpora[0],
         split=settings.validation_split,

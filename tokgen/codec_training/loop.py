@@ -12,8 +12,7 @@
         if training.validates:
             training.record(validate(training.averaged(), ...))
 
-All randomness of a step depends on the seed, the step and the process, so a killed run resumes
-with the same weights.
+All randomness depends on (seed, step, process), so a killed run resumes with the same weights.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,10 @@ class CodecTraining:
         s = settings
         self.accelerator, self.model, self.crops, self.settings = accelerator, model, crops, s
         self.n_steps, self.name, self.interrupted = steps, name, False
-        adamw: dict[str, Any] = {"betas": (0.8, 0.99), "fused": True}
         trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=s.learning_rate, **adamw)
-        critic_optimizer = torch.optim.AdamW(
-            discriminator.parameters(), lr=s.discriminator_learning_rate, **adamw
-        )
+        adamw = partial(torch.optim.AdamW, betas=(0.8, 0.99), fused=True)
+        optimizer = adamw(trained, lr=s.learning_rate)
+        critic_optimizer = adamw(discriminator.parameters(), lr=s.discriminator_learning_rate)
         network = torch.compile(model) if compile else model
         self.network, self.discriminator, self.optimizer, critic_optimizer = accelerator.prepare(
             network, discriminator, optimizer, critic_optimizer
@@ -97,10 +95,8 @@ class CodecTraining:
         self.adversary = Adversary(
             accelerator, self.discriminator, critic_optimizer, s.discriminator_clip, heard
         )
-        self.mel = MultiScaleMel(rate, scales_per_step=s.mel_scales_per_step)
-        self.spectral = SpectralDistance()
-        self.mel.to(accelerator.device)
-        self.spectral.to(accelerator.device)
+        self.mel = MultiScaleMel(rate, scales_per_step=s.mel_scales_per_step).to(accelerator.device)
+        self.spectral = SpectralDistance().to(accelerator.device)
         self.ema = Ema(model, s.ema)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.step, self.state = self.checkpoints.resume(accelerator, self.ema)
@@ -158,12 +154,10 @@ class CodecTraining:
         """
         s, accelerator = self.settings, self.accelerator
         index = step * accelerator.num_processes + accelerator.process_index
-        audio = self.crops.batch(
-            index, seed=s.seed, batch_size=s.batch_size, n_samples=self.n_samples
-        )
+        size = {"batch_size": s.batch_size, "n_samples": self.n_samples}
         generator = torch.Generator().manual_seed(s.seed + index)
         audio = augment(
-            audio,
+            self.crops.batch(index, seed=s.seed, **size),
             self.crops.sample_rate,
             loudness=s.loudness,
             gain_db=s.gain_db,

@@ -51,7 +51,7 @@ class SharedSettings:
         gain_db: each crop's level then changes at random by up to this many dB.
         phase_augmentation: rotate the phase of each crop by a random angle.
         mel_scales_per_step: mel scales drawn per step; None uses all seven.
-        adversarial_seconds: length of the part of each crop that the discriminators hear; None for
+        adversarial_seconds: length of the part of each crop that the discriminators judge; None for
             the whole crop.
         validation: validation corpus; None uses the first of `corpora`.
         validation_split: split of it.
@@ -103,7 +103,7 @@ class CodecTrainingSettings(SharedSettings):
         continuous_steps: first steps, without quantizer. It is then initialised from data.
         decoder_steps: next steps, with encoder and quantizer frozen.
         adversarial_start: step at which the discriminators begin to train.
-        adversarial_warmup: steps after that in which the codec does not hear them yet.
+        adversarial_warmup: steps after that in which the codec trains without their losses.
         start_from: codec folder to start from; its quantizer is kept.
         start_discriminator: folder of a discriminator to start from.
         weights: of the losses.
@@ -161,7 +161,7 @@ class TuningSettings(SharedSettings):
         drifted_passes: each step begins with a random number of passes without gradient, at most
             this many. The codec's own losses still compare with the original.
         steps: of the final tuning.
-        start_discriminator: a saved discriminator; "auto" uses `discriminator/` beside the codec's
+        start_discriminator: a saved discriminator; "auto" uses `discriminator/` next to the codec's
             weights if there is one; None starts with a new one.
         discriminator_warmup: steps in which a new discriminator trains alone, before the first.
         adversarial_share: share of the steps, at the end, that use the discriminator. The paper

@@ -122,17 +122,15 @@ class TrainableDac(TrainableCodec):
             )
         self.model = DacModel(settings)
         self.sample_rate = settings.sampling_rate
-        self.hop_length = int(settings.hop_length)
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
-        n_samples = waveform.shape[-1]
-        padded = fit_length(waveform, -(-n_samples // self.hop_length) * self.hop_length)
+        n_samples, hop_length = waveform.shape[-1], int(self.model.config.hop_length)
+        padded = fit_length(waveform, -(-n_samples // hop_length) * hop_length)
         latents = self.model.encoder(padded)
         zero = latents.new_zeros(())
         if not quantize:
-            return Reconstruction(
-                fit_length(self.model.decoder(latents), n_samples), zero, zero, None
-            )
+            decoded = fit_length(self.model.decoder(latents), n_samples)
+            return Reconstruction(decoded, zero, zero, None)
         quantized, codes, _, commitment, codebook = self.model.quantizer(latents)
         decoded = fit_length(self.model.decoder(quantized), n_samples)
         return Reconstruction(decoded, commitment.mean(), codebook.mean(), codes)

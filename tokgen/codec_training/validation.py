@@ -49,8 +49,8 @@ def validate(
         if out.codes is not None:
             codes.append(out.codes[0].cpu())
         if i < N_SAVED:
-            for kind, audio in (("original", utterance.waveform), ("decoded", decoded)):
-                write_audio(samples / f"{i:03d}.{kind}.wav", audio, model.sample_rate)
+            write_audio(samples / f"{i:03d}.original.wav", utterance.waveform, model.sample_rate)
+            write_audio(samples / f"{i:03d}.decoded.wav", decoded, model.sample_rate)
     pesq = bootstrap_mean(pesqs)
     scores: dict[str, object] = {
         "pesq": pesq.mean,
@@ -70,12 +70,10 @@ class Tuned:
 
     Attributes:
         loss: validation loss, the weighted sum of `mel` and `spectral`.
-        mel: multi-scale mel distance of the first pass.
-        spectral: complex spectral distance of the first pass.
+        mel, spectral: multi-scale mel distance and complex spectral distance of the first pass.
         pesq_first, pesq_last: PESQ of the first and the last pass.
         si_sdr_last: SI-SDR of the last pass, in dB.
-        match_second: share of codes that the second encoding repeats.
-        match_last: share of codes that the last encoding repeats.
+        match_second, match_last: share of codes that the second and the last encoding repeat.
         n: number of clips.
         n_failed: clips that are unreadable or without PESQ.
     """
@@ -99,7 +97,7 @@ def validate_tuned(
     """Compute the validation loss of the first pass, and the drift over several passes.
 
     Args:
-        codec: on any device.
+        codec: codec to validate, on any device.
         clips: held-out audio.
         passes: passes of the drift protocol, at least 2.
         weights: weights of the "mel" and "spectral" distances in the loss.

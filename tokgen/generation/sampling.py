@@ -1,26 +1,20 @@
 """Parallel decoding of codes, level by level, with classifier-free guidance.
 
-The algorithm is that of SoundStorm (Borsos et al. 2023; Code Drift, section V). Levels are decoded
-one after the other, coarse first. Each level is decoded as in MaskGIT (Chang et al. 2022): all its
-codes start hidden (MASK), except for codes given by the caller. Each of its S steps (s = 0 ... S-1)
-then does the following:
+The algorithm is that of SoundStorm (Borsos et al. 2023; Code Drift, section V): levels are decoded
+one after the other, coarse first, and each level as in MaskGIT (Chang et al. 2022). All its codes
+start hidden (MASK), except for given codes. Each of its S steps (s = 0 ... S-1) then
 
-1. Guidance: the logits are u + w (c - u), with c predicted from the conditioning, u without it, and
-   w = `guidance_scale`. They are divided by `temperature`.
-2. Nucleus: one code is drawn for every hidden position, from the smallest set of most likely codes
-   whose probabilities sum to `top_p`.
-3. Confidence: the log-probability of the drawn code in the whole distribution, plus Gumbel noise
-   times `mask_temperature` (1 - (s + 1) / S). The last step has no noise.
-4. Schedule: the floor(N cos(pi/2 (s + 1) / S)) positions with the lowest confidence are hidden
-   again; N is the number that the level started with. Each step reveals at least one code. Revealed
-   codes never change.
+1. computes logits (u + w (c - u)) / `temperature`: c is predicted from the conditioning, u without
+   it, and w is `guidance_scale`;
+2. draws one code for every hidden position, from the smallest set of most likely codes whose
+   probabilities sum to `top_p`;
+3. computes confidences: the log-probability of the drawn code in the whole distribution, plus
+   Gumbel noise times `mask_temperature` (1 - (s + 1) / S);
+4. hides the floor(N cos(pi/2 (s + 1) / S)) least confident positions again, with N the number that
+   the level started with. Each step reveals at least one code, and revealed codes never change.
 
-The noise of an item depends only on the seed, the item's id, the level and the step. The codes of
-an item therefore do not depend on the rest of its batch.
-
-The number of hidden positions after every step is computed before the first, so that the loop never
-waits for a GPU. On a GPU, with `compile` or with `shape`, every step computes all positions, so
-tensor shapes stay the same. Otherwise only hidden positions pass through the output head.
+The codes of an item depend only on the seed and its id, not on the rest of its batch. The numbers
+of hidden positions are computed before the first step, so the loop never waits for a GPU.
 """
 
 from __future__ import annotations
@@ -100,8 +94,8 @@ def sample(
         keep: bool [B, K, T], true at given codes, which never change.
         item_ids: ids that select each item's noise; default 0..B-1.
         n_codebooks: number of levels to generate; None for all.
-        shape: number of items and frames to pad the batch to. Calls with equal shapes share one
-            compiled graph. None does not pad.
+        shape: number of items and frames to pad the batch to; None does not pad. Calls with equal
+            shapes share one compiled graph.
         progress: show a bar.
     Returns:
         codes int64 [B, n_codebooks, T], 0 past the end of each item.
@@ -113,6 +107,7 @@ def sample(
     if not 1 <= n_levels <= model.n_codebooks:
         raise ValueError(f"n_codebooks = {n_levels}: the model has levels 1..{model.n_codebooks}")
     device = next(model.parameters()).device
+    # Shapes stay the same if all positions pass through the output head, not only hidden ones.
     all_positions = settings.compile or shape is not None or device.type == "cuda"
     frames = lengths.tolist()
     n_items, n_frames = shape or (len(frames), max(frames))
@@ -185,11 +180,8 @@ def _known(
 def _schedule(to_fill: Tensor, settings: SamplingSettings) -> tuple[list[tuple[int, int]], Tensor]:
     """Compute how many positions stay hidden after each step.
 
-    Args:
-        to_fill: int64 [K, B], number of hidden positions at the start of each level.
-    Returns:
-        the S pairs (level, step) that have hidden positions, and int64 [S, B], the number of
-        positions that stay hidden after each.
+    From int64 [K, B], the hidden positions at the start of each level, this computes the S pairs
+    (level, step) that have hidden positions, and int64 [S, B], the positions that each leaves.
     """
     turns, counts = [], [to_fill[:0]]
     for level, first in enumerate(to_fill):
@@ -212,13 +204,9 @@ def _predictor(
 ) -> Callable[[Tensor, int, Tensor | None], Tensor]:
     """Return a function that computes logits with guidance, divided by the temperature.
 
-    Args:
-        conditioning: [B, C, T] or None.
-        frames: number of frames of the B items.
-        extra: number of items and frames that the tokens are padded by.
-    Returns:
-        a function of tokens [B, K, T], a level, and bool [B, T] that selects n positions. It
-        returns logits [n, V], or [B, T, V] for all positions if the last argument is None.
+    Its arguments are tokens [B, K, T], a level, and bool [B, T] that selects n positions. It
+    returns logits [n, V], or [B, T, V] for all positions if the last argument is None. `extra` is
+    the number of items and frames that the tokens are padded by.
     """
     device = next(model.parameters()).device
     call = torch.compile(model) if settings.compile else model
@@ -253,14 +241,9 @@ def _predictor(
 def _draw(logits: Tensor, top_p: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Draw one code per position from its nucleus (Holtzman et al. 2020).
 
-    The draw inverts the cumulative distribution. The nucleus always holds the most likely code.
-
-    Args:
-        logits: [..., V].
-        top_p: probability mass of the nucleus.
-        uniform: [...], noise in (0, 1).
-    Returns:
-        codes [...] and their log-probabilities [...] in the whole distribution.
+    The draw inverts the cumulative distribution of logits [..., V] at noise [...] in (0, 1). It
+    returns codes [...] and their log-probabilities [...] in the whole distribution. The nucleus
+    always holds the most likely code.
     """
     log_p = logits.log_softmax(-1)
     ordered, order = _descending(log_p)

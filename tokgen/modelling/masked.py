@@ -139,7 +139,7 @@ class MaskedTransformer(Pretrained):
         """Create a model for a codec's tokens.
 
         Args:
-            codec: gives the model its sizes, weight hash and code vectors.
+            codec: codec with the sizes, weight hash and code vectors for the model.
             preset: a name in `PRESETS`.
             overrides: arguments of the constructor that replace the preset's.
         Raises:
@@ -189,11 +189,7 @@ class MaskedTransformer(Pretrained):
         return cls.for_codec(codec, **{**settings.arguments(), **about})
 
     def check_codec(self, spec: CodecSpec) -> None:
-        """Check that the model was made for this codec.
-
-        Raises:
-            ValueError: it was made for another codec.
-        """
+        """Raise a ValueError if the model was made for another codec."""
         ours = self.config["codec"] or {}
         if ours.get("weight_hash") != spec.weight_hash:
             raise ValueError(

@@ -73,10 +73,6 @@ class _Wave:
     samples: Tensor  # [1, N]
     rate: int
 
-    @property
-    def seconds(self) -> float:
-        return self.samples.shape[-1] / self.rate
-
 
 def make_sounds(clip: Clip, columns: Sequence[Column], audio: AudioFormat) -> ClipSounds:
     """Read the files of an utterance, match their loudness, encode them and draw spectrograms.
@@ -109,7 +105,7 @@ def make_sounds(clip: Clip, columns: Sequence[Column], audio: AudioFormat) -> Cl
         Sound(
             base64.b64encode(audio.encode(wave.samples, wave.rate)).decode(),
             picture,
-            wave.seconds,
+            wave.samples.shape[-1] / wave.rate,
             wave.rate,
             found,
             gain - lowered,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from markupsafe import Markup, escape
@@ -43,10 +44,7 @@ def drift_pictures(drift: DriftResults, salt: str) -> list[Markup]:
         if not any(ends):
             continue
         label = f"{panel.title} against passes. {_sentence(ends)}"
-
-        def draw(axes: Axes, panel=panel) -> None:
-            draw_drift(axes, drift.summaries, panel)
-
+        draw = partial(draw_drift, summaries=drift.summaries, panel=panel)
         pictures.append(_picture(draw, label, f"{salt}-{panel.metric}"))
     return pictures
 
@@ -72,10 +70,7 @@ def telephone_pictures(telephone: TelephoneResults, salt: str) -> list[Markup]:
     for metric in dict.fromkeys(c.metric for c in telephone.curves):
         curves = [c for c in telephone.curves if c.metric == metric]
         title = curves[0].label
-
-        def draw(axes: Axes, curves=curves, title=title) -> None:
-            draw_rounds(axes, curves, codecs, shortened(title, 40))
-
+        draw = partial(draw_rounds, curves=curves, codecs=codecs, title=shortened(title, 40))
         ends = [_ends(c.codec, c.points) for c in curves]
         label = f"{title} against edit rounds. {_sentence(ends)}"
         pictures.append(_picture(draw, label, f"{salt}-{metric}"))
@@ -128,13 +123,7 @@ def _sentence(parts: Iterable[str]) -> str:
 
 
 def _picture(draw: Callable[[Axes], None], label: str, salt: str) -> Markup:
-    """Draw one panel.
-
-    Args:
-        draw: draws into the axes of the panel.
-        label: text for screen readers.
-        salt: makes the ids of the SVG unique on the page.
-    """
+    """Draw one panel, with a text for screen readers. The salt makes its SVG ids unique."""
     with rc_context({**STYLE, "svg.hashsalt": salt}):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         FigureCanvasSVG(figure)

@@ -18,15 +18,10 @@ PASS_FILE = re.compile(r"pass(\d{1,4})\.wav")
 
 @dataclass(frozen=True)
 class Column:
-    """A version of every utterance: the original, or the output of a codec or model.
-
-    Attributes:
-        name: heading of the column.
-        is_original: true for the reference of the blind tests.
-    """
+    """A version of every utterance: the original, or the output of a codec or model."""
 
     name: str
-    is_original: bool
+    is_original: bool  # the reference of the blind tests
 
 
 @dataclass(frozen=True)
@@ -46,19 +41,12 @@ class Clip:
 
 @dataclass(frozen=True)
 class Listening:
-    """Utterances to compare by ear.
-
-    Attributes:
-        title: title of the table.
-        columns: the versions of an utterance.
-        clips: the utterances to show.
-        n_clips_found: number of utterances in the folder.
-    """
+    """A table of utterances to compare by ear."""
 
     title: str
     columns: list[Column]
-    clips: list[Clip]
-    n_clips_found: int
+    clips: list[Clip]  # those to show
+    n_clips_found: int  # in the folder
 
 
 def read_samples(content: dict[str, Any], folder: Path, n_clips: int) -> Listening:
@@ -94,18 +82,21 @@ def read_drift_audio(
 ) -> Listening | None:
     """Find the audio of a drift run: the originals and the saved passes of each codec."""
     places = {s.name: folder / "audio" / slug(s.name) for s in summaries}
-    names = sorted({clip.name for place in places.values() for clip in _folders(place)})
+    found = [f for place in places.values() if place.is_dir() for f in place.iterdir()]
+    names = sorted({f.name for f in found if f.is_dir() and not f.is_symlink()})
     if not names:
         return None
-    by_rate = sorted(summaries, key=_rate, reverse=True)
+    rates = {s.name: s.spec.get("sample_rate") for s in summaries}
+    known = {name: r if isinstance(r, int | float) else 0.0 for name, r in rates.items()}
+    by_rate = sorted(summaries, key=lambda s: known[s.name], reverse=True)
     columns = {"original": Column("original", is_original=True)}
     clips = []
     for clip_name in names[:n_clips]:
         files: dict[str, Path | None] = {}
         for summary in by_rate:
-            found = plain_file(places[summary.name] / clip_name, "original.wav")
-            if found is not None and found.is_file():
-                files["original"] = found
+            original = plain_file(places[summary.name] / clip_name, "original.wav")
+            if original is not None and original.is_file():
+                files["original"] = original
                 break
         for summary in summaries:
             for n, path in _passes(places[summary.name] / clip_name):
@@ -114,16 +105,6 @@ def read_drift_audio(
                 files[name] = path
         clips.append(Clip(clean_text(display_name(clip_name)), "", files))
     return Listening("Drift passes", list(columns.values()), clips, len(names))
-
-
-def _rate(summary: DriftSummary) -> float:
-    rate = summary.spec.get("sample_rate")
-    return float(rate) if isinstance(rate, int | float) else 0.0
-
-
-def _folders(place: Path) -> list[Path]:
-    found = list(place.iterdir()) if place.is_dir() else []
-    return [f for f in found if f.is_dir() and not f.is_symlink()]
 
 
 def _passes(folder: Path) -> list[tuple[int, Path]]:

@@ -47,15 +47,11 @@ class Section:
 
 @dataclass(frozen=True)
 class Written:
-    """Facts about a written page.
+    """Facts about a written page, to print.
 
     Attributes:
-        path: path of the page.
-        n_bytes: its size in bytes.
-        n_runs: number of runs.
         n_clips: number of utterances.
         n_sounds: number of embedded sounds without low anchors.
-        audio: format of the sounds.
         problems: one message for each file that could not be read.
     """
 
@@ -88,7 +84,7 @@ def write_report(
         folders: run folders, one section each.
         out: HTML file to write.
         n_clips: maximum number of utterances per listening table; 0 embeds no audio.
-        audio: audio format; 16-bit WAV if None.
+        audio: audio format; None for 16-bit WAV.
         progress: show a bar over utterances.
     Raises:
         ValueError: no folder, a folder that is not a run or has nothing to show, or a damaged file.
@@ -209,19 +205,14 @@ def _view(section: Section, i: int) -> dict[str, Any]:
 
 def _training(sections: Sequence[Section]) -> dict[str, Any] | None:
     """Draw one figure for all trainings of the page."""
-    found = [
-        (
-            f"{section.title} / {cell}" if cell and len(sections) > 1 else cell or section.title,
-            history,
-        )
-        for section in sections
-        for cell, history in section.run.histories.items()
-    ]
-    if not found:
-        return None
-    names = [name for name, _ in found]
-    pictures = figures.training_pictures(names, [history for _, history in found], "training")
-    return {"pictures": pictures, "legend": names}
+    names, histories = [], []
+    for section in sections:
+        for cell, history in section.run.histories.items():
+            both = f"{section.title} / {cell}" if len(sections) > 1 else cell
+            names.append(both if cell else section.title)
+            histories.append(history)
+    pictures = figures.training_pictures(names, histories, "training") if names else []
+    return {"pictures": pictures, "legend": names} if names else None
 
 
 def _data(sections: Sequence[Section], audio: AudioFormat) -> dict[str, Any]:

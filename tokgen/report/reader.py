@@ -63,11 +63,7 @@ class Run:
     """Content of a run folder. A part is None or empty if the folder does not have it.
 
     Attributes:
-        name: name of the folder.
-        table: table of results.
-        drift: results of repeated encoding.
-        phase: sensitivity to shifts.
-        telephone: results of repeated editing.
+        drift, phase, telephone: results of repeated encoding, of shifts and of repeated editing.
         histories: histories of trainings, by cell name; "" for the run itself.
         listenings: audio to listen to.
         documents: settings, hashes and versions as JSON, by title.
@@ -166,15 +162,13 @@ def _strings(content: Any) -> dict[str, str]:
 
 
 def _cells(folder: Path) -> list[Path]:
+    """Return the folders of the trainings, in the order of the trainings."""
     cells = folder / "cells"
-    found = sorted(cells.iterdir(), key=_training_order) if cells.is_dir() else []
-    return [cell for cell in found if cell.is_dir() and not cell.is_symlink()]
-
-
-def _training_order(cell: Path) -> tuple[float, str]:
-    """Sort key: cells are shown in the order of their trainings."""
-    history = cell / "history.jsonl"
-    return history.stat().st_mtime if history.is_file() else 0.0, cell.name
+    found = list(cells.iterdir()) if cells.is_dir() else []
+    histories = {cell: cell / "history.jsonl" for cell in found}
+    times = {cell: h.stat().st_mtime if h.is_file() else 0.0 for cell, h in histories.items()}
+    in_order = sorted(found, key=lambda cell: (times[cell], cell.name))
+    return [cell for cell in in_order if cell.is_dir() and not cell.is_symlink()]
 
 
 def _histories(folder: Path) -> dict[str, list[dict[str, float]]]:

@@ -22,15 +22,9 @@ def parse_settings(
 ) -> Settings:
     """Build a recipe's settings from YAML and flags.
 
-    `--config FILE` is read instead of `default_config`. Single flags such as `--model.depth 6`
-    change what was read. See `plain_flags` for how flags may be written.
-
-    Args:
-        cls: frozen dataclass of the settings.
-        default_config: YAML file to read if no other is given.
-        argv: flags; those of the process by default.
-    Returns:
-        an object of `cls`.
+    `--config FILE` replaces `default_config`. Single flags such as `--model.depth 6` change what
+    was read. See `plain_flags` for how flags may be written. Without `argv`, the flags of the
+    process are read.
     """
     from tokgen.runs.interrupts import plain_errors  # imports torch, which `plain_flags` does not
 
@@ -48,10 +42,6 @@ def plain_flags(argv: Sequence[str], cls: type) -> list[str]:
     - `--phase` without a value becomes `--phase=true` if `cls` has a bool of this name.
     - `--codec a --codec b` becomes `--codec ["a", "b"]` if `cls` has a list of strings of this
       name. A JSON list that is given once stays as it is.
-
-    Args:
-        argv: the words after the name of the command.
-        cls: dataclass of the settings.
     """
     kinds = {f"--{name}": kind for name, kind in get_type_hints(cls).items()}
     rest: list[str] = []
@@ -87,10 +77,7 @@ def _joined(lists: dict[str, list[str]]) -> list[str]:
 def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
     """Write `settings.json`: the settings, the provenance and the versions of the libraries.
 
-    Args:
-        folder: folder of the run.
-        settings: the frozen dataclass.
-        provenance: what else shaped the run, such as the spec of its codec.
+    The provenance is what else shaped the run, such as the spec of its codec.
     """
     content = {"settings": asdict(settings), **provenance, "versions": versions()}
     write_json(folder / "settings.json", content)
@@ -101,7 +88,7 @@ def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provena
 
     Args:
         folder: folder of the run. Nothing is checked if it has no settings.json.
-        settings: the frozen dataclass.
+        settings: settings to continue with, a dataclass.
         free: names of settings that may change, such as those used only after training.
         provenance: what else must equal the arguments of `save_settings`.
     Raises:

@@ -1,6 +1,6 @@
 """Training batches: excerpts with their masks.
 
-Batch j is the same for any number of processes, and each process takes its part of it. Masks depend
+Batch j is the same for any number of processes, and each process uses its part of it. Masks depend
 on (seed, step). Batches are made on the CPU, in the loader's workers.
 """
 

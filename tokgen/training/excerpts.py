@@ -20,7 +20,7 @@ Content = TypeVar("Content")
 
 
 def map_tensors(content: Content, change: Callable[[Tensor], Tensor]) -> Content:
-    """Copy a dataclass with `change` applied to its tensors, also in nested dataclasses."""
+    """Copy a dataclass, with `change` applied to its tensors and to those of nested dataclasses."""
     changed: dict[str, Any] = {}
     for field in fields(content):  # type: ignore[arg-type]
         value = getattr(content, field.name)

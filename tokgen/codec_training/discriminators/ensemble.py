@@ -62,7 +62,7 @@ def find_discriminator(source: str | None, codec: str) -> Path | None:
 
     Args:
         source: a folder, "auto", or None.
-        codec: name in the zoo, or a folder. "auto" looks for `discriminator/` in it and beside it.
+        codec: name in the zoo, or a folder. "auto" looks for `discriminator/` in it and next to it.
     Returns:
         None if `source` is None, or if it is "auto" and there is none.
     Raises:
