@@ -109,7 +109,12 @@ MAY_CHANGE = (
     *("telephone", "speaker", "task"),
 )
 # Results of a finished run; deleted when the run continues.
-RESULTS = ("table.*", "samples", "drift/audio", "drift/*.*", "telephone/*.*")
+RESULTS = (
+    *("table.json", "table.csv", "table.md", "table.tex", "samples", "drift/audio"),
+    *("drift/drift.json", "drift/drift.csv", "drift/drift.png", "drift/phase.json"),
+    *("drift/phase.png", "telephone/telephone.json", "telephone/telephone.csv"),
+    "telephone/telephone.png",
+)
 
 
 @dataclass(frozen=True)

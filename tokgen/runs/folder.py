@@ -52,15 +52,15 @@ def clear_results(folder: Path, names: tuple[str, ...]) -> None:
 
     Args:
         folder: of the run. Nothing is deleted if it has no settings.json.
-        names: files and folders in it to delete, as glob patterns; all others stay.
+        names: files and folders in it to delete; all others stay.
     """
     if not (folder / "settings.json").is_file():
         return
-    for path in (path for name in names for path in folder.glob(name)):
+    for path in (folder / name for name in names):
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
