@@ -282,21 +282,23 @@ def notes(s: Settings, held_out: HeldOut, processes: int, precision: str) -> lis
         f"trained in {precision}, sampled in float32",
         "means with 95 % bootstrap intervals; differences are paired over clips and seeds",
     ]
-    one = "one training a codec: intervals tell of clips, not of what another seed would give"
+    one = "one training per codec: the intervals cover clips, but not training seeds"
     several = (
-        f"{s.seeds} trainings a codec, clips and seeds resampled; where trainings differ more than "
-        "clips, such intervals hold the truth in 84 % of cases with 3 seeds, 93 % with 10"
+        f"{s.seeds} trainings per codec; the intervals cover clips and seeds. If trainings differ "
+        "more than clips, they contain the true value in 84 % of cases with 3 seeds, 93 % with 10"
     )
     lines.append(one if s.seeds == 1 else several)
     if s.task.name != "vocode":
         lines.append(
-            "scores are of whole utterances, what was kept included; utterances under "
+            "scores cover whole utterances, including the kept parts; utterances shorter than "
             f"{s.task.shortest_seconds:g} s are left out"
         )
     if s.drift_passes:
-        lines.append(f"PESQ @ {s.drift_passes}: after so many encodings of the first 5 s")
-    lines.append("token accuracy depends on how predictable a codec's codes are: no verdict")
-    lines.append("speeds are of this machine beside all else that it did")
+        lines.append(f"PESQ @ {s.drift_passes}: PESQ after that many encodings of the first 5 s")
+    lines.append(
+        "token accuracy has no verdict: it depends on how predictable the codes of a codec are"
+    )
+    lines.append("speeds were measured on this machine together with its other work")
     return lines
 
 

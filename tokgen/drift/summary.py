@@ -270,8 +270,8 @@ def to_text(summaries: Sequence[DriftSummary]) -> str:
     for s in summaries:
         failed = sorted({(p.metric, p.estimate.n_failed) for p in s.points if p.estimate.n_failed})
         counts = "; ".join(f"{metric}: {n} failed" for metric, n in failed) or "none failed"
-        frames = f", {s.n_frames} frames a pass" if s.n_frames else ""
-        lines.append(f"{s.name}: {s.n_clips} clips{frames}, {counts}; delay of a pass {s.delay}")
+        frames = f", {s.n_frames} frames per pass" if s.n_frames else ""
+        lines.append(f"{s.name}: {s.n_clips} clips{frames}, {counts}; delay per pass {s.delay}")
         lines += [f"  left out {r}" for r in s.rejections]
     lines += [f"{name}: {BACKENDS[name]}" for name in ("pesq", "si_sdr_aligned")]
     return "\n".join(lines)
