@@ -295,9 +295,7 @@ def notes(s: Settings, held_out: HeldOut, processes: int, precision: str) -> lis
         )
     if s.drift_passes:
         lines.append(f"PESQ @ {s.drift_passes}: PESQ after that many encodings of the first 5 s")
-    lines.append(
-        "token accuracy has no verdict: it depends on how predictable the codes of a codec are"
-    )
+    lines.append("token accuracy has no verdict: it depends on how predictable the codes are")
     lines.append("speeds were measured on this machine together with its other work")
     return lines
 

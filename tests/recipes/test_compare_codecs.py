@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) ->
     assert pairs["other generated", "cer"]["margin"] == 0.02
     assert pairs["other generated", "accuracy"]["than"] == "tiny generated"
     assert pairs["other resynthesis", "drift_pesq"]["n"] == 2
-    assert "other generated" in out and "verdict" in out and "2 trainings a codec" in out
+    assert "other generated" in out and "verdict" in out and "2 trainings per codec" in out
     index = json.loads((whole / "samples/index.json").read_text())
     assert [c["name"] for c in index["columns"]][-2:] == [
         "tiny after 2 edits", "other after 2 edits",
@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) ->
     assert "tiny, seed 2" in more and more.count("continuing at step 6 of 6") == 4
     assert (cut / "cells/tiny-seed2/model/config.json").is_file()
     fewer = run("compare_codecs.py", *flags("cut", **{"drift_passes": 0, "telephone.rounds": 0}))
-    assert "2 trainings a codec" in fewer
+    assert "2 trainings per codec" in fewer
     left = {path.name for path in (cut / "drift").iterdir()}
     assert left == {"clips"} and not (cut / "telephone/telephone.json").exists()
     table = json.loads((cut / "table.json").read_text())
