@@ -42,6 +42,10 @@ def test_flags_with_dashes_repeated_flags_and_switches(tmp_path: Path) -> None:
     argv = ["--batch-size", "8", "--codec", "a", "--codec=b", "--phase"]
     assert parse_settings(Outer, default, argv) == Outer(codec=["a", "b"], batch_size=8, phase=True)
     assert parse_settings(Outer, default, ["--phase", "false"]) == Outer(codec=["x"])
+    for word in ("true", "True", "YES", "on"):
+        assert parse_settings(Outer, default, ["--phase", word]).phase
+    for word in ("False", "no", "OFF"):
+        assert not parse_settings(Outer, default, ["--phase", word]).phase
 
 
 def test_unknown_setting_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -16,6 +16,8 @@ from tokgen.runs.folder import versions, write_json
 
 Settings = TypeVar("Settings")
 
+BOOLS = ("true", "false", "yes", "no", "on", "off")  # as YAML 1.1 writes them, in any case
+
 
 def parse_settings(
     cls: type[Settings], default_config: Path, argv: Sequence[str] | None = None
@@ -59,7 +61,7 @@ def plain_flags(argv: Sequence[str], cls: type) -> list[str]:
         kind = kinds.get(flag)
         if kind == list[str] and (equals or (words and not words[0].startswith("--"))):
             lists.setdefault(flag, []).append(value if equals else words.popleft())
-        elif kind is bool and not equals and (not words or words[0] not in ("true", "false")):
+        elif kind is bool and not equals and (not words or words[0].lower() not in BOOLS):
             rest.append(f"{flag}=true")
         else:
             rest.append(flag + equals + value)
