@@ -123,6 +123,32 @@ def places(value, path=()):
         yield from places(child, (*path, key))
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "said"),
+    [
+        ("notes", "one note", "notes: expected an array, not str"),
+        ("metrics", {}, "metrics: expected an array, not dict"),
+        ("rows", ["a"], "rows: expected an object, not str"),
+        ("differences", [{"margin": "inf"}], "expected a number, not str"),
+    ],
+)
+def test_a_damaged_table_names_the_part(name: str, wrong, said: str, run: Path):
+    content = json.loads((run / "table.json").read_text())
+    put(run / "table.json", {**content, name: wrong})
+    with pytest.raises(ValueError, match=rf"table.json is damaged \({said}"):
+        read_run(run)
+
+
+def test_missing_values_of_a_table_are_read_as_unknown(run: Path):
+    content = json.loads((run / "table.json").read_text())
+    content["rows"][0]["values"] = None
+    content["rows"][1]["values"]["pesq"] = None
+    put(run / "table.json", content)
+    rows = {row.name: row for row in read_run(run).table.rows}
+    assert rows[content["rows"][0]["name"]].values == {}
+    assert math.isnan(rows[content["rows"][1]["name"]].values["pesq"].mean)
+
+
 @pytest.mark.parametrize("name", ["table.json", "samples/index.json", "telephone/telephone.json"])
 def test_wrong_values_are_read_or_refused(name: str, run: Path):
     good = json.loads((run / name).read_text())

@@ -20,6 +20,7 @@ from tokgen.report.json_files import (
     damaged,
     items,
     mapping,
+    number,
     parse_json,
     text,
 )
@@ -127,8 +128,26 @@ def read_run(folder: Path, n_clips: int = 12) -> Run:
 
 
 def _table(content: dict[str, Any]) -> Table | None:
-    table = Table.from_dict(content, METRICS)
+    parts: dict[str, Any] = {
+        name: [mapping(part, name) for part in items(content.get(name), name)]
+        for name in ("metrics", "differences")
+    }
+    for part in (*parts["metrics"], *parts["differences"]):
+        for name in ("digits", "margin"):
+            number(part.get(name))
+    rows = content.get("rows")
+    if isinstance(rows, dict):  # metrics.json
+        parts["rows"] = {name: _values(values) for name, values in rows.items()}
+    else:
+        found = [mapping(row, "rows") for row in items(rows, "rows")]
+        parts["rows"] = [{**row, "values": _values(row["values"])} for row in found]
+    parts["notes"] = items(content.get("notes"), "notes")
+    table = Table.from_dict(content | parts, METRICS)
     return table if table.metrics and table.rows else None
+
+
+def _values(content: Any) -> dict[str, dict[str, Any]]:
+    return {name: mapping(value, name) for name, value in mapping(content, "values").items()}
 
 
 def _drift(content: dict[str, Any]) -> DriftResults | None:
