@@ -32,3 +32,8 @@ def test_drawn_mel_scales_are_unbiased():
     mean = sum(drawn(other, clean).item() for _ in range(60)) / 60
     assert mean == pytest.approx(full, rel=0.15)
     assert drawn.eval()(other, clean).item() == pytest.approx(full)
+
+
+def test_windows_and_mels_must_be_equally_many():
+    with pytest.raises(ValueError, match="2 windows but 1 mel counts"):
+        MultiScaleMel(16000, windows=(256, 512), mels=(20,))

@@ -34,6 +34,8 @@ class MultiScaleMel(nn.Module):
         scales_per_step: int | None = None,
     ) -> None:
         super().__init__()
+        if len(windows) != len(mels):
+            raise ValueError(f"{len(windows)} windows but {len(mels)} mel counts: give one each")
         self.windows = windows
         self.scales_per_step = scales_per_step or len(windows)
         melscale_fbanks = import_torchaudio().functional.melscale_fbanks
