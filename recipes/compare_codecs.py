@@ -158,8 +158,16 @@ def main(argv: list[str] | None = None) -> int:
                 accelerator.end_training()
                 return 130
             models.setdefault(entry.name, model)
-            more = {"task": s.task, "sampling": s.sampling, "batch_size": s.generation_batch}
-            found = fill_cell(model, entry.held_out, cell, accelerator, seed=seed, **more)
+            found = fill_cell(
+                model,
+                entry.held_out,
+                cell,
+                accelerator,
+                task=s.task,
+                sampling=s.sampling,
+                seed=seed,
+                batch_size=s.generation_batch,
+            )
             made[entry.name].append(found)
     accelerator.end_training()  # the rest runs in one process
     if scorer is None:
@@ -168,9 +176,11 @@ def main(argv: list[str] | None = None) -> int:
     # 3. Drift of the codecs on the same utterances: repeated editing and repeated encoding.
     calls = []
     for entry in entries if s.telephone.rounds else []:
-        more = {"out": run / "telephone" / "clips", "seed": s.seed}
-        model = models[entry.name]
-        calls.append(play_telephone(model, entry.held_out, s.telephone, s.sampling, scorer, **more))
+        clips_folder, model = run / "telephone" / "clips", models[entry.name]
+        call = play_telephone(
+            model, entry.held_out, s.telephone, s.sampling, scorer, out=clips_folder, seed=s.seed
+        )
+        calls.append(call)
     drift: dict[str, dict[str, float]] = {}
     if s.drift_passes:
         heard = open_corpus(s.test_corpus or s.corpus, split="test")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import gather_object, set_seed
 
@@ -136,12 +137,13 @@ def main(argv: list[str] | None = None) -> int:
     # 4. Generate the held-out utterances from their MFCCs, and without MFCCs as a lower bound. Load
     # the model as users do: Accelerate left the trained one in mixed precision.
     model = MaskedTransformer.from_pretrained(run / "model").to(accelerator.device).eval()
-    more = {"seed": s.seed, "batch_size": s.generation_batch}
-    more["progress"] = accelerator.is_main_process
+    options: dict[str, Any] = {
+        "seed": s.seed, "batch_size": s.generation_batch, "progress": accelerator.is_main_process
+    }  # fmt: skip
     with accelerator.split_between_processes(list(range(len(held_out)))) as mine:
         part = held_out.part(mine)
-        generated = part.generate(model, TaskSettings(), s.sampling, **more)
-        floor = part.generate(model, TaskSettings(), s.sampling, unconditional=True, **more)
+        generated = part.generate(model, TaskSettings(), s.sampling, **options)
+        floor = part.generate(model, TaskSettings(), s.sampling, unconditional=True, **options)
     generated, floor = gather_object(generated), gather_object(floor)
     made = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""Encode long files block by block in constant memory, beside the network on the whole file.
+"""Encode long files block by block in constant memory, compared with the network on the whole file.
 
     python recipes/benchmarks/bench_long_files.py                   # some minutes
     python recipes/benchmarks/bench_long_files.py --minutes 2 20 180 --dac-minutes 2

@@ -1,4 +1,4 @@
-"""Sample with tokgen's masked transformer, beside soundstorm-pytorch's model of equal size.
+"""Sample with our masked transformer, compared with soundstorm-pytorch's model of equal size.
 
     python recipes/benchmarks/bench_sampling.py
     python recipes/benchmarks/bench_sampling.py --device cuda --preset paper --utterances 100 \

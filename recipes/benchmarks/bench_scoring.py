@@ -1,4 +1,4 @@
-"""Score clips with tokgen's pool of processes, beside a plain loop over clips and libraries.
+"""Score clips with a pool of processes, compared with a plain loop over clips and libraries.
 
     python recipes/benchmarks/bench_scoring.py --clips 100 --rows 3
 

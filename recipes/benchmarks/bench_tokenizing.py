@@ -1,4 +1,4 @@
-"""Tokenize a folder of clips with `tokgen tokenize`, beside a loop over its files.
+"""Tokenize a folder of clips with `tokgen tokenize`, compared with a loop over its files.
 
     python recipes/benchmarks/bench_tokenizing.py                     # speech-16k, a few minutes
     python recipes/benchmarks/bench_tokenizing.py --codec dac-16k     # a DAC of 16k size

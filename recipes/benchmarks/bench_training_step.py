@@ -1,4 +1,4 @@
-"""Time a training step of tokgen's masked transformer, beside soundstorm-pytorch's of equal size.
+"""Time a training step of our masked transformer, compared with soundstorm-pytorch's of equal size.
 
     python recipes/benchmarks/bench_training_step.py --batch-size 4 --steps 2
     python recipes/benchmarks/bench_training_step.py --device cuda --precision bf16 --compile

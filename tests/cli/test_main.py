@@ -106,7 +106,7 @@ def test_side_information_travels_in_the_file(tool, tmp_path: Path) -> None:
     codec.model.save_pretrained(tmp_path / "stereo")
     source, codes, out = (tmp_path / name for name in ("a.wav", "x.safetensors", "y.wav"))
     write_audio(source, make_tone(2.5, 0, 8000), 8000)
-    assert "beside codes scales" in tool("info", tmp_path / "stereo")[1]
+    assert "side values  scales" in tool("info", tmp_path / "stereo")[1]
     code, said, err = tool("encode", source, "--codec", tmp_path / "stereo", "--out", codes)
     assert code == 0 and "3 levels x 600 frames, 2.50 s" in said
     found = read_codes(codes)
@@ -119,7 +119,7 @@ def test_side_information_travels_in_the_file(tool, tmp_path: Path) -> None:
     torch.testing.assert_close(decoded, expected, atol=1e-4, rtol=0)
     scales = found.side["scales"]
     for side, message in (
-        ({}, "needs side information ['scales'] beside the codes"),
+        ({}, "needs side information ['scales'] besides the codes"),
         ({"scales": scales[:2]}, "scales of shape (1, 2): stereo needs one per chunk, (1, 3)"),
         ({"scales": scales[None]}, "side information 'scales' of shape (1, 3)"),
         ({"scales": scales * math.nan}, "expected [S] float32 without NaN"),

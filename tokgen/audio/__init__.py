@@ -2,5 +2,5 @@
 
 - `files` - read, write and resample audio
 - `decoders` - open audio of any format as a stream of blocks
-- `torchaudio_shim` - import torchaudio beside a CPU-only torch
+- `torchaudio_shim` - import torchaudio next to a CPU-only torch
 """

@@ -1,4 +1,4 @@
-"""Import torchaudio beside a CPU-only torch.
+"""Import torchaudio next to a CPU-only torch.
 
 torchaudio 2.11 from PyPI links CUDA. Beside a torch without CUDA, its import fails with
 `OSError: _torchaudio.abi3.so`. Its filterbanks, DCT, resampling and SQUIM models are pure torch, so

@@ -63,7 +63,7 @@ def info(s: settings.Info) -> None:
         "weights": spec.weight_hash,
     }
     if codec.side_names:
-        facts["beside codes"] = ", ".join(codec.side_names)
+        facts["side values"] = ", ".join(codec.side_names)
     for key, value in facts.items():
         print(f"{key:12} {value}")
 

@@ -31,7 +31,7 @@ class Codec(ABC):
     Attributes:
         spec: the codec's numbers.
         model: the network.
-        side_names: names of the side information that `decode` needs beside the codes.
+        side_names: names of the side information that `decode` needs besides the codes.
         whole_reason: why the codec has no block coders, as a verb phrase for `WholeOnly`.
         loaded_from: name and revision for `load_codec`; None if `load_codec` did not make it.
     """
@@ -198,7 +198,7 @@ class Codec(ABC):
         side = {name: waveform.new_zeros(size) for name in self.side_names}
         for i, n in enumerate(lengths):
             found = encode(waveform[i : i + 1, :, :n])
-            codes[i, :, : found.codes.shape[-1]] = found.codes[0]
+            codes[i, :, : self.spec.n_frames(n)] = found.codes[0]
             for name, values in found.side.items():
                 side[name][i, : values.shape[-1]] = values[0]
         return Encoded(codes, side)
@@ -216,7 +216,7 @@ class Codec(ABC):
         missing = sorted(set(self.side_names) - set(side or {}))
         if missing:
             raise ValueError(
-                f"{self.spec.name} needs side information {missing} beside the codes: pass the "
+                f"{self.spec.name} needs side information {missing} besides the codes: pass the "
                 "`side` that `encode_with_side` returned"
             )
         found = {name: side[name].to(self.device) for name in self.side_names} if side else {}
