@@ -11,6 +11,8 @@ from torch import Tensor
 from makers.audio import codec_tone
 from makers.codecs import MAKERS
 from tokgen.codec.base import Codec
+from tokgen.codec.spec import Encoded
+from tokgen.zoo.stft import StftCodec
 
 
 @pytest.fixture(scope="module", params=["tiny", *MAKERS])
@@ -137,3 +139,12 @@ def test_unusable_settings_and_codes_are_refused(codec: Codec) -> None:
 def test_batches_of_stereo_audio_are_refused(tiny_codec: Codec) -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 800\): expected mono \[N\] or \[1, N\]"):
         tiny_codec.encode_batch([torch.zeros(800), torch.zeros(2, 800)])
+
+
+def test_a_network_that_makes_another_number_of_frames_is_noticed(tiny_codec: StftCodec) -> None:
+    spec = tiny_codec.spec
+    waveform = codec_tone(tiny_codec, 8 * spec.hop_length)
+    for n_frames in (7, 9):
+        encoded = Encoded(torch.zeros(1, spec.n_codebooks, n_frames, dtype=torch.long))
+        with pytest.raises(RuntimeError, match="must match the existing size"):
+            tiny_codec._encode_each(waveform, [waveform.shape[-1]], lambda _, e=encoded: e)
