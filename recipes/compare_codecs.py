@@ -157,7 +157,8 @@ def main(argv: list[str] | None = None) -> int:
             if model is None:
                 accelerator.end_training()
                 return 130
-            models.setdefault(entry.name, model)
+            if s.telephone.rounds and seed == s.seed:
+                models[entry.name] = model
             found = fill_cell(
                 model,
                 entry.held_out,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tokgen.metrics.codebook import codebook_use, token_match, use_with_interval
+from tokgen.metrics.codebook import codebook_use, perplexity, token_match, use_with_interval
 
 
 def test_codebook_use_from_one_entry_to_all():
@@ -16,6 +16,7 @@ def test_codebook_use_from_one_entry_to_all():
     assert codebook_use([uniform[:, :100], uniform[:, 100:]], 64).tolist() == pytest.approx([100.0])
     assert codebook_use([torch.zeros(1, 9).long()], 64).item() == 0
     assert codebook_use([uniform % 8], 64).item() == pytest.approx(50)
+    assert perplexity([uniform], 64).item() == pytest.approx(64)
 
 
 def test_estimated_use_equals_codebook_use():

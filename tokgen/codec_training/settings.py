@@ -190,6 +190,8 @@ class TuningSettings(SharedSettings):
     validation_passes: int = 10
 
     def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps = {self.steps}: must be at least 1")
         if self.later_target not in ("original", "first"):
             raise ValueError(
                 f"later_target {self.later_target!r}: known are 'original' and 'first'"

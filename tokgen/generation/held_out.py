@@ -120,13 +120,14 @@ class HeldOut:
                 "use conditioning mfcc or log_mel, or task continue or infill"
             )
         conditioned = (task.name == "vocode" or task.conditioned) and not unconditional
+        keeps = task.name != "vocode"
         return generate(
             model,
             self.codec,
             self.n_samples,
             sampling,
-            codes=self.codes,
-            keep=self.keep(task, seed=seed),
+            codes=self.codes if keeps else None,
+            keep=self.keep(task, seed=seed) if keeps else None,
             conditioning=self.conditioning if conditioned else None,
             sides=self.sides,
             seed=seed,

@@ -16,7 +16,7 @@ Modules (unit and range; whether higher or lower is better):
 - `si_sdr` - scale-invariant signal-to-distortion ratio (dB; higher)
 - `speaker` - cosine of speaker embeddings (-1 to 1; higher)
 - `pitch` - F0 error (cents; lower) and voicing error (0 to 1; lower)
-- `codebook` - codebook use (percent, 0 to 100) and token match (0 to 1; higher)
+- `codebook` - codebook use (percent, 0 to 100), perplexity and token match (0 to 1; higher)
 - `delay` - delay of a codec (samples)
 - `text` - text normalisation for CER
 - `signals` - one channel at 16 kHz, for models of speech

@@ -1,4 +1,4 @@
-"""Codebook use and token match of codes."""
+"""Codebook use, perplexity and token match of codes."""
 
 from __future__ import annotations
 
@@ -15,18 +15,26 @@ from tokgen.metrics.statistics import Estimate
 N_RESAMPLES = 400  # for the intervals of codebook use
 
 
-def codebook_use(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """Return the entropy [K] of the pooled codes of each level, in % of log2(codebook_size).
+def entropy_bits(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
+    """Return the entropy [K] of the pooled codes [K, T] of each level, in bits.
 
-    The entropy is biased low by about (codebook_size - 1) / (2 N ln 2) bits for N frames: report N
-    with it.
+    It is biased low by about (codebook_size - 1) / (2 N ln 2) bits for N frames: report N with it.
     """
     pooled = torch.cat([c.long().cpu() for c in codes], dim=-1)
     counts = [torch.bincount(level, minlength=codebook_size) for level in pooled]
     p = torch.stack(counts).double()
     p = p / p.sum(-1, keepdim=True)
-    bits = -torch.special.xlogy(p, p).sum(-1) / math.log(2)
-    return 100 * bits / math.log2(codebook_size)
+    return -torch.special.xlogy(p, p).sum(-1) / math.log(2)
+
+
+def codebook_use(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
+    """Return the entropy [K] in % of the largest possible, log2(codebook_size)."""
+    return 100 * entropy_bits(codes, codebook_size) / math.log2(codebook_size)
+
+
+def perplexity(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
+    """Return 2 ** entropy [K], the effective number of entries in use."""
+    return 2 ** entropy_bits(codes, codebook_size)
 
 
 def use_with_interval(codes: Sequence[np.ndarray], codebook_size: int) -> dict[str, list[Estimate]]:

@@ -141,7 +141,10 @@ def load_tokens(location: str | Path) -> TokenDataset:
         for part in splits.values():
             part.info.description = text
     else:
-        raise ValueError(f"{location} is not a finished token dataset: it has no {PROVENANCE}")
+        raise ValueError(
+            f"{location} is not a finished token dataset: it has neither dataset_dict.json nor "
+            f"{PROVENANCE} with shards in data/"
+        )
     return TokenDataset(splits, provenance_of(splits))
 
 
