@@ -39,6 +39,7 @@ SHORT = {"batch_size": 2, "checkpoint_every": 4, "tracker": "none", "mixed_preci
 TIMES = (
     "seconds", "minutes", "speed", "steps_per_second", "sampling_speed", "training_speed",
     "versions", "wall_seconds", "times_real_time", "timestamp", "created", "tokgen_version",
+    "notes",  # words
 )  # fmt: skip
 
 # Encodes and decodes a clip with every codec folder; runs in either tree.
@@ -105,7 +106,7 @@ def commands(work: Path, out: Path) -> dict[str, list[str]]:
             "metrics": ["pesq", "cer", "speaker", "f0"], "asr": "moonshine",
             "speaker": "resemblyzer", "seeds": 2, "drift_passes": 2, "telephone.rounds": 2,
             "telephone.n_clips": 2, "telephone.gap_seconds": 0.3, "margins": {"pesq": 0.1}})),
-        "tokgen drift": tokgen("drift", "--codec", "speech-16k", "--codec", "opus:12", "--corpus",
+        "tokgen drift": tokgen("drift", "--codec", "speech-16k", "--codec", "mp3:24", "--corpus",
                                ALLISON, "--split", "test", "--clips", 3, "--passes", 3,
                                "--phase", "--out", out / "drift"),
         "tokgen score": tokgen("score", "--codec", "speech-16k", "--min-seconds", 0.5, *clips,

@@ -120,16 +120,16 @@ def run(
 ) -> str:
     """Run a recipe to its end; returns what it printed, after a check of its exit code."""
     process = launch(recipe, *flags, processes=processes, config=config, fresh=fresh)
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=900)
     assert process.returncode == code, out
     return out
 
 
 def kill_when(process: Running, ready: Callable[[], bool], number: int = signal.SIGKILL) -> str:
     """Send a signal as soon as `ready()` is true; returns what the process printed."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not ready() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=200)
+    out, _ = process.communicate(timeout=600)
     return out

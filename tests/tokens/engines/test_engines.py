@@ -28,7 +28,7 @@ from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.stft import StftCodec
 
 SHARDS = {"shard_rows": 3, "progress": False}
-PATIENCE = 300  # seconds; only a failing test waits so long
+PATIENCE = 900  # seconds; only a failing test waits so long
 
 
 @pytest.fixture(scope="module")
