@@ -190,7 +190,7 @@ def test_a_killed_parent_leaves_no_process_behind() -> None:
     time.sleep(1)  # let them begin
     parent.kill()
     parent.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=300)
     for process in alive:
         process.kill()
     assert len(children) == 2 and not alive

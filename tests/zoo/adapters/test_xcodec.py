@@ -100,7 +100,7 @@ def test_loads_in_a_new_process(codec: XcodecCodec, tmp_path: Path) -> None:
     code = (
         f"from tokgen.zoo.lookup import load_codec; print(load_codec({str(tmp_path / 'mine')!r}))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
     assert "8000 Hz, hop 320, 4 x 32" in run.stdout
 
