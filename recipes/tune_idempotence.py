@@ -1,4 +1,4 @@
-"""Tune a codec so that it stops drifting: Code Drift's fine-tuning (O'Reilly et al., section IV).
+"""Tune a codec with an idempotence loss: Code Drift's fine-tuning (O'Reilly et al., section IV).
 
     accelerate launch recipes/tune_idempotence.py --codec speech-16k --loss code \
         --corpora '[en.parquet, es.parquet, fr.parquet, it.parquet]'

@@ -9,7 +9,7 @@
 - `adversary` - the discriminators' part of a step
 - `adversarial_losses` - least-squares and feature losses
 - `discriminators` - DAC's discriminators
-- `idempotence` - losses that keep a codec from drifting
+- `idempotence` - the idempotence losses of Code Drift
 - `sweep` - choice of an idempotence loss's weight
 - `validation` - scores of held-out audio
 """

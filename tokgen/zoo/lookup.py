@@ -13,6 +13,7 @@ import os
 import re
 import tomllib
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,9 +145,8 @@ def load_codec(
     codec_class = adapter.codec_class()
     if bandwidth is not None:
         try:  # before the weights are loaded
-            codec_class.numbers(config, bandwidth)
-        except KeyError:
-            pass  # left to the library's default
+            with suppress(KeyError):  # config.json leaves this setting to the library's default
+                codec_class.numbers(config, bandwidth)
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
         label = f"{label}:{bandwidth:g}"
