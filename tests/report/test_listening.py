@@ -41,7 +41,7 @@ def test_damaged_audio_is_reported_and_marked_as_missing(samples_run: Path, tmp_
     assert "missing clip0, speech-16k generated: cannot read 000.generated.wav" in said.err
     assert "missing clip1, speech-16k resynthesis" in said.err and "no such file" in said.err
     assert re.search(
-        r"x\.html: \d\.\d MB, 1 run, 7 sounds of 3 utterances as 16-bit WAV, 2 mis",
+        r"x\.html: \d\.\d MB, 1 run, 7 sounds of 3 utterances as 16-bit WAV, 2 missing",
         said.out,
     )
     page = out.read_text()

@@ -1,0 +1,27 @@
+"""Add the files outside docs/ that are pages of the site: cards, changelog, contributing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+PAGES = {
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "cards/speech-16k.md": "codecs/speech-16k/README.md",
+    "cards/speech-16k-code.md": "codecs/speech-16k-code/README.md",
+    "cards/allison.md": "recipes/data/allison/README.md",
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for page, source in PAGES.items():
+        text = (ROOT / source).read_text()
+        for other, linked in PAGES.items():
+            name = Path(linked).parent.name
+            text = text.replace(f"](../{name}/README.md)", f"]({Path(other).name})")
+        files.append(File.generated(config, page, content=text.replace("](docs/", "](")))
+    return files
