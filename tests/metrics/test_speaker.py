@@ -1,8 +1,6 @@
 """Speaker similarity: same and other voices, failures, and the loading of encoders."""
 
 import math
-import os
-import pickle
 import types
 import warnings
 
@@ -14,7 +12,6 @@ from makers.paths import ALLISON
 from tokgen.audio.files import resample
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.corpus.listed import open_corpus
-from tokgen.extras import require_legacy
 from tokgen.metrics import backends
 from tokgen.metrics.speaker import (
     FILES,
@@ -148,26 +145,10 @@ def test_embeddings_of_two_encoders_do_not_compare():
 def test_resemblyzer_prints_nothing_and_names_its_backend(capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert make_speaker_encoder("resemblyzer").backend == "resemblyzer (0.1.4, -30 dBFS)"
+        assert make_speaker_encoder("resemblyzer").backend == (
+            "resemblyzer (weights of 0.1.4, -30 dBFS)"
+        )
     assert capfd.readouterr() == ("", "")
-
-
-class Canary:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_resemblyzer_unpickles_nothing_but_tensors(tmp_path, monkeypatch):
-    package = require_legacy("resemblyzer")
-    torch.save({"model_state": Canary(str(tmp_path / "canary"))}, tmp_path / "pretrained.pt")
-    monkeypatch.setattr(package, "__file__", str(tmp_path / "__init__.py"))
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    with pytest.raises(pickle.UnpicklingError):
-        ResemblyzerEncoder()
-    assert not (tmp_path / "canary").exists()
 
 
 def test_wavlm_loads_from_a_folder(wavlm_folder, clips):

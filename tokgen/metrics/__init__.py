@@ -15,6 +15,7 @@ Modules (unit and range; whether higher or lower is better):
 - `cer` - character error rate through a recogniser (0 to 1; lower)
 - `si_sdr` - scale-invariant signal-to-distortion ratio (dB; higher)
 - `speaker` - cosine of speaker embeddings (-1 to 1; higher)
+- `resemblyzer` - network of one speaker encoder
 - `pitch` - F0 error (cents; lower) and voicing error (0 to 1; lower)
 - `codebook` - codebook use (percent, 0 to 100), perplexity and token match (0 to 1; higher)
 - `delay` - delay of a codec (samples)

@@ -1,15 +1,15 @@
 """Speaker similarity: the cosine between speaker embeddings of two clips, higher is better.
 
 Backends: "wavlm" (WavLM Base+ fine-tuned for speaker verification, the usual choice; weights from
-a hub or a folder) and "resemblyzer" (weights in its wheel). "auto" uses WavLM if its weights can be
-loaded, and otherwise warns and uses resemblyzer. Cosines of different backends are not comparable.
+a hub or a folder) and "resemblyzer" (a small LSTM; tokgen contains its weights). "auto" uses WavLM
+if its weights can be loaded, and otherwise warns and uses resemblyzer. Cosines of different
+backends are not comparable.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
-from tokgen.extras import require_legacy
 from tokgen.metrics.backends import load_if_in_reach
+from tokgen.metrics.resemblyzer import ResemblyzerNetwork
 from tokgen.metrics.signals import RATE, at_16k
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
@@ -27,6 +27,7 @@ TRAINING_ONLY = ("wavlm.masked_spec_embed", "objective.")  # embeddings do not d
 MIN_SECONDS = 1.0  # the encoders were trained on excerpts of at least 1.6 s
 MAX_SECONDS = 30.0  # enough for a voice; the cost of attention grows with the square
 SILENCE = 1e-4  # RMS, -80 dB of full scale; below it there is only rounding noise
+LEVEL = -30  # dBFS, of clips for resemblyzer
 
 
 class SpeakerEncoder(Protocol):
@@ -155,7 +156,7 @@ def _find(name: str, local_files_only: bool) -> Path:
 
 
 class ResemblyzerEncoder:
-    """Resemblyzer's LSTM, trained with the GE2E loss (Wan et al. 2018); Apache-2.0.
+    """Resemblyzer's LSTM, trained with the GE2E loss (Wan et al. 2018), with the weights of 0.1.4.
 
     Every clip is set to Resemblyzer's level, -30 dBFS, and pauses stay. Resemblyzer itself only
     raises quiet clips, although its network depends on level: the cosine of a clip and its copy at
@@ -163,21 +164,18 @@ class ResemblyzerEncoder:
     and its reconstruction.
     """
 
-    def __init__(self) -> None:
-        self._package = require_legacy("resemblyzer")
-        weights = Path(self._package.__file__).with_name("pretrained.pt")
-        # The constructor below unpickles this file, so it must contain only tensors.
-        torch.load(weights, map_location="cpu", weights_only=True)
-        self._model = self._package.VoiceEncoder("cpu", verbose=False).eval()
-        self._level = require_legacy("resemblyzer.hparams").audio_norm_target_dBFS
-        self.backend = f"resemblyzer ({version('resemblyzer')}, {self._level} dBFS)"
+    backend = f"resemblyzer (weights of 0.1.4, {LEVEL} dBFS)"
 
+    def __init__(self) -> None:
+        self._model = ResemblyzerNetwork.pretrained()
+
+    @torch.inference_mode()
     def embed(self, waveform: Tensor, sample_rate: int) -> Tensor | None:
         audio = _prepare(waveform, sample_rate)
         if audio is None:
             return None
-        levelled = self._package.normalize_volume(audio.numpy(), self._level)
-        return _normalise(torch.from_numpy(self._model.embed_utterance(levelled)))
+        gain = 10 ** (LEVEL / 20) / audio.double().square().mean().sqrt()
+        return _normalise(self._model.embed(audio * gain.float()))
 
 
 def make_speaker_encoder(name: str = "auto") -> SpeakerEncoder:
@@ -185,7 +183,6 @@ def make_speaker_encoder(name: str = "auto") -> SpeakerEncoder:
 
     Raises:
         ValueError: unknown name, or the folder has no speaker encoder.
-        ModuleNotFoundError: the package of the encoder is missing; the error names the extra.
         OSError: the weights of wavlm were asked for by name and cannot be loaded.
     """
     if name == "resemblyzer":

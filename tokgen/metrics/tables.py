@@ -3,7 +3,7 @@
 A `Table` has an `Estimate` for each row and metric, and paired differences between rows.
 
     table = Table.from_dict(json.loads(path.read_text()))
-    print(to_text(table))
+    print(table)
     write_table(table, folder)  # table.json, table.csv, table.md and table.tex
 """
 
@@ -13,7 +13,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from tabulate import tabulate
 
 from tokgen.metrics.statistics import Direction, Estimate, csv_fields, format_estimate
+from tokgen.results import Grid, Result, one_line
 from tokgen.runs.folder import write_json
 
 KINDS = ("original", "resynthesis", "generated")
@@ -29,6 +30,11 @@ VERDICTS = (
     "margin; worse: all of it lies beyond the margin, or on the bad side of 0 if there is no "
     "margin; worse, margin undecided: all of it lies on the bad side of 0 and the margin is inside "
     "it; undecided: anything else"
+)
+COLUMNS = (
+    *("row", "kind", "codec", "than", "metric"),
+    *("mean", "low", "high", "n", "n_failed"),
+    *("margin", "verdict"),
 )
 NUMBERS = re.compile(r"[-+0-9.,\[\] ]*")  # cells that Markdown shows as they are
 MARKDOWN_SPECIAL = "\\`*_[]<>|"
@@ -116,7 +122,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Table:
+class Table(Result):
     """Results of several rows in several metrics.
 
     Attributes:
@@ -131,8 +137,28 @@ class Table:
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form of table.json."""
+    def parts(self) -> list[Grid | str]:
+        details = _grid(self, detail=True, intervals=False)
+        grids = [
+            Grid(_grid(self)),
+            Grid(details, "token accuracy by level"),
+            Grid(_difference_grid(self), "paired differences"),
+        ]
+        shown: list[Grid | str] = []
+        for grid in grids:
+            if grid.rows:
+                shown += [grid, ""]
+        return [*shown, *_footnotes(self)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each row and metric, then one for each difference."""
+        return [
+            dict(zip(COLUMNS, [*start, *vars(estimate).values(), *end], strict=True))
+            for start, estimate, end in _estimates(self)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of table.json."""
         rows = [
             vars(row) | {"values": {name: e.as_dict() for name, e in row.values.items()}}
             for row in self.rows
@@ -239,42 +265,31 @@ def _text(value: Any) -> str:
 
 def write_table(table: Table, folder: Path) -> None:
     """Write table.json, table.csv, table.md and table.tex."""
-    write_json(folder / "table.json", table.as_dict())
+    write_json(folder / "table.json", table.to_dict())
     for name, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
         (folder / f"table.{name}").write_text(write(table), encoding="utf-8")
-
-
-def to_text(table: Table) -> str:
-    """Format a table for a terminal."""
-    blocks = [align(_grid(table))]
-    if details := _grid(table, detail=True, intervals=False):
-        blocks.append("token accuracy by level\n" + align(details))
-    if differences := _difference_grid(table):
-        blocks.append("paired differences\n" + align(differences))
-    return "\n\n".join([*blocks, "\n".join(_footnotes(table))])
-
-
-def align(grid: Sequence[Sequence[str]]) -> str:
-    """Format rows of strings as a plain table with aligned columns."""
-    rows = [[_one_line(text) for text in row] for row in grid]
-    return tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
 def to_csv(table: Table) -> str:
     """Format a table as CSV with one line for each estimate and difference."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = ["mean", "low", "high", "n", "n_failed"]
-    writer.writerow(["row", "kind", "codec", "than", "metric", *names, "margin", "verdict"])
-    rows = {row.name: row for row in table.rows}
+    writer.writerow(COLUMNS)
+    for start, estimate, end in _estimates(table):
+        writer.writerow([*start, *csv_fields(estimate), *end])
+    return out.getvalue()
+
+
+def _estimates(table: Table) -> Iterator[tuple[list[Any], Estimate, list[Any]]]:
+    """Yield estimates and differences, each between the other values of `COLUMNS`."""
     for row in table.rows:
-        for name, e in row.values.items():
-            writer.writerow([row.name, row.kind, row.codec, "", name, *csv_fields(e), "", ""])
+        for name, estimate in row.values.items():
+            yield [row.name, row.kind, row.codec, "", name], estimate, [None, ""]
+    rows = {row.name: row for row in table.rows}
     for d in table.differences:
         row = rows[d.row]
         start = [d.row, row.kind, row.codec, d.than, d.metric]
-        writer.writerow([*start, *csv_fields(d.estimate), d.margin, d.verdict])
-    return out.getvalue()
+        yield start, d.estimate, [d.margin, d.verdict]
 
 
 def to_markdown(table: Table) -> str:
@@ -283,7 +298,7 @@ def to_markdown(table: Table) -> str:
     def escape(text: str) -> str:
         if NUMBERS.fullmatch(text):
             return text
-        return _one_line("".join("\\" + c if c in MARKDOWN_SPECIAL else c for c in text))
+        return one_line("".join("\\" + c if c in MARKDOWN_SPECIAL else c for c in text))
 
     parts = []
     for grid in _grids(table):
@@ -297,16 +312,12 @@ def to_latex(table: Table) -> str:
     """Format a table as LaTeX tabulars for the booktabs package, with notes as comments."""
     parts = ["% needs \\usepackage{booktabs}"]
     for grid in _grids(table):
-        header, *rows = [[_one_line(text) for text in row] for row in grid]
+        header, *rows = [[one_line(text) for text in row] for row in grid]
         columns = ["left"] + ["right"] * (len(header) - 1)
         form = {"tablefmt": "latex_booktabs", "disable_numparse": True}
         parts.append(tabulate(rows, header, colalign=columns, **form))
-    parts.append("\n".join(f"% {_one_line(note)}" for note in _footnotes(table)))
+    parts.append("\n".join(f"% {one_line(note)}" for note in _footnotes(table)))
     return "\n\n".join(parts) + "\n"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _grids(table: Table) -> list[list[list[str]]]:
