@@ -24,8 +24,7 @@ from tokgen.comparison.lines import Line, score_lines
 from tokgen.comparison.telephone import TelephoneSettings, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.corpus.listed import open_corpus
-from tokgen.drift.compare import compare_drift
-from tokgen.drift.passes import DriftClips
+from tokgen.drift.compare import measure_drift
 from tokgen.evaluation.metric import check_metrics
 from tokgen.evaluation.samples import write_samples
 from tokgen.evaluation.scorer import Scorer
@@ -37,7 +36,7 @@ from tokgen.generation.held_out import (
 )
 from tokgen.generation.prompts import TaskSettings
 from tokgen.metrics.statistics import bootstrap_mean
-from tokgen.metrics.tables import to_text, write_table
+from tokgen.metrics.tables import write_table
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.plotting import plot_curves
 from tokgen.runs.accelerator import conditions_of, make_accelerator
@@ -185,9 +184,9 @@ def main(argv: list[str] | None = None) -> int:
     drift: dict[str, dict[str, float]] = {}
     if s.drift_passes:
         heard = open_corpus(s.test_corpus or s.corpus, split="test")
-        clips = DriftClips(heard.select(ids=held_out.ids))
+        heard = heard.select(ids=held_out.ids)
         codecs = [entry.held_out.codec for entry in entries]
-        measured = compare_drift(codecs, clips, run / "drift", passes=s.drift_passes, phase=s.phase)
+        measured = measure_drift(codecs, heard, run / "drift", passes=s.drift_passes, phase=s.phase)
         for found in measured.runs:
             last = [float(clip.values["pesq"][-1]) for clip in found.clips]
             drift[found.name] = dict(zip(found.ids, last, strict=True))
@@ -222,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
             name = f"{entry.name} after {s.telephone.rounds} edits"
             columns.append(Line(name, "generated", entry.held_out, [call.last]).column())
     write_samples(run / "samples", columns, held_out.ids, held_out.texts, s.n_saved)
-    print("\n" + to_text(table))
+    print(f"\n{table}")
     print(f"outputs: {run} (table.json, .csv, .md, .tex; samples)\nnext: tokgen report {run}")
     return 0
 

@@ -17,12 +17,11 @@ from typing import Any
 
 from accelerate.utils import gather_object, set_seed
 
-from tokgen.evaluation.rows import score_rows
+from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.samples import Column, write_samples
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
-from tokgen.metrics.tables import to_text
 from tokgen.modelling.masked import MaskedTransformer, ModelSettings
 from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, make_accelerator
@@ -163,11 +162,10 @@ def main(argv: list[str] | None = None) -> int:
         write_samples(run / "samples", columns, held_out.ids, held_out.texts, s.n_saved)
         shown = {k: v[0] for k, v in audio.items()}
         plot_spectrograms(shown, rate, run / "spectrograms.png")
-        scores = score_rows(
+        scores = score_audio(
             audio,
-            "original",
-            held_out.texts,
-            rate,
+            texts=held_out.texts,
+            sample_rate=rate,
             asr=s.asr,
             mos=s.mos,
             mos_reference=longest_clip(s.corpus, tokens),
@@ -180,14 +178,14 @@ def main(argv: list[str] | None = None) -> int:
         write_json(
             run / "metrics.json",
             {
-                "rows": scores.table.rows_as_dict(),
+                "rows": scores.means.rows_as_dict(),
                 "steps": training.step,
                 "seconds": timing,
                 "codec": codec.spec.name,
             },
         )
         write_json(run / "clips.json", scores.per_clip)
-        say("\n" + to_text(scores.table))
+        say(f"\n{scores}")
         say(f"outputs: {run} (samples, curves.png, spectrograms.png, metrics.json)")
     accelerator.end_training()
     return 0

@@ -25,7 +25,7 @@ from torch import Tensor
 from harness import Contender, alternate, write_report
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.corpus.listed import open_corpus
-from tokgen.evaluation.rows import score_rows
+from tokgen.evaluation.rows import score_audio
 from tokgen.extras import require
 from tokgen.metrics.cer import MIN_SAMPLES
 from tokgen.metrics.text import normalise_text
@@ -107,11 +107,10 @@ def our_job(
     rows: dict[str, list[Tensor]], texts: list[str | None], workers: int | None
 ) -> Callable[[], Records]:
     def run() -> Records:
-        scores = score_rows(
+        scores = score_audio(
             rows,
-            "original",
-            texts,
-            RATE,
+            texts=texts,
+            sample_rate=RATE,
             asr="moonshine",
             mos="distillmos",
             workers=workers,

@@ -12,7 +12,7 @@ import pytest
 
 from tokgen.comparison.compare import RowData, accuracy_records, compare
 from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio
-from tokgen.metrics.tables import to_latex, to_markdown, to_text, write_table
+from tokgen.metrics.tables import to_latex, to_markdown, write_table
 
 BACKENDS = {"pesq": "pesq (wideband)", "cer": "parrot"}
 RNG = np.random.default_rng(0)
@@ -103,7 +103,7 @@ def test_failures_are_counted() -> None:
     assert (found.rows[1].values["pesq"].n, found.rows[1].values["pesq"].n_failed) == (0, 20)
     lost = next(d for d in found.differences if d.metric == "pesq")
     assert (lost.estimate.n_failed, lost.verdict) == (20, "undecided")
-    for text in (to_text(found), to_markdown(found).replace("\\", ""), to_latex(found)):
+    for text in (found.table(), to_markdown(found).replace("\\", ""), to_latex(found)):
         assert "failed or not measurable in a generated: pesq 1" in text
         assert "failed or not measurable in b generated: pesq 20" in text
         assert "n = 19 to 20" in text and "no worse: its bad end" in text
@@ -166,4 +166,4 @@ def test_files_hold_the_same_numbers(found, tmp_path) -> None:
     cell = f"{BASE.mean():.2f} ["
     for name in ("table.md", "table.tex"):
         assert cell in (tmp_path / name).read_text()
-    assert cell in to_text(found) and "token accuracy by level" in to_text(found)
+    assert cell in found.table() and "token accuracy by level" in found.table()

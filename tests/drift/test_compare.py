@@ -13,7 +13,7 @@ import pytest
 from makers.codecs import BlockCodec
 from makers.effects import Effect
 from tokgen.corpus.listed import open_corpus
-from tokgen.drift.compare import compare_drift
+from tokgen.drift.compare import measure_drift
 from tokgen.drift.passes import PER_CLIP, ClipDrift, DriftClips, DriftRun
 from tokgen.drift.summary import difference_lines, differences
 from tokgen.metrics.delay import Delay
@@ -26,7 +26,9 @@ def clips(tiny_corpus: Path) -> DriftClips:
 
 def test_files_and_text(clips, tiny_codec, tmp_path):
     codecs = [Effect(lambda w: w, "as:is"), BlockCodec(), tiny_codec]
-    found = compare_drift(codecs, clips, tmp_path, passes=3, n_samples=1, progress=False)
+    found = measure_drift(
+        codecs, clips.corpus, tmp_path, passes=3, clip_seconds=1.5, samples=1, progress=False
+    )
     content = json.loads((tmp_path / "drift.json").read_text())
     assert [c["name"] for c in content["codecs"]] == ["as:is", "block", "tiny"]
     assert set(content["backends"]) >= {p["metric"] for c in content["codecs"] for p in c["points"]}
@@ -39,7 +41,7 @@ def test_files_and_text(clips, tiny_codec, tmp_path):
     assert (float(row["mean"]), row["n"], row["n_failed"]) == (1.0, "2", "0")
     assert not [r for r in rows if r["metric"] == "match_previous" and r["pass"] == "1"]
     assert {r["level"] for r in rows if r["codec"] == "tiny"} == {"", "0", "1", "2", "3"}
-    table = found.to_text()
+    table = found.table()
     assert "PESQ @ 3" in table and "1.00 [1.00, 1.00]" in table and "4.64" in table
     assert "as:is: 2 clips, si_sdr: 2 failed" in table
     assert (tmp_path / "drift.png").stat().st_size > 5000
@@ -78,22 +80,22 @@ def test_files_are_strict_json(clips, tmp_path):
     def strict(constant: str) -> None:
         raise AssertionError(constant)
 
-    one_clip = DriftClips(clips.corpus, 1.0, 1)
     codecs = [BlockCodec(), BlockCodec(1.0, 1.0, name="other")]
-    compare_drift(codecs, one_clip, tmp_path, passes=2, phase=True, progress=False)
+    short = {"clip_seconds": 1.0, "clips": 1, "progress": False}
+    measure_drift(codecs, clips.corpus, tmp_path, passes=2, phase=True, **short)
     for name in ("drift.json", "phase.json"):
         json.loads((tmp_path / name).read_text(), parse_constant=strict)
     with pytest.raises(ValueError, match="none has codes"):
-        compare_drift([Effect(lambda w: w)], clips, tmp_path, passes=2, phase=True)
+        measure_drift(Effect(lambda w: w), clips.corpus, tmp_path, passes=2, phase=True)
 
 
 def test_bad_arguments_are_refused(clips, tmp_path):
     with pytest.raises(ValueError, match="passes = 1: give at least 2"):
-        compare_drift([BlockCodec()], clips, tmp_path, passes=1)
+        measure_drift([BlockCodec()], clips.corpus, tmp_path, passes=1)
     with pytest.raises(ValueError, match="each once"):
-        compare_drift([BlockCodec(), BlockCodec()], clips, tmp_path)
+        measure_drift([BlockCodec(), BlockCodec()], clips.corpus, tmp_path)
     with pytest.raises(ValueError, match="at least one"):
-        compare_drift([], clips, tmp_path)
+        measure_drift([], clips.corpus, tmp_path)
     with pytest.raises(ValueError, match="seconds = -1"):
         DriftClips(clips.corpus, seconds=-1)
     with pytest.raises(ValueError, match="n = 0"):

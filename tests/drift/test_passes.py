@@ -15,7 +15,7 @@ from makers.codecs import BlockCodec, make_dac
 from makers.effects import Effect, late
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
-from tokgen.drift.passes import DriftClips, drift_of, measure_drift
+from tokgen.drift.passes import DriftClips, drift_of, run_drift
 from tokgen.drift.summary import summarise
 from tokgen.metrics.delay import measure_delay
 
@@ -110,7 +110,7 @@ def test_lengths_hold_over_passes(name, tiny_codec):
 
 
 def test_silence_is_counted_as_failed(clips, tmp_path):
-    run = measure_drift(Effect(torch.zeros_like), clips, out=tmp_path, passes=2, progress=False)
+    run = run_drift(Effect(torch.zeros_like), clips, out=tmp_path, passes=2, progress=False)
     summary = summarise(run)
     for metric in ("pesq", "si_sdr", "level"):
         estimate = summary.at(metric, 2)
@@ -126,7 +126,7 @@ def test_a_run_resumes(clips, tmp_path):
 
     def measure(passes=3, match_level=False):
         codec.calls = 0
-        found = measure_drift(
+        found = run_drift(
             codec, clips, out=tmp_path, passes=passes, match_level=match_level, progress=False
         )
         return found, codec.calls - 1  # one call measures the delay
@@ -154,12 +154,12 @@ def test_bad_clips_are_left_out(tiny_corpus, tmp_path):
     shutil.copytree(tiny_corpus, folder)
     (folder / "g.wav").write_bytes(b"RIFF nothing")
     clips = DriftClips(open_corpus(folder, split="test"))
-    run = measure_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
+    run = run_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
     assert len(run.clips) == 1 and "g.wav" in run.rejections[0].source
     (folder / "h.wav").write_bytes(b"")
     clips = DriftClips(open_corpus(folder, split="test"))
     with pytest.raises(ValueError, match="no usable clip"):
-        measure_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
+        run_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
 
 
 def test_silent_and_missing_clips_are_reported(tiny_corpus, tmp_path):
@@ -170,12 +170,12 @@ def test_silent_and_missing_clips_are_reported(tiny_corpus, tmp_path):
     rows = "late.wav,a\nsoon.wav,b\nmissing.wav,c\n"
     (folder / "metadata.csv").write_text("file_name,text\n" + rows)
     clips = DriftClips(open_corpus(folder), seconds=0.5)
-    run = measure_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
+    run = run_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
     assert len(run.clips) == 1
     reasons = {Path(r.source).name: r.reason for r in run.rejections}
     assert "first 0.5 s are silent" in reasons["late.wav"]
     assert any("missing.wav" in r.source + r.reason for r in run.rejections)
-    whole = measure_drift(
+    whole = run_drift(
         Effect(lambda w: w), DriftClips(clips.corpus, None), out=tmp_path, passes=1, progress=False
     )
     assert len(whole.clips) == 2

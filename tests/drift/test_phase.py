@@ -13,7 +13,7 @@ from torch import Tensor
 
 from makers.codecs import BlockCodec
 from tokgen.corpus.listed import open_corpus
-from tokgen.drift.compare import compare_drift
+from tokgen.drift.compare import measure_drift
 from tokgen.drift.passes import DriftClips
 from tokgen.drift.phase import Correlation, phase_sensitivity, shift_grid
 
@@ -81,13 +81,15 @@ def test_correlation_of_few_codecs_is_unknown():
     assert "n = 2 codecs: too few" in str(Correlation([("a", 0, 1)] * 2, 25, math.nan, 0, 0))
 
 
-def test_compare_drift_with_phase(clips, tiny_codec, tmp_path):
+def test_measure_drift_with_phase(clips, tiny_codec, tmp_path):
     codecs = [tiny_codec, BlockCodec(), BlockCodec(1.0, 1.0, name="other")]
-    found = compare_drift(codecs, clips, tmp_path, passes=2, phase=True, progress=False)
+    found = measure_drift(
+        codecs, clips.corpus, tmp_path, passes=2, clip_seconds=1.0, phase=True, progress=False
+    )
     assert found.correlation is not None and len(found.correlation.pairs) == 3
     content = json.loads((tmp_path / "phase.json").read_text())
     assert [c["name"] for c in content["codecs"]] == ["tiny", "block", "other"]
     assert content["correlation"]["passes"] == 2
     assert content["correlation"]["low"] is None  # three codecs have no interval
     assert (tmp_path / "phase.png").stat().st_size > 5000
-    assert "n = 3 codecs" in found.to_text()
+    assert "n = 3 codecs" in found.table()

@@ -17,7 +17,7 @@ import torch
 from makers.audio import make_tone
 from tokgen.evaluation import scorer as scoring
 from tokgen.evaluation.pool import ScoringPool
-from tokgen.evaluation.rows import score_rows
+from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.scorer import Clip, Scorer, score_clips
 from tokgen.metrics.cer import RecognitionError, Wav2Vec2Recogniser
 
@@ -159,13 +159,18 @@ def test_a_gpu_gets_batches_of_equal_length(monkeypatch) -> None:
 def test_tables_do_not_depend_on_workers(monkeypatch) -> None:
     rows = {"original": CLIPS, "noisy": NOISY}
     tables = [
-        score_rows(
-            rows, "original", TEXTS, 16000, metrics=("pesq", "f0"), workers=n, progress=False
+        score_audio(
+            rows,
+            texts=TEXTS,
+            sample_rate=16000,
+            metrics=("pesq", "f0"),
+            workers=n,
+            progress=False,
         )
         for n in (0, 2)
     ]
     assert same(tables[0].per_clip, tables[1].per_clip)
-    assert tables[0].table == tables[1].table
+    assert tables[0].means == tables[1].means
 
 
 SCRIPT = """

@@ -11,10 +11,9 @@ from makers.codecs import make_encodec
 from makers.paths import ALLISON
 from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation import scorer as scoring
-from tokgen.evaluation.rows import score_codec, score_rows
+from tokgen.evaluation.rows import score_audio, score_codec
 from tokgen.metrics.cer import RecognitionError
 from tokgen.metrics.si_sdr import si_sdr
-from tokgen.metrics.tables import to_text
 
 CLIPS = [make_tone(s, i) for i, s in enumerate((1.2, 0.9, 1.5))]
 NOISY = [c + 0.05 * torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in CLIPS]
@@ -23,7 +22,7 @@ TEXTS = ["one two", "three", None]
 
 def values_of(scores):
     """Row name to metric name to estimate."""
-    return {row.name: row.values for row in scores.table.rows}
+    return {row.name: row.values for row in scores.means.rows}
 
 
 class Parrot:
@@ -40,7 +39,7 @@ def scores(monkeypatch):
     monkeypatch.setattr(scoring, "make_recogniser", lambda name: Parrot())
     rows = {"original": CLIPS, "noisy": NOISY}
     metrics = ("cer", "pesq", "si_sdr")
-    return score_rows(rows, "original", TEXTS, 16000, metrics=metrics, progress=False)
+    return score_audio(rows, texts=TEXTS, sample_rate=16000, metrics=metrics, progress=False)
 
 
 def test_cer_is_pooled_and_clips_without_text_are_counted(scores):
@@ -58,7 +57,7 @@ def test_reference_metrics_compare_with_the_reference_row(scores):
 
 
 def test_json_form_has_all_keys(scores):
-    content = json.loads(json.dumps(scores.table.rows_as_dict(), allow_nan=False))
+    content = json.loads(json.dumps(scores.means.rows_as_dict(), allow_nan=False))
     for row in ("original", "noisy"):
         for metric in ("cer", "pesq", "si_sdr"):
             keys = {"mean", "low", "high", "n", "n_failed", "backend"}
@@ -68,7 +67,7 @@ def test_json_form_has_all_keys(scores):
 
 
 def test_table_names_backends_and_failures(scores):
-    table = to_text(scores.table)
+    table = scores.table()
     assert "CER: parrot" in table and "P.862.2" in table
     assert "failed or not measurable in original: cer 1, si_sdr 3" in table
     assert len(scores.per_clip) == 6 and math.isnan(scores.per_clip[2]["edits"])
@@ -85,21 +84,21 @@ def test_failures_of_a_recogniser_are_counted(monkeypatch):
     broken = [CLIPS[0] * math.nan, *CLIPS[1:]]
     rows = {"original": CLIPS, "broken": broken}
     texts = ["one two"] * 3
-    found = score_rows(rows, "original", texts, 16000, mos="distillmos", progress=False)
+    found = score_audio(rows, texts=texts, sample_rate=16000, mos="distillmos", progress=False)
     for metric in ("cer", "mos", "pesq"):
         estimate = values_of(found)["broken"][metric]
         assert (estimate.n, estimate.n_failed) == (2, 1)
     assert values_of(found)["broken"]["cer"].mean == 0
-    json.dumps(found.table.as_dict(), allow_nan=False)
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_bad_arguments_are_refused():
     with pytest.raises(ValueError, match=r"\['visqol'\]: known are cer, f0, mos, pesq"):
-        score_rows({"a": []}, "a", [], 16000, metrics=["visqol"])
+        score_audio({"a": []}, reference="a", sample_rate=16000, metrics=["visqol"])
     with pytest.raises(ValueError, match="reference row 'b': rows are a"):
-        score_rows({"a": CLIPS}, "b", TEXTS, 16000)
+        score_audio({"a": CLIPS}, reference="b", sample_rate=16000)
     with pytest.raises(ValueError, match="unequal length"):
-        score_rows({"a": CLIPS, "b": CLIPS[:2]}, "a", TEXTS, 16000)
+        score_audio({"a": CLIPS, "b": CLIPS[:2]}, reference="a", sample_rate=16000)
 
 
 def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
@@ -112,8 +111,8 @@ def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
     assert found.n_frames == sum(
         tiny_codec.spec.n_frames(round(e.seconds * 16000)) for e in corpus.entries
     )
-    assert "codebook use" in found.to_text() and found.speed > 1
-    json.dumps(found.as_dict(), allow_nan=False)
+    assert "codebook use" in found.table() and found.speed > 1
+    json.dumps(found.to_dict(), allow_nan=False)
     (tmp_path / "broken.wav").write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable clip in .*: 1 rejected"):
         score_codec(tiny_codec, open_corpus(tmp_path), progress=False)
@@ -140,9 +139,9 @@ def test_embedded_backends_on_real_speech():
     noisy = [
         a + 0.1 * torch.randn(a.shape, generator=torch.Generator().manual_seed(0)) for a in audio
     ]
-    scores = score_rows(
-        {"original": audio, "noisy": noisy}, "original", [c.text for c in clips], 16000,
-        asr="moonshine", mos="distillmos",
+    scores = score_audio(
+        {"original": audio, "noisy": noisy}, texts=[c.text for c in clips],
+        sample_rate=16000, asr="moonshine", mos="distillmos",
     )  # fmt: skip
     rows = values_of(scores)
     assert rows["original"]["cer"].mean < 0.06

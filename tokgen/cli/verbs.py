@@ -27,7 +27,7 @@ def _device(name: str) -> str:
 
 
 def codecs(s: settings.Codecs) -> None:
-    from tokgen.metrics.tables import align
+    from tokgen.results import align
     from tokgen.zoo.lookup import list_codecs, zoo_folders
 
     cards = list_codecs()
@@ -179,29 +179,28 @@ def score(s: settings.Score) -> None:
         mos_reference=reference,
         workers=s.workers,
     )
-    print(found.to_text())
+    print(found)
     if s.out is not None:
-        write_json(s.out, {"codec": codec.spec.as_dict(), "corpus": corpus.name, **found.as_dict()})
+        write_json(s.out, found.to_dict())
 
 
 def drift(s: settings.Drift) -> None:
-    from tokgen.drift.compare import compare_drift
-    from tokgen.drift.passes import DriftClips
-    from tokgen.zoo.lookup import load_roundtrip
+    from tokgen.drift.compare import measure_drift
 
     device = _device(s.device)
-    clips = DriftClips(_corpus(s), s.clip_seconds or None, s.clips)
-    codecs = [load_roundtrip(name, device=device) for name in s.codec]
-    found = compare_drift(
-        codecs,
-        clips,
+    found = measure_drift(
+        s.codec,
+        _corpus(s),
         s.out,
+        device=device,
         passes=s.passes,
+        clip_seconds=s.clip_seconds,
+        clips=s.clips,
         match_level=s.match_level,
         phase=s.phase,
-        n_samples=s.samples,
+        samples=s.samples,
     )
-    print(found.to_text())
+    print(found)
     print(f"{s.out}: drift.json, drift.csv, drift.png" + (", phase.*" if s.phase else ""))
 
 

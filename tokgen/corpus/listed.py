@@ -241,3 +241,20 @@ def open_corpus(
         raise ValueError(f"{source} holds no utterances")
     corpus = Corpus(name, catalogue.entries, catalogue.rejections, store)
     return corpus.select(split, min_seconds, max_seconds)
+
+
+def as_corpus(
+    corpus: str | Path | Corpus,
+    *,
+    split: str | None = None,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
+) -> Corpus:
+    """Return a corpus that is given as an object or as a source of `open_corpus`.
+
+    Args:
+        split, min_seconds, max_seconds: part of the corpus to keep, as in `open_corpus`.
+    """
+    if isinstance(corpus, Corpus):
+        return corpus.select(split, min_seconds, max_seconds)
+    return open_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)

@@ -1,4 +1,8 @@
-"""Measure drift and phase sensitivity of several codecs on the same clips, with files and plots."""
+"""Measure drift and phase sensitivity of codecs on the same clips, with files and plots.
+
+drift = measure_drift(["speech-16k", "opus:12"], "speech/", "drift", passes=25)
+print(drift)
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tokgen.codec.base import Codec, WaveformCodec
-from tokgen.drift.passes import ClipDrift, DriftClips, DriftRun, measure_drift
+from tokgen.corpus.listed import Corpus, as_corpus
+from tokgen.drift.passes import ClipDrift, DriftClips, DriftRun, run_drift
 from tokgen.drift.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
 from tokgen.drift.summary import (
     BACKENDS,
@@ -17,16 +24,20 @@ from tokgen.drift.summary import (
     difference_lines,
     differences,
     summarise,
-    to_text,
+    summary_parts,
     write_csv,
 )
 from tokgen.metrics.statistics import format_estimate
+from tokgen.results import Grid, Result, finite
 from tokgen.runs.folder import versions, write_json
+from tokgen.zoo.lookup import as_roundtrip
+
+AnyCodec = str | Path | Codec | WaveformCodec
 
 
 @dataclass(frozen=True)
-class DriftComparison:
-    """Results of `compare_drift`.
+class DriftComparison(Result):
+    """Results of `measure_drift`.
 
     Attributes:
         drifts: summary of each codec.
@@ -42,67 +53,108 @@ class DriftComparison:
     phases: list[PhaseSummary]
     correlation: Correlation | None
 
-    def to_text(self) -> str:
-        """Format the results for a terminal."""
-        lines = [to_text(self.drifts), *difference_lines(self.differences)]
+    def parts(self) -> list[Grid | str]:
+        lines = [*summary_parts(self.drifts), *difference_lines(self.differences)]
         if self.correlation is not None:
             lines.append("match under shifts, mean over shifts and levels:")
             for name, e in ((p.name, p.mean_match) for p in self.phases):
                 failed = f", {e.n_failed} failed" if e.n_failed else ""
                 lines.append(f"  {name}: {format_estimate(e, 3)} (n {e.n}{failed})")
             lines.append(f"with PESQ @ {self.correlation.passes}: {self.correlation}")
-        return "\n".join(lines)
+        return lines
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each codec, pass, metric and level, as in drift.csv."""
+        return [
+            {"codec": p.codec, "pass": p.passes, "metric": p.metric, "level": p.level}
+            | vars(p.estimate)
+            for drift in self.drifts
+            for p in drift.points
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of drift.json and, if it was measured, of phase.json."""
+        content: dict[str, Any] = {
+            "codecs": [d.as_dict() for d in self.drifts],
+            "differences": [d.as_dict() for d in self.differences],
+        }
+        if self.correlation is not None:
+            phases = [p.as_dict() for p in self.phases]
+            content["phase"] = {"codecs": phases, "correlation": vars(self.correlation)}
+        return finite(content)
 
 
-def compare_drift(
-    codecs: Sequence[Codec | WaveformCodec],
-    clips: DriftClips,
-    out: Path,
+def measure_drift(
+    codecs: AnyCodec | Sequence[AnyCodec],
+    corpus: str | Path | Corpus,
+    out: str | Path,
     *,
+    split: str | None = None,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
     passes: int = 25,
+    clip_seconds: float | None = 5.0,
+    clips: int | None = None,
     match_level: bool = False,
     phase: bool = False,
-    n_samples: int = 2,
+    samples: int = 2,
+    device: str | torch.device = "auto",
     progress: bool = True,
 ) -> DriftComparison:
-    """Measure codecs one after another and write drift.json, drift.csv, drift.png and audio.
+    """Measure how one or several codecs change the clips of a corpus under repeated encoding.
+
+    Writes drift.json, drift.csv, drift.png and audio. The same call resumes after a kill.
 
     Args:
-        codecs: codecs with different names.
-        clips: clips, the same for all codecs and resampled to the rate of each.
-        out, passes, match_level, n_samples: as in `measure_drift`, but at least 2 passes.
+        codecs: codecs, or names as in `load_roundtrip` ("mp3:24" and "opus:12" too), each with
+            another name. The others are compared with the first.
+        corpus: the corpus, or its source as in `open_corpus`. Each codec gets its clips at its
+            own rate.
+        out: folder for the results.
+        split, min_seconds, max_seconds: part of the corpus to measure, as in `open_corpus`.
+        passes: number of encodings, at least 2.
+        clip_seconds: length to cut clips to; 0 or None keeps them whole.
+        clips: number of clips, from the first on; None for all.
+        match_level: scale each output to the RMS level of its original before the next pass.
         phase: also measure sensitivity to shifts, and write phase.json and phase.png.
+        samples: number of clips whose original, first and last pass are written as audio.
+        device: device to load codecs on that are given by name.
     Raises:
         ValueError: no codec, equal names, fewer than 2 passes, no usable clip, or `phase` if no
             codec has codes.
+        FileNotFoundError: no such codec or corpus.
     """
     from tokgen.drift.plots import plot_drift, plot_phase
 
-    names = [codec.spec.name for codec in codecs]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"codecs {names}: give at least one, and each once")
     if passes < 2:
         raise ValueError(f"passes = {passes}: give at least 2 to measure drift")
-    if phase and not any(isinstance(codec, Codec) for codec in codecs):
+    several = codecs if isinstance(codecs, Sequence) and not isinstance(codecs, str) else [codecs]
+    loaded = [as_roundtrip(codec, device=device) for codec in several]
+    names = [codec.spec.name for codec in loaded]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"codecs {names}: give at least one, and each once")
+    if phase and not any(isinstance(codec, Codec) for codec in loaded):
         raise ValueError(f"codecs {names}: none has codes, which phase needs")
+    corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
+    chosen, out = DriftClips(corpus, clip_seconds or None, clips), Path(out)
     runs, drifts = [], []
-    for codec in codecs:
-        run = measure_drift(
+    for codec in loaded:
+        run = run_drift(
             codec,
-            clips,
+            chosen,
             out=out,
             passes=passes,
             match_level=match_level,
-            n_samples=n_samples,
+            n_samples=samples,
             progress=progress,
         )
         drifts.append(summarise(run))
         runs.append(replace(run, clips=[ClipDrift(clip.values, None) for clip in run.clips]))
     pairs = [d for run in runs[1:] for d in differences(runs[0], run)]
     settings = {
-        "corpus": clips.corpus.name,
-        "corpus_fingerprint": clips.corpus.fingerprint,
-        "clip_seconds": clips.seconds,
+        "corpus": corpus.name,
+        "corpus_fingerprint": chosen.corpus.fingerprint,
+        "clip_seconds": chosen.seconds,
         "passes": passes,
         "match_level": match_level,
     }
@@ -117,8 +169,8 @@ def compare_drift(
     if not phase:
         return DriftComparison(drifts, runs, pairs, [], None)
     phases = [
-        phase_sensitivity(codec, clips, out=out, progress=progress)
-        for codec in codecs
+        phase_sensitivity(codec, chosen, out=out, progress=progress)
+        for codec in loaded
         if isinstance(codec, Codec)
     ]
     correlation = correlate(phases, drifts)

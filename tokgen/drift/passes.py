@@ -1,7 +1,7 @@
 """Measure drift: how audio and codes change when a codec encodes its own output repeatedly.
 
     clips = DriftClips(open_corpus("speech/"), seconds=5.0)
-    run = measure_drift(load_roundtrip("opus:12"), clips, passes=25, out=Path("drift"))
+    run = run_drift(load_roundtrip("opus:12"), clips, passes=25, out=Path("drift"))
 
 The protocol is Code Drift's (O'Reilly et al., section III). Each pass encodes, decodes and cuts to
 the length of the input. It is compared with the original, and its codes with those of the pass
@@ -119,7 +119,7 @@ class DriftClips:
         return f"{self.corpus.fingerprint} {self.seconds}"
 
 
-def measure_drift(
+def run_drift(
     codec: Codec | WaveformCodec,
     clips: DriftClips,
     *,
@@ -188,7 +188,7 @@ def drift_of(
     """Send one clip through a codec repeatedly.
 
     Args:
-        codec, passes, match_level: as in `measure_drift`.
+        codec, passes, match_level: as in `run_drift`.
         original: [1, N] at the codec's rate.
         delay: delay of one pass in samples, for `si_sdr_aligned`.
         audio: folder for original.wav and the first and last pass; None to write none.

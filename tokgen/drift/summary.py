@@ -20,7 +20,7 @@ from tokgen.metrics.statistics import (
     csv_fields,
     format_estimate,
 )
-from tokgen.metrics.tables import align
+from tokgen.results import Grid
 
 BACKENDS = {
     "pesq": pesq.BACKEND,
@@ -248,8 +248,8 @@ def write_csv(summaries: Sequence[DriftSummary], path: Path) -> None:
             writer.writerow([p.codec, p.passes, p.metric, p.level, *csv_fields(p.estimate)])
 
 
-def to_text(summaries: Sequence[DriftSummary]) -> str:
-    """Format summaries as Table I of Code Drift: first and last pass side by side."""
+def summary_parts(summaries: Sequence[DriftSummary]) -> list[Grid | str]:
+    """Return Table I of Code Drift, with first and last pass side by side, and notes."""
     last = summaries[0].n_passes
     columns = (  # heading, metric, pass, digits
         ("PESQ @ 1", "pesq", 1, 2),
@@ -265,7 +265,7 @@ def to_text(summaries: Sequence[DriftSummary]) -> str:
         found = {(p.metric, p.passes): p.estimate for p in s.points if p.level is None}
         cells = [format_estimate(found.get((m, n)), digits) for _, m, n, digits in columns]
         rows.append([s.name, *rates, *cells])
-    lines = [align(rows)]
+    lines: list[Grid | str] = [Grid(rows)]
     lines.append("means with 95 % bootstrap intervals over clips; SI-SDR in dB, delay taken out")
     for s in summaries:
         failed = sorted({(p.metric, p.estimate.n_failed) for p in s.points if p.estimate.n_failed})
@@ -274,4 +274,4 @@ def to_text(summaries: Sequence[DriftSummary]) -> str:
         lines.append(f"{s.name}: {s.n_clips} clips{frames}, {counts}; delay per pass {s.delay}")
         lines += [f"  left out {r}" for r in s.rejections]
     lines += [f"{name}: {BACKENDS[name]}" for name in ("pesq", "si_sdr_aligned")]
-    return "\n".join(lines)
+    return lines

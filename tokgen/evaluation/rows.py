@@ -5,45 +5,62 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.entries import Rejection
-from tokgen.corpus.listed import Corpus
-from tokgen.evaluation.metric import DEFAULT_METRICS, METRICS
+from tokgen.corpus.listed import Corpus, as_corpus
+from tokgen.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.statistics import bootstrap_ratio
-from tokgen.metrics.tables import KINDS, Row, Table, to_text
+from tokgen.metrics.tables import KINDS, Row, Table
+from tokgen.results import Grid, Result, finite
+from tokgen.zoo.lookup import as_codec
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(Result):
     """Scores of rows of audio.
 
     Attributes:
-        table: means with intervals of every row and metric.
+        means: means with intervals of every row and metric.
         per_clip: one record per row and clip, with values and transcript; NaN if a metric failed.
     """
 
-    table: Table
+    means: Table
     per_clip: list[dict[str, Any]]
 
+    def parts(self) -> list[Grid | str]:
+        return self.means.parts()
 
-def score_rows(
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each row and metric."""
+        return self.means.records()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the means as in metrics.json, and the records of clips."""
+        return finite({"rows": self.means.rows_as_dict(), "clips": self.per_clip})
+
+
+def score_audio(
     rows: Mapping[str, Sequence[Tensor]],
-    reference_row: str,
-    texts: Sequence[str | None],
-    sample_rate: int,
     *,
+    sample_rate: int,
+    reference: str = "original",
+    texts: Sequence[str | None] | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     mos: str = "auto",
     mos_reference: Tensor | None = None,
+    speaker: str = "auto",
     workers: int | None = None,
     progress: bool = True,
 ) -> Scores:
@@ -51,22 +68,32 @@ def score_rows(
 
     Args:
         rows: row name to waveforms [1, N], the same utterances in the same order in each row.
-        reference_row: the row that PESQ and SI-SDR compare with. Its own PESQ is the ceiling of
-            the metric; its own SI-SDR is infinite and counts as failed.
-        texts: transcript of each utterance. CER counts an utterance as failed if its transcript
-            is None or has no letters.
         sample_rate: sample rate of all audio in Hz.
+        reference: the row that PESQ and SI-SDR compare with. Its own PESQ is the ceiling of
+            the metric; its own SI-SDR is infinite and counts as failed.
+        texts: transcript of each utterance; None if there are none. CER counts an utterance as
+            failed if its transcript is None or has no letters.
         metrics, asr, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`.
+        speaker: its `speaker_encoder`.
         workers: processes that score, as in `tokgen.evaluation.pool.ScoringPool`.
     Raises:
         ValueError: unknown metric or row, or rows of unequal length.
     """
-    if reference_row not in rows:
-        raise ValueError(f"reference row {reference_row!r}: rows are {', '.join(rows)}")
+    if reference not in rows:
+        raise ValueError(f"reference row {reference!r}: rows are {', '.join(rows)}")
+    if texts is None:
+        texts = [None] * len(rows[reference])
     lengths = {name: len(clips) for name, clips in rows.items()} | {"texts": len(texts)}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
-    scorer = Scorer(metrics, asr=asr, mos=mos, mos_reference=mos_reference, sample_rate=sample_rate)
+    scorer = Scorer(
+        metrics,
+        asr=asr,
+        mos=mos,
+        speaker_encoder=speaker,
+        mos_reference=mos_reference,
+        sample_rate=sample_rate,
+    )
     found, per_clip = [], []
     total = len(rows) * len(texts)
     with (
@@ -74,8 +101,7 @@ def score_rows(
         tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar,
     ):
         for name, clips in rows.items():
-            references = rows[reference_row]
-            records = score_clips(pool, name, clips, references, texts, sample_rate, bar=bar)
+            records = score_clips(pool, name, clips, rows[reference], texts, sample_rate, bar=bar)
             values = {m: bootstrap_ratio(*METRICS[m].columns(records)) for m in metrics}
             found.append(Row(name, name if name in KINDS else "generated", None, values))
             per_clip += records
@@ -85,10 +111,12 @@ def score_rows(
 
 
 @dataclass(frozen=True)
-class CodecScores:
+class CodecScores(Result):
     """Scores of a codec on a corpus.
 
     Attributes:
+        codec: `CodecSpec.as_dict()` of the codec.
+        corpus: name of the corpus.
         scores: rows "original" and "resynthesis".
         codebook_use: percent per level, pooled over `n_frames` frames.
         n_frames: frames behind `codebook_use`. Entropy is biased low if there are few.
@@ -97,6 +125,8 @@ class CodecScores:
         rejections: clips that could not be read.
     """
 
+    codec: dict[str, Any]
+    corpus: str
     scores: Scores
     codebook_use: list[float]
     n_frames: int
@@ -104,45 +134,62 @@ class CodecScores:
     speed: float
     rejections: list[Rejection]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return a JSON form, with the scores as in metrics.json."""
-        rejections = [asdict(rejection) for rejection in self.rejections]
-        return vars(self) | {"scores": self.scores.table.rows_as_dict(), "rejections": rejections}
-
-    def to_text(self) -> str:
-        """Format scores, codebook use and speed for a terminal."""
+    def parts(self) -> list[Grid | str]:
         use = " ".join(f"{u:.1f}" for u in self.codebook_use)
-        lines = [
-            to_text(self.scores.table),
+        return [
+            *self.scores.parts(),
             f"codebook use, % of log2(size), {self.n_frames} frames: {use}",
             f"encode + decode, clip by clip: {self.speed:.0f} x real time ({self.seconds:.0f} s)",
+            *(f"left out {r.source}: {r.reason}" for r in self.rejections),
         ]
-        lines += [f"left out {r.source}: {r.reason}" for r in self.rejections]
-        return "\n".join(lines)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each row and metric."""
+        return self.scores.records()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the records of clips, with the scores as in metrics.json."""
+        rejections = [asdict(rejection) for rejection in self.rejections]
+        scores = self.scores.means.rows_as_dict()
+        return finite(vars(self) | {"scores": scores, "rejections": rejections})
 
 
 def score_codec(
-    codec: Codec,
-    corpus: Corpus,
+    codec: str | Path | Codec,
+    corpus: str | Path | Corpus,
     *,
+    split: str | None = None,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
     metrics: Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     mos: str = "auto",
-    mos_reference: Tensor | None = None,
+    mos_reference: str | Path | Tensor | None = None,
+    speaker: str = "auto",
     workers: int | None = None,
+    device: str | torch.device = "auto",
     progress: bool = True,
 ) -> CodecScores:
     """Encode and decode every clip once and score it against the original.
 
     Args:
-        codec: the codec to score.
-        corpus: the clips, all held in memory.
-        metrics, asr, mos, workers: as in `score_rows`.
-        mos_reference: clean speech [1, N] for SQUIM at the codec's rate, not a clip of the corpus.
+        codec: the codec, or its name as in `load_codec`.
+        corpus: the corpus, or its source as in `open_corpus`. All clips are held in memory.
+        split, min_seconds, max_seconds: part of the corpus to score, as in `open_corpus`.
+        metrics, asr, mos, speaker, workers: as in `score_audio`.
+        mos_reference: clean speech for SQUIM, not a clip of the corpus: an audio file, or [1, N] at
+            the codec's rate.
+        device: device to load a codec on that is given by name.
     Raises:
-        ValueError: no clip of the corpus can be read.
+        ValueError: no clip of the corpus can be read, or an unknown metric or device.
+        FileNotFoundError: no such codec, corpus or file.
     """
+    check_metrics(metrics)
+    codec = as_codec(codec, device=device)
+    corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
     rate = codec.spec.sample_rate
+    if isinstance(mos_reference, str | Path):
+        mos_reference, _ = read_audio(mos_reference, sample_rate=rate)
     rejected: list[Rejection] = []
     clips = list(corpus.utterances(rate, rejected=rejected))
     if not clips:
@@ -157,18 +204,27 @@ def score_codec(
     took = time.perf_counter() - began
     codes = [e.codes[0].cpu() for e in encoded]
     seconds = sum(w.shape[-1] for w in originals) / rate
-    scores = score_rows(
+    scores = score_audio(
         {"original": originals, "resynthesis": decoded},
-        "original",
-        [c.text for c in clips],
-        rate,
+        sample_rate=rate,
+        texts=[c.text for c in clips],
         metrics=metrics,
         asr=asr,
         mos=mos,
         mos_reference=mos_reference,
+        speaker=speaker,
         workers=workers,
         progress=progress,
     )
     use = codebook_use(codes, codec.spec.codebook_size)
     n_frames = sum(c.shape[-1] for c in codes)
-    return CodecScores(scores, use.tolist(), n_frames, seconds, seconds / took, rejected)
+    return CodecScores(
+        codec.spec.as_dict(),
+        corpus.name,
+        scores,
+        use.tolist(),
+        n_frames,
+        seconds,
+        seconds / took,
+        rejected,
+    )

@@ -5,6 +5,7 @@
 - `checkpoints` - save and resume the state of a training
 - `interrupts` - Ctrl-C, SIGTERM and user errors in recipes
 - `accelerator` - set up Accelerate; precision and random seeds
+- `device` - choose the device
 - `store` - results of single clips, kept across restarts
 - `workers` - set up worker processes
 """

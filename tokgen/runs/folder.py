@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import shutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokgen import __version__
+from tokgen.results import to_json
 
 LIBRARIES = ("torch", "torchaudio", "transformers", "accelerate", "datasets", "x-transformers")
 
@@ -34,17 +34,8 @@ def write_json(path: Path, content: Any) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    text = json.dumps(_finite(content), indent=2, default=str, allow_nan=False)
-    partial.write_text(text + "\n")
+    partial.write_text(to_json(content) + "\n")
     partial.replace(path)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def clear_results(folder: Path, names: tuple[str, ...]) -> None:

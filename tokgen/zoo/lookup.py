@@ -24,6 +24,7 @@ import tokgen
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.spec import CodecSpec
 from tokgen.nn.pretrained import CONFIG, folder_name, read_json, resolve_folder
+from tokgen.runs.device import pick_device
 from tokgen.zoo.registry import ADAPTERS, Adapter
 
 CARD = "codec.toml"
@@ -160,7 +161,7 @@ def load_codec(
     is_folder = Path(plain).is_dir() and find_in_zoo(str(plain)) is None
     source = str(Path(plain).resolve()) if is_folder else str(plain)
     codec.loaded_from = source + ("" if bandwidth is None else f":{bandwidth:g}"), commit
-    return codec.to(device)
+    return codec.to(pick_device(device))
 
 
 def load_roundtrip(
@@ -181,6 +182,24 @@ def load_roundtrip(
     if kbps is None or plain != kind:
         raise ValueError(f"{name}: add a bitrate in kbps, such as {kind}:24")
     return FfmpegCodec(kind, kbps)
+
+
+def as_codec(codec: str | Path | Codec, *, device: str | torch.device = "auto") -> Codec:
+    """Return a codec that is given as an object or by a name of `load_codec`.
+
+    Args:
+        device: device to load a named codec on; a codec object stays on its own.
+    """
+    return codec if isinstance(codec, Codec) else load_codec(codec, device=pick_device(device))
+
+
+def as_roundtrip(
+    codec: str | Path | Codec | WaveformCodec, *, device: str | torch.device = "auto"
+) -> Codec | WaveformCodec:
+    """Return a codec that is given as an object or by a name of `load_roundtrip`."""
+    if isinstance(codec, str | Path):
+        return load_roundtrip(codec, device=pick_device(device))
+    return codec
 
 
 def _waveform_kind(name: str | Path) -> str | None:

@@ -1,0 +1,48 @@
+"""Choose the device that networks run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings:
+    """Choose the device.
+
+    Attributes:
+        device: cpu, cuda, cuda:1 or mps; auto is the first of cuda, mps and cpu that this machine
+            has.
+    """
+
+    device: str = "auto"
+
+
+def pick_device(name: str | torch.device = "auto") -> torch.device:
+    """Return a device of this machine.
+
+    Args:
+        name: "auto" (the first of cuda, mps and cpu that is there), "cpu", "cuda", "cuda:1" or
+            "mps".
+    Raises:
+        ValueError: no device has this name, or this machine lacks it.
+    """
+    import torch
+
+    counts = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, n in counts.items() if n))
+    kind, _, index = str(name).partition(":")
+    if kind not in counts or not (index or "0").isdecimal():
+        raise ValueError(f"device {str(name)!r}: give auto, cpu, cuda, cuda:<number> or mps")
+    if int(index or 0) >= counts[kind]:
+        has = ", ".join(f"{n} of {kind}" for kind, n in counts.items())
+        raise ValueError(f"device {str(name)!r}: this machine has {has}")
+    return torch.device(str(name))
