@@ -34,7 +34,7 @@ def clips():
         "excerpt": make_tone(1.6, 1),
         "excerpt_and_a_sample": torch.cat([make_tone(1.6, 1), make_tone(1.0, 2)[:, :1]], -1),
         "long": make_tone(30.0, 2),
-        "quiet": 1e-3 * make_tone(2.5, 4),
+        "quiet": 3e-3 * make_tone(2.5, 4),
         "noise": 0.1 * torch.randn(1, 40000, generator=torch.Generator().manual_seed(0)),
     }
 
