@@ -4,7 +4,7 @@
     python recipes/benchmarks/bench_long_files.py --minutes 2 20 180 --dac-minutes 2
 
 The files repeat the speech of recipes/data/allison. `tokgen` reads, encodes and writes block by
-block (`encode_file`, `decode_file`). The peers read the whole file and pass it to the network at
+block (`encode_audio_file`, `decode_audio_file`). The peers read the whole file and pass it to the network at
 once: `speech-16k` without windows, and transformers' `DacModel.encode` for a DAC with the
 configuration of descript/dac_16khz and random weights. All codes must be equal.
 
@@ -35,7 +35,7 @@ from ceilings import count_flops, measure_ceilings, roofline
 from harness import Contender, PairedTimes, alternate, write_report
 from tokgen.audio.files import AudioWriter, open_blocks, read_audio
 from tokgen.codec.base import Codec
-from tokgen.codec.long_audio import decode_file, encode_file
+from tokgen.codec.long_audio import decode_audio_file, encode_audio_file
 from tokgen.corpus.listed import open_corpus
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.zoo.adapters.dac import DacCodec
@@ -158,7 +158,7 @@ def compare(
         return whole(waveform[None])
 
     def ours() -> Tensor:
-        return encode_file(codec, file, progress=False)[0].codes
+        return encode_audio_file(codec, file, progress=False)[0].codes
 
     return alternate(
         Contender("tokgen, in blocks", ours),
@@ -198,7 +198,7 @@ def run_alone(way: str, file: Path, name: str, device: str) -> dict[str, float]:
     rate, out = codec.spec.sample_rate, file.with_suffix(f".{way}.flac")
     start = time.perf_counter()
     if way == "blocks":
-        encoded, n_samples = encode_file(codec, file, progress=False)
+        encoded, n_samples = encode_audio_file(codec, file, progress=False)
         coefficients = bytearray()  # many small tensors would fragment the memory
         with open_blocks(file, sample_rate=rate) as blocks:
             for part in conditioning.blocks(block.to(device) for block in blocks):
@@ -211,7 +211,7 @@ def run_alone(way: str, file: Path, name: str, device: str) -> dict[str, float]:
         frames = conditioning(waveform[None].to(device)).half().shape[-1]
     middle = time.perf_counter()
     if way == "blocks":
-        decode_file(codec, codes, n_samples, out, encoded.side, progress=False)
+        decode_audio_file(codec, codes, n_samples, out, encoded.side, progress=False)
     else:
         codec.window_frames = sys.maxsize  # type: ignore[attr-defined]
         with AudioWriter(out, rate) as writer:

@@ -14,7 +14,12 @@ from tokgen.audio.files import read_audio, write_audio
 from tokgen.codec import long_audio
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly
-from tokgen.codec.long_audio import decode_blocks, decode_file, encode_blocks, encode_file
+from tokgen.codec.long_audio import (
+    decode_blocks,
+    decode_audio_file,
+    encode_blocks,
+    encode_audio_file,
+)
 from tokgen.codec.streaming import CodecStream
 from tokgen.zoo.lookup import load_codec
 
@@ -169,11 +174,13 @@ def test_files_give_the_codes_and_audio_of_their_waveform(name: str, tmp_path: P
     write_audio(source, make_tone(3.21, 0, 44100), 44100)
     rate = codec.spec.sample_rate
     waveform, _ = read_audio(source, sample_rate=rate)
-    encoded, n_samples = encode_file(codec, source, 3)
+    encoded, n_samples = encode_audio_file(codec, source, 3)
     assert n_samples == waveform.shape[-1]
     assert_same(encoded, codec.encode_with_side(waveform[None], 3))
     decoded = codec.decode(encoded.codes, n_samples, encoded.side)[0]
     expected = write_audio(tmp_path / "whole.wav", decoded, rate)
-    found = decode_file(codec, encoded.codes, n_samples, tmp_path / "blocks.wav", encoded.side)
+    found = decode_audio_file(
+        codec, encoded.codes, n_samples, tmp_path / "blocks.wav", encoded.side
+    )
     assert found == expected
     assert (tmp_path / "blocks.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()

@@ -27,7 +27,7 @@ def test_opus_keeps_length_and_alignment(rate: int, n: int):
 
 
 def test_opus_makes_the_page_smaller(samples_run: Path, plain_page: str):
-    opus = page_of(samples_run, audio=AudioFormat("opus", 24))
+    opus = page_of(samples_run, audio="opus", opus_kbps=24)
     embedded = [sum(map(len, sounds_of(page).values())) for page in (plain_page, opus)]
     assert embedded[1] < embedded[0] / 5
     assert "Opus at 24 kbps" in text_of(opus) and "16-bit WAV" in text_of(plain_page)

@@ -93,7 +93,7 @@ def test_drift_page(tmp_path: Path):
 
 def test_page_of_several_runs_has_unique_ids(run: Path, tmp_path: Path):
     other = make_run(tmp_path / "b" / "compare")
-    page = page_of(run, make_drift(tmp_path / "drift"), other, n_clips=1)
+    page = page_of(run, make_drift(tmp_path / "drift"), other, clips=1)
     ids = re.findall(r'<[^>]*\sid="([^"]*)"', page)
     assert len(ids) > 50 and len(set(ids)) == len(ids)
     links = re.findall(r'href="#([^"]*)"', page)
@@ -126,9 +126,9 @@ def test_default_path(samples_run: Path, tmp_path: Path, monkeypatch, capsys):
 
 
 def test_n_clips_limits_the_audio(samples_run: Path):
-    page = page_of(samples_run, n_clips=1)
+    page = page_of(samples_run, clips=1)
     assert len(sounds_of(page)) == 4 and "the first 1 of 3 utterances." in page
-    assert not sounds_of(page_of(samples_run, n_clips=0))
+    assert not sounds_of(page_of(samples_run, clips=0))
 
 
 def test_failed_write_keeps_the_old_page(samples_run: Path, tmp_path: Path, monkeypatch):
@@ -147,7 +147,7 @@ def test_failed_write_keeps_the_old_page(samples_run: Path, tmp_path: Path, monk
 def test_wrong_arguments_are_named(plain_run: Path, tmp_path: Path, capsys):
     out = tmp_path / "x.html"
     assert cli.main(["report", str(plain_run), "--out", str(out), "--clips", "-1"]) == 2
-    assert "n_clips = -1: must be 0 or more" in capsys.readouterr().err
+    assert "clips = -1: must be 0 or more" in capsys.readouterr().err
     assert cli.main(["report", str(plain_run), "--out", str(tmp_path)]) == 2
     assert "is a folder: pass a file" in capsys.readouterr().err
     with pytest.raises(ValueError, match="pass at least one folder"):

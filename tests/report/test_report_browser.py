@@ -242,9 +242,7 @@ def test_opus_plays(visit, pages):
     from tokgen.report.encoding import AudioFormat
 
     pages["opus"] = folder / "opus.html"
-    write_report(
-        [folder / "compare"], pages["opus"], audio=AudioFormat("opus"), n_clips=1, progress=False
-    )
+    write_report([folder / "compare"], pages["opus"], audio="opus", clips=1, progress=False)
     page = visit("opus")
     page.locator("button.cell").nth(2).press("Enter")
     assert heard(started(page, 1)[0]) == "generated"

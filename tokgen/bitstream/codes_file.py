@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,14 +13,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec, Side
+from tokgen.results import Grid, Result
 
 _KIND = "tokgen codes 1"
 _SIDE = "side."  # prefix of the tensor names of side information
 
 
 @dataclass(frozen=True)
-class CodesFile:
-    """Codes and all that is needed to decode them.
+class CodesFile(Result):
+    """Codes of an audio file, and all that is needed to decode them.
 
     Attributes:
         codes: int64 [K, T].
@@ -28,6 +30,7 @@ class CodesFile:
         codec: name of the codec that made the codes.
         weight_hash: SHA-256 (hex) of the codec's weights.
         side: side information float32 [S] by name; empty for most codecs.
+        path: the .safetensors file; None if there is none.
     """
 
     codes: Tensor
@@ -36,6 +39,29 @@ class CodesFile:
     codec: str
     weight_hash: str
     side: Mapping[str, Tensor] = field(default_factory=dict)
+    path: Path | None = None
+
+    def parts(self) -> list[Grid | str]:
+        levels, frames = self.codes.shape
+        seconds = self.n_samples / self.sample_rate
+        return [f"{self.path or 'codes'}: {levels} levels x {frames} frames, {seconds:.2f} s"]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [{k: v for k, v in self.to_dict().items() if k != "side_names"}]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what describes the codes, without the codes."""
+        return {
+            "path": None if self.path is None else str(self.path),
+            "codec": self.codec,
+            "weight_hash": self.weight_hash,
+            "n_codebooks": self.codes.shape[0],
+            "n_frames": self.codes.shape[1],
+            "n_samples": self.n_samples,
+            "sample_rate": self.sample_rate,
+            "seconds": self.n_samples / self.sample_rate,
+            "side_names": sorted(self.side),
+        }
 
     def check_codec(self, spec: CodecSpec) -> None:
         """Raise a ValueError that names both codecs if another codec made the codes."""
@@ -109,6 +135,7 @@ def read_codes(path: str | Path) -> CodesFile:
                 codec=metadata["codec"],
                 weight_hash=metadata["weight_hash"],
                 side=side,
+                path=path,
             )
     except (SafetensorError, KeyError) as error:
         raise ValueError(f"{path} is not a codes file, or damaged: {error}") from error

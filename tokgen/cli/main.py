@@ -26,7 +26,7 @@ class Verb(NamedTuple):
         again: printed after Ctrl-C, to say how to go on.
     """
 
-    run: Callable[[Any], None]
+    run: Callable[[Any], Any]
     settings: type
     positional: str | None = None
     again: str = ""
@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         verb = VERBS[_parser().parse_args(argv[:1]).verb]
         again = verb.again
-        verb.run(read_settings(verb, argv[1:]))
+        if (result := verb.run(read_settings(verb, argv[1:]))) is not None:
+            print(result)
     except KeyboardInterrupt:
         print(f"interrupted{again}", file=sys.stderr)
         return 130

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusSettings:
-    """Choose the clips of a corpus.
-
-    Attributes:
-        corpus: folder of audio, .parquet file or folder of them, saved dataset, a URL of one of
-            these (s3://, gs://, hf:// ...), or hub dataset.
-        split: split to read; all splits by default.
-        min_seconds: leave out clips shorter than this.
-        max_seconds: leave out clips longer than this.
-    """
-
-    corpus: str
-    split: str | None = None
-    min_seconds: float | None = None
-    max_seconds: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeviceSettings:
-    """Choose the device.
-
-    Attributes:
-        device: cpu, cuda, cuda:1 ...
-    """
-
-    device: str = "cpu"
+from tokgen.corpus.settings import CorpusSettings
+from tokgen.drift.settings import DriftSettings
+from tokgen.evaluation.metric import ScoringSettings
+from tokgen.runs.device import DeviceSettings
+from tokgen.tokens.settings import TokenizeSettings
 
 
 @dataclass(frozen=True)
@@ -87,91 +64,43 @@ class Decode(DeviceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokenize(CorpusSettings, DeviceSettings):
+class Tokenize(TokenizeSettings, CorpusSettings, DeviceSettings):
     """Tokenize a corpus as a token dataset.
 
     Attributes:
         codec: name in the zoo (see `tokgen codecs`), folder, or hub id.
         out: folder of the dataset, or an fsspec URL.
-        require_text: reject clips without a transcript.
-        n_codebooks: levels to keep; all by default.
-        conditioning: features stored for each frame.
-        batch_seconds: audio per batch; 10 on a CPU and 240 on a GPU by default.
-        engine: local, accelerate (under `accelerate launch`) or ray (a cluster).
-        workers: processes (by default one per core, or up to 8 readers with a GPU) or Ray actors
-            (by default one per CPU or GPU of the cluster).
-        shard_rows: utterances per shard.
-        shard_seconds: audio per shard.
-        format: arrow (the default for a folder) or parquet (the default for URLs and ray; of any
-            size).
-        precision: auto uses float32 on a CPU, and on a GPU the fastest that keeps the codes.
-        streaming: read a hub dataset or Parquet without download or listing; each of its shards
-            then becomes one shard of the dataset.
     """
 
     codec: str
     out: str
-    require_text: bool = False
-    n_codebooks: int | None = None
-    conditioning: Literal["mfcc", "log_mel", "none"] = "mfcc"
-    batch_seconds: float | None = None
-    engine: Literal["local", "accelerate", "ray"] = "local"
-    workers: int | None = None
-    shard_rows: int = 64
-    shard_seconds: float = 120.0
-    format: Literal["arrow", "parquet"] | None = None
-    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
-    streaming: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score(CorpusSettings, DeviceSettings):
+class Score(ScoringSettings, CorpusSettings, DeviceSettings):
     """Score a codec on a corpus.
 
     Attributes:
         codec: name in the zoo (see `tokgen codecs`), folder, or hub id.
-        metrics: cer, mos, pesq, si_sdr, speaker, f0 and voicing, separated by commas.
-        asr: speech recognizer for cer.
-        mos: predictor for mos.
-        mos_reference: clean speech for squim, not a clip of the corpus; without it auto is
-            distillmos.
-        workers: processes that score; one per core by default.
         out: .json file for the numbers.
     """
 
     codec: str
-    metrics: list[str] = field(default_factory=lambda: ["cer", "mos", "pesq", "si_sdr"])
-    asr: Literal["auto", "wav2vec2", "moonshine"] = "auto"
-    mos: Literal["auto", "squim", "distillmos"] = "auto"
-    mos_reference: Path | None = None
-    workers: int | None = None
     out: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drift(CorpusSettings, DeviceSettings):
+class Drift(DriftSettings, CorpusSettings, DeviceSettings):
     """Measure how codecs change a corpus under repeated encoding.
 
     Attributes:
         codec: name in the zoo (see `tokgen codecs`), folder, hub id, mp3:KBPS or opus:KBPS; repeat
             the flag for several codecs.
         out: folder of the results.
-        passes: number of encodings.
-        clip_seconds: cut clips to this length; 0 keeps them whole.
-        clips: measure only the first clips, this many; all by default.
-        match_level: bring every output to the level of the original, as the paper does.
-        phase: also measure how many codes match after shifts of up to 2 ms.
-        samples: clips to write as audio.
     """
 
     codec: list[str]
     out: Path
-    passes: int = 25
-    clip_seconds: float = 5.0
-    clips: int | None = None
-    match_level: bool = False
-    phase: bool = False
-    samples: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,7 +110,7 @@ def _decoded(
         yield block.new_zeros(*block.shape[:-1], missing)
 
 
-def encode_file(
+def encode_audio_file(
     codec: Codec, path: str | Path, n_codebooks: int | None = None, *, progress: bool = True
 ) -> tuple[Encoded, int]:
     """Encode an audio file of any length and rate.
@@ -135,7 +135,7 @@ def encode_file(
         return encode_blocks(codec, counted(), n_codebooks), blocks.n_samples
 
 
-def decode_file(
+def decode_audio_file(
     codec: Codec,
     codes: Tensor,
     n_samples: int,

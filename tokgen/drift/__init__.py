@@ -5,4 +5,5 @@
 - `phase` - match of codes under shifts
 - `compare` - drift and phase of several codecs, with all files
 - `plots` - figures
+- `settings` - settings of a measurement
 """

@@ -16,7 +16,7 @@ from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, as_corpus
-from tokgen.evaluation.metric import DEFAULT_METRICS, METRICS, check_metrics
+from tokgen.evaluation.metric import DEFAULT_METRICS, METRICS, check_backends, check_metrics
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.metrics.codebook import codebook_use
@@ -185,6 +185,7 @@ def score_codec(
         FileNotFoundError: no such codec, corpus or file.
     """
     check_metrics(metrics)
+    check_backends(asr=asr, mos=mos, speaker=speaker)
     codec = as_codec(codec, device=device)
     corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
     rate = codec.spec.sample_rate

@@ -22,6 +22,7 @@ from tokgen.report.clips import MAX_GAIN_DB, ClipSounds, make_sounds
 from tokgen.report.encoding import AudioFormat
 from tokgen.report.listening import Listening
 from tokgen.report.reader import Run, read_run
+from tokgen.results import Grid, Result
 
 HERE = Path(__file__).parent / "static"
 SCRIPTS = ("player.js", "listening.js", "blind.js", "blind_tests.js")
@@ -46,8 +47,8 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Written:
-    """Facts about a written page, to print.
+class Written(Result):
+    """Facts about a written page.
 
     Attributes:
         n_clips: number of utterances.
@@ -63,55 +64,68 @@ class Written:
     audio: AudioFormat
     problems: list[str] = field(default_factory=list)
 
-    def __str__(self) -> str:
+    def parts(self) -> list[Grid | str]:
         sounds = f"{self.n_sounds} sounds of {self.n_clips} utterances as {self.audio}"
         missing = f", {len(self.problems)} missing" if self.problems else ""
         runs = "1 run" if self.n_runs == 1 else f"{self.n_runs} runs"
-        return f"{self.path}: {self.n_bytes / 1e6:.1f} MB, {runs}, {sounds}{missing}"
+        return [f"{self.path}: {self.n_bytes / 1e6:.1f} MB, {runs}, {sounds}{missing}"]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [{k: v for k, v in self.to_dict().items() if k != "problems"}]
+
+    def to_dict(self) -> dict[str, Any]:
+        return vars(self) | {"path": str(self.path), "audio": str(self.audio)}
 
 
 def write_report(
-    folders: Sequence[Path],
-    out: Path,
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
     *,
-    n_clips: int = 12,
-    audio: AudioFormat | None = None,
+    clips: int = 12,
+    audio: str = "wav",
+    opus_kbps: int = 64,
     progress: bool = True,
 ) -> Written:
     """Write the report of runs. An existing file is replaced only when the new one is complete.
 
     Args:
-        folders: run folders, one section each.
-        out: HTML file to write.
-        n_clips: maximum number of utterances per listening table; 0 embeds no audio.
-        audio: audio format; None for 16-bit WAV.
+        runs: run folders, one section each; or one folder.
+        out: HTML file to write; None is report.html in the run's folder, or in the current folder
+            for several runs.
+        clips: maximum number of utterances per listening table; 0 embeds no audio.
+        audio: "wav" (16 bits, lossless) or "opus" (small).
+        opus_kbps: bitrate of Opus.
         progress: show a bar over utterances.
     Raises:
         ValueError: no folder, a folder that is not a run or has nothing to show, or a damaged file.
         OSError: `out` cannot be written.
     """
+    folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not folders:
         raise ValueError("no run: pass at least one folder")
-    if n_clips < 0:
-        raise ValueError(f"n_clips = {n_clips}: must be 0 or more")
+    if clips < 0:
+        raise ValueError(f"clips = {clips}: must be 0 or more")
+    if out is None:
+        out = (folders[0] if len(folders) == 1 else Path()) / "report.html"
+    out = Path(out)
     if out.is_dir():
         raise IsADirectoryError(f"{out} is a folder: pass a file, such as {out}/report.html")
-    audio = audio or AudioFormat()
-    runs = [read_run(folder, n_clips) for folder in folders]
-    total = sum(len(listening.clips) for run in runs for listening in run.listenings)
+    form = AudioFormat(audio, opus_kbps)
+    read = [read_run(folder, clips) for folder in folders]
+    total = sum(len(listening.clips) for run in read for listening in run.listenings)
     with tqdm(total=total, desc="report", unit="clip", disable=not progress or not total) as bar:
         sections: list[Section] = []
         numbers = itertools.count()
-        for run, title in zip(runs, titles([run.name for run in runs]), strict=True):
+        for run, title in zip(read, titles([run.name for run in read]), strict=True):
             tables = []
             for listening in run.listenings:
-                clips = []
+                made = []
                 for clip in listening.clips:
-                    clips.append(make_sounds(clip, listening.columns, audio))
+                    made.append(make_sounds(clip, listening.columns, form))
                     bar.update()
-                tables.append(SoundTable(next(numbers), listening, clips))
+                tables.append(SoundTable(next(numbers), listening, made))
             sections.append(Section(run, title, tables))
-    content = render(sections, audio).encode("utf-8", "replace")
+    content = render(sections, form).encode("utf-8", "replace")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     try:
@@ -119,10 +133,10 @@ def write_report(
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
-    clips = [clip for section in sections for table in section.sound_tables for clip in table.clips]
-    n_sounds = sum(sound is not None for clip in clips for sound in clip.sounds)
-    problems = [problem for clip in clips for problem in clip.problems]
-    return Written(out, len(content), len(runs), len(clips), n_sounds, audio, problems)
+    shown = [clip for section in sections for table in section.sound_tables for clip in table.clips]
+    n_sounds = sum(sound is not None for clip in shown for sound in clip.sounds)
+    problems = [problem for clip in shown for problem in clip.problems]
+    return Written(out, len(content), len(read), len(shown), n_sounds, form, problems)
 
 
 def titles(names: Sequence[str]) -> list[str]:

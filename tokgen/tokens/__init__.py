@@ -1,6 +1,7 @@
 """Token datasets: tokenize a corpus with a codec, and open the result.
 
 - `tokenizing` - make the token dataset of a corpus: `tokenize_corpus`
+- `settings` - settings of tokenizing
 - `dataset` - open a token dataset, its columns and its provenance
 - `shards` - Parquet shards that workers write, and their markers
 - `output` - the finished dataset made from shards

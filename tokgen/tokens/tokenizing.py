@@ -1,6 +1,6 @@
 """Make the token dataset of a corpus.
 
-    report = tokenize_corpus(open_corpus("speech/"), load_codec("speech-16k"), "tokens")
+    report = tokenize_corpus("speech/", "speech-16k", "tokens")
     load_tokens("tokens").splits["train"][0]["codes"]  # [T, K]
 
 Rows are in the corpus' order, for any batch size and any number of workers. The same command
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -24,8 +25,10 @@ import tokgen
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
 from tokgen.corpus.entries import Rejection
-from tokgen.corpus.listed import Corpus
+from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.corpus.reading import Readable, Unit
+from tokgen.results import Grid, Result, finite
+from tokgen.runs.device import pick_device
 from tokgen.storage import Storage
 from tokgen.tokens.conditioning import ConditioningSettings
 from tokgen.tokens.dataset import (
@@ -42,6 +45,7 @@ from tokgen.tokens.engines.run import ENGINES, Place, run_units
 from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder, publish
 from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.shards import PLAN, ShardStore
+from tokgen.zoo.lookup import as_codec
 
 BATCH_SECONDS = (10.0, 240.0)  # padded audio per batch, on a CPU and on other devices
 MEASURED_CLIPS = 16  # utterances on which a faster precision is measured
@@ -49,10 +53,11 @@ POLL_SECONDS = 5.0  # between checks for the units of other processes
 
 
 @dataclass(frozen=True)
-class TokenizeReport:
+class TokenizeReport(Result):
     """Result of a run.
 
     Attributes:
+        out: folder or URL of the dataset.
         n_rows: utterances in the dataset.
         rejections: what was left out while listing and reading the corpus.
         audio_seconds: duration of the dataset's audio.
@@ -61,6 +66,7 @@ class TokenizeReport:
         precision: the precision of encoding, and the measurements behind it.
     """
 
+    out: str
     n_rows: int
     rejections: list[Rejection]
     audio_seconds: float
@@ -72,12 +78,33 @@ class TokenizeReport:
     def n_rejected(self) -> int:
         return len(self.rejections)
 
+    def parts(self) -> list[Grid | str]:
+        resumed = f" ({self.resumed_rows} of them from before)" if self.resumed_rows else ""
+        line = (
+            f"{self.out}: {self.n_rows} rows{resumed}, "
+            f"{self.audio_seconds / 3600:.2f} h of audio, {self.n_rejected} rejected, "
+            f"{self.wall_seconds:.1f} s"
+        )
+        return [*([str(self.precision)] if self.precision.measured else []), line]
+
+    def records(self) -> list[dict[str, Any]]:
+        precision = {"precision": self.precision.precision, "n_rejected": self.n_rejected}
+        return [{k: v for k, v in vars(self).items() if k != "rejections"} | precision]
+
+    def to_dict(self) -> dict[str, Any]:
+        return finite(asdict(self))
+
 
 def tokenize_corpus(
-    corpus: Readable,
-    codec: Codec,
+    corpus: str | Path | Readable,
+    codec: str | Path | Codec,
     out: str | Path,
     *,
+    split: str | None = None,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
+    require_text: bool = False,
+    streaming: bool = False,
     n_codebooks: int | None = None,
     conditioning: str | None = "mfcc",
     batch_seconds: float | None = None,
@@ -93,12 +120,15 @@ def tokenize_corpus(
     """Write the token dataset of a corpus, or resume an unfinished one.
 
     Args:
-        corpus: to encode.
-        codec: on the device to encode on.
+        corpus: the corpus, or its source as in `open_corpus`.
+        codec: the codec, which encodes on its own device, or its name as in `load_codec`.
         out: path or fsspec URL of the dataset's folder. If it already holds this dataset, it is
             left as it is.
+        split, min_seconds, max_seconds, require_text, streaming: how to open a corpus that is
+            given by its source, as in `open_corpus`.
         n_codebooks: levels to keep; None keeps all.
-        conditioning: column to add, "mfcc" or "log_mel", at the codec's frame rate; None for none.
+        conditioning: column to add, "mfcc" or "log_mel", at the codec's frame rate; None or
+            "none" for none.
         batch_seconds: padded audio per batch; a longer utterance is a batch of its own. None is
             10 on a CPU and 240 on a GPU.
         shard_rows: largest number of entries in a unit of work.
@@ -107,8 +137,10 @@ def tokenize_corpus(
         engine: one of `tokgen.tokens.engines.run.ENGINES`.
         workers: processes, or Ray actors; None is one per core, or with Ray one per CPU or GPU.
         precision: "auto", or one of `tokgen.tokens.precision.PRECISIONS`; see `choose_precision`.
-        device: "cpu" or "cuda", for Ray actors; None is the codec's device. "auto" precision can
-            only be measured on the codec's own device; elsewhere it means float32.
+        device: device to load a codec on that is given by name (None is "auto"; with the engine
+            "accelerate", each process has its own), or "cpu" or "cuda" for Ray actors (None is
+            the codec's device). "auto" precision can only be measured on the codec's own device;
+            elsewhere it means float32.
         format: "arrow" (default for a local folder), which training memory-maps, or "parquet"
             (default for a URL and for Ray), the shards as workers wrote them.
     Returns:
@@ -123,6 +155,14 @@ def tokenize_corpus(
     storage = Storage(out)
     format = _check_settings(storage, batch_seconds, engine, format)
     place = Place.of(engine)
+    corpus = _open(corpus, split, min_seconds, max_seconds, require_text, streaming)
+    if not isinstance(codec, Codec):
+        wanted = str(pick_device(place.device or device or "auto"))
+        on_cluster = engine == "ray"  # its machines may have devices that this one lacks
+        codec = as_codec(codec, device="cpu" if on_cluster else wanted)
+        device = (device if device not in (None, "auto") else wanted) if on_cluster else None
+    if conditioning == "none":
+        conditioning = None
     if device not in (None, codec.device.type):
         if engine != "ray":
             raise ValueError(
@@ -135,7 +175,7 @@ def tokenize_corpus(
     chosen = place.agree(lambda: choose_precision(codec, clips, precision))
     provenance = _provenance(corpus, codec, n_codebooks, settings, chosen.precision)
     if _is_there(storage):
-        report = _report_existing(storage, provenance, started)
+        report = _report_existing(storage, str(out), provenance, started)
         clear_work(storage)
         return report
     layout = {"rows": shard_rows, "seconds": shard_seconds, "units": len(units)}
@@ -184,6 +224,7 @@ def tokenize_corpus(
             is_stream = corpus.n_entries is None
             publish(store, storage, format, shards, rejections, check_ids=is_stream)
     return TokenizeReport(
+        out=str(out),
         n_rows=sum(shard.n_rows for shard in shards),
         rejections=rejections,
         audio_seconds=sum(shard.audio_seconds for shard in shards),
@@ -215,6 +256,32 @@ def cached_tokens(
     for rejection in report.rejections:
         warnings.warn(f"left out {rejection.source}: {rejection.reason}", stacklevel=2)
     return load_tokens(out)
+
+
+def _open(
+    corpus: str | Path | Readable,
+    split: str | None,
+    min_seconds: float | None,
+    max_seconds: float | None,
+    require_text: bool,
+    streaming: bool,
+) -> Readable:
+    """Open a corpus that is given by its source; check that an open one has no settings."""
+    if not isinstance(corpus, Readable):
+        return open_corpus(
+            corpus,
+            streaming=streaming,
+            split=split,
+            require_text=require_text,
+            min_seconds=min_seconds,
+            max_seconds=max_seconds,
+        )
+    if any((split, min_seconds, max_seconds, require_text, streaming)):
+        raise ValueError(
+            "split, min_seconds, max_seconds, require_text and streaming are for a corpus that is "
+            f"given by its source: give them to open_corpus when you open {corpus.name}"
+        )
+    return corpus
 
 
 def _check_settings(
@@ -289,7 +356,9 @@ def _is_there(storage: Storage) -> bool:
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
-def _report_existing(storage: Storage, provenance: Provenance, started: float) -> TokenizeReport:
+def _report_existing(
+    storage: Storage, out: str, provenance: Provenance, started: float
+) -> TokenizeReport:
     """Report on the dataset at `out`, or raise ValueError if it is not this run's result."""
     if not storage.exists(PROVENANCE):
         raise ValueError(f"{storage.url} exists and is not a token dataset: choose another folder")
@@ -303,6 +372,7 @@ def _report_existing(storage: Storage, provenance: Provenance, started: float) -
     lines = storage.read(REJECTIONS).splitlines()
     lengths = list(lengths_in(storage))
     return TokenizeReport(
+        out=out,
         n_rows=len(lengths),
         rejections=[Rejection(**json.loads(line)) for line in lines],
         audio_seconds=sum(lengths) / provenance.sample_rate,

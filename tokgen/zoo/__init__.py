@@ -1,6 +1,8 @@
 """The codecs that tokgen can load.
 
 - `lookup` - find and load codecs by name
+- `cards` - descriptions of codecs
+- `recorded` - load the codec that a dataset or a model names
 - `registry` - table of the kinds of codec
 - `loading` - base classes of the codecs that load from a folder
 - `stft` - tokgen's own codec

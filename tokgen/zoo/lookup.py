@@ -14,7 +14,6 @@ import re
 import tomllib
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.spec import CodecSpec
 from tokgen.nn.pretrained import CONFIG, folder_name, read_json, resolve_folder
 from tokgen.runs.device import pick_device
+from tokgen.zoo.cards import CodecCard, CodecList
 from tokgen.zoo.registry import ADAPTERS, Adapter
 
 CARD = "codec.toml"
@@ -32,22 +32,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WITH_KBPS = re.compile(r"(.+):([0-9]+(?:\.[0-9]+)?)")
 _WAVEFORM = ("mp3", "opus")
-
-
-@dataclass(frozen=True)
-class CodecCard:
-    """A codec's description, read without loading the weights.
-
-    Attributes:
-        spec: the codec's numbers, with an empty `weight_hash`.
-        class_name: class of the network.
-    """
-
-    name: str
-    folder: Path
-    spec: CodecSpec
-    class_name: str
-    summary: str
 
 
 def zoo_folders() -> list[Path]:
@@ -75,7 +59,7 @@ def find_in_zoo(name: str) -> Path | None:
     return None
 
 
-def list_codecs() -> list[CodecCard]:
+def list_codecs() -> CodecList:
     """Return the codecs of all zoos, sorted by name.
 
     If several zoos have a codec of the same name, the first zoo wins. A folder that cannot be read
@@ -91,7 +75,8 @@ def list_codecs() -> list[CodecCard]:
             cards.append(read_card(folder))
         except ValueError as error:
             warnings.warn(f"left out of the zoo: {error}", stacklevel=2)
-    return cards
+    places = ", ".join(str(zoo) for zoo in zoo_folders()) or "no folder"
+    return CodecList(cards, f"no codecs in {places}: set TOKGEN_ZOO, or name a folder or a hub id")
 
 
 def read_card(folder: Path) -> CodecCard:

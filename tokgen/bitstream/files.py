@@ -1,0 +1,123 @@
+"""Encode an audio file, and decode it again.
+
+encoded = encode_file("speech.wav", "speech-16k", "speech.safetensors")
+encoded.codes  # [K, T]
+decode_file("speech.safetensors", "decoded.wav")
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokgen.bitstream.codes_file import CodesFile, read_codes, write_codes
+from tokgen.codec.base import Codec
+from tokgen.codec.long_audio import decode_audio_file, encode_audio_file
+from tokgen.results import Grid, Result
+from tokgen.zoo.lookup import as_codec, find_in_zoo
+
+
+@dataclass(frozen=True)
+class DecodedFile(Result):
+    """Facts about a decoded audio file.
+
+    Attributes:
+        path: the audio file.
+        codec: name of the codec that decoded it.
+        n_samples: length in samples.
+        sample_rate: sample rate in Hz.
+        n_clipped: samples outside [-1, 1], which were clipped.
+    """
+
+    path: Path
+    codec: str
+    n_samples: int
+    sample_rate: int
+    n_clipped: int
+
+    def parts(self) -> list[Grid | str]:
+        return [f"{self.path}: {self.n_samples / self.sample_rate:.2f} s"]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [self.to_dict()]
+
+    def to_dict(self) -> dict[str, Any]:
+        seconds = self.n_samples / self.sample_rate
+        return vars(self) | {"path": str(self.path), "seconds": seconds}
+
+
+def encode_file(
+    file: str | Path,
+    codec: str | Path | Codec,
+    out: str | Path | None = None,
+    *,
+    n_codebooks: int | None = None,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+) -> CodesFile:
+    """Encode an audio file of any format, rate and length.
+
+    Args:
+        file: the audio file.
+        codec: the codec, or its name as in `load_codec`.
+        out: .safetensors file to write; None writes none.
+        n_codebooks: levels to keep; None keeps all.
+        device: device to load a codec on that is given by name.
+        progress: show a progress bar if it takes long.
+    Returns:
+        the codes [K, T] and all that is needed to decode them, as `read_codes` reads them.
+    Raises:
+        AudioError: the audio file cannot be read.
+        FileNotFoundError: no such file or codec.
+        ValueError: as `Codec.encode`.
+    """
+    codec = as_codec(codec, device=device)
+    encoded, n_samples = encode_audio_file(codec, file, n_codebooks, progress=progress)
+    codes, side = encoded.codes[0].cpu(), {name: v[0].cpu() for name, v in encoded.side.items()}
+    spec = codec.spec
+    found = CodesFile(codes, n_samples, spec.sample_rate, spec.name, spec.weight_hash, side)
+    if out is None:
+        return found
+    write_codes(out, codes, n_samples, spec, side)
+    return replace(found, path=Path(out))
+
+
+def decode_file(
+    file: str | Path | CodesFile,
+    out: str | Path,
+    codec: str | Path | Codec | None = None,
+    *,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+) -> DecodedFile:
+    """Decode codes to an audio file.
+
+    Args:
+        file: what `encode_file` returned or wrote.
+        out: .wav or .flac file to write.
+        codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
+            codec that the file names.
+        device: device to load a codec on that is given by name.
+        progress: show a progress bar if it takes long.
+    Raises:
+        FileNotFoundError: no such file or codec.
+        ValueError: the file is damaged, or another codec made the codes.
+    """
+    found = file if isinstance(file, CodesFile) else read_codes(file)
+    if codec is None and find_in_zoo(found.codec) is None:
+        raise ValueError(
+            f"{found.path or 'the codes'} was made by codec {found.codec!r}, which is not in the "
+            "zoo: name its folder or hub id with --codec"
+        )
+    codec = as_codec(codec or found.codec, device=device)
+    found.check_codec(codec.spec)
+    side = {name: values[None] for name, values in found.side.items()}
+    n_clipped = decode_audio_file(
+        codec, found.codes[None], found.n_samples, out, side, progress=progress
+    )
+    return DecodedFile(
+        Path(out), codec.spec.name, found.n_samples, codec.spec.sample_rate, n_clipped
+    )

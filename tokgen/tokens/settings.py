@@ -1,0 +1,40 @@
+"""Settings of tokenizing, the same for the verb and for recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeSettings:
+    """Settings of tokenizing.
+
+    Attributes:
+        require_text: reject clips without a transcript.
+        n_codebooks: levels to keep; all by default.
+        conditioning: features stored for each frame.
+        batch_seconds: audio per batch; 10 on a CPU and 240 on a GPU by default.
+        engine: local, accelerate (under `accelerate launch`) or ray (a cluster).
+        workers: processes (by default one per core, or up to 8 readers with a GPU) or Ray actors
+            (by default one per CPU or GPU of the cluster).
+        shard_rows: utterances per shard.
+        shard_seconds: audio per shard.
+        format: arrow (the default for a folder) or parquet (the default for URLs and ray; of any
+            size).
+        precision: auto uses float32 on a CPU, and on a GPU the fastest that keeps the codes.
+        streaming: read a hub dataset or Parquet without download or listing; each of its shards
+            then becomes one shard of the dataset.
+    """
+
+    require_text: bool = False
+    n_codebooks: int | None = None
+    conditioning: Literal["mfcc", "log_mel", "none"] = "mfcc"
+    batch_seconds: float | None = None
+    engine: Literal["local", "accelerate", "ray"] = "local"
+    workers: int | None = None
+    shard_rows: int = 64
+    shard_seconds: float = 120.0
+    format: Literal["arrow", "parquet"] | None = None
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    streaming: bool = False

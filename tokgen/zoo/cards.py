@@ -1,0 +1,118 @@
+"""Descriptions of codecs: `CodecList` and `CodecFacts`, what `tokgen codecs` and `info` print."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import CodecSpec
+from tokgen.results import Grid, Result
+
+
+@dataclass(frozen=True)
+class CodecCard:
+    """A codec's description, read without loading the weights.
+
+    Attributes:
+        spec: the codec's numbers, with an empty `weight_hash`.
+        class_name: class of the network.
+    """
+
+    name: str
+    folder: Path
+    spec: CodecSpec
+    class_name: str
+    summary: str
+
+
+class CodecList(list[CodecCard], Result):
+    """Cards of codecs: a list, and a result.
+
+    Args:
+        cards: cards in order.
+        empty: text to show if there are no cards.
+    """
+
+    def __init__(self, cards: Iterable[CodecCard] = (), empty: str = "no codecs") -> None:
+        super().__init__(cards)
+        self.empty = empty
+
+    def parts(self) -> list[Grid | str]:
+        if not self:
+            return [self.empty]
+        rows = [("name", "rate", "hop", "frames/s", "codebooks", "kbps", "licence", "summary")]
+        for card in self:
+            s = card.spec
+            codebooks, kbps = f"{s.n_codebooks} x {s.codebook_size}", f"{s.bitrate / 1000:.2f}"
+            numbers = (f"{s.sample_rate}", f"{s.hop_length}", f"{s.frame_rate:g}")
+            rows.append((card.name, *numbers, codebooks, kbps, s.licence, card.summary))
+        return [Grid(rows)]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each codec."""
+        return [
+            numbers(card.spec)
+            | {"name": card.name, "folder": str(card.folder), "summary": card.summary}
+            for card in self
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return {"codecs": records}."""
+        return {"codecs": self.records()}
+
+
+@dataclass(frozen=True)
+class CodecFacts(Result):
+    """The numbers of a codec and of its network.
+
+    Attributes:
+        spec: numbers of the codec.
+        network: class of the network.
+        n_parameters: number of its parameters.
+        side_names: names of the side information that the codec writes beside its codes.
+    """
+
+    spec: CodecSpec
+    network: str
+    n_parameters: int
+    side_names: tuple[str, ...] = ()
+
+    def parts(self) -> list[Grid | str]:
+        s = self.spec
+        facts = {
+            "name": s.name,
+            "network": f"{self.network} of {s.library}",
+            "parameters": f"{self.n_parameters / 1e6:.2f}M",
+            "sample rate": f"{s.sample_rate} Hz",
+            "hop length": f"{s.hop_length} samples, {s.frame_rate:g} frames a second",
+            "codebooks": f"{s.n_codebooks} of {s.codebook_size} entries",
+            "bitrate": f"{s.bitrate / 1000:.2f} kbps",
+            "licence": s.licence or "not stated",
+            "revision": s.revision or "local",
+            "weights": s.weight_hash,
+        }
+        if self.side_names:
+            facts["side values"] = ", ".join(self.side_names)
+        return [f"{key:12} {value}" for key, value in facts.items()]
+
+    def records(self) -> list[dict[str, Any]]:
+        return [self.to_dict() | {"side_names": ", ".join(self.side_names)}]
+
+    def to_dict(self) -> dict[str, Any]:
+        about = {"network": self.network, "n_parameters": self.n_parameters}
+        return numbers(self.spec) | about | {"side_names": list(self.side_names)}
+
+
+def describe_codec(codec: Codec) -> CodecFacts:
+    """Return the numbers of a codec and of its network."""
+    n_parameters = sum(p.numel() for p in codec.model.parameters())
+    name = type(codec.model).__name__
+    return CodecFacts(codec.spec, name, n_parameters, tuple(codec.side_names))
+
+
+def numbers(spec: CodecSpec) -> dict[str, Any]:
+    """Return `CodecSpec.as_dict()` with frame rate and bitrate."""
+    return spec.as_dict() | {"frame_rate": spec.frame_rate, "bitrate": spec.bitrate}
