@@ -8,7 +8,7 @@ from typing import Literal
 
 from tokgen.corpus.settings import CorpusSettings
 from tokgen.drift.settings import DriftSettings
-from tokgen.evaluation.metric import ScoringSettings
+from tokgen.evaluation.settings import ScoringSettings
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.settings import TokenizeSettings
 

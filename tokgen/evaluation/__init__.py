@@ -1,6 +1,7 @@
 """Scores of speech: metrics of clips, tables of rows, token accuracy and samples to listen to.
 
-- `metric` - metrics by name, and settings of scoring
+- `metric` - metrics by name
+- `settings` - settings of scoring
 - `scorer` - scores of clips
 - `pool` - scores of clips in several processes
 - `rows` - tables of rows of audio, and of a codec on a corpus

@@ -16,9 +16,10 @@ from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, as_corpus
-from tokgen.evaluation.metric import DEFAULT_METRICS, METRICS, check_backends, check_metrics
+from tokgen.evaluation.metric import METRICS, check_backends, check_metrics
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.scorer import Scorer, score_clips
+from tokgen.evaluation.settings import DEFAULT_METRICS
 from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.statistics import bootstrap_ratio
 from tokgen.metrics.tables import KINDS, Row, Table

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tokgen.evaluation.metric import DEFAULT_METRICS, check_metrics
+from tokgen.evaluation.metric import check_metrics
+from tokgen.evaluation.settings import DEFAULT_METRICS
 from tokgen.metrics import pesq, pitch, si_sdr, speaker
 from tokgen.metrics.cer import RecognitionError, Wav2Vec2Recogniser, edits, make_recogniser
 from tokgen.metrics.mos import MosPredictor, make_mos

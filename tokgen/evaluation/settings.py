@@ -1,0 +1,40 @@
+"""Settings of scoring, the same for every verb and recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSettings:
+    """Settings of the metrics.
+
+    Attributes:
+        metrics: cer, mos, pesq, si_sdr, speaker, f0 and voicing, separated by commas.
+        asr: speech recognizer for cer: auto, wav2vec2, moonshine, or wav2vec2:<folder or hub id>.
+        mos: predictor for mos.
+        speaker: encoder for speaker: auto, wavlm, resemblyzer, or wavlm:<folder or hub id>.
+    """
+
+    metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
+    asr: str = "auto"
+    mos: Literal["auto", "squim", "distillmos"] = "auto"
+    speaker: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringSettings(MetricSettings):
+    """Settings of scoring.
+
+    Attributes:
+        mos_reference: audio file of clean speech for squim, not a clip of the corpus; without it
+            auto is distillmos.
+        workers: processes that score; one per core by default.
+    """
+
+    mos_reference: Path | None = None
+    workers: int | None = None
