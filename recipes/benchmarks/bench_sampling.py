@@ -28,7 +28,7 @@ from bench_training_step import LEVELS, RATE, SIZE, count, make_peer
 from ceilings import count_flops, measure_ceilings, roofline
 from harness import Contender, alternate, measure, write_report
 from tokgen.codec.base import Codec
-from tokgen.generation.generate import generate
+from tokgen.generation.clips import generate_clips
 from tokgen.generation.sampling import SamplingSettings, sample
 from tokgen.modelling.masked import PRESETS, MaskedTransformer
 from tokgen.zoo.lookup import load_codec
@@ -160,7 +160,7 @@ def conditioning_to_audio(
     ]
 
     def run() -> float:
-        made = generate(
+        made = generate_clips(
             model,
             codec,
             [n_samples] * a.utterances,

@@ -14,7 +14,7 @@ from makers.codecs import BlockCodec, make_stft_codec
 from tokgen.comparison.telephone import UNTOUCHED, TelephoneSettings, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.evaluation.scorer import Scorer
-from tokgen.generation.generate import conditioning_for
+from tokgen.generation.clips import conditioning_for
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.prompts import gap_start
 from tokgen.generation.sampling import SamplingSettings

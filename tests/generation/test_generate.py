@@ -1,246 +1,186 @@
-"""Tests of `generate` with a tiny random codec and model."""
+"""Tests of `generate`: one utterance like audio, after a prompt, or in a gap."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from makers.codecs import make_encodec, make_stft_codec
-from tokgen.generation.generate import conditioning_for, generate
-from tokgen.generation.prompts import TaskSettings
+from makers.audio import RATE, make_tone
+from makers.codecs import make_encodec, make_stft_codec, save_codec
+from tokgen.audio.files import write_audio
+from tokgen.codec.base import Codec
+from tokgen.generation.clips import conditioning_for, generate_clips
+from tokgen.generation.generate import generate
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import ConditioningSettings
 from tokgen.zoo.stft import StftCodec
 
 SETTINGS = SamplingSettings(steps=(4, 1))
-N_SAMPLES = [5000, 321, 9600, 1, 4321]
 
 
-def make_codec(name: str = "little", seed: int = 0) -> StftCodec:
-    """A random codec with 3 levels of 32 entries."""
-    return make_stft_codec(seed, name, latent_dim=8, n_codebooks=3, codebook_size=32)
+def make_model(codec: Codec, conditioned: bool = True) -> MaskedTransformer:
+    about = {"conditioning_dim": 0}
+    if conditioned:
+        about = {
+            "conditioning": asdict(ConditioningSettings.for_codec(codec.spec)),
+            "conditioning_mean": [-10.0] + [0.0] * 29,
+            "conditioning_std": [10.0] * 30,
+        }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        sizes = {"dim": 32, "depth": 1, "heads": 2, "dim_head": 32}
+        return MaskedTransformer.for_codec(codec, **sizes, **about).eval()
 
 
 @pytest.fixture(scope="module")
 def codec() -> StftCodec:
-    return make_codec()
+    return make_stft_codec(name="little", n_codebooks=3, codebook_size=32)
 
 
 @pytest.fixture(scope="module")
-def model(codec: StftCodec) -> MaskedTransformer:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return MaskedTransformer.for_codec(
-            codec,
-            dim=32,
-            depth=1,
-            heads=2,
-            dim_head=32,
-            conditioning=asdict(ConditioningSettings.for_codec(codec.spec)),
-            conditioning_mean=[-10.0] + [0.0] * 29,
-            conditioning_std=[10.0] * 30,
-        ).eval()
+def model(codec) -> MaskedTransformer:
+    return make_model(codec)
 
 
 @pytest.fixture(scope="module")
-def waveforms() -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [0.3 * torch.randn(1, n, generator=generator) for n in N_SAMPLES]
+def speech() -> Tensor:
+    return make_tone(0.61, 3)[:, :9700]  # 30 frames and 100 samples
 
 
-def test_lengths_order_and_range(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
-) -> None:
-    conditioning = conditioning_for(model, waveforms)
-    out = generate(model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2)
-    for made, n in zip(out, N_SAMPLES, strict=True):
-        assert made.codes.shape == (3, codec.spec.n_frames(n))
-        assert 0 <= made.codes.min() <= made.codes.max() < 32
-        assert made.waveform.shape == (1, n)
-        torch.testing.assert_close(made.waveform, codec.decode(made.codes[None], n)[0])
+def test_like_generates_from_the_features_of_audio(model, codec, speech) -> None:
+    made = generate(model, codec, like=speech, settings=SETTINGS, seed=4)
+    assert made.waveform.shape == (1, 9700) and made.codes.shape == (3, 31)
+    features = conditioning_for(model, [speech])
+    [low] = generate_clips(model, codec, [9700], SETTINGS, conditioning=features, seed=4)
+    assert made.codes.equal(low.codes) and made.waveform.equal(low.waveform)
+    flat = generate(model, codec, like=speech[0], settings=SETTINGS, seed=4)
+    assert made.codes.equal(flat.codes)
+    other = generate(model, codec, like=speech, settings=SETTINGS, seed=5)
+    assert not made.codes.equal(other.codes)
 
 
-def test_batch_size_and_order_do_not_change_codes(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
-) -> None:
-    conditioning = conditioning_for(model, waveforms)
-    one = generate(
-        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, seed=3, batch_size=1
+def test_a_prompt_is_kept_and_continued(model, codec, speech) -> None:
+    made = generate(model, codec, prompt=speech, seconds=0.5, settings=SETTINGS)
+    assert made.waveform.shape == (1, 9700 + 8000)
+    codes = codec.encode(speech[None])[0]
+    assert made.codes[:, :30].equal(codes[:, :30])  # whole frames; the last one is generated anew
+    other = generate(model, codec, prompt=speech, seconds=0.5, settings=SETTINGS, seed=1)
+    assert other.codes[:, :30].equal(codes[:, :30])
+    for frames in (slice(30, 31), slice(31, None)):
+        assert not made.codes[:, frames].equal(other.codes[:, frames])
+    whole = speech[:, :9600]
+    made = generate(model, codec, prompt=whole, settings=SETTINGS)
+    assert made.waveform.shape[-1] == 9600 + 3 * RATE
+    assert made.codes[:, :30].equal(codec.encode(whole[None])[0])
+
+
+def test_a_gap_is_filled(model, codec, speech) -> None:
+    made = generate(model, codec, infill=speech, start=0.2, end=0.3, settings=SETTINGS)
+    other = generate(model, codec, infill=speech, start=0.2, end=0.3, settings=SETTINGS, seed=1)
+    codes = codec.encode(speech[None])[0]
+    for found in (made, other):
+        assert found.codes[:, :10].equal(codes[:, :10])
+        assert found.codes[:, 15:].equal(codes[:, 15:])
+    assert not made.codes[:, 10:15].equal(other.codes[:, 10:15])
+    assert made.waveform.shape == speech.shape
+
+
+def test_like_conditions_a_continuation_and_a_gap(model, codec, speech) -> None:
+    prompt = speech[:, :3200]
+    plain = generate(model, codec, prompt=prompt, seconds=6500 / RATE, settings=SETTINGS)
+    guided = generate(model, codec, prompt=prompt, like=speech, settings=SETTINGS)
+    assert plain.codes.shape == guided.codes.shape == (3, 31)
+    assert plain.codes[:, :10].equal(guided.codes[:, :10])
+    assert not plain.codes[:, 10:].equal(guided.codes[:, 10:])
+    gap = {"infill": speech, "start": 0.2, "end": 0.3, "settings": SETTINGS}
+    assert not generate(model, codec, **gap).codes.equal(
+        generate(model, codec, **gap, like=speech).codes
     )
-    for size in (2, 5):
-        many = generate(
-            model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, seed=3, batch_size=size
-        )
-        assert all(torch.equal(a.codes, b.codes) for a, b in zip(one, many, strict=True))
-    back = generate(
-        model,
-        codec,
-        N_SAMPLES[::-1],
-        SETTINGS,
-        conditioning=conditioning[::-1],
-        seed=3,
-        item_ids=[4, 3, 2, 1, 0],
-    )
-    assert all(torch.equal(a.codes, b.codes) for a, b in zip(one, back[::-1], strict=True))
+    with pytest.raises(ValueError, match="like has 9700 samples, but the result will have 4800"):
+        generate(model, codec, prompt=prompt, seconds=0.1, like=speech)
+    with pytest.raises(ValueError, match="like has 3200 samples and prompt 9700"):
+        generate(model, codec, prompt=speech, like=prompt)
 
 
-def test_conditioning_changes_the_codes(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
-) -> None:
-    conditioning = conditioning_for(model, waveforms)
-    louder = [c + 20 for c in conditioning]
-    plain, changed, floor = (
-        generate(model, codec, N_SAMPLES, SETTINGS, conditioning=c)
-        for c in (conditioning, louder, None)
-    )
-    assert not torch.equal(plain[2].codes, changed[2].codes)
-    assert not torch.equal(plain[2].codes, floor[2].codes)
+def test_a_model_without_conditioning_continues(codec, speech) -> None:
+    bare = make_model(codec, conditioned=False)
+    made = generate(bare, codec, prompt=speech, seconds=0.1, settings=SETTINGS)
+    assert made.waveform.shape[-1] == 11300
+    with pytest.raises(ValueError, match="made without conditioning"):
+        generate(bare, codec, like=speech)
 
 
-def test_saved_model_generates_the_same(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor], tmp_path: Path
-) -> None:
-    loaded = MaskedTransformer.from_pretrained(model.save_pretrained(tmp_path / "model"))
-    before = conditioning_for(model, waveforms[:2])
-    after = conditioning_for(loaded, waveforms[:2])
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    a = generate(model, codec, N_SAMPLES[:2], SETTINGS, conditioning=before)
-    b = generate(loaded, codec, N_SAMPLES[:2], SETTINGS, conditioning=after)
-    assert all(torch.equal(x.waveform, y.waveform) for x, y in zip(a, b, strict=True))
+def test_names_and_files_in_place_of_objects(model, codec, speech, tmp_path, monkeypatch) -> None:
+    expected = generate(model, codec, prompt=speech, seconds=0.1, settings=SETTINGS)
+    write_audio(tmp_path / "speech.wav", speech, RATE, subtype="FLOAT")
+    folder = model.save_pretrained(tmp_path / "model")
+    saved = save_codec(codec, tmp_path / "zoo" / "little")
+
+    def made(*names: object) -> Tensor:
+        more = {"prompt": tmp_path / "speech.wav", "seconds": 0.1, "settings": SETTINGS}
+        return generate(*names, **more).codes
+
+    assert made(folder, saved).equal(expected.codes)
+    with pytest.raises(FileNotFoundError, match="'little' is not in the zoo: pass its folder"):
+        made(folder)
+    monkeypatch.chdir(tmp_path / "zoo")  # a name in a file is no path
+    with pytest.raises(FileNotFoundError, match="codec 'little' is not in the zoo"):
+        made(folder)
+    monkeypatch.setenv("TOKGEN_ZOO", str(tmp_path / "zoo"))
+    assert made(folder).equal(expected.codes)
+    save_codec(make_stft_codec(1, "little", n_codebooks=3, codebook_size=32), saved)
+    with pytest.raises(ValueError, match=r"made for codec 'little' \(\w+\), these tokens are of"):
+        made(folder)
 
 
-def test_side_information_is_passed_on(waveforms: list[Tensor]) -> None:
-    codec = make_encodec("encodec-48k")  # one scale per chunk of 8000 samples
-    settings = asdict(ConditioningSettings.for_codec(codec.spec))
+def test_fewer_levels_than_the_codec_has(codec, speech) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = MaskedTransformer.for_codec(
-            codec, dim=32, depth=1, heads=2, dim_head=32, conditioning=settings
-        ).eval()
-    conditioning = conditioning_for(model, waveforms)
-    sides = [e.side for e in codec.encode_batch_with_side(waveforms)]
-    with pytest.raises(ValueError, match=r"needs side information \['scales'\] of 5 utterances"):
-        generate(model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning)
-    with pytest.raises(ValueError, match="pass `sides`"):
-        generate(model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, sides=sides[:2])
-    out = generate(
-        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, sides=sides, batch_size=2
-    )
-    for made, n, side in zip(out, N_SAMPLES, sides, strict=True):
-        assert made.codes.shape == (3, codec.spec.n_frames(n))
-        expected = codec.decode(made.codes[None], n, {"scales": side["scales"][None]})
-        torch.testing.assert_close(made.waveform, expected[0])
+        sizes = {"dim": 32, "depth": 1, "heads": 2, "dim_head": 32, "conditioning_dim": 0}
+        model = MaskedTransformer.for_codec(codec, n_codebooks=2, **sizes).eval()
+    made = generate(model, codec, infill=speech, start=0.2, end=0.3, settings=SETTINGS)
+    assert made.codes.shape == (2, 31)
+    assert made.codes[:, :10].equal(codec.encode(speech[None])[0, :2, :10])
 
 
-def test_nothing_to_generate(model: MaskedTransformer, codec: StftCodec) -> None:
-    assert generate(model, codec, [], SETTINGS, conditioning=[]) == []
+def test_side_information_comes_from_the_audio() -> None:
+    codec = make_encodec("encodec-48k")
+    model, speech = make_model(codec), make_tone(1.3, 0, 8000)
+    made = generate(model, codec, infill=speech, start=0.2, end=0.4, settings=SETTINGS)
+    [encoded] = codec.encode_batch_with_side([speech])
+    heard = codec.decode_batch([made.codes], [speech.shape[-1]], [encoded.side])[0]
+    assert made.waveform.equal(heard)
+    like = generate(model, codec, like=speech, settings=SETTINGS)
+    assert like.waveform.shape == speech.shape
+    with pytest.raises(ValueError, match=r"side information.*pass audio as long as the result"):
+        generate(model, codec, prompt=speech, seconds=1.0)
+    prompt = speech[:, :8000]
+    made = generate(model, codec, prompt=prompt, like=speech, settings=SETTINGS)
+    assert made.codes[:, :200].equal(codec.encode_batch([prompt])[0][:, :200])  # the first chunk
 
 
-def test_generate_checks_the_conditioning(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
-) -> None:
-    conditioning = conditioning_for(model, waveforms[:1])
-    with pytest.raises(ValueError, match=r"'little'.*'stranger'"):
-        generate(model, make_codec("stranger", seed=1), [5000], SETTINGS, conditioning=conditioning)
-    with pytest.raises(ValueError, match=r"16 frames for 9999 samples.*32 frames"):
-        generate(model, codec, [9999], SETTINGS, conditioning=conditioning)
-    bare = MaskedTransformer.for_codec(codec, dim=32, depth=1, heads=2, dim_head=32)
-    with pytest.raises(ValueError, match="no conditioning settings"):
-        conditioning_for(bare, waveforms)
-
-
-def test_generate_keeps_codes(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
-) -> None:
-    codes = codec.encode_batch(waveforms)
-    task = TaskSettings("infill", gap_seconds=0.1)
-    keep = [task.keep(codec.spec, n, seed=0, item=i) for i, n in enumerate(N_SAMPLES)]
-    out = generate(model, codec, N_SAMPLES, SETTINGS, codes=codes, keep=keep, seed=1, batch_size=2)
-    again = generate(
-        model, codec, N_SAMPLES, SETTINGS, codes=codes, keep=keep, seed=2, batch_size=5
-    )
-    for made, other, before, kept in zip(out, again, codes, keep, strict=True):
-        assert made.codes[kept].equal(before[kept]) and other.codes[kept].equal(before[kept])
-    assert not out[2].codes.equal(again[2].codes)
-    everything = [torch.ones_like(k) for k in keep]
-    same = generate(model, codec, N_SAMPLES, SETTINGS, codes=codes, keep=everything)
-    assert all(s.codes.equal(c) for s, c in zip(same, codes, strict=True))
-
-
-def test_generate_uses_the_conditioning_and_the_kept_codes(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
-) -> None:
-    codes = codec.encode_batch(waveforms[:1])
-    keep = [TaskSettings("continue", prompt_seconds=0.2).keep(codec.spec, 5000, seed=0, item=0)]
-    conditioning = conditioning_for(model, waveforms[:1])
-
-    def made(codes: list[Tensor], conditioning: list[Tensor] | None) -> Tensor:
-        given = {"conditioning": conditioning}
-        return generate(model, codec, [5000], SETTINGS, codes=codes, keep=keep, **given)[0].codes[
-            ~keep[0]
-        ]
-
-    alone = made(codes, None)
-    assert not alone.equal(made(codes, conditioning))
-    assert not alone.equal(made([(codes[0] + 7) % 32], None))
-
-
-def test_continue_with_a_model_without_conditioning(
-    codec: StftCodec, waveforms: list[Tensor]
-) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        bare = MaskedTransformer.for_codec(
-            codec, dim=32, depth=1, heads=2, dim_head=32, conditioning_dim=0
-        ).eval()
-    codes = codec.encode_batch(waveforms)
-    keep = [TaskSettings("continue", prompt_seconds=0.1).keep(codec.spec, n, seed=0, item=0)
-            for n in N_SAMPLES]  # fmt: skip
-    out = generate(bare, codec, N_SAMPLES, SETTINGS, codes=codes, keep=keep)
-    assert [g.waveform.shape[-1] for g in out] == N_SAMPLES
-
-
-def test_store_resumes_with_equal_codes(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor], tmp_path: Path
-) -> None:
-    conditioning = conditioning_for(model, waveforms)
-    whole = generate(model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2)
-    store = ClipStore(tmp_path, "generated", "plan")
-    generate(
-        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2, store=store
-    )
-    files = sorted(store.folder.iterdir())
-    for path in files[:2]:
-        path.unlink()
-    kept = {path: path.stat().st_mtime_ns for path in files[2:]}
-    again = generate(
-        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2, store=store
-    )
-    for a, b in zip(whole, again, strict=True):
-        assert a.codes.equal(b.codes) and a.waveform.equal(b.waveform)
-    assert sum(path.stat().st_mtime_ns == t for path, t in kept.items()) >= 1
-    files[0].write_bytes(b"half a file")
-    third = generate(
-        model, codec, N_SAMPLES, SETTINGS, conditioning=conditioning, batch_size=2, store=store
-    )
-    assert all(a.codes.equal(b.codes) for a, b in zip(whole, third, strict=True))
-
-
-def test_generate_checks_its_input(
-    model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
-) -> None:
-    codes = codec.encode_batch(waveforms[:1])
-    keep = [torch.zeros_like(codes[0], dtype=torch.bool)]
-    with pytest.raises(ValueError, match="codes of 16 frames for 99 samples: little makes 1"):
-        generate(model, codec, [99], SETTINGS, codes=codes, keep=keep)
-    with pytest.raises(ValueError, match="one flag for each code"):
-        generate(model, codec, [5000], SETTINGS, codes=codes, keep=[keep[0][:, :3]])
-    with pytest.raises(ValueError, match="conditioning of 3 frames for 5000 samples"):
-        few = [torch.zeros(3, 30)]
-        generate(model, codec, [5000], SETTINGS, codes=codes, keep=keep, conditioning=few)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "one of like=, prompt= and infill="),
+        ({"prompt": 1, "infill": 1, "start": 0, "end": 0.1}, "one of like=, prompt= and infill="),
+        ({"infill": 1}, "go together"),
+        ({"prompt": 1, "start": 0.1}, "go together"),
+        ({"like": 1, "seconds": 1.0}, "seconds= without prompt="),
+        ({"prompt": 1, "seconds": 0.0}, "seconds = 0.0: must be above 0"),
+        ({"prompt": 1, "seconds": float("inf")}, "seconds = inf: must be above 0 and finite"),
+        ({"infill": 1, "start": 0.3, "end": 0.2}, "start = 0.3 to end = 0.2: must lie within"),
+        ({"infill": 1, "start": 0.3, "end": 9.0}, "within the 0.60625 s"),
+        ({"like": 2}, r"like of shape \(2, 9\): expected mono audio"),
+        ({"prompt": 0}, r"prompt of shape \(1, 0\): expected mono audio"),
+    ],
+)
+def test_wrong_input_is_refused(given, message, model, codec, speech) -> None:
+    audio = {0: torch.zeros(1, 0), 1: speech, 2: torch.zeros(2, 9)}
+    given = {k: audio[v] if k in ("like", "prompt", "infill") else v for k, v in given.items()}
+    with pytest.raises(ValueError, match=message):
+        generate(model, codec, **given)

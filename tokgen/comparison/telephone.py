@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
-from tokgen.generation.generate import generate
+from tokgen.generation.clips import generate_clips
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.prompts import around, gap_start
 from tokgen.generation.sampling import SamplingSettings
@@ -157,7 +157,7 @@ def _edit(
             first, last = (round(t * rate) for t in (start - GUARD_SECONDS, end + GUARD_SECONDS))
             untouched[i][max(0, first) : last] = False
             still[i] &= around(spec, length, start - GUARD_SECONDS, end + GUARD_SECONDS)
-        made = generate(
+        made = generate_clips(
             model,
             part.codec,
             part.n_samples,

@@ -2,6 +2,7 @@
 
 - `sampling` - decode codes from a model: MaskGIT in each level, Gumbel noise, guidance
 - `prompts` - masks of the codes to keep, for continuation and infilling
-- `generate` - generate utterances: codes and audio
+- `clips` - generate a list of utterances: codes and audio
+- `generate` - generate one utterance: like audio, after a prompt, or in a gap
 - `held_out` - choose test utterances and generate them
 """

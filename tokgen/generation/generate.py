@@ -1,169 +1,190 @@
-"""Generate utterances: codes from a model, and audio from the codes.
+"""Generate speech with one call: from the features of audio, after a prompt, or in a gap.
 
-Continuation, infilling and editing keep some codes (see `tokgen.generation.prompts`).
+made = generate(model, codec, like=waveform)
+made = generate(model, codec, prompt=waveform, seconds=3.0)
+made = generate(model, codec, infill=waveform, start=0.5, end=1.0)
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
+from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import Side
-from tokgen.generation.sampling import SamplingSettings, sample
+from tokgen.codec.spec import CodecSpec, Encoded, Side
+from tokgen.generation.clips import Generated, conditioning_for, generate_clips
+from tokgen.generation.prompts import around, frame_starts
+from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.runs.store import ClipStore
-from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
+from tokgen.runs.device import pick_device
+from tokgen.zoo.recorded import codec_of
 
-FRAME_MULTIPLE = 64  # pad to multiples of it on a GPU and under compile: few shapes
-
-
-@dataclass
-class Generated:
-    """One generated utterance, on the CPU.
-
-    Attributes:
-        codes: int64 [K, T].
-        waveform: float32 [1, N].
-        seconds: time that sampling the batch took, divided by its number of utterances.
-    """
-
-    codes: Tensor
-    waveform: Tensor
-    seconds: float
-
-
-def conditioning_for(model: MaskedTransformer, waveforms: Sequence[Tensor]) -> list[Tensor]:
-    """Compute the conditioning [T, C] of waveforms [1, N] with the settings of the model."""
-    settings = model.config["conditioning"]
-    if settings is None:
-        raise ValueError("the model has no conditioning settings: it was made without conditioning")
-    features = Conditioning(ConditioningSettings(**settings))
-    return [features(w[None])[0].T for w in waveforms]
+CONTINUATION_SECONDS = 3.0
 
 
 def generate(
-    model: MaskedTransformer,
-    codec: Codec,
-    n_samples: Sequence[int],
-    settings: SamplingSettings,
+    model: MaskedTransformer | str | Path,
+    codec: Codec | str | Path | None = None,
     *,
-    codes: Sequence[Tensor] | None = None,
-    keep: Sequence[Tensor] | None = None,
-    conditioning: Sequence[Tensor] | None = None,
-    sides: Sequence[Side] | None = None,
+    like: Tensor | str | Path | None = None,
+    prompt: Tensor | str | Path | None = None,
+    seconds: float | None = None,
+    infill: Tensor | str | Path | None = None,
+    start: float | None = None,
+    end: float | None = None,
+    settings: SamplingSettings | None = None,
     seed: int = 0,
-    item_ids: Sequence[int] | None = None,
-    batch_size: int = 16,
-    store: ClipStore | None = None,
-    progress: bool = False,
-) -> list[Generated]:
-    """Generate utterances from their conditioning, from kept codes, or from both.
+    device: str | torch.device = "auto",
+) -> Generated:
+    """Generate one utterance.
+
+    `like` alone generates all codes from the features (MFCC or log-mel) of the audio that it gives.
+    `prompt` keeps the codes of a beginning and generates `seconds` of audio after it. `infill`
+    keeps the codes around a gap and generates those of the frames that overlap the gap. In these
+    two a model with conditioning works without it, unless `like` gives audio as long as the result.
+
+    Audio is a waveform [1, N] or [N] float in [-1, 1] at `codec.spec.sample_rate` Hz, or an audio
+    file. Another seed gives another result.
 
     Args:
-        model: a model in eval mode, made for `codec`.
-        codec: decodes the codes.
-        n_samples: length of each utterance in samples; T is `codec.spec.n_frames` of it.
-        settings: settings of the sampler.
-        codes: int64 [K, T] per utterance; None generates all codes.
-        keep: bool [K, T] per utterance, true at codes that stay as they are.
-        conditioning: [T, C] per utterance (see `conditioning_for`); None generates without it.
-        sides: side information per utterance, required if the codec has `side_names`. The model
-            generates codes only, so pass that of real utterances
-            (`tokgen.tokens.dataset.sides_of`).
+        model: a model in eval mode, or its folder or hub id.
+        codec: the codec of the model, or its name as in `load_codec`. None loads the one that the
+            model was made for.
+        like: audio to take the conditioning from, and the side information if the codec has any.
+        prompt: audio to continue. If it ends within a frame, that frame is generated anew.
+        seconds: length of the continuation; None is 3, or what `like` leaves after the prompt.
+        infill: audio with a gap to fill.
+        start, end: limits of the gap in seconds.
+        settings: settings of the sampler; None uses the defaults of `SamplingSettings`.
         seed: seed of all noise.
-        item_ids: ids that, with the seed, select each utterance's noise; default 0, 1, 2 ...
-        batch_size: utterances per batch. Batches hold utterances of similar length.
-        store: saves each batch by id when it is done. A repeated call reads them from it.
-        progress: show a bar.
+        device: device to load a model on that is given by name. A codec that is given by name goes
+            to the device of the model.
     Returns:
-        one `Generated` per utterance, in the order of the input.
+        codes [K, T], waveform [1, N] and the seconds that sampling took. Kept codes are decoded
+        with the others, so the kept part sounds as the codec makes it.
     Raises:
-        ValueError: the model was made for another codec; codes, masks, conditioning and lengths do
-            not match; or side information is missing.
+        ValueError: not one of `like`, `prompt` and `infill`; a wrong shape, length or gap; `like`
+            with a model that has no conditioning; or the model was made for another codec.
+        FileNotFoundError: no such model, codec or file.
     """
-    if codes is None or keep is None:
-        if codes is not keep:
-            raise ValueError("pass `codes` and `keep` together: the codes, and which to keep")
-        shapes = [(model.n_codebooks, codec.spec.n_frames(n)) for n in n_samples]
-        codes = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
-        keep = [torch.zeros(shape, dtype=torch.bool) for shape in shapes]
-    for c, k, n in zip(codes, keep, n_samples, strict=True):
-        _check_frames(codec, c.shape[-1], n, "codes")
-        if c.shape != k.shape:
-            raise ValueError(
-                f"codes {tuple(c.shape)} and keep {tuple(k.shape)}: pass one flag for each code"
-            )
-    for frames, n in zip(conditioning or [], n_samples, strict=conditioning is not None):
-        _check_frames(codec, len(frames), n, "conditioning")
-    n_frames = [c.shape[-1] for c in codes]
+    given = [audio for audio in (prompt, infill) if audio is not None]
+    if len(given) == 2 or (not given and like is None):
+        raise ValueError("give one of like=, prompt= and infill=; like= may go with the other two")
+    if (infill is None) != (start is None) or (infill is None) != (end is None):
+        raise ValueError("infill=, start= and end= go together: the audio, and its gap in seconds")
+    if seconds is not None and prompt is None:
+        raise ValueError("seconds= without prompt=: it is the length of a continuation")
+    if not isinstance(model, MaskedTransformer):
+        model = MaskedTransformer.from_pretrained(model).to(pick_device(device)).eval()
+    if model.config["codec"] is None:
+        raise ValueError("the model does not name its codec: use generate_clips with codes")
+    made_for = CodecSpec(**model.config["codec"])
+    codec = codec_of(made_for, codec, device=next(model.parameters()).device)
     model.check_codec(codec.spec)
-    if codec.side_names and (sides is None or len(sides) != len(codes)):
+    rate = codec.spec.sample_rate
+    source = None if like is None else _read(like, rate, "like")
+    known = None
+    if prompt is not None:
+        heard = _read(prompt, rate, "prompt")
+        known = _continue(codec, heard, _added(heard, source, seconds, rate))
+    elif infill is not None and start is not None and end is not None:
+        known = _open_gap(codec, _read(infill, rate, "infill"), start, end)
+    n_samples = known.n_samples if known else _length(source)
+    if source is not None and _length(source) != n_samples:
         raise ValueError(
-            f"{codec.spec.name} needs side information {list(codec.side_names)} of "
-            f"{len(codes)} utterances, which the model does not generate: pass `sides`, "
-            "those of the utterances that the conditioning was computed from"
+            f"like has {_length(source)} samples, but the result will have {n_samples}: it must "
+            "be as long as the result"
         )
-    ids = range(len(codes)) if item_ids is None else item_ids
-    device = next(model.parameters()).device
-    static = settings.compile or device.type == "cuda"
-    order = sorted(range(len(codes)), key=lambda i: n_frames[i])
-    out: dict[int, Generated] = {}
-    with tqdm(total=len(order), unit="clip", desc="generating", disable=not progress) as bar:
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            stored = [store.read(ids[i]) for i in batch] if store else []
-            done = [arrays for arrays in stored if arrays is not None]
-            if len(done) < len(batch):  # repeat the whole batch
-                longest = n_frames[batch[-1]]
-                multiple = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE
-                padded = min(multiple, n_frames[order[-1]])
-                began = time.perf_counter()
-                sampled = sample(
-                    model,
-                    None if conditioning is None else _pad([conditioning[i].T for i in batch]),
-                    torch.tensor([n_frames[i] for i in batch]),
-                    settings,
-                    seed=seed,
-                    item_ids=[ids[i] for i in batch],
-                    codes=_pad([codes[i] for i in batch]),
-                    keep=_pad([keep[i] for i in batch]),
-                    shape=(min(batch_size, len(order)), padded) if static else None,
-                ).cpu()
-                seconds = np.array((time.perf_counter() - began) / len(batch))
-                done = [
-                    {"codes": c[:, : n_frames[i]].numpy(), "seconds": seconds}
-                    for i, c in zip(batch, sampled, strict=True)
-                ]
-                for i, arrays in zip(batch, done, strict=True):
-                    if store:
-                        store.write(ids[i], arrays)
-            made = [torch.from_numpy(arrays["codes"]) for arrays in done]
-            side = None if sides is None else [sides[i] for i in batch]
-            audio = codec.decode_batch(made, [n_samples[i] for i in batch], side)
-            for i, c, w, arrays in zip(batch, made, audio, done, strict=True):
-                out[i] = Generated(c, w, float(arrays["seconds"]))
-            bar.update(len(batch))
-    return [out[i] for i in range(len(codes))]
-
-
-def _check_frames(codec: Codec, n_frames: int, n_samples: int, what: str) -> None:
-    expected = codec.spec.n_frames(n_samples)
-    if n_frames != expected:
+    side: Side | None = known.side if known else None
+    if codec.side_names and source is not None:
+        side = _encode(codec, source).side
+    if codec.side_names and not side:
         raise ValueError(
-            f"{what} of {n_frames} frames for {n_samples} samples: {codec.spec.name} makes "
-            f"{expected} frames of them"
+            f"{codec.spec.name} needs side information {list(codec.side_names)}, which the model "
+            "does not generate: pass audio as long as the result as like="
         )
+    return generate_clips(
+        model,
+        codec,
+        [n_samples],
+        settings or SamplingSettings(),
+        codes=[known.codes[: model.n_codebooks]] if known else None,
+        keep=[known.keep[: model.n_codebooks]] if known else None,
+        conditioning=None if source is None else conditioning_for(model, [source]),
+        sides=[side] if side else None,
+        seed=seed,
+    )[0]
 
 
-def _pad(items: Sequence[Tensor]) -> Tensor:
-    """Stack tensors [..., T_i], padded with zeros on the right."""
-    longest = max(item.shape[-1] for item in items)
-    return torch.stack([F.pad(item, (0, longest - item.shape[-1])) for item in items])
+@dataclass(frozen=True)
+class _Known:
+    """What is known of an utterance of `n_samples` samples: codes [K, T], and which to keep."""
+
+    n_samples: int
+    codes: Tensor
+    keep: Tensor
+    side: Side | None
+
+
+def _read(audio: Tensor | str | Path, sample_rate: int, name: str) -> Tensor:
+    """Return audio as a waveform [1, N] on the CPU."""
+    if not isinstance(audio, Tensor):
+        return read_audio(audio, sample_rate=sample_rate)[0]
+    waveform = audio[None] if audio.ndim == 1 else audio
+    if waveform.ndim != 2 or len(waveform) != 1 or not waveform.shape[-1]:
+        raise ValueError(f"{name} of shape {tuple(audio.shape)}: expected mono audio [1, N] or [N]")
+    return waveform.detach().cpu()
+
+
+def _length(waveform: Tensor | None) -> int:
+    return 0 if waveform is None else waveform.shape[-1]
+
+
+def _encode(codec: Codec, waveform: Tensor) -> Encoded:
+    """Return the codes [K, T] and the side information of a waveform [1, N] on the CPU."""
+    [encoded] = codec.encode_batch_with_side([waveform])
+    return Encoded(encoded.codes.cpu(), encoded.side)
+
+
+def _added(prompt: Tensor, like: Tensor | None, seconds: float | None, sample_rate: int) -> int:
+    """Return the number of samples of a continuation."""
+    if seconds is None and like is not None:
+        if _length(like) <= _length(prompt):
+            raise ValueError(
+                f"like has {_length(like)} samples and prompt {_length(prompt)}: like must be as "
+                "long as the prompt and its continuation"
+            )
+        return _length(like) - _length(prompt)
+    seconds = CONTINUATION_SECONDS if seconds is None else seconds
+    if not 1 <= seconds * sample_rate < math.inf:
+        raise ValueError(f"seconds = {seconds}: must be above 0 and finite")
+    return round(seconds * sample_rate)
+
+
+def _continue(codec: Codec, prompt: Tensor, n_added: int) -> _Known:
+    """Keep the frames that end within the prompt: a later one may code silence after it."""
+    spec, n_samples = codec.spec, _length(prompt) + n_added
+    found = _encode(codec, prompt).codes
+    codes = F.pad(found, (0, spec.n_frames(n_samples) - found.shape[-1]))
+    ends = (frame_starts(spec, n_samples) * spec.sample_rate).round() + spec.hop_length
+    keep = (ends <= _length(prompt)).expand(len(codes), -1).clone()
+    return _Known(n_samples, codes, keep, None)
+
+
+def _open_gap(codec: Codec, audio: Tensor, start: float, end: float) -> _Known:
+    """Keep the frames that do not overlap a gap."""
+    spec, n_samples = codec.spec, _length(audio)
+    seconds = n_samples / spec.sample_rate
+    if not 0 <= start < end <= seconds:
+        raise ValueError(
+            f"a gap from start = {start} to end = {end}: must lie within the {seconds:g} s of the "
+            "audio, with start before end"
+        )
+    found = _encode(codec, audio)
+    return _Known(n_samples, found.codes, around(spec, n_samples, start, end), found.side)

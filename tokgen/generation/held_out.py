@@ -15,7 +15,7 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
 from tokgen.corpus.listed import open_corpus
-from tokgen.generation.generate import Generated, generate
+from tokgen.generation.clips import Generated, generate_clips
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
@@ -110,7 +110,7 @@ class HeldOut:
             task: settings of the task.
             seed: seed of the noise and of the gaps of "infill".
             unconditional: ignore the conditioning.
-            model, sampling, batch_size, store, progress: see `tokgen.generation.generate.generate`.
+            model, sampling, batch_size, store, progress: as in `generate_clips`.
         Raises:
             ValueError: task "vocode" without conditioning.
         """
@@ -121,7 +121,7 @@ class HeldOut:
             )
         conditioned = (task.name == "vocode" or task.conditioned) and not unconditional
         keeps = task.name != "vocode"
-        return generate(
+        return generate_clips(
             model,
             self.codec,
             self.n_samples,

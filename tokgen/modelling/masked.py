@@ -186,6 +186,7 @@ class MaskedTransformer(Pretrained):
                 "conditioning_std": std,
             }
         check_codec(tokens.provenance, codec.spec)
+        about["n_codebooks"] = tokens.provenance.n_codebooks
         return cls.for_codec(codec, **{**settings.arguments(), **about})
 
     def check_codec(self, spec: CodecSpec) -> None:

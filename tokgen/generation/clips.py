@@ -1,0 +1,169 @@
+"""Generate a list of utterances: codes from a model, and audio from the codes.
+
+Continuation, infilling and editing keep some codes (see `tokgen.generation.prompts`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from tokgen.codec.base import Codec
+from tokgen.codec.spec import Side
+from tokgen.generation.sampling import SamplingSettings, sample
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.runs.store import ClipStore
+from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
+
+FRAME_MULTIPLE = 64  # pad to multiples of it on a GPU and under compile: few shapes
+
+
+@dataclass
+class Generated:
+    """One generated utterance, on the CPU.
+
+    Attributes:
+        codes: int64 [K, T].
+        waveform: float32 [1, N].
+        seconds: time that sampling the batch took, divided by its number of utterances.
+    """
+
+    codes: Tensor
+    waveform: Tensor
+    seconds: float
+
+
+def conditioning_for(model: MaskedTransformer, waveforms: Sequence[Tensor]) -> list[Tensor]:
+    """Compute the conditioning [T, C] of waveforms [1, N] with the settings of the model."""
+    settings = model.config["conditioning"]
+    if settings is None:
+        raise ValueError("the model has no conditioning settings: it was made without conditioning")
+    features = Conditioning(ConditioningSettings(**settings))
+    return [features(w[None])[0].T for w in waveforms]
+
+
+def generate_clips(
+    model: MaskedTransformer,
+    codec: Codec,
+    n_samples: Sequence[int],
+    settings: SamplingSettings,
+    *,
+    codes: Sequence[Tensor] | None = None,
+    keep: Sequence[Tensor] | None = None,
+    conditioning: Sequence[Tensor] | None = None,
+    sides: Sequence[Side] | None = None,
+    seed: int = 0,
+    item_ids: Sequence[int] | None = None,
+    batch_size: int = 16,
+    store: ClipStore | None = None,
+    progress: bool = False,
+) -> list[Generated]:
+    """Generate utterances from their conditioning, from kept codes, or from both.
+
+    Args:
+        model: a model in eval mode, made for `codec`.
+        codec: decodes the codes.
+        n_samples: length of each utterance in samples; T is `codec.spec.n_frames` of it.
+        settings: settings of the sampler.
+        codes: int64 [K, T] per utterance; None generates all codes.
+        keep: bool [K, T] per utterance, true at codes that stay as they are.
+        conditioning: [T, C] per utterance (see `conditioning_for`); None generates without it.
+        sides: side information per utterance, required if the codec has `side_names`. The model
+            generates codes only, so pass that of real utterances
+            (`tokgen.tokens.dataset.sides_of`).
+        seed: seed of all noise.
+        item_ids: ids that, with the seed, select each utterance's noise; default 0, 1, 2 ...
+        batch_size: utterances per batch. Batches hold utterances of similar length.
+        store: saves each batch by id when it is done. A repeated call reads them from it.
+        progress: show a bar.
+    Returns:
+        one `Generated` per utterance, in the order of the input.
+    Raises:
+        ValueError: the model was made for another codec; codes, masks, conditioning and lengths do
+            not match; or side information is missing.
+    """
+    if codes is None or keep is None:
+        if codes is not keep:
+            raise ValueError("pass `codes` and `keep` together: the codes, and which to keep")
+        shapes = [(model.n_codebooks, codec.spec.n_frames(n)) for n in n_samples]
+        codes = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
+        keep = [torch.zeros(shape, dtype=torch.bool) for shape in shapes]
+    for c, k, n in zip(codes, keep, n_samples, strict=True):
+        _check_frames(codec, c.shape[-1], n, "codes")
+        if c.shape != k.shape:
+            raise ValueError(
+                f"codes {tuple(c.shape)} and keep {tuple(k.shape)}: pass one flag for each code"
+            )
+    for frames, n in zip(conditioning or [], n_samples, strict=conditioning is not None):
+        _check_frames(codec, len(frames), n, "conditioning")
+    n_frames = [c.shape[-1] for c in codes]
+    model.check_codec(codec.spec)
+    if codec.side_names and (sides is None or len(sides) != len(codes)):
+        raise ValueError(
+            f"{codec.spec.name} needs side information {list(codec.side_names)} of "
+            f"{len(codes)} utterances, which the model does not generate: pass `sides`, "
+            "those of the utterances that the conditioning was computed from"
+        )
+    ids = range(len(codes)) if item_ids is None else item_ids
+    device = next(model.parameters()).device
+    static = settings.compile or device.type == "cuda"
+    order = sorted(range(len(codes)), key=lambda i: n_frames[i])
+    out: dict[int, Generated] = {}
+    with tqdm(total=len(order), unit="clip", desc="generating", disable=not progress) as bar:
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            stored = [store.read(ids[i]) for i in batch] if store else []
+            done = [arrays for arrays in stored if arrays is not None]
+            if len(done) < len(batch):  # repeat the whole batch
+                longest = n_frames[batch[-1]]
+                multiple = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE
+                padded = min(multiple, n_frames[order[-1]])
+                began = time.perf_counter()
+                sampled = sample(
+                    model,
+                    None if conditioning is None else _pad([conditioning[i].T for i in batch]),
+                    torch.tensor([n_frames[i] for i in batch]),
+                    settings,
+                    seed=seed,
+                    item_ids=[ids[i] for i in batch],
+                    codes=_pad([codes[i] for i in batch]),
+                    keep=_pad([keep[i] for i in batch]),
+                    shape=(min(batch_size, len(order)), padded) if static else None,
+                ).cpu()
+                seconds = np.array((time.perf_counter() - began) / len(batch))
+                done = [
+                    {"codes": c[:, : n_frames[i]].numpy(), "seconds": seconds}
+                    for i, c in zip(batch, sampled, strict=True)
+                ]
+                for i, arrays in zip(batch, done, strict=True):
+                    if store:
+                        store.write(ids[i], arrays)
+            made = [torch.from_numpy(arrays["codes"]) for arrays in done]
+            side = None if sides is None else [sides[i] for i in batch]
+            audio = codec.decode_batch(made, [n_samples[i] for i in batch], side)
+            for i, c, w, arrays in zip(batch, made, audio, done, strict=True):
+                out[i] = Generated(c, w, float(arrays["seconds"]))
+            bar.update(len(batch))
+    return [out[i] for i in range(len(codes))]
+
+
+def _check_frames(codec: Codec, n_frames: int, n_samples: int, what: str) -> None:
+    expected = codec.spec.n_frames(n_samples)
+    if n_frames != expected:
+        raise ValueError(
+            f"{what} of {n_frames} frames for {n_samples} samples: {codec.spec.name} makes "
+            f"{expected} frames of them"
+        )
+
+
+def _pad(items: Sequence[Tensor]) -> Tensor:
+    """Stack tensors [..., T_i], padded with zeros on the right."""
+    longest = max(item.shape[-1] for item in items)
+    return torch.stack([F.pad(item, (0, longest - item.shape[-1])) for item in items])
