@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tokgen.runs.settings import claim_run, parse_settings, plain_flags, save_settings
+from tokgen.runs.flags import plain_flags
+from tokgen.runs.settings import claim_run, parse_settings, save_settings
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,17 @@ def test_claim_refuses_other_settings_but_free_ones(tmp_path: Path) -> None:
     save_settings(tmp_path, Outer(), codec="x")
     claim_run(tmp_path, Outer())
     claim_run(tmp_path, Outer(steps=11), free=("steps",))
-    with pytest.raises(SystemExit, match="steps = 10, not 11"):
+    with pytest.raises(ValueError, match="steps = 10, not 11"):
         claim_run(tmp_path, Outer(steps=11))
 
 
 def test_a_claim_names_the_nested_value_and_a_damaged_file(tmp_path: Path) -> None:
     save_settings(tmp_path, Outer(), codec={"weight_hash": "abc"})
     claim_run(tmp_path, Outer(), codec={"weight_hash": "abc"})
-    with pytest.raises(SystemExit, match=r"codec.weight_hash = 'abc', not 'xyz'"):
+    with pytest.raises(ValueError, match=r"codec.weight_hash = 'abc', not 'xyz'"):
         claim_run(tmp_path, Outer(), codec={"weight_hash": "xyz"})
-    with pytest.raises(SystemExit, match="processes = None, not 2"):
+    with pytest.raises(ValueError, match="processes = None, not 2"):
         claim_run(tmp_path, Outer(), processes=2)
     (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(SystemExit, match=r"settings.json cannot be read .*: delete"):
+    with pytest.raises(ValueError, match=r"settings.json cannot be read .*: delete"):
         claim_run(tmp_path, Outer())

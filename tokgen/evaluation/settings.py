@@ -16,8 +16,9 @@ class MetricSettings:
     Attributes:
         metrics: cer, mos, pesq, si_sdr, speaker, f0 and voicing, separated by commas.
         asr: speech recognizer for cer: auto, wav2vec2, moonshine, or wav2vec2:<folder or hub id>.
-        mos: predictor for mos.
-        speaker: encoder for speaker: auto, wavlm, resemblyzer, or wavlm:<folder or hub id>.
+        mos: predictor for mos; squim needs clean speech (mos_reference), distillmos none.
+        speaker: encoder for the metric speaker: auto, wavlm, resemblyzer, or wavlm:<folder or hub
+            id>.
     """
 
     metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))

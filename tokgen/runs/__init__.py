@@ -2,6 +2,7 @@
 
 - `folder` - JSON files and histories in a run's folder
 - `settings` - settings from YAML and flags, saved with each run
+- `flags` - how flags are written, and how help shows them
 - `checkpoints` - save and resume the state of a training
 - `interrupts` - Ctrl-C, SIGTERM and user errors in recipes
 - `accelerator` - set up Accelerate; precision and random seeds

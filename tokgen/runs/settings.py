@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from jsonargparse import auto_cli
 
+from tokgen.runs.flags import PlainHelp, plain_flags
 from tokgen.runs.folder import versions, write_json
 
 Settings = TypeVar("Settings")
-
-BOOLS = ("true", "false", "yes", "no", "on", "off")  # as YAML 1.1 writes them, in any case
 
 
 def parse_settings(
@@ -34,46 +32,13 @@ def parse_settings(
     named = any(a == "--config" or a.startswith("--config=") for a in argv)
     files = [] if named else [str(default_config)]
     with plain_errors():
-        return auto_cli(cls, args=argv, as_positional=False, default_config_files=files)
-
-
-def plain_flags(argv: Sequence[str], cls: type) -> list[str]:
-    """Rewrite flags in the form that jsonargparse reads.
-
-    - `--batch-size 4` becomes `--batch_size 4`.
-    - `--phase` without a value becomes `--phase=true` if `cls` has a bool of this name.
-    - `--codec a --codec b` becomes `--codec ["a", "b"]` if `cls` has a list of strings of this
-      name. A JSON list that is given once stays as it is.
-    """
-    kinds = {f"--{name}": kind for name, kind in get_type_hints(cls).items()}
-    rest: list[str] = []
-    lists: dict[str, list[str]] = {}
-    words = deque(argv)
-    while words:
-        word = words.popleft()
-        if word == "--":
-            return [*rest, *_joined(lists), word, *words]
-        if not word.startswith("--"):
-            rest.append(word)
-            continue
-        flag, equals, value = word.partition("=")
-        flag = "--" + flag[2:].replace("-", "_")
-        kind = kinds.get(flag)
-        if kind == list[str] and (equals or (words and not words[0].startswith("--"))):
-            lists.setdefault(flag, []).append(value if equals else words.popleft())
-        elif kind is bool and not equals and (not words or words[0].lower() not in BOOLS):
-            rest.append(f"{flag}=true")
-        else:
-            rest.append(flag + equals + value)
-    return [*rest, *_joined(lists)]
-
-
-def _joined(lists: dict[str, list[str]]) -> list[str]:
-    words = []
-    for flag, values in lists.items():
-        whole = len(values) == 1 and values[0].startswith("[")
-        words += [flag, values[0] if whole else json.dumps(values)]
-    return words
+        return auto_cli(
+            cls,
+            args=argv,
+            as_positional=False,
+            default_config_files=files,
+            formatter_class=PlainHelp,
+        )
 
 
 def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
@@ -94,7 +59,7 @@ def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provena
         free: names of settings that may change, such as those used only after training.
         provenance: what else must equal the arguments of `save_settings`.
     Raises:
-        SystemExit: a setting differs, or settings.json cannot be read.
+        ValueError: a setting differs, or settings.json cannot be read.
     """
     path = folder / "settings.json"
     if not path.is_file():
@@ -103,15 +68,15 @@ def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provena
         saved = json.loads(path.read_text())
         before = _flat({**saved["settings"], **{k: saved.get(k) for k in provenance}}, free)
     except (ValueError, KeyError, TypeError) as error:
-        raise SystemExit(
-            f"error: {path} cannot be read ({error}): delete {folder} to start over"
+        raise ValueError(
+            f"{path} cannot be read ({error}): delete {folder} to start over"
         ) from error
     now = _flat(json.loads(json.dumps({**asdict(settings), **provenance})), free)
     for name in sorted(set(before) | set(now)):
         if before.get(name) != now.get(name):
-            raise SystemExit(
-                f"error: {folder} holds a run with {name} = {before.get(name)!r}, not "
-                f"{now.get(name)!r}: give another --name, or delete the folder to start over"
+            raise ValueError(
+                f"{folder} holds a run with {name} = {before.get(name)!r}, not "
+                f"{now.get(name)!r}: choose another name, or delete the folder to start over"
             )
 
 

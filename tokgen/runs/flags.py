@@ -1,0 +1,111 @@
+"""How flags of recipes and of the command line are written, and how `--help` shows them."""
+
+from __future__ import annotations
+
+import json
+from argparse import SUPPRESS, Action
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from jsonargparse import DefaultHelpFormatter
+
+BOOLS = ("true", "false", "yes", "no", "on", "off")  # as YAML 1.1 writes them, in any case
+PRINT_CONFIG = "print the settings as a YAML file for --config, and exit"
+
+
+class PlainHelp(DefaultHelpFormatter):
+    """Help that shows what a value may be and its default, without the names of Python types."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text = (action.help or "").strip().removesuffix(".")
+        if "--print_config" in action.option_strings:
+            return PRINT_CONFIG
+        if "--help" in action.option_strings:
+            return "show this message, and exit"
+        if action.default in (None, SUPPRESS, False) or not action.option_strings:
+            return text
+        return f"{text} (default: {default_word(action.default)})"
+
+    def _format_action_invocation(self, action: Action) -> str:
+        if not action.option_strings:
+            return self._metavar_formatter(action, action.dest.upper())(1)[0]
+        flag = max((f for f in action.option_strings if not f.endswith("+")), key=len)
+        short = [f"{f}, " for f in action.option_strings if not f.startswith("--")]
+        return " ".join(["".join([*short, flag]), *value_words(action)])
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+def default_word(value: Any) -> str:
+    """Write a default as it is written after a flag."""
+    if isinstance(value, list | tuple):
+        return ",".join(str(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def value_words(action: Action) -> list[str]:
+    """Return the words after a flag: `{a,b}`, `N`, `SECONDS` ...; [] for a switch."""
+    if action.nargs == 0 or "--print_config" in action.option_strings:
+        return []
+    if "--config" in action.option_strings:
+        return ["FILE"]
+    name = action.dest.rpartition(".")[2]
+    return value_word(getattr(action, "_typehint", action.type), name)
+
+
+def value_word(kind: Any, name: str) -> list[str]:
+    """Return what stands for a value of a type in help; [] for a bool."""
+    if get_origin(kind) is not Literal and NoneType in (args := get_args(kind)):
+        kind = next(arg for arg in args if arg is not NoneType)
+    if get_origin(kind) is Literal:
+        return ["{" + ",".join(str(choice) for choice in get_args(kind)) + "}"]
+    words = {bool: [], int: ["N"], float: ["SECONDS" if name.endswith("seconds") else "NUMBER"]}
+    return words.get(kind, ["PATH"] if kind is Path else [name.upper()])
+
+
+def plain_flags(argv: Sequence[str], cls: type, switches: Sequence[str] = ()) -> list[str]:
+    """Rewrite flags in the form that jsonargparse reads.
+
+    - `--batch-size 4` becomes `--batch_size 4`.
+    - `--phase` without a value becomes `--phase=true` if `cls` has a bool of this name.
+    - `--codec a --codec b` becomes `--codec ["a", "b"]` if `cls` has a list of strings of this
+      name. A JSON list that is given once stays as it is.
+
+    `switches` are flags besides those of `cls` that never take a value.
+    """
+    kinds = {f"--{name}": kind for name, kind in get_type_hints(cls).items()}
+    rest: list[str] = []
+    lists: dict[str, list[str]] = {}
+    words = deque(argv)
+    while words:
+        word = words.popleft()
+        if word == "--":
+            return [*rest, *_joined(lists), word, *words]
+        if not word.startswith("--"):
+            rest.append(word)
+            continue
+        flag, equals, value = word.partition("=")
+        flag = "--" + flag[2:].replace("-", "_")
+        if flag[2:] in switches:
+            rest.append(flag)
+            continue
+        kind = kinds.get(flag)
+        if kind == list[str] and (equals or (words and not words[0].startswith("--"))):
+            lists.setdefault(flag, []).append(value if equals else words.popleft())
+        elif kind is bool and not equals and (not words or words[0].lower() not in BOOLS):
+            rest.append(f"{flag}=true")
+        else:
+            rest.append(flag + equals + value)
+    return [*rest, *_joined(lists)]
+
+
+def _joined(lists: dict[str, list[str]]) -> list[str]:
+    words = []
+    for flag, values in lists.items():
+        whole = len(values) == 1 and values[0].startswith("[")
+        words += [flag, values[0] if whole else json.dumps(values)]
+    return words
