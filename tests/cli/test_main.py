@@ -250,6 +250,9 @@ def test_tokenize_shows_what_was_rejected(tool, tmp_path: Path) -> None:
         (["info", "tiny", "--config", "none.yaml"], "File does not exist"),
         (["encode", "a", "--codec", "tiny", "--out", "x", "--device", "tpu"], "device 'tpu'"),
         (["encode", "a", "--codec", "tiny", "--out", "x", "--device", "cuda:99"], "this machine"),
+        (["completion", "tcsh"], "one of ['bash', 'zsh', 'fish']; see tokgen completion --help"),
+        (["recipes", "copy"], "name the recipe to copy"),
+        (["recipes", "copy", "sing"], "no recipe 'sing'; there are compare_codecs, "),
     ],
 )
 def test_errors_are_one_line(tool, tmp_path: Path, monkeypatch, args, message: str) -> None:
@@ -284,8 +287,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture) -> None:
         text = said(name, "--help")
         assert f"usage: tokgen {name} " in text and "--config" in text
         for field in dataclasses.fields(verb.settings):
-            word = field.name.upper() if field.name in verb.positional else f"--{field.name}"
-            assert word in text
+            assert field.name in verb.positional or f"  --{field.name}" in text
     text = said("tokenize", "--help")
     assert "leave out clips shorter than this" in text
     assert "audio of any format and rate" in said("encode", "--help")
@@ -315,7 +317,7 @@ def test_the_help_of_a_verb_is_plain(name: str, capsys: pytest.CaptureFixture) -
                 assert "{" + ",".join(get_args(kind)) + "}" in text
 
 
-@pytest.mark.parametrize("name", sorted(cli.VERBS))
+@pytest.mark.parametrize("name", sorted({*cli.VERBS} - {"completion"}))
 def test_examples_are_commands_that_can_be_read(name: str) -> None:
     for line in cli.VERBS[name].examples:
         _, word, *argv = shlex.split(line.replace("\\\n", " "))
@@ -334,6 +336,8 @@ def test_examples_are_commands_that_can_be_read(name: str) -> None:
         ("score", ["--corpus", "c", "--codec", "tiny", "--metrics", "pesq,f0"]),
         ("drift", ["--corpus", "c", "--codec", "a", "--codec", "b", "--out", "d", "--phase"]),
         ("report", ["a", "b", "--audio", "opus"]),
+        ("recipes", ["copy", "vocode_mfcc", "--overwrite"]),
+        ("completion", ["zsh"]),
     ],
 )
 def test_a_printed_config_is_read_back(

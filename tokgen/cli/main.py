@@ -78,6 +78,24 @@ VERBS = {
             ("tokgen report runs/vocode_mfcc", "tokgen report drift runs/a --out page.html"),
             AGAIN,
         ),
+        Verb(
+            verbs.recipes,
+            settings.Recipes,
+            ("action", "name"),
+            ("tokgen recipes list", "tokgen recipes copy vocode_mfcc --to my_project"),
+            AGAIN,
+        ),
+        Verb(
+            verbs.completion,
+            settings.Completion,
+            ("shell",),
+            (
+                'eval "$(tokgen completion bash)"     # in ~/.bashrc',
+                'eval "$(tokgen completion zsh)"      # in ~/.zshrc',
+                "tokgen completion fish > ~/.config/fish/completions/tokgen.fish",
+            ),
+            json=False,
+        ),
     )
 }
 

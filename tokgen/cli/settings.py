@@ -104,6 +104,35 @@ class Drift(DriftSettings, CorpusSettings, DeviceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """List the recipes, or copy one to change and run it.
+
+    Attributes:
+        action: list, or copy a recipe with its settings, the recipes it imports and the included
+            corpus.
+        name: recipe to copy.
+        to: folder that gets a folder `recipes`.
+        overwrite: replace files that have other content.
+    """
+
+    action: Literal["list", "copy"]
+    name: str | None = None
+    to: Path = Path()
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """Print the script that completes `tokgen` in a shell.
+
+    Attributes:
+        shell: the shell.
+    """
+
+    shell: Literal["bash", "zsh", "fish"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Write one HTML page of runs, to read and to listen to.
 

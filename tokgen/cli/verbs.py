@@ -84,6 +84,22 @@ def report(s: settings.Report) -> Result:
     return written
 
 
+def recipes(s: settings.Recipes) -> Result:
+    from tokgen.cli.recipe_files import copy_recipe, list_recipes
+
+    if s.action == "list":
+        return list_recipes()
+    if s.name is None:
+        raise ValueError("name the recipe to copy; `tokgen recipes list` shows them")
+    return copy_recipe(s.name, s.to, overwrite=s.overwrite)
+
+
+def completion(s: settings.Completion) -> str:
+    from tokgen.cli.completion import script
+
+    return script(s.shell)
+
+
 def _without(s: Any, *names: str) -> dict[str, Any]:
     return {name: value for name, value in vars(s).items() if name not in names}
 

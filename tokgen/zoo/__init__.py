@@ -2,6 +2,7 @@
 
 - `lookup` - find and load codecs by name
 - `cards` - descriptions of codecs
+- `folders` - folders in which codecs are looked up
 - `recorded` - load the codec that a dataset or a model names
 - `registry` - table of the kinds of codec
 - `loading` - base classes of the codecs that load from a folder

@@ -9,7 +9,6 @@ then as a hub id. A suffix such as ":6" selects 6 kbps of a codec that has sever
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 import warnings
@@ -19,12 +18,12 @@ from typing import Any
 
 import torch
 
-import tokgen
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.spec import CodecSpec
 from tokgen.nn.pretrained import CONFIG, folder_name, read_json, resolve_folder
 from tokgen.runs.device import pick_device
 from tokgen.zoo.cards import CodecCard, CodecList
+from tokgen.zoo.folders import zoo_folders
 from tokgen.zoo.registry import ADAPTERS, Adapter
 
 CARD = "codec.toml"
@@ -32,17 +31,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WITH_KBPS = re.compile(r"(.+):([0-9]+(?:\.[0-9]+)?)")
 _WAVEFORM = ("mp3", "opus")
-
-
-def zoo_folders() -> list[Path]:
-    """Return the zoos that exist, in lookup order."""
-    package = Path(tokgen.__file__).parent
-    places = [package / "_codecs"]
-    if (package.parent / "pyproject.toml").is_file():
-        places.insert(0, package.parent / "codecs")
-    if os.environ.get("TOKGEN_ZOO"):
-        places.insert(0, Path(os.environ["TOKGEN_ZOO"]))
-    return [place for place in places if place.is_dir()]
 
 
 def find_in_zoo(name: str) -> Path | None:
