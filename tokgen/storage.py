@@ -150,7 +150,7 @@ class Storage:
         if self.path is not None:
             found = [
                 Path(folder, name).relative_to(self.path).as_posix()
-                for folder, _, names in os.walk(self.path)
+                for folder, _, names in os.walk(self.path / prefix.rpartition("/")[0])
                 for name in names
                 if not name.endswith(_PARTIAL)
             ]

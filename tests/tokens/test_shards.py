@@ -14,7 +14,8 @@ from makers.tokens import rows_of
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import open_corpus
 from tokgen.storage import Storage
-from tokgen.tokens.dataset import Provenance, lengths_in, load_tokens, read_shard
+from tokgen.tokens.dataset import lengths_in, load_tokens, read_shard
+from tokgen.tokens.provenance import Provenance
 from tokgen.tokens.shards import ShardStore, TokenRow
 from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.stft import StftCodec
@@ -70,7 +71,7 @@ def test_shards_are_read_in_order_whichever_process_wrote_them(location: str) ->
     assert done[2].splits == {"train": 1, "test": 1} and done[2].n_rows == 2
     assert done[0].rejections == [Rejection("x.wav", "empty")] and done[0].n_entries == 3
     assert done[0].audio_seconds == pytest.approx(2 * 3 * 320 / 16000)
-    rows = read_shard(first.storage, done[0].file_name("train"))
+    rows = read_shard(first.storage, first.file_name(done[0], "train"))
     assert rows["id"].to_pylist() == ["a", "b"]
     assert rows["codes"].to_pylist()[0] == [[0, 1], [2, 3], [4, 5]]
 
@@ -79,9 +80,9 @@ def test_repeating_a_unit_writes_the_same_files(location: str) -> None:
     target = store(location)
     target.recover()
     write(target, 1, [row("c")])
-    before = target.storage.read("data/train-000000001.parquet")
+    before = target.storage.read("data/train-00001-of-00003.parquet")
     write(target, 1, [row("c")])
-    assert target.storage.read("data/train-000000001.parquet") == before
+    assert target.storage.read("data/train-00001-of-00003.parquet") == before
     assert list(target.done()) == [1]
 
 
@@ -91,11 +92,11 @@ def test_a_unit_without_its_marker_or_files_is_not_complete(location: str) -> No
     for index in range(3):
         write(target, index, [row(str(index))])
     target.storage.delete("done/000000000.json")
-    target.storage.delete("data/train-000000001.parquet")
+    target.storage.delete("data/train-00001-of-00003.parquet")
     again = store(location)
     assert again.recover()
     assert list(again.done()) == [2]
-    assert again.storage.names("data/") == ["data/train-000000002.parquet"]
+    assert again.storage.names("data/") == ["data/train-00002-of-00003.parquet"]
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"not parquet at all" * 9])
@@ -104,7 +105,7 @@ def test_a_damaged_shard_is_not_complete(location: str, damage: bytes) -> None:
     target.recover()
     write(target, 0, [row("a")])
     write(target, 1, [row("b")])
-    target.storage.write("data/train-000000001.parquet", damage)
+    target.storage.write("data/train-00001-of-00003.parquet", damage)
     again = store(location)
     assert again.recover()
     assert list(again.done()) == [0]
@@ -145,8 +146,8 @@ def test_a_remote_dataset_has_the_rows_of_a_local_one(
     """`datasets` can open `file://` without a driver or a network."""
     corpus = open_corpus(tiny_corpus)
     settings = {"shard_rows": 3, "progress": False, "workers": 1}
-    tokenize_corpus(corpus, tiny_codec, tmp_path / "arrow", **settings)
-    tokenize_corpus(corpus, tiny_codec, tmp_path / "parquet", format="parquet", **settings)
+    tokenize_corpus(corpus, tiny_codec, tmp_path / "arrow", format="arrow", **settings)
+    tokenize_corpus(corpus, tiny_codec, tmp_path / "parquet", **settings)
     assert rows_of(tmp_path / "parquet") == rows_of(tmp_path / "arrow")
     url = (tmp_path / "parquet").as_uri()
     assert rows_of(url) == rows_of(tmp_path / "arrow")
@@ -162,12 +163,17 @@ def test_object_storage_gets_shards_and_no_leftovers(
     settings = {"shard_rows": 3, "progress": False, "workers": 1}
     tokenize_corpus(corpus, tiny_codec, tmp_path / "t", format="parquet", **settings)
     report = tokenize_corpus(corpus, tiny_codec, out, **settings)
-    names = Storage(out).names()
-    assert names == sorted(
-        p.relative_to(tmp_path / "t").as_posix() for p in (tmp_path / "t").rglob("*") if p.is_file()
-    )
-    for name in names:
-        assert Storage(out).read(name) == (tmp_path / "t" / name).read_bytes(), name
+    remote = {name: Storage(out).read(name) for name in Storage(out).names()}
+    local = {name: Storage(tmp_path / "t").read(name) for name in Storage(tmp_path / "t").names()}
+    assert list(remote.values()) == list(local.values())  # names sort alike
+    assert [name for name in local if name.startswith("data/test")] == [
+        "data/test-00000-of-00002.parquet",
+        "data/test-00001-of-00002.parquet",
+    ]
+    assert [name for name in remote if name.startswith("data/test")] == [
+        "data/test-00001-of-00004.parquet",
+        "data/test-00002-of-00004.parquet",
+    ]
     assert report.n_rows == sum(len(rows) for rows in rows_of(tmp_path / "t").values())
 
 

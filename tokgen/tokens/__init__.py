@@ -2,7 +2,9 @@
 
 - `tokenizing` - make the token dataset of a corpus: `tokenize_corpus`
 - `settings` - settings of tokenizing
-- `dataset` - open a token dataset, its columns and its provenance
+- `dataset` - open a token dataset, and read its columns: `load_tokens`
+- `provenance` - the codec, corpus and settings behind a dataset, kept with its rows
+- `card` - the dataset card, for the Hugging Face hub
 - `shards` - Parquet shards that workers write, and their markers
 - `output` - the finished dataset made from shards
 - `conditioning` - MFCC or log-mel features, one vector per codec frame

@@ -1,151 +1,239 @@
-"""Token datasets: open one, and read its columns and its provenance.
+"""Token datasets: open one, and read its columns.
 
 A token dataset is a `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16,
 n_samples, text, speaker and optionally a conditioning, mfcc [T, 30] or log_mel [T, 80] float16.
 If the codec decodes with side information, each kind has a column, such as `side_scales` [S]
-float32. `Provenance` is in provenance.json and in every split's description, which slices keep.
+float32. The features carry the `Provenance`, so every slice knows which codec made it.
+
+    tokens = load_tokens("tokens")           # a folder, a URL, or an id on the Hugging Face hub
+    tokens.splits["train"][0]["codes"]       # [T, K]
+    tokens.codes("train", 0)                 # [1, K, T], as `Codec.encode` returns them
+    tokens.decode(codec, "train", 0)         # [1, 1, N]
+
+`datasets.load_dataset` opens the same places; `provenance_of` then returns the provenance.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Side
 from tokgen.storage import Storage
-from tokgen.tokens.conditioning import CONDITIONINGS, ConditioningSettings
+from tokgen.tokens.card import push_card
+from tokgen.tokens.conditioning import CONDITIONINGS
+from tokgen.tokens.provenance import (
+    LARGEST,
+    METADATA_KEY,
+    PROVENANCE,
+    Provenance,
+    attach_provenance,
+    carries_provenance,
+    provenance_of,
+    side_column,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, DatasetDict, Features
 
-PROVENANCE, REJECTIONS = "provenance.json", "rejections.jsonl"
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """The codec, corpus and settings that a token dataset was made with.
-
-    Attributes:
-        codec: `CodecSpec.as_dict()`.
-        sample_rate: Hz.
-        hop_length: samples per frame.
-        n_codebooks: levels kept, at most the codec's.
-        codebook_size: entries per level.
-        conditioning: `ConditioningSettings` as a dict, or None.
-        tokgen_version: version of tokgen that wrote the dataset.
-        corpus: name of the corpus.
-        corpus_fingerprint: SHA-256 over the corpus' content.
-        side_names: kinds of side information in the rows.
-        precision: number format that the codec ran in (`tokgen.tokens.precision`).
-    """
-
-    codec: dict[str, Any]
-    sample_rate: int
-    hop_length: int
-    n_codebooks: int
-    codebook_size: int
-    conditioning: dict[str, Any] | None
-    tokgen_version: str
-    corpus: str
-    corpus_fingerprint: str
-    side_names: list[str] = field(default_factory=list)
-    precision: str = "float32"
-
-    @property
-    def spec(self) -> CodecSpec:
-        return CodecSpec(**self.codec)
-
-    @property
-    def conditioning_sizes(self) -> dict[str, int]:
-        """Number of features by the conditioning's column; empty without conditioning."""
-        if self.conditioning is None:
-            return {}
-        settings = ConditioningSettings(**self.conditioning)
-        return {settings.kind: settings.n_features}
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, text: str, source: str) -> Provenance:
-        """Parse JSON, or raise ValueError; `source` is the dataset's name for the message."""
-        try:
-            content = json.loads(text)
-            if "mfcc" in content:  # older datasets use this name for the conditioning
-                content["conditioning"] = content.pop("mfcc")
-            provenance = cls(**content)
-            provenance.spec  # noqa: B018 - checks the values
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{source} has no readable provenance ({error}), so it is not a token dataset; "
-                "make one with `tokgen tokenize`"
-            ) from error
-        return provenance
-
-    def makes_equal_rows(self, other: Provenance) -> bool:
-        """Return whether both describe the same rows, ignoring the codec's and corpus' names."""
-
-        def content(p: Provenance) -> dict[str, Any]:
-            given = p.conditioning
-            if given is not None:  # older datasets lack these settings
-                given = {"chunk_length": 0, "chunk_stride": 0, "kind": "mfcc", **given}
-            codec = p.codec["weight_hash"]
-            return {**p.as_dict(), "corpus": None, "codec": codec, "conditioning": given}
-
-        return content(self) == content(other)
+REJECTIONS, PLAN = "rejections.jsonl", "plan.json"
+_SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(\d{9}|\d{5,}-of-\d{5,})\.parquet")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)
 class TokenDataset:
-    """An open token dataset, with rows such as `splits["train"][0]["codes"]`."""
+    """An open token dataset.
+
+    Attributes:
+        splits: rows by split, such as `splits["train"][0]["codes"]` [T, K].
+        provenance: codec, corpus and settings behind the rows.
+        source: folder, URL or hub id that it was loaded from; None for one made in memory.
+    """
 
     splits: DatasetDict
     provenance: Provenance
+    source: str | None = None
+
+    def codes(self, split: str, index: int) -> Tensor:
+        """Return codes int64 [1, K, T] of one row, as `Codec.encode` returns them."""
+        return codes_of(self.splits[split].select([index]))[0][None]
+
+    def decode(self, codec: Codec, split: str, index: int) -> Tensor:
+        """Return the waveform [1, 1, N] of one row.
+
+        Raises:
+            ValueError: another codec made the tokens.
+        """
+        check_codec(self.provenance, codec.spec)
+        row = self.splits[split].select([index])
+        sides = sides_of(row, codec.side_names)
+        return codec.decode_batch(codes_of(row), list(row["n_samples"]), sides)[0][None]
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str = "unknown",
+        private: bool | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        max_shard_size: str | int | None = None,
+    ) -> str:
+        """Upload the rows and a dataset card to the Hugging Face hub.
+
+        `load_tokens(repo_id)` and `datasets.load_dataset(repo_id)` open the result. A card that
+        somebody wrote on the hub keeps its text. See `datasets.DatasetDict.push_to_hub` for
+        `private`, `revision`, `token` and `max_shard_size`.
+
+        Args:
+            repo_id: "owner/name"; is created if it does not exist.
+            license: identifier of the hub, such as "cc-by-4.0". The default, "unknown", keeps a
+                license that the card on the hub names.
+        Returns:
+            URL of the dataset.
+        """
+        self.splits.push_to_hub(
+            repo_id,
+            private=private,
+            revision=revision,
+            token=token,
+            max_shard_size=max_shard_size,
+        )
+        return push_card(
+            self.splits, self.provenance, repo_id, license=license, revision=revision, token=token
+        )
 
 
-def load_tokens(location: str | Path) -> TokenDataset:
-    """Open a token dataset that `tokenize_corpus` wrote, in Arrow or Parquet format.
+def load_tokens(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> TokenDataset:
+    """Open a token dataset in Arrow or Parquet format.
+
+    Parquet is copied to the cache of `datasets` and memory-mapped from there.
 
     Args:
-        location: path or fsspec URL of the dataset's folder. Parquet is copied to the cache of
-            `datasets` and memory-mapped from there.
+        source: folder or fsspec URL that `tokenize_corpus` wrote, or the id "owner/name" of a
+            dataset on the Hugging Face hub. A folder in the current directory is preferred.
+        revision: branch, tag or commit of a hub dataset.
+        token: access token of the hub; None uses HF_TOKEN or the saved one.
+        cache_dir: folder for copies; None is the cache of `datasets`.
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: the folder is not a token dataset, or not a finished one.
+        FileNotFoundError: there is no such folder, nor such a dataset on the hub.
+        ValueError: it is not a token dataset, or not a finished one.
     """
     from datasets import DatasetDict, load_dataset, load_from_disk
 
-    storage = Storage(location)
+    cache = None if cache_dir is None else str(cache_dir)
+    storage = Storage(source)
     if storage.path is not None and not storage.path.is_dir():
-        raise FileNotFoundError(f"no token dataset {location}: make one with `tokgen tokenize`")
+        if isinstance(source, str) and _HUB_ID.fullmatch(source):
+            return _load_from_hub(source, revision, token, cache)
+        raise FileNotFoundError(f"no token dataset {source}: make one with `tokgen tokenize`")
+    if revision is not None:
+        raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {source}")
     if storage.is_local and storage.exists("dataset_dict.json"):
         splits = load_from_disk(storage.url)
         if not isinstance(splits, DatasetDict):
-            raise ValueError(f"{location} is one split of a dataset: give the folder above it")
-    elif storage.exists(PROVENANCE) and (shards := storage.names("data/")):
-        files: dict[str, list[str]] = {}
-        for name in shards:  # data/<split>-<unit>.parquet
-            split = name.removeprefix("data/").rpartition("-")[0]
-            files.setdefault(split, []).append(f"{storage.url}/{name}")
+            raise ValueError(f"{source} is one split of a dataset: give the folder above it")
+    elif files := _shards_in(storage):
         with quiet_datasets():
-            splits = load_dataset("parquet", data_files=files)
-        text = json.dumps(json.loads(storage.read(PROVENANCE)))
-        for part in splits.values():
-            part.info.description = text
+            splits = load_dataset("parquet", data_files=files, cache_dir=cache)
     else:
         raise ValueError(
-            f"{location} is not a finished token dataset: it has neither dataset_dict.json nor "
+            f"{source} is not a finished token dataset: it has neither dataset_dict.json nor "
             f"{PROVENANCE} with shards in data/"
         )
-    return TokenDataset(splits, provenance_of(splits))
+    return _with_provenance(splits, str(source), lambda: _provenance_in(storage))
+
+
+def _load_from_hub(
+    name: str, revision: str | None, token: str | None, cache: str | None
+) -> TokenDataset:
+    from datasets import load_dataset
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def read_provenance() -> bytes | None:
+        try:
+            path = hf_hub_download(
+                name, PROVENANCE, repo_type="dataset", revision=revision, token=token
+            )
+        except EntryNotFoundError:
+            return None
+        with open(path, "rb") as file:
+            return file.read(LARGEST + 1)
+
+    try:
+        splits = load_dataset(name, revision=revision, token=token, cache_dir=cache)
+        return _with_provenance(splits, name, read_provenance)
+    except OSError as error:
+        at = "" if revision is None else f" at revision {revision!r}"
+        raise FileNotFoundError(
+            f"{name}{at} is no folder, and no hub dataset of that name can be reached ({error}); "
+            "check the name, set HF_TOKEN if it is private, and unset HF_HUB_OFFLINE; without a "
+            f"connection, download it elsewhere by `hf download --repo-type dataset {name}`"
+        ) from error
+
+
+def _shards_in(storage: Storage) -> dict[str, list[str]]:
+    """Return the locations of a finished dataset's Parquet files by split, in order."""
+    files: dict[str, list[str]] = {}
+    if storage.exists(PROVENANCE) or not storage.exists(PLAN):
+        for name in storage.names("data/"):
+            if found := _SHARD.fullmatch(name):
+                files.setdefault(found["split"], []).append(f"{storage.url}/{name}")
+    return files
+
+
+def _provenance_in(storage: Storage) -> bytes | None:
+    """Return the JSON in the metadata of the first Parquet file, or in provenance.json."""
+    import pyarrow.parquet as pq
+
+    for name in storage.names("data/")[:1]:
+        with storage.open(name) as file:
+            text = (pq.read_schema(file).metadata or {}).get(METADATA_KEY)
+        if text is not None:
+            return text
+    if storage.exists(PROVENANCE):
+        with storage.open(PROVENANCE) as file:
+            return file.read(LARGEST + 1)
+    return None
+
+
+def _with_provenance(
+    splits: DatasetDict, source: str, read_provenance: Callable[[], bytes | None]
+) -> TokenDataset:
+    """Return an opened dataset. An old one gets its provenance into its features.
+
+    Args:
+        read_provenance: returns JSON that is kept beside the rows, None if there is none.
+    """
+    from datasets import DatasetDict
+
+    if not carries_provenance(splits):
+        if any(part.info.description for part in splits.values()):  # an old Arrow dataset
+            found = provenance_of(splits)
+        else:
+            found = Provenance.from_json(read_provenance() or b"", source)
+        splits = DatasetDict(
+            {split: attach_provenance(part, found) for split, part in splits.items()}
+        )
+    return TokenDataset(splits, provenance_of(splits), source)
 
 
 def lengths_in(storage: Storage) -> Iterator[int]:
@@ -183,26 +271,6 @@ def quiet_datasets() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def provenance_of(dataset: Dataset | DatasetDict) -> Provenance:
-    """Return the provenance of a dataset or of one split.
-
-    Raises:
-        ValueError: there is no provenance, or that of the splits differs.
-    """
-    if not isinstance(dataset, dict):
-        return Provenance.from_json(dataset.info.description, "the dataset")
-    found = {split: provenance_of(part) for split, part in dataset.items()}
-    if not found:
-        raise ValueError("the dataset has no splits")
-    first, provenance = next(iter(found.items()))
-    if different := [split for split in found if found[split] != provenance]:
-        raise ValueError(
-            f"splits {different} have another provenance than {first!r}: "
-            "tokenize all of them in one run"
-        )
-    return provenance
-
-
 def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
     """Raise ValueError if tokens were made by another codec; the message names both."""
     theirs = provenance.spec
@@ -212,6 +280,11 @@ def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
             f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): tokenize again, or load "
             f"{theirs.name!r}"
         )
+
+
+def codes_of(rows: Dataset) -> list[Tensor]:
+    """Return the codes int64 [K, T] of each row, for `Codec.decode_batch`."""
+    return [torch.as_tensor(codes, dtype=torch.int64).T for codes in rows["codes"]]
 
 
 def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
@@ -238,17 +311,12 @@ def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
     ]
 
 
-def side_column(name: str) -> str:
-    """Return the column for a kind of side information."""
-    return f"side_{name}"
-
-
 def conditioning_column(dataset: Dataset) -> str | None:
     """Return the column that holds the conditioning, one of `CONDITIONINGS`, or None."""
     return next((name for name in CONDITIONINGS if name in dataset.column_names), None)
 
 
-def conditioning_of(rows: Dataset) -> list[torch.Tensor] | None:
+def conditioning_of(rows: Dataset) -> list[Tensor] | None:
     """Return the conditioning [T, C] float32 of each row, or None if there is none."""
     name = conditioning_column(rows)
     if name is None:

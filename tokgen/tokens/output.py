@@ -1,10 +1,14 @@
 """Make the finished token dataset from shards, in one of two formats.
 
+    parquet   the shards, data/<split>-<index>-of-<number>.parquet, and a dataset card (README.md)
     arrow     a `datasets.DatasetDict` on this machine, memory-mapped when it is opened
-    parquet   the shards as they are, data/<split>-<unit>.parquet, on any store
 
 A local dataset appears complete, by one rename. A dataset on object storage is complete as soon as
 it has provenance.json.
+
+In a local folder, the shards of each split are numbered without gaps, by hard links. On object
+storage, where a rename is a copy, they keep the index of their unit and the number of units: a
+split has gaps if units have no row of it. `datasets.load_dataset` opens both.
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ import pyarrow as pa
 
 from tokgen.corpus.entries import Rejection
 from tokgen.storage import Storage, flush
-from tokgen.tokens.dataset import PROVENANCE, REJECTIONS, quiet_datasets, read_shard
-from tokgen.tokens.shards import PLAN, Shard, ShardStore
+from tokgen.tokens.card import CARD, write_card
+from tokgen.tokens.dataset import PLAN, REJECTIONS, quiet_datasets, read_shard
+from tokgen.tokens.provenance import PROVENANCE
+from tokgen.tokens.shards import Shard, ShardStore, shard_name
 
-FORMATS = ("arrow", "parquet")
+FORMATS = ("parquet", "arrow")
 
 
 @contextmanager
@@ -99,10 +105,13 @@ def publish(
         first = "; ".join(f"{r.source}: {r.reason}" for r in rejections[:3])
         name = store.provenance.corpus
         raise ValueError(f"{name} has no usable audio: {len(rejections)} rejected ({first})")
-    files = [shard.file_name(split) for shard in shards for split in shard.splits]
+    files: dict[str, list[str]] = {}
+    for shard in shards:
+        for split in shard.splits:
+            files.setdefault(split, []).append(store.file_name(shard, split))
     if check_ids:
         counts: Counter[str] = Counter()
-        for file in files:
+        for file in (file for names in files.values() for file in names):
             counts.update(read_shard(store.storage, file, ["id"])["id"].to_pylist())
         doubles = [id for id, n in counts.items() if n > 1]
         if doubles:
@@ -111,9 +120,18 @@ def publish(
                 f"{doubles[0]!r}; all rows are kept, with duplicate ids",
                 stacklevel=3,
             )
-    provenance = json.dumps(store.provenance.as_dict(), indent=2).encode() + b"\n"
+    provenance = store.provenance.to_json(indent=2).encode() + b"\n"
+    sizes = {
+        split: (
+            sum(shard.splits.get(split, 0) for shard in shards),
+            sum(shard.seconds.get(split, 0.0) for shard in shards),
+        )
+        for split in files
+    }
+    card = write_card(store.provenance, sizes, n_rejected=len(rejections)).encode()
     lines = b"".join(json.dumps(asdict(r)).encode() + b"\n" for r in rejections)
     if out.path is None:
+        out.write(CARD, card)
         out.write(REJECTIONS, lines)
         out.write(PROVENANCE, provenance)
         clear_work(out)
@@ -125,8 +143,10 @@ def publish(
         _write_arrow(store, shards, building)
     else:
         (building / "data").mkdir(parents=True)
-        for file in files:  # links, so that a kill loses nothing
-            os.link(folder / file, building / file)
+        for split, names in files.items():  # links, so that a kill loses nothing
+            for i, name in enumerate(names):
+                os.link(folder / name, building / shard_name(split, i, len(names)))
+        (building / CARD).write_bytes(card)
     (building / PROVENANCE).write_bytes(provenance)
     (building / REJECTIONS).write_bytes(lines)
     for path in building.rglob("*"):
@@ -141,20 +161,19 @@ def _write_arrow(store: ShardStore, shards: Sequence[Shard], building: Path) -> 
     from datasets import Dataset, DatasetDict, DatasetInfo, NamedSplit
     from datasets.table import MemoryMappedTable
 
-    text = json.dumps(store.provenance.as_dict())
-    parts = {}
+    about, parts = store.provenance.to_json(), {}
     for split in dict.fromkeys(split for shard in shards for split in shard.splits):
         path = building.parent / f"split-{split}.arrow"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, store.schema) as writer:
             for shard in shards:
                 if split in shard.splits:
-                    table = read_shard(store.storage, shard.file_name(split)).cast(store.schema)
-                    writer.write_table(table.combine_chunks())
+                    table = read_shard(store.storage, store.file_name(shard, split))
+                    writer.write_table(table.cast(store.schema).combine_chunks())
         parts[split] = Dataset(
             MemoryMappedTable.from_file(str(path)),
-            info=DatasetInfo(description=text, features=store.features),
+            info=DatasetInfo(features=store.features),
             split=NamedSplit(split),
-            fingerprint=hashlib.sha256(f"{split} {text}".encode()).hexdigest()[:16],
+            fingerprint=hashlib.sha256(f"{split} {about}".encode()).hexdigest()[:16],
         )
     with quiet_datasets():
         DatasetDict(parts).save_to_disk(str(building))

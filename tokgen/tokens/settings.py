@@ -20,8 +20,8 @@ class TokenizeSettings:
             (by default one per CPU or GPU of the cluster).
         shard_rows: utterances per shard.
         shard_seconds: audio per shard.
-        format: arrow (the default for a folder) or parquet (the default for URLs and ray; of any
-            size).
+        format: parquet, which `datasets.load_dataset` opens, or arrow in a local folder, which is
+            memory-mapped without a copy.
         precision: auto uses float32 on a CPU, and on a GPU the fastest that keeps the codes.
         streaming: read a hub dataset or Parquet without download or listing; each of its shards
             then becomes one shard of the dataset.
@@ -35,6 +35,6 @@ class TokenizeSettings:
     workers: int | None = None
     shard_rows: int = 64
     shard_seconds: float = 120.0
-    format: Literal["arrow", "parquet"] | None = None
+    format: Literal["parquet", "arrow"] = "parquet"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     streaming: bool = False

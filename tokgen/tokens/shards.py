@@ -2,13 +2,13 @@
 
 `ShardStore` keeps them in a folder, which may be on object storage:
 
-    plan.json                      provenance of the rows, and how the corpus is divided into units
-    data/train-000000012.parquet   rows of unit 12 in one split
-    done/000000012.json            marker: unit 12 is complete; number of rows, and rejections
+    plan.json                            provenance of the rows, and how the corpus is divided
+    data/train-00003-of-00012.parquet    rows of unit 3 (of 12) in one split
+    done/000000003.json                  marker: unit 3 is complete; its rows and rejections
 
 A unit's marker is written after its files, and each file is written completely or not at all. So
 a worker that dies leaves complete units and files that are ignored. Repeating a unit writes the
-same files.
+same files. The numbers of a split have gaps if units have no row of it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ import pyarrow.parquet as pq
 
 from tokgen.corpus.entries import Rejection
 from tokgen.storage import Storage
-from tokgen.tokens.dataset import Provenance, side_column, token_features
+from tokgen.tokens.dataset import PLAN, token_features
+from tokgen.tokens.provenance import METADATA_KEY, Provenance, add_provenance, side_column
 
 if TYPE_CHECKING:
     from datasets import Features
 
-PLAN = "plan.json"
 READS_AT_ONCE = 16  # threads that read small files on object storage
 
 T = TypeVar("T")
@@ -59,14 +59,14 @@ class Shard:
         index: of the unit.
         splits: number of rows by split; each split has a file.
         n_entries: number of the corpus' entries, including rejected ones.
-        audio_seconds: duration of the rows' audio.
+        seconds: duration of the rows' audio by split.
         rejections: entries that have no row.
     """
 
     index: int
     splits: dict[str, int]
     n_entries: int
-    audio_seconds: float
+    seconds: dict[str, float]
     rejections: list[Rejection] = field(default_factory=list)
 
     @property
@@ -74,11 +74,12 @@ class Shard:
         return sum(self.splits.values())
 
     @property
+    def audio_seconds(self) -> float:
+        return sum(self.seconds.values())
+
+    @property
     def marker(self) -> str:
         return f"done/{self.index:09d}.json"
-
-    def file_name(self, split: str) -> str:
-        return f"data/{split}-{self.index:09d}.parquet"
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -88,6 +89,12 @@ class Shard:
         fields = json.loads(text)
         fields["rejections"] = [Rejection(**r) for r in fields["rejections"]]
         return cls(**fields)
+
+
+def shard_name(split: str, index: int, total: int) -> str:
+    """Return the name of a Parquet file, as the Hugging Face hub names them; they sort by index."""
+    width = max(5, len(str(total)))
+    return f"data/{split}-{index:0{width}d}-of-{total:0{width}d}.parquet"
 
 
 class ShardStore:
@@ -100,10 +107,17 @@ class ShardStore:
 
     def __init__(self, storage: Storage, provenance: Provenance, layout: Mapping[str, Any]) -> None:
         self.storage, self.provenance, self.layout = storage, provenance, dict(layout)
-        self.features: Features = token_features(
+        plain = token_features(
             provenance.n_codebooks, provenance.conditioning_sizes, provenance.side_names
         )
-        self.schema: pa.Schema = self.features.arrow_schema
+        self.features: Features = add_provenance(plain, provenance)
+        schema = self.features.arrow_schema
+        self.schema: pa.Schema = schema.with_metadata(
+            {**(schema.metadata or {}), METADATA_KEY: provenance.to_json().encode()}
+        )
+
+    def file_name(self, shard: Shard, split: str) -> str:
+        return shard_name(split, shard.index, self.layout["units"])
 
     def recover(self) -> bool:
         """Keep the complete shards of an earlier run, and delete everything else.
@@ -118,7 +132,10 @@ class ShardStore:
             shards = list(self.done().values())
             for shard, readable in zip(shards, self._map(self._is_readable, shards), strict=True):
                 if readable:
-                    kept |= {shard.marker, *(shard.file_name(split) for split in shard.splits)}
+                    kept |= {
+                        shard.marker,
+                        *(self.file_name(shard, split) for split in shard.splits),
+                    }
         for name in set(names) - kept:
             if self.storage.is_local or name.startswith(("data/", "done/")):
                 self.storage.delete(name)
@@ -138,7 +155,7 @@ class ShardStore:
     def _is_readable(self, shard: Shard) -> bool:
         try:
             for split, n_rows in shard.splits.items():
-                with self.storage.open(shard.file_name(split)) as file:
+                with self.storage.open(self.file_name(shard, split)) as file:
                     if pq.read_metadata(file).num_rows != n_rows:
                         return False
         except (pa.ArrowException, OSError):
@@ -153,7 +170,7 @@ class ShardStore:
                 shard = Shard.from_json(text)
             except (ValueError, TypeError, KeyError):  # damaged, so the unit is repeated
                 continue
-            if all(shard.file_name(split) in files for split in shard.splits):
+            if all(self.file_name(shard, split) in files for split in shard.splits):
                 found[shard.index] = shard
         return dict(sorted(found.items()))
 
@@ -170,11 +187,14 @@ class ShardStore:
             index,
             splits={split: len(part) for split, part in by_split.items()},
             n_entries=len(rows) + len(rejections),
-            audio_seconds=sum(row.n_samples for row in rows) / self.provenance.sample_rate,
+            seconds={
+                split: sum(row.n_samples for row in part) / self.provenance.sample_rate
+                for split, part in by_split.items()
+            },
             rejections=list(rejections),
         )
         for split, part in by_split.items():
-            self.storage.write(shard.file_name(split), self._parquet(part))
+            self.storage.write(self.file_name(shard, split), self._parquet(part))
         self.storage.write(shard.marker, shard.to_json())
         return shard
 

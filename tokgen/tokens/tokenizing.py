@@ -31,20 +31,14 @@ from tokgen.results import Grid, Result, finite
 from tokgen.runs.device import pick_device
 from tokgen.storage import Storage
 from tokgen.tokens.conditioning import ConditioningSettings
-from tokgen.tokens.dataset import (
-    PROVENANCE,
-    REJECTIONS,
-    Provenance,
-    TokenDataset,
-    lengths_in,
-    load_tokens,
-)
+from tokgen.tokens.dataset import PLAN, REJECTIONS, TokenDataset, lengths_in, load_tokens
 from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.engines.run import ENGINES, Place, run_units
 from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder, publish
 from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
-from tokgen.tokens.shards import PLAN, ShardStore
+from tokgen.tokens.provenance import PROVENANCE, Provenance
+from tokgen.tokens.shards import ShardStore
 from tokgen.zoo.lookup import as_codec
 
 BATCH_SECONDS = (10.0, 240.0)  # padded audio per batch, on a CPU and on other devices
@@ -114,7 +108,7 @@ def tokenize_corpus(
     workers: int | None = None,
     precision: str = "auto",
     device: str | None = None,
-    format: str | None = None,
+    format: str = "parquet",
     progress: bool = True,
 ) -> TokenizeReport:
     """Write the token dataset of a corpus, or resume an unfinished one.
@@ -141,8 +135,8 @@ def tokenize_corpus(
             "accelerate", each process has its own), or "cpu" or "cuda" for Ray actors (None is
             the codec's device). "auto" precision can only be measured on the codec's own device;
             elsewhere it means float32.
-        format: "arrow" (default for a local folder), which training memory-maps, or "parquet"
-            (default for a URL and for Ray), the shards as workers wrote them.
+        format: "parquet", which `datasets.load_dataset` opens, with a dataset card; or "arrow" in a
+            local folder, which is memory-mapped without a copy.
     Returns:
         the report. With the engine "accelerate", the report of the first process counts
         everything.
@@ -153,7 +147,7 @@ def tokenize_corpus(
     """
     started = time.monotonic()
     storage = Storage(out)
-    format = _check_settings(storage, batch_seconds, engine, format)
+    _check_settings(storage, batch_seconds, engine, format)
     place = Place.of(engine)
     corpus = _open(corpus, split, min_seconds, max_seconds, require_text, streaming)
     if not isinstance(codec, Codec):
@@ -251,7 +245,13 @@ def cached_tokens(
     kind = "" if conditioning == "mfcc" else f"-{conditioning or 'plain'}"
     out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
     report = tokenize_corpus(
-        corpus, codec, out, conditioning=conditioning, precision="float32", progress=progress
+        corpus,
+        codec,
+        out,
+        conditioning=conditioning,
+        precision="float32",
+        format="arrow",
+        progress=progress,
     )
     for rejection in report.rejections:
         warnings.warn(f"left out {rejection.source}: {rejection.reason}", stacklevel=2)
@@ -285,22 +285,18 @@ def _open(
 
 
 def _check_settings(
-    storage: Storage, batch_seconds: float | None, engine: str, format: str | None
-) -> str:
-    """Check settings, and return the format."""
+    storage: Storage, batch_seconds: float | None, engine: str, format: str
+) -> None:
     if batch_seconds is not None and not batch_seconds > 0:
         raise ValueError(f"batch_seconds = {batch_seconds}: must be above 0")
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} is unknown; use {', '.join(ENGINES)}")
-    if format is None:
-        format = "arrow" if storage.is_local and engine != "ray" else "parquet"
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is unknown; use {', '.join(FORMATS)}")
     if format == "arrow" and not storage.is_local:
         raise ValueError(
             f"format 'arrow' at {storage.url}: only local folders can be memory-mapped; use parquet"
         )
-    return format
 
 
 def _provenance(

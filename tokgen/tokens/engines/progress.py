@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 
-from tqdm import tqdm
+from tokgen.runs.progress import progress_bar
 
 _PLACES = 1024
 
@@ -21,8 +21,8 @@ class Progress:
     """
 
     def __init__(self, name: str, total: int | None, n_done: int, show: bool) -> None:
-        self.bar = tqdm(
-            desc=f"tokenizing {name}", total=total, initial=n_done, unit="row", disable=not show
+        self.bar = progress_bar(
+            f"tokenizing {name}", total=total, initial=n_done, unit="row", show=show
         )
         self.began = time.monotonic()
         self.seconds = 0.0
@@ -36,9 +36,7 @@ class Progress:
         """Count encoded rows and the seconds of their audio."""
         self.seconds += seconds
         factor = (time.monotonic() - self.began) / max(self.seconds, 1e-9)
-        self.bar.set_postfix_str(
-            f"{self.seconds / 3600:.2f} h of audio, RTF {factor:.4f}", refresh=False
-        )
+        self.bar.note(f"{self.seconds / 3600:.2f} h of audio, RTF {factor:.4f}")
         self.bar.update(n_rows)
 
     def shared(self) -> Counter:
@@ -56,7 +54,8 @@ class Progress:
 
     def show(self, text: str) -> None:
         """Show a text beside the bar."""
-        self.bar.set_postfix_str(text)
+        self.bar.note(text)
+        self.bar.refresh()
 
 
 class Counter:

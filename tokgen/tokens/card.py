@@ -1,0 +1,201 @@
+"""The dataset card (README.md) of a token dataset, for the Hugging Face hub and for people.
+
+Its `configs:` name the Parquet files of each split, so that `datasets.load_dataset` opens the
+folder, on this machine or on the hub.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tokgen.tokens.provenance import PROVENANCE, Provenance, side_column
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from huggingface_hub import DatasetCard
+
+CARD = "README.md"
+UNKNOWN = "unknown"  # license
+_MARK = "<!-- written by tokgen: a new upload replaces this text if the mark is kept -->"
+
+
+def write_card(
+    provenance: Provenance,
+    sizes: Mapping[str, tuple[int, float]],
+    *,
+    n_rejected: int | None = None,
+    location: str = "folder or hub id",
+    license: str = UNKNOWN,
+) -> str:
+    """Return the text of a dataset card.
+
+    Args:
+        provenance: of the dataset.
+        sizes: rows and seconds of each split.
+        n_rejected: number of the corpus' entries that were left out; None if it is not known.
+        location: what to open, in the examples.
+        license: of the dataset, an identifier of the hub.
+    """
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    files = [{"split": split, "path": f"data/{split}-*"} for split in sizes]
+    codec, corpus = provenance.spec.name, provenance.corpus
+    data = DatasetCardData(
+        license=license,
+        pretty_name=f"{corpus}, tokens of {codec}",
+        task_categories=["audio-to-audio"],
+        tags=["tokgen", "audio", "codec-tokens", codec],
+        configs=[{"config_name": "default", "data_files": files}],
+    )
+    text = _text(provenance, sizes, n_rejected, location)
+    return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
+
+
+def push_card(
+    splits: DatasetDict,
+    provenance: Provenance,
+    repo_id: str,
+    *,
+    license: str,
+    revision: str | None,
+    token: str | None,
+) -> str:
+    """Upload the card and provenance.json of a dataset that is on the hub.
+
+    The card's metadata on the hub is kept and completed. Its text is replaced only if tokgen
+    wrote it, or if it is empty.
+
+    Returns:
+        URL of the dataset.
+    """
+    from huggingface_hub import CommitOperationAdd, DatasetCard, HfApi, hf_hub_download
+
+    sizes = {
+        split: (len(part), sum(part.data["n_samples"].to_pylist()) / provenance.sample_rate)
+        for split, part in splits.items()
+    }
+    ours = DatasetCard(write_card(provenance, sizes, location=repo_id, license=license))
+    path = hf_hub_download(repo_id, CARD, repo_type="dataset", revision=revision, token=token)
+    card = DatasetCard.load(path, ignore_metadata_errors=True)
+    _complete(card, ours)
+    files = {CARD: str(card), PROVENANCE: provenance.to_json(indent=2) + "\n"}
+    commit = HfApi(token=token).create_commit(
+        repo_id,
+        [CommitOperationAdd(name, text.encode()) for name, text in files.items()],
+        commit_message="Describe the token dataset",
+        repo_type="dataset",
+        revision=revision,
+    )
+    return str(commit.repo_url)
+
+
+def _complete(card: DatasetCard, ours: DatasetCard) -> None:
+    """Add what a card lacks."""
+    if not card.text.strip() or _MARK in card.text:
+        card.text = ours.text
+    data, new = card.data, ours.data
+    data["tags"] = list(dict.fromkeys([*(data.get("tags") or []), *new["tags"]]))
+    for name in ("license", "pretty_name", "task_categories"):
+        if data.get(name) is None or (name == "license" and new[name] != UNKNOWN):
+            data[name] = new[name]
+
+
+def _text(
+    provenance: Provenance,
+    sizes: Mapping[str, tuple[int, float]],
+    n_rejected: int | None,
+    location: str,
+) -> str:
+    spec = provenance.spec
+    n_rows, seconds = (sum(values) for values in zip(*sizes.values(), strict=True))
+    rows = "\n".join(f"| `{s}` | {n} | {t / 3600:.2f} |" for s, (n, t) in sizes.items())
+    rejected = "" if n_rejected is None else f"\n\n{n_rejected} entries of the corpus were rejected"
+    if n_rejected:
+        rejected += "; `rejections.jsonl` names each with a reason"
+    conditioning = next(iter(provenance.conditioning_sizes), None)
+    facts = {
+        "codec": _code(spec.name) + (f", revision {_code(spec.revision)}" if spec.revision else ""),
+        "weights": f"SHA-256 `{spec.weight_hash}`, licence {_code(spec.licence or 'not stated')}",
+        "sample rate": f"{provenance.sample_rate} Hz",
+        "frames": f"{spec.frame_rate:g} a second, {provenance.hop_length} samples each",
+        "levels": f"{provenance.n_codebooks} of {spec.n_codebooks}, coarse first",
+        "codebook size": f"{provenance.codebook_size} entries per level",
+        "conditioning": _code(conditioning or "none"),
+        "precision": f"the codec ran in {_code(provenance.precision)}",
+        "corpus": f"{_code(provenance.corpus)}, fingerprint `{provenance.corpus_fingerprint}`",
+    }
+    listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    columns = {
+        "id": "name of the utterance",
+        "codes": f"uint16 [T, {provenance.n_codebooks}], time first",
+        "n_samples": "length of the audio in samples",
+        "text": "transcript, or null",
+        "speaker": "name of the speaker, or null",
+    }
+    for name, size in provenance.conditioning_sizes.items():
+        columns[name] = f"float16 [T, {size}], one vector per frame"
+    for name in provenance.side_names:
+        columns[side_column(name)] = "float32, side information that decoding needs"
+    described = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in columns.items())
+    command = f"tokgen tokenize --corpus {_word(provenance.corpus)} --codec {_word(spec.name)}"
+    if provenance.n_codebooks < spec.n_codebooks:
+        command += f" --n_codebooks {provenance.n_codebooks}"
+    if conditioning != "mfcc":
+        command += f" --conditioning {conditioning or 'none'}"
+    if provenance.precision != "float32":
+        command += f" --precision {_word(provenance.precision)}"
+    command += " --out tokens"
+    split = next(iter(sizes))
+    return f"""{_MARK}
+
+# Tokens of a neural audio codec
+
+{n_rows} utterances, {seconds / 3600:.2f} h of audio, as tokens of the codec {_code(spec.name)}.
+
+| split | utterances | hours |
+|---|---|---|
+{rows}{rejected}
+
+## Use
+
+```python
+import tokgen
+
+tokens = tokgen.load_tokens({location!r})
+codec = tokgen.load_codec({spec.name!r})
+codes = tokens.codes({split!r}, 0)              # [1, K, T]
+waveform = tokens.decode(codec, {split!r}, 0)   # [1, 1, N]
+```
+
+`datasets.load_dataset({location!r})` opens the rows too. The features carry the codec and the
+settings: `tokgen.tokens.provenance.provenance_of(dataset)` returns them.
+
+| column | content |
+|---|---|
+{described}
+
+## Origin
+
+Made by tokgen {_code(provenance.tokgen_version)}:
+
+```
+{command}
+```
+
+| | |
+|---|---|
+{listed}
+"""
+
+
+def _code(text: str) -> str:
+    """Format a name as code in one cell of a table."""
+    plain = " ".join(text.split()).replace("`", "'").replace("|", "/")
+    return f"`{plain}`"
+
+
+def _word(text: str) -> str:
+    """Format a name as one word of a command."""
+    return shlex.quote(" ".join(text.split()).replace("`", ""))
