@@ -22,30 +22,28 @@ from tokgen.evaluation.samples import Column, write_samples
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
-from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+from tokgen.modelling.masked import MaskedTransformer
 from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, make_accelerator
 from tokgen.runs.folder import write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.settings import claim_run, parse_settings, save_settings
+from tokgen.training import settings as training_settings
 from tokgen.training.loop import Training
-from tokgen.training.settings import TrainingSettings
+from tokgen.training.settings import ModelTrainingSettings
 from tokgen.zoo.lookup import load_codec
 
 
-@dataclass(frozen=True)
-class Settings(TrainingSettings):
-    """Settings of a vocoding run, in addition to those of `TrainingSettings`.
+@dataclass(frozen=True, kw_only=True)
+class Settings(ModelTrainingSettings):
+    """Settings of a vocoding run, in addition to those of `ModelTrainingSettings`.
 
     Attributes:
         name: the run's folder is runs/<name>.
         corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
         codec: a name in the zoo, a folder or a hub id.
         conditioning: features to generate from, "mfcc" (the paper) or "log_mel".
-        model: size of the transformer.
         sampling: how codes are generated.
-        mixed_precision: "auto", "no", "bf16" or "fp16".
-        tracker: "none", "tensorboard", "wandb" ...
         n_test: number of held-out utterances to generate, from the start of the test split.
         test_corpus: corpus of the test split; None uses `corpus`.
         min_test_seconds: shorter test utterances are left out.
@@ -59,9 +57,7 @@ class Settings(TrainingSettings):
     corpus: str = "recipes/data/allison"
     codec: str = "speech-16k"
     conditioning: str = "mfcc"
-    model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    mixed_precision: str = "auto"
     tracker: str = "tensorboard"
     n_test: int = 100
     test_corpus: str | None = None
@@ -75,8 +71,8 @@ class Settings(TrainingSettings):
 
 # These may change when a run continues: they do not affect the trained weights.
 MAY_CHANGE = (
-    *("n_test", "test_corpus", "min_test_seconds", "asr", "mos", "n_saved", "sampling"),
-    *("generation_batch", "checkpoint_every", "tracker", "workers", "runs"),
+    *(*training_settings.MAY_CHANGE, "n_test", "test_corpus", "min_test_seconds", "asr", "mos"),
+    *("n_saved", "sampling", "generation_batch", "runs"),
 )
 
 

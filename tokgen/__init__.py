@@ -1,5 +1,15 @@
 """tokgen: generative modelling on neural-audio-codec tokens.
 
+    import tokgen
+
+    codec = tokgen.load_codec("speech-16k")
+    waveform, rate = tokgen.read_audio("speech.wav", sample_rate=16000)  # [1, N] float32
+    codes = codec.encode(waveform[None])                # [1, 8, T] int64, T = ceil(N / 320)
+    decoded = codec.decode(codes, waveform.shape[-1])   # [1, 1, N]
+    tokgen.write_audio("decoded.wav", decoded[0], rate)
+
+A name below is imported from its module when it is first used, so `import tokgen` is fast.
+
 Letters in shapes:
     B: batch
     K: levels (codebooks)
@@ -10,4 +20,90 @@ Letters in shapes:
     L: utterances
 """
 
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tokgen.audio.files import read_audio, write_audio
+    from tokgen.bitstream.files import decode_file, encode_file
+    from tokgen.codec.streaming import CodecStream
+    from tokgen.comparison.plan import compare_codecs
+    from tokgen.corpus.listed import open_corpus
+    from tokgen.drift.compare import measure_drift
+    from tokgen.evaluation.rows import score_audio, score_codec
+    from tokgen.generation.generate import generate
+    from tokgen.generation.sampling import SamplingSettings
+    from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+    from tokgen.report.page import write_report
+    from tokgen.tokens.dataset import load_tokens
+    from tokgen.tokens.tokenizing import tokenize_corpus
+    from tokgen.training.settings import TrainingSettings
+    from tokgen.training.train import train
+    from tokgen.zoo.lookup import list_codecs, load_codec
+
+__all__ = [
+    "CodecStream",
+    "MaskedTransformer",
+    "ModelSettings",
+    "SamplingSettings",
+    "TrainingSettings",
+    "compare_codecs",
+    "decode_file",
+    "encode_file",
+    "generate",
+    "list_codecs",
+    "load_codec",
+    "load_tokens",
+    "measure_drift",
+    "open_corpus",
+    "read_audio",
+    "score_audio",
+    "score_codec",
+    "tokenize_corpus",
+    "train",
+    "write_audio",
+    "write_report",
+]
+
+# Module of each name in `__all__`.
+_MODULES = {
+    "CodecStream": "codec.streaming",
+    "MaskedTransformer": "modelling.masked",
+    "ModelSettings": "modelling.masked",
+    "SamplingSettings": "generation.sampling",
+    "TrainingSettings": "training.settings",
+    "compare_codecs": "comparison.plan",
+    "decode_file": "bitstream.files",
+    "encode_file": "bitstream.files",
+    "generate": "generation.generate",
+    "list_codecs": "zoo.lookup",
+    "load_codec": "zoo.lookup",
+    "load_tokens": "tokens.dataset",
+    "measure_drift": "drift.compare",
+    "open_corpus": "corpus.listed",
+    "read_audio": "audio.files",
+    "score_audio": "evaluation.rows",
+    "score_codec": "evaluation.rows",
+    "tokenize_corpus": "tokens.tokenizing",
+    "train": "training.train",
+    "write_audio": "audio.files",
+    "write_report": "report.page",
+}
+
+if not TYPE_CHECKING:  # a type checker would take any name for defined
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        close = get_close_matches(name, __all__, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}", name=name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

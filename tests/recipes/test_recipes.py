@@ -12,13 +12,13 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import compare_codecs
 import vocode_mfcc
 from makers.codecs import make_dac, make_encodec
 from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
 from tokgen.audio.files import read_audio
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
+from tokgen.comparison.settings import ComparisonSettings
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import choose_held_out
 from tokgen.generation.prompts import TaskSettings
@@ -34,7 +34,7 @@ TINY_CODEC = {
 }  # fmt: skip
 SETTINGS = {
     "vocode_mfcc": vocode_mfcc.Settings,
-    "compare_codecs": compare_codecs.Settings,
+    "compare_codecs": ComparisonSettings,
     "train_codec": CodecTrainingSettings,
     "tune_idempotence": TuningSettings,
 }
@@ -111,7 +111,7 @@ def test_vocode_mfcc_refuses_other_settings_under_one_name(vocode_flags, tmp_pat
 
 def test_vocode_mfcc_refuses_an_empty_test_set_before_training(vocode_flags):
     out = run("vocode_mfcc.py", *vocode_flags("y", min_test_seconds=99), code=1)
-    assert "no test utterance" in out and "Traceback" not in out and "step/s" not in out
+    assert "no test utterance" in out and "Traceback" not in out and "training: " not in out
 
 
 def codec_flags(name: str, tmp_path: Path, corpus: Path) -> list[object]:

@@ -89,7 +89,7 @@ def test_speed_is_saved(tmp_path: Path) -> None:
 
 
 def test_a_diverging_training_stops(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="loss nan"):
+    with pytest.raises(FloatingPointError, match="loss nan"):
         train(tmp_path, make_settings(learning_rate=1e20, clip=1e20))
 
 

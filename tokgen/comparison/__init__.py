@@ -1,5 +1,7 @@
 """Comparisons of codecs by the generators trained on their tokens.
 
+- `plan` - the whole comparison, from a corpus to a table
+- `settings` - settings of a comparison
 - `compare` - rows, paired differences and verdicts
 - `lines` - audio of the rows and its scores
 - `cells` - results of one training

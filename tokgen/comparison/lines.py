@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.comparison.compare import RowData
 from tokgen.evaluation.pool import ScoringPool
@@ -15,6 +14,7 @@ from tokgen.evaluation.samples import Column
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.generation.held_out import HeldOut
 from tokgen.metrics.statistics import Estimate, bootstrap_mean
+from tokgen.runs.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def score_lines(
     total = sum(len(clips) for line in lines for clips in line.clips)
     with (
         ScoringPool(scorer, workers) as pool,
-        tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar,
+        progress_bar("scoring", total=total, unit="clip", show=progress) as bar,
     ):
         for line in lines:
             by_seed = []

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
@@ -29,6 +28,7 @@ from tokgen.metrics.tables import Metric
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.nn.pretrained import hash_weights
 from tokgen.runs.accelerator import step_seed
+from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 
 GUARD_SECONDS = 0.1  # a decoder spreads an edit a little beyond its frames
@@ -115,7 +115,7 @@ def play_telephone(
     plan += [seed, batch_size, scorer.backends]
     store = ClipStore(out, codec.spec.name, plan)
     found: list[dict[str, np.ndarray]] = []
-    bar = tqdm(total=len(held_out), unit="clip", desc="token telephone", disable=not progress)
+    bar = progress_bar("token telephone", total=len(held_out), unit="clip", show=progress)
     with bar:
         for start in range(0, len(held_out), batch_size):
             members = range(start, min(start + batch_size, len(held_out)))

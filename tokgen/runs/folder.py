@@ -38,6 +38,14 @@ def write_json(path: Path, content: Any) -> None:
     partial.replace(path)
 
 
+def check_run_folder(folder: Path) -> None:
+    """Raise ValueError if a folder holds something else than a run."""
+    if not folder.exists() or (folder / "settings.json").is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise ValueError(f"{folder} exists and is not a run's folder: choose another one")
+
+
 def clear_results(folder: Path, names: tuple[str, ...]) -> None:
     """Delete the results of an earlier plan from a run's folder.
 

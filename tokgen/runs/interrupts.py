@@ -12,6 +12,10 @@ from typing import Any, NoReturn
 import torch
 
 
+class Interrupted(KeyboardInterrupt):
+    """A training ended early because of Ctrl-C or SIGTERM, after it saved a checkpoint."""
+
+
 class Interrupt:
     """Turns Ctrl-C and SIGTERM into a flag, so a training loop can save a checkpoint and end.
 
@@ -46,6 +50,10 @@ def run_recipe(main: Callable[[], int]) -> NoReturn:
     """Exit with the return value of `main`; with 130 and a hint after Ctrl-C."""
     try:
         sys.exit(main())
+    except FloatingPointError as error:
+        sys.exit(f"error: {error}")
+    except Interrupted:  # the training printed the hint
+        sys.exit(130)
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to continue", file=sys.stderr)
         sys.exit(130)

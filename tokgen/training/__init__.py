@@ -1,7 +1,8 @@
 """Training of token models.
 
+- `train` - train a model with one call
 - `loop` - the training loop with checkpoints, validation and history
-- `settings` - settings of the loop
+- `settings` - settings of the loop and of a whole training
 - `data` - batches with masks, divided among processes
 - `excerpts` - random excerpts of a token dataset
 - `flops` - model FLOPs, and the peak FLOP/s of GPUs

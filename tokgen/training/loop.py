@@ -24,7 +24,6 @@ import torch
 from accelerate import DistributedType
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import (
@@ -38,6 +37,7 @@ from tokgen.runs.accelerator import conditions_of
 from tokgen.runs.checkpoints import Checkpoints
 from tokgen.runs.folder import append_history, read_history, write_json
 from tokgen.runs.interrupts import Interrupt
+from tokgen.runs.progress import progress_bar
 from tokgen.tokens.dataset import TokenDataset
 from tokgen.training.data import TrainingBatch, TrainingData
 from tokgen.training.excerpts import CropDataset, TokenBatch, collate
@@ -115,7 +115,7 @@ class Training:
         early on Ctrl-C or SIGTERM; several processes agree on that at the next log line.
 
         Raises:
-            SystemExit: the loss is no longer finite.
+            FloatingPointError: the loss is no longer finite.
         """
         s, accelerator = self.settings, self.accelerator
         write = None
@@ -125,8 +125,12 @@ class Training:
             accelerator.print(f"continuing at step {self.step} of {s.steps}")
         interrupt, on_gpu = Interrupt(), accelerator.device.type == "cuda"
         left = iter(self.data.loader(self.step * s.gradient_accumulation, pin_memory=on_gpu))
-        bar = tqdm(
-            total=s.steps, initial=self.step, unit="step", disable=not accelerator.is_main_process
+        bar = progress_bar(
+            "training",
+            total=s.steps,
+            initial=self.step,
+            unit="step",
+            show=accelerator.is_main_process,
         )
         try:
             while self.step < s.steps and not self.interrupted:
@@ -150,7 +154,7 @@ class Training:
                 self.seconds += time.perf_counter() - began
                 if log:
                     values = self._log(write)
-                    bar.set_postfix(loss=f"{values['loss']:.3f}")
+                    bar.note(loss=f"{values['loss']:.3f}")
                 if log or accelerator.num_processes == 1:
                     self.interrupted = interrupt.agreed(accelerator)
                 if due or self.interrupted:
@@ -232,7 +236,7 @@ class Training:
         values = {"loss": sums[0] / sums[1]}
         values |= {f"accuracy/level{k}": right[k] / n for k, n in enumerate(seen) if n}
         if not math.isfinite(values["loss"]):
-            raise SystemExit(
+            raise FloatingPointError(
                 f"stopped at step {self.step}: loss {values['loss']}; lower learning_rate"
             )
         due = self.step % s.validate_every == 0 or self.step == s.steps

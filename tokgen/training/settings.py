@@ -1,12 +1,19 @@
-"""Settings of the training loop, and its learning rate."""
+"""Settings of the training loop and of a whole training, and the learning rate."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from tokgen.modelling.masked import ModelSettings
 
 SCHEDULES = ("constant", "cosine")
 FRAME_BUCKET = 32  # frames
+# These may change when a training continues: they do not affect the trained weights.
+MAY_CHANGE = ("checkpoint_every", "tracker", "workers")
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,53 @@ class TrainingSettings:
             raise ValueError("equal_tokens without crop_seconds_min: set crop_seconds_min too")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r}: known are {', '.join(SCHEDULES)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTrainingSettings(TrainingSettings):
+    """Settings of the training of a new model, in addition to those of `TrainingSettings`.
+
+    Attributes:
+        model: size of the transformer.
+        mixed_precision: "auto" (bf16 if the hardware has it), "no", "bf16" or "fp16".
+        tracker: "none", "tensorboard", "wandb" ...
+    """
+
+    model: ModelSettings = field(default_factory=ModelSettings)
+    mixed_precision: str = "auto"
+    tracker: str = "none"
+
+
+Settings = TypeVar("Settings", bound=ModelTrainingSettings)
+
+
+def settings_of_call(
+    cls: type[Settings],
+    call: str,
+    preset: str | ModelSettings,
+    given: Mapping[str, Any],
+    **fixed: Any,
+) -> Settings:
+    """Make settings of a function's keyword arguments.
+
+    Args:
+        cls: class of the settings.
+        call: name of the function.
+        preset: name of a model's preset, or a model's settings.
+        given: arguments that the caller chose.
+        fixed: fields that the caller cannot choose.
+    Raises:
+        TypeError: a name in `given` is not a field, or is fixed.
+        ValueError: a value is out of range.
+    """
+    known = [f.name for f in fields(cls) if f.name not in ("model", *fixed)]
+    for name in given:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise TypeError(f"{call}() has no setting {name!r}; {hint}")
+    model = preset if isinstance(preset, ModelSettings) else ModelSettings(preset)
+    return cls(model=model, **given, **fixed)
 
 
 def learning_rate(settings: TrainingSettings, step: int) -> float:

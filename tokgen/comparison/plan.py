@@ -1,0 +1,330 @@
+"""Compare codecs by generators trained on their tokens (Code Drift's Table II).
+
+    table = compare_codecs(["speech-16k", "speech-16k-code"], "my_audio", "runs/two", steps=1000)
+    print(table)
+
+For each codec, `compare_codecs` tokenizes the corpus, trains the same model with the same seeds and
+data order, generates the same held-out utterances from the same conditioning and noise, and scores
+them. The other codecs are compared with the first one, paired over clips and seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tokgen.codec.base import Codec
+from tokgen.comparison.cells import TrainedCell, fill_cell
+from tokgen.comparison.compare import compare
+from tokgen.comparison.lines import Line, score_lines
+from tokgen.comparison.settings import MAY_CHANGE, MAY_CHANGE_IN_TRAINING, ComparisonSettings
+from tokgen.comparison.telephone import Call, play_telephone
+from tokgen.comparison.telephone_results import write_telephone
+from tokgen.corpus.listed import open_corpus
+from tokgen.drift.compare import measure_drift
+from tokgen.evaluation.samples import write_samples
+from tokgen.evaluation.scorer import Scorer
+from tokgen.generation.held_out import (
+    HeldOut,
+    choose_held_out,
+    longest_clip,
+    training_and_test_tokens,
+)
+from tokgen.metrics.statistics import bootstrap_mean
+from tokgen.metrics.tables import Table, write_table
+from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+from tokgen.runs.accelerator import conditions_of, make_accelerator
+from tokgen.runs.folder import check_run_folder, clear_results
+from tokgen.runs.settings import claim_run, save_settings
+from tokgen.runs.store import slug
+from tokgen.tokens.dataset import TokenDataset
+from tokgen.training.settings import settings_of_call
+from tokgen.training.train import train_model
+from tokgen.zoo.lookup import as_codec
+
+# Results of a finished run; deleted when the run continues.
+RESULTS = (
+    *("table.json", "table.csv", "table.md", "table.tex", "samples", "drift/audio"),
+    *("drift/drift.json", "drift/drift.csv", "drift/drift.png", "drift/phase.json"),
+    *("drift/phase.png", "telephone/telephone.json", "telephone/telephone.csv"),
+    "telephone/telephone.png",
+)
+
+
+def compare_codecs(
+    codecs: Sequence[str | Path | Codec],
+    corpus: str | Path,
+    out: str | Path,
+    *,
+    preset: str | ModelSettings = "small",
+    tokens: str | Path | None = None,
+    **settings: Any,
+) -> Table | None:
+    """Compare codecs by generators trained on their tokens.
+
+    The same call continues a comparison that was interrupted. It runs on a GPU if there is one. In
+    a script that `accelerate launch` starts, all processes call it and share the work.
+
+    Args:
+        codecs: codecs, or their names as in `load_codec`, each once. The others are compared with
+            the first.
+        corpus: a corpus as in `open_corpus`, with train and test splits.
+        out: folder of the results: table.json, .csv, .md and .tex, samples/, drift/, telephone/ and
+            the trained models in cells/. `write_report` makes a page of it.
+        preset: size of the models, "small" or "paper", or their `ModelSettings`.
+        tokens: folder to keep the token datasets in; None is `out`/tokens.
+        settings: fields of `ComparisonSettings` besides `name`, `runs`, `codec`, `corpus` and
+            `model`, such as `steps`, `seeds` and `metrics`.
+    Returns:
+        the table of means with intervals, and of differences with verdicts. None in processes of
+        `accelerate launch` other than the first, which end their work before scoring.
+    Raises:
+        TypeError: unknown setting.
+        ValueError: a setting is out of range, the corpus lacks a split or transcripts, or `out`
+            holds something else, such as a run with other settings.
+        FileNotFoundError: no such codec or corpus.
+        FloatingPointError: a loss is no longer finite.
+        Interrupted: Ctrl-C or SIGTERM in a training; a checkpoint was written.
+    """
+    out = Path(out)
+    names = [codec.spec.name if isinstance(codec, Codec) else str(codec) for codec in codecs]
+    chosen = settings_of_call(
+        ComparisonSettings,
+        "compare_codecs",
+        preset,
+        settings,
+        name=out.name,
+        runs=str(out.parent),
+        codec=names,
+        corpus=str(corpus),
+    )
+    check_run_folder(out)
+    return run_comparison(chosen, codecs, tokens=out / "tokens" if tokens is None else Path(tokens))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Training tokens and held-out utterances of a codec."""
+
+    name: str
+    tokens: TokenDataset
+    held_out: HeldOut
+
+
+def run_comparison(
+    s: ComparisonSettings, codecs: Sequence[str | Path | Codec], *, tokens: Path
+) -> Table | None:
+    """Compare codecs as `compare_codecs` does.
+
+    Args:
+        s: settings; the folder of the results is `runs`/`name`.
+        codecs: the codecs of `s.codec`, as names or objects.
+        tokens: folder to keep the token datasets in.
+    """
+    run = Path(s.runs) / s.name
+    accelerator = make_accelerator(run, s.mixed_precision, s.tracker, s.gradient_accumulation)
+
+    # 1. Tokens of every codec, and the utterances to generate, the same for all codecs.
+    with accelerator.main_process_first():
+        claim_run(run, s, free=MAY_CHANGE)
+        entries = _prepare(s, codecs, tokens, str(accelerator.device))
+    scorer, held_out = None, entries[0].held_out
+    if accelerator.is_main_process:
+        clear_results(run, RESULTS)
+        save_settings(run, s, codecs=[e.held_out.codec.spec.as_dict() for e in entries])
+        scorer = _make_scorer(s, entries[0])
+
+    # 2. Train one model per codec and seed, and generate with it. Finished cells are reused.
+    made: dict[str, list[TrainedCell]] = {entry.name: [] for entry in entries}
+    models: dict[str, MaskedTransformer] = {}  # of the first seed
+    for seed in range(s.seed, s.seed + s.seeds):
+        for entry in entries:
+            accelerator.print(f"\n{entry.name}, seed {seed}: {entry.held_out.codec}")
+            cell = run / "cells" / f"{slug(entry.name)}-seed{seed}"
+            model = train_model(
+                make_accelerator(cell, s.mixed_precision, s.tracker, s.gradient_accumulation),
+                entry.tokens,
+                entry.held_out.codec,
+                cell,
+                replace(s, seed=seed),
+                may_change=MAY_CHANGE_IN_TRAINING,
+            )
+            if s.telephone.rounds and seed == s.seed:
+                models[entry.name] = model
+            found = fill_cell(
+                model,
+                entry.held_out,
+                cell,
+                accelerator,
+                task=s.task,
+                sampling=s.sampling,
+                seed=seed,
+                batch_size=s.generation_batch,
+            )
+            made[entry.name].append(found)
+    conditions = conditions_of(accelerator)
+    accelerator.end_training()  # the rest runs in one process
+    if scorer is None:
+        return None
+
+    # 3. Drift of the codecs on the same utterances: repeated editing and repeated encoding.
+    calls = _play(s, entries, models, scorer, run / "telephone" / "clips")
+    drift = _measure_drift(s, entries, run / "drift") if s.drift_passes else {}
+
+    # 4. Score each clip of every line against the original.
+    lines = _lines(entries, made, drift)
+    rows = score_lines(scorer, lines, run / "scores")
+
+    # 5. Compare every codec with the first, paired over clips and seeds.
+    table = compare(
+        rows,
+        scorer.backends,
+        margins=s.margins,
+        drift_passes=s.drift_passes,
+        notes=_notes(s, held_out, **conditions),
+    )
+    write_table(table, run)
+    columns = [line.column() for line in lines]
+    if calls:
+        write_telephone(calls, s.telephone, scorer, run / "telephone")
+        for call, entry in zip(calls, entries, strict=True):
+            name = f"{entry.name} after {s.telephone.rounds} edits"
+            columns.append(Line(name, "generated", entry.held_out, [call.last]).column())
+    write_samples(run / "samples", columns, held_out.ids, held_out.texts, s.n_saved)
+    return table
+
+
+def _prepare(
+    s: ComparisonSettings, codecs: Sequence[str | Path | Codec], cache: Path, device: str
+) -> list[Entry]:
+    """Load the codecs and tokenize the corpus with each, or reuse the tokens."""
+    entries: list[Entry] = []
+    for named in codecs:
+        codec = as_codec(named, device=device)
+        spec, test_corpus = codec.spec, s.test_corpus or s.corpus
+        conditioning = None if s.conditioning == "none" else s.conditioning
+        tokens, test_tokens = training_and_test_tokens(
+            s.corpus, s.test_corpus, codec, cache, conditioning
+        )
+        enough = max(s.min_test_seconds, s.task.shortest_seconds)
+        held_out = choose_held_out(test_tokens, codec, test_corpus, n=s.n_test, min_seconds=enough)
+        if s.task.levels > spec.n_codebooks:
+            raise ValueError(f"levels = {s.task.levels}: {spec.name} has {spec.n_codebooks}")
+        if "cer" in s.metrics and not any(held_out.texts):
+            raise ValueError(f"{test_corpus} has no transcripts for cer: leave it out of metrics")
+        entries.append(Entry(spec.name, tokens, held_out))
+        if held_out.ids != entries[0].held_out.ids:
+            raise ValueError(
+                f"{entries[0].name} and {spec.name} do not have the same test utterances: "
+                "one of them could not encode some; leave those out of the corpus"
+            )
+    names = [entry.name for entry in entries]
+    if len({slug(name) for name in names}) < len(names):
+        raise ValueError(f"codecs are named {names}: rename a folder, so that they differ")
+    return entries
+
+
+def _make_scorer(s: ComparisonSettings, first: Entry) -> Scorer:
+    return Scorer(
+        s.metrics,
+        asr=s.asr,
+        mos=s.mos,
+        speaker_encoder=s.speaker,
+        mos_reference=longest_clip(s.corpus, first.tokens) if "mos" in s.metrics else None,
+        sample_rate=first.held_out.codec.spec.sample_rate,
+    )
+
+
+def _play(
+    s: ComparisonSettings,
+    entries: Sequence[Entry],
+    models: dict[str, MaskedTransformer],
+    scorer: Scorer,
+    out: Path,
+) -> list[Call]:
+    """Edit utterances repeatedly with each codec; no calls if there are no rounds."""
+    if not s.telephone.rounds:
+        return []
+    return [
+        play_telephone(
+            models[entry.name],
+            entry.held_out,
+            s.telephone,
+            s.sampling,
+            scorer,
+            out=out,
+            seed=s.seed,
+        )
+        for entry in entries
+    ]
+
+
+def _measure_drift(
+    s: ComparisonSettings, entries: Sequence[Entry], out: Path
+) -> dict[str, dict[str, float]]:
+    """Return the PESQ after the last pass by codec and utterance."""
+    heard = open_corpus(s.test_corpus or s.corpus, split="test")
+    heard = heard.select(ids=entries[0].held_out.ids)
+    codecs = [entry.held_out.codec for entry in entries]
+    measured = measure_drift(codecs, heard, out, passes=s.drift_passes, phase=s.phase)
+    return {
+        found.name: dict(
+            zip(found.ids, [float(c.values["pesq"][-1]) for c in found.clips], strict=True)
+        )
+        for found in measured.runs
+    }
+
+
+def _lines(
+    entries: Sequence[Entry],
+    made: dict[str, list[TrainedCell]],
+    drift: dict[str, dict[str, float]],
+) -> list[Line]:
+    """Return the lines of the table: originals, and what each codec resynthesized and generated."""
+    first = entries[0].held_out
+    lines = [Line("original", "original", first, [first.originals])]
+    for entry in entries:
+        known = drift.get(entry.name, {})
+        fields = [[{"drift_pesq": known.get(i, math.nan)} for i in first.ids]] if known else None
+        clips, name = [entry.held_out.resynthesis()], f"{entry.name} resynthesis"
+        lines.append(Line(name, "resynthesis", entry.held_out, clips, fields))
+    for entry in entries:
+        found, name = made[entry.name], f"{entry.name} generated"
+        extra = {
+            "training_speed": bootstrap_mean([m.steps_per_second for m in found]),
+            "sampling_speed": bootstrap_mean([m.times_real_time for m in found]),
+        }
+        clips, accuracy = [m.clips for m in found], [m.accuracy for m in found]
+        lines.append(Line(name, "generated", entry.held_out, clips, accuracy, extra))
+    return lines
+
+
+def _notes(s: ComparisonSettings, held_out: HeldOut, processes: int, precision: str) -> list[str]:
+    """Return the notes below the table."""
+    batch = s.batch_size * s.gradient_accumulation * processes
+    lines = [
+        f"{len(held_out)} held-out utterances of {s.test_corpus or s.corpus}, "
+        f"{held_out.seconds:.0f} s; task {s.task.name}, conditioning {s.conditioning}; "
+        f"{s.model.preset} model, {s.steps} steps of {batch} x {s.crop_seconds:g} s, "
+        f"trained in {precision}, sampled in float32",
+        "means with 95 % bootstrap intervals; differences are paired over clips and seeds",
+    ]
+    one = "one training per codec: the intervals cover clips, but not training seeds"
+    several = (
+        f"{s.seeds} trainings per codec; the intervals cover clips and seeds. If trainings differ "
+        "more than clips, they contain the true value in 84 % of cases with 3 seeds, 93 % with 10"
+    )
+    lines.append(one if s.seeds == 1 else several)
+    if s.task.name != "vocode":
+        lines.append(
+            "scores cover whole utterances, including the kept parts; utterances shorter than "
+            f"{s.task.shortest_seconds:g} s are left out"
+        )
+    if s.drift_passes:
+        lines.append(f"PESQ @ {s.drift_passes}: PESQ after that many encodings of the first 5 s")
+    lines.append("token accuracy has no verdict: it depends on how predictable the codes are")
+    lines.append("speeds were measured on this machine together with its other work")
+    return lines

@@ -1,0 +1,95 @@
+"""Settings of a comparison of codecs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tokgen.comparison.compare import check_margins
+from tokgen.comparison.telephone import TelephoneSettings
+from tokgen.evaluation.metric import check_metrics
+from tokgen.evaluation.settings import MetricSettings
+from tokgen.generation.prompts import TaskSettings
+from tokgen.generation.sampling import SamplingSettings
+from tokgen.tokens.conditioning import check_kind
+from tokgen.training import settings as training
+from tokgen.training.settings import ModelTrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonSettings(ModelTrainingSettings, MetricSettings):
+    """Settings of a comparison, in addition to those of `ModelTrainingSettings`.
+
+    Attributes:
+        name: the run's folder is <runs>/<name>.
+        runs: parent folder of the runs.
+        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
+        test_corpus: corpus of the test split; None uses `corpus`.
+        codec: names in the zoo, folders or hub ids; repeat the flag for each.
+        conditioning: features to generate from, "mfcc" (the paper) or "log_mel"; "none" for the
+            tasks "continue" and "infill".
+        task: generation task.
+        sampling: how codes are generated.
+        seeds: number of trainings per codec, with seed, seed + 1 ...
+        n_test: number of held-out utterances to generate, from the start of the test split.
+        min_test_seconds: shorter test utterances are left out.
+        generation_batch: utterances generated at once.
+        metrics: names of `tokgen.evaluation.metric.METRICS`.
+        asr, mos, speaker: backends of the metrics "cer", "mos" and "speaker".
+        margins: metric -> largest loss that does not matter, for the verdict "no worse".
+        drift_passes: encodings of the drift measurement; 0 skips it.
+        phase: measure sensitivity to shifts too.
+        telephone: repeated editing; 0 rounds skip it.
+        n_saved: number of utterances to save as audio.
+    """
+
+    name: str = "compare_codecs"
+    runs: str = "runs"
+    corpus: str = "recipes/data/allison"
+    test_corpus: str | None = None
+    codec: list[str] = field(default_factory=lambda: ["speech-16k", "speech-16k-code"])
+    conditioning: str = "mfcc"
+    task: TaskSettings = field(default_factory=TaskSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    seeds: int = 1
+    n_test: int = 100
+    min_test_seconds: float = 0.0
+    generation_batch: int = 16
+    metrics: list[str] = field(
+        default_factory=lambda: ["mos", "pesq", "cer", "speaker", "f0", "voicing"]
+    )
+    # Repeats the base's field: jsonargparse evaluates the types of all fields in this module.
+    mos: Literal["auto", "squim", "distillmos"] = "auto"
+    margins: dict[str, float] = field(default_factory=dict)
+    drift_passes: int = 25
+    phase: bool = False
+    telephone: TelephoneSettings = field(default_factory=TelephoneSettings)
+    n_saved: int = 24
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("seeds", "generation_batch", "n_test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        if not self.codec or len(set(self.codec)) < len(self.codec):
+            raise ValueError(f"codecs {self.codec}: give at least one, and each once")
+        if self.drift_passes == 1 or self.drift_passes < 0:
+            raise ValueError(f"drift_passes = {self.drift_passes}: give 2 or more, or 0 for none")
+        check_metrics(self.metrics)
+        check_margins(self.margins)
+        if self.conditioning != "none":
+            check_kind(self.conditioning)
+        elif self.task.name == "vocode":
+            raise ValueError(
+                "conditioning 'none' with task 'vocode': use mfcc, log_mel or another task"
+            )
+
+
+# These may change when a training of a comparison continues. "name" is that of the comparison.
+MAY_CHANGE_IN_TRAINING = (
+    *(*training.MAY_CHANGE, "name", "runs", "test_corpus", "n_test", "min_test_seconds"),
+    *("sampling", "generation_batch", "asr", "mos", "speaker", "metrics", "margins", "n_saved"),
+    *("seeds", "drift_passes", "phase", "telephone", "task"),
+)
+# These may change when a comparison continues: their results are stored by content.
+MAY_CHANGE = (*(name for name in MAY_CHANGE_IN_TRAINING if name != "name"), "codec")

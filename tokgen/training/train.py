@@ -1,0 +1,116 @@
+"""Train a token model with one call.
+
+model = train("tokens", "speech-16k", "runs/mine", steps=1000, batch_size=8)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import set_seed
+
+from tokgen.codec.base import Codec
+from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+from tokgen.plotting import plot_curves
+from tokgen.runs.accelerator import conditions_of, make_accelerator
+from tokgen.runs.folder import check_run_folder
+from tokgen.runs.interrupts import Interrupted
+from tokgen.runs.settings import claim_run, save_settings
+from tokgen.tokens.dataset import TokenDataset, load_tokens
+from tokgen.training.loop import Training
+from tokgen.training.settings import MAY_CHANGE, ModelTrainingSettings, settings_of_call
+from tokgen.zoo.recorded import codec_of
+
+
+def train(
+    tokens: TokenDataset | str | Path,
+    codec: Codec | str | Path | None,
+    out: str | Path,
+    *,
+    preset: str | ModelSettings = "small",
+    **settings: Any,
+) -> MaskedTransformer:
+    """Train a masked transformer on a token dataset.
+
+    The same call continues a training that was interrupted, and does not train again if it was
+    complete. It runs on a GPU if there is one. In a script that `accelerate launch` starts, all
+    processes call it and share the work. The global random seeds are set to `seed`.
+
+    Args:
+        tokens: a token dataset, or its folder or hub id as in `load_tokens`. Trains on its train
+            split, and validates on its validation split if there is one.
+        codec: the codec that made the tokens, or its name as in `load_codec`; None loads the one
+            that the tokens name.
+        out: folder of the run: model/, checkpoints/, history.jsonl, settings.json, training.json
+            and curves.png.
+        preset: size of the model, "small" or "paper", or its `ModelSettings`.
+        settings: fields of `ModelTrainingSettings`: those of `TrainingSettings`, such as `steps`,
+            `batch_size` and `learning_rate`, and `mixed_precision` and `tracker`.
+    Returns:
+        the trained model in eval mode, as `MaskedTransformer.from_pretrained(out + "/model")`
+        loads it, on the device that it was trained on.
+    Raises:
+        TypeError: unknown setting.
+        ValueError: a setting is out of range; the tokens are of another codec or have no train
+            split; or `out` holds something else, such as a run with other settings.
+        FileNotFoundError: no such dataset or codec.
+        FloatingPointError: the loss is no longer finite.
+        Interrupted: Ctrl-C or SIGTERM; a checkpoint was written. It is a KeyboardInterrupt.
+    """
+    chosen = settings_of_call(ModelTrainingSettings, "train", preset, settings)
+    folder = Path(out)
+    check_run_folder(folder)
+    accelerator = make_accelerator(
+        folder, chosen.mixed_precision, chosen.tracker, chosen.gradient_accumulation
+    )
+    with accelerator.main_process_first():
+        if not isinstance(tokens, TokenDataset):
+            tokens = load_tokens(tokens)
+        codec = codec_of(tokens.provenance.spec, codec, device="cpu")
+    return train_model(accelerator, tokens, codec, folder, chosen)
+
+
+def train_model(
+    accelerator: Any,
+    tokens: TokenDataset,
+    codec: Codec,
+    folder: Path,
+    settings: ModelTrainingSettings,
+    *,
+    may_change: tuple[str, ...] = MAY_CHANGE,
+) -> MaskedTransformer:
+    """Train a model as `train` does, with an Accelerator that `make_accelerator` made for `folder`.
+
+    Args:
+        settings: they are saved in settings.json, with the fields of a subclass.
+        may_change: names of settings that may change when the training continues.
+    """
+    about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
+    about |= conditions_of(accelerator)
+    with accelerator.main_process_first():
+        claim_run(folder, settings, free=may_change, **about)
+    if not len(tokens.splits.get("train", ())):
+        raise ValueError(
+            f"the tokens have no train split, only {sorted(tokens.splits)}: tokenize a corpus with "
+            "clips to train on"
+        )
+    set_seed(settings.seed)
+    model = MaskedTransformer.for_tokens(codec, tokens, settings.model)
+    training = Training(accelerator, model, tokens, settings, folder)
+    if accelerator.is_main_process:
+        save_settings(folder, settings, **about)
+        accelerator.init_trackers("logs")
+    for batch in training.batches():
+        training.descend(training.loss(batch))
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    if training.interrupted:
+        accelerator.end_training()
+        raise Interrupted(f"the training in {folder} was interrupted: repeat the call to continue")
+    training.save_model(folder / "model")
+    if accelerator.is_main_process:
+        plot_curves(training.history, folder / "curves.png")
+    accelerator.free_memory()
+    # Load the model as users do: Accelerate left the trained one in mixed precision.
+    return MaskedTransformer.from_pretrained(folder / "model").to(accelerator.device).eval()
