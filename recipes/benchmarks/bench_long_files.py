@@ -29,7 +29,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from tqdm import tqdm
 
 from ceilings import count_flops, measure_ceilings, roofline
 from harness import Contender, PairedTimes, alternate, write_report
@@ -37,6 +36,7 @@ from tokgen.audio.files import AudioWriter, open_blocks, read_audio
 from tokgen.codec.base import Codec
 from tokgen.codec.long_audio import decode_audio_file, encode_audio_file
 from tokgen.corpus.listed import open_corpus
+from tokgen.runs.progress import progress_bar
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.lookup import load_codec
@@ -184,7 +184,7 @@ def grow(a: argparse.Namespace, codec: str, file: Path, minutes: float) -> list[
     """Measure seconds and memory for one length, each way in a new process."""
     ways = ["blocks", *(["whole"] if minutes <= a.whole_minutes else [])]
     rows = []
-    for way in tqdm(ways, desc=f"{minutes:g} minutes", unit="run"):
+    for way in progress_bar(f"{minutes:g} minutes", ways, unit="run"):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             found = pool.submit(run_alone, way, file, codec, a.device).result()
         rows.append({"codec": Path(codec).name, "way": way, "minutes": minutes, **found})

@@ -24,10 +24,10 @@ from typing import Any
 
 import psutil
 import torch
-from tqdm import tqdm
 
 from ceilings import machine
 from tokgen.runs.folder import write_json
+from tokgen.runs.progress import progress_bar
 
 SAMPLE_SECONDS = 0.1  # between two samples of the memory
 CHILDREN_SECONDS = 0.25  # between two searches for child processes
@@ -164,7 +164,7 @@ def alternate(
     seconds: dict[str, list[float]] = {ours.name: [], peer.name: []}
     peaks: dict[str, Peak] = {}
     checked = ""
-    bar = tqdm(range(warmup + rounds), desc=f"{ours.name} / {peer.name}", unit="round")
+    bar = progress_bar(f"{ours.name} / {peer.name}", range(warmup + rounds), unit="round")
     for number in bar:
         results = {}
         for contender in (ours, peer) if number % 2 == 0 else (peer, ours):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.audio.files import AudioWriter, open_blocks
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_codes, check_levels, check_n_samples
 from tokgen.codec.spec import Encoded, Side
 from tokgen.codec.windows import BlockDecoder
+from tokgen.runs.progress import ProgressBar, progress_bar
 
 WHOLE_SECONDS = 1200  # longest audio for a codec that needs the whole utterance
 BAR_DELAY = 5  # seconds before a progress bar is shown
@@ -178,9 +178,6 @@ def _collect(codec: Codec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tenso
     return torch.cat(pieces, dim=-1)
 
 
-def _bar(seconds: float | None, progress: bool) -> tqdm:
+def _bar(seconds: float | None, progress: bool) -> ProgressBar:
     total = None if seconds is None else round(seconds, 1)
-    form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]" if total else None
-    return tqdm(
-        total=total, unit="s", desc="audio", delay=BAR_DELAY, bar_format=form, disable=not progress
-    )
+    return progress_bar("audio", total=total, unit="s", delay=BAR_DELAY, show=progress)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.codec_training.settings import SharedSettings
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.runs.progress import progress_bar
 
 
 class AudioCrops:
@@ -42,7 +42,7 @@ class AudioCrops:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         total = sum(len(c) for c in corpora)
-        with partial.open("wb") as file, tqdm(total=total, unit="clip", desc="audio") as bar:
+        with partial.open("wb") as file, progress_bar("audio", total=total, unit="clip") as bar:
             for corpus in corpora:
                 for utterance in corpus.utterances(self.sample_rate, rejected=self.rejections):
                     file.write(to_int16(utterance.waveform).tobytes())

@@ -26,7 +26,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from tokgen.codec_training.adversary import Adversary
 from tokgen.codec_training.augment import augment
@@ -37,6 +36,7 @@ from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
 from tokgen.runs.accelerator import step_seed
 from tokgen.runs.checkpoints import Checkpoints
 from tokgen.runs.interrupts import Interrupt
+from tokgen.runs.progress import progress_bar
 
 LOG_EVERY = 20  # steps
 
@@ -112,12 +112,12 @@ class CodecTraining:
         """
         accelerator, every = self.accelerator, self.settings.checkpoint_every
         interrupt = Interrupt()
-        self._bar = tqdm(
-            desc=self.name or None,
+        self._bar = progress_bar(
+            self.name or "training",
             total=self.n_steps,
             initial=self.step,
             unit="step",
-            disable=not accelerator.is_main_process,
+            show=accelerator.is_main_process,
         )
         try:
             while self.step < self.n_steps and not self.interrupted:
@@ -195,7 +195,7 @@ class CodecTraining:
         numbers = {k: float(v.detach() if isinstance(v, Tensor) else v) for k, v in values.items()}
         prefix = f"{self.name}/" if self.name else ""
         self.accelerator.log({prefix + k: v for k, v in numbers.items()}, step=self.step)
-        self._bar.set_postfix({k: f"{v:.3g}" for k, v in numbers.items()})
+        self._bar.note(**{k: f"{v:.3g}" for k, v in numbers.items()})
 
     @property
     def validates(self) -> bool:

@@ -19,14 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 from tokgen.audio.files import AUDIO_SUFFIXES, display_name, read_duration
 from tokgen.corpus.entries import SPLIT_NAMES, AudioStore, Catalogue, stem
 from tokgen.corpus.metadata import is_metadata, read_metadata
 from tokgen.corpus.parquet import list_parquet
 from tokgen.corpus.remote import RemoteFile, as_audio_error, read_audio_file, without_query
 from tokgen.corpus.tables import list_saved
+from tokgen.runs.progress import progress_bar
 from tokgen.storage import find_filesystem, patiently
 
 HELD_BYTES = 64 << 20  # larger remote files are downloaded to a temporary file
@@ -189,7 +188,7 @@ def list_audio(audio: Files, others: Files, root: Path | str, catalogue: Catalog
         companion = is_file and stem(name) in stems
         if not (companion or is_metadata(name) or bare.lower().startswith(_PAPERS)):
             catalogue.reject(_shown(file), f"not audio by its name ({suffix or 'no suffix'})")
-    bar = tqdm(names, desc=f"listing {posixpath.basename(full)}", unit="file", delay=2)
+    bar = progress_bar(f"listing {posixpath.basename(full)}", names, unit="file", delay=2)
     for key, name in enumerate(bar):
         file = audio[key]
         top = name.split("/")[0] if "/" in name else ""

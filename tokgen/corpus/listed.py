@@ -21,14 +21,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, overload
 
-from tqdm import tqdm
-
 from tokgen.audio.files import AudioError
 from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection
 from tokgen.corpus.folders import find_files, list_files, tables_of
 from tokgen.corpus.hub import list_hub, stream_hub
 from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
 from tokgen.corpus.streams import StreamCorpus, stream_parquet
+from tokgen.runs.progress import progress_bar
 from tokgen.storage import local_path
 
 _EDGE = 64 << 10  # bytes of a file's start and of its end that enter the fingerprint
@@ -132,7 +131,7 @@ class Corpus(Readable):
                 )
             entries = [entry for entry in entries if entry.id in wanted]
         if min_seconds is not None or max_seconds is not None:
-            bar = tqdm(entries, desc=f"durations of {self.name}", unit="file", delay=2)
+            bar = progress_bar(f"durations of {self.name}", entries, unit="file", delay=2)
             entries = [replace(entry, seconds=self._measure(entry)) for entry in bar]
             entries = [e for e in entries if within(e.seconds, min_seconds, max_seconds)]
         return Corpus(self.name, entries[:n], self.rejections, self._store, self.longest_seconds)

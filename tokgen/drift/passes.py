@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec, WaveformCodec
@@ -35,6 +34,7 @@ from tokgen.metrics.delay import Delay, align, measure_delay
 from tokgen.metrics.pesq import pesq_wb
 from tokgen.metrics.si_sdr import si_sdr
 from tokgen.nn.spectral_losses import MultiScaleMel
+from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore, slug
 
 PER_CLIP = ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level")  # one value per pass
@@ -149,7 +149,7 @@ def run_drift(
     store = ClipStore(out / "clips", name, plan)
     done: dict[str, ClipDrift] = {}
     rejections = list(clips.corpus.rejections)
-    bar = tqdm(total=len(clips), desc=f"drift {name}", unit="clip", disable=not progress)
+    bar = progress_bar(f"drift {name}", total=len(clips), unit="clip", show=progress)
     with bar:
         for index, clip_id in enumerate(clips.ids()):
             arrays = store.read(index)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
@@ -23,6 +22,7 @@ from tokgen.drift.passes import DriftClips
 from tokgen.drift.summary import DriftSummary
 from tokgen.metrics.codebook import token_match
 from tokgen.metrics.statistics import Estimate, bootstrap_mean, format_estimate, pearson
+from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 
 REACH_MS, STEP_MS = 2.0, 0.25  # largest shift in both directions, and step between shifts
@@ -100,7 +100,7 @@ def phase_sensitivity(
     )
     failed = np.full((len(shifts), codec.spec.n_codebooks), np.nan)
     rows = []  # [shifts, K] per clip
-    bar = tqdm(total=len(clips), desc=f"phase {codec.spec.name}", unit="clip", disable=not progress)
+    bar = progress_bar(f"phase {codec.spec.name}", total=len(clips), unit="clip", show=progress)
     with bar:
         for index in range(len(clips)):
             arrays = store.read(index)

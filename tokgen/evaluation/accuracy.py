@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.generation.held_out import HeldOut
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import TrainingMask, cosine_schedule, level_accuracy
+from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 
 TIMES = (0.125, 0.375, 0.625, 0.875)  # middles of the quarters of the masking schedule
@@ -39,7 +39,7 @@ def token_accuracy(
         Hits and counts of hidden codes, float64 [C, K] each for C utterances.
     """
     found = []
-    bar = tqdm(total=len(held_out), unit="clip", desc="token accuracy", disable=not progress)
+    bar = progress_bar("token accuracy", total=len(held_out), unit="clip", show=progress)
     with bar:
         for i in range(len(held_out)):
             counts = store.read(i) if store else None

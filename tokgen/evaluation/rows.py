@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
@@ -24,6 +23,7 @@ from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.statistics import bootstrap_ratio
 from tokgen.metrics.tables import KINDS, Row, Table
 from tokgen.results import Grid, Result, finite
+from tokgen.runs.progress import progress_bar
 from tokgen.zoo.lookup import as_codec
 
 
@@ -99,7 +99,7 @@ def score_audio(
     total = len(rows) * len(texts)
     with (
         ScoringPool(scorer, workers) as pool,
-        tqdm(total=total, unit="clip", desc="scoring", disable=not progress) as bar,
+        progress_bar("scoring", total=total, unit="clip", show=progress) as bar,
     ):
         for name, clips in rows.items():
             records = score_clips(pool, name, clips, rows[reference], texts, sample_rate, bar=bar)

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.evaluation.metric import check_metrics
 from tokgen.evaluation.settings import DEFAULT_METRICS
@@ -18,6 +17,7 @@ from tokgen.metrics import pesq, pitch, si_sdr, speaker
 from tokgen.metrics.cer import RecognitionError, Wav2Vec2Recogniser, edits, make_recogniser
 from tokgen.metrics.mos import MosPredictor, make_mos
 from tokgen.metrics.text import normalise_text
+from tokgen.runs.progress import ProgressBar
 from tokgen.runs.store import RecordStore, hash_audio
 from tokgen.runs.workers import one_thread
 
@@ -199,7 +199,7 @@ def score_clips(
     sample_rate: int,
     *,
     out: Path | None = None,
-    bar: tqdm | None = None,
+    bar: ProgressBar | None = None,
 ) -> list[dict[str, Any]]:
     """Score the clips of a row, and return records with row, clip, text and scores.
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
 from tokgen.generation.sampling import SamplingSettings, sample
 from tokgen.modelling.masked import MaskedTransformer
+from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 
@@ -116,7 +116,7 @@ def generate_clips(
     static = settings.compile or device.type == "cuda"
     order = sorted(range(len(codes)), key=lambda i: n_frames[i])
     out: dict[int, Generated] = {}
-    with tqdm(total=len(order), unit="clip", desc="generating", disable=not progress) as bar:
+    with progress_bar("generating", total=len(order), unit="clip", show=progress) as bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             stored = [store.read(ids[i]) for i in batch] if store else []

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
+from tokgen.runs.progress import progress_bar
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def sample(
 
     tokens = torch.full((n_items, model.n_codebooks, n_frames), model.mask_id, device=device)
     total_steps = sum(settings.at(k) for k in range(n_levels))
-    with tqdm(total=total_steps, unit="step", desc="sampling", disable=not progress) as bar:
+    with progress_bar("sampling", total=total_steps, unit="step", show=progress) as bar:
         for level in range(n_levels):
             # Given codes of later levels stay MASK until their turn, as in training.
             tokens[:, level] = torch.where(given[:, level], known[:, level], tokens[:, level])

@@ -27,6 +27,7 @@ MIN_COVERAGE = 0.75  # share of the last excerpt that audio must fill
 class ResemblyzerNetwork(nn.Module):
     """Mel spectrograms to embeddings [256]; values are positive, with norm 1."""
 
+    window: Tensor  # [400]
     mels: Tensor  # [201, 40]
 
     def __init__(self, width: int = 256) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from tqdm import tqdm
 
 import tokgen
 from tokgen.report import figures, views
@@ -23,6 +22,7 @@ from tokgen.report.encoding import AudioFormat
 from tokgen.report.listening import Listening
 from tokgen.report.reader import Run, read_run
 from tokgen.results import Grid, Result
+from tokgen.runs.progress import progress_bar
 
 HERE = Path(__file__).parent / "static"
 SCRIPTS = ("player.js", "listening.js", "blind.js", "blind_tests.js")
@@ -113,7 +113,7 @@ def write_report(
     form = AudioFormat(audio, opus_kbps)
     read = [read_run(folder, clips) for folder in folders]
     total = sum(len(listening.clips) for run in read for listening in run.listenings)
-    with tqdm(total=total, desc="report", unit="clip", disable=not progress or not total) as bar:
+    with progress_bar("report", total=total, unit="clip", show=progress and total > 0) as bar:
         sections: list[Section] = []
         numbers = itertools.count()
         for run, title in zip(read, titles([run.name for run in read]), strict=True):

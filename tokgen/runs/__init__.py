@@ -7,6 +7,7 @@
 - `interrupts` - Ctrl-C, SIGTERM and user errors in recipes
 - `accelerator` - set up Accelerate; precision and random seeds
 - `device` - choose the device
+- `progress` - progress bars, short in log files
 - `store` - results of single clips, kept across restarts
 - `workers` - set up worker processes
 """

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Side
+from tokgen.runs.progress import quiet_libraries
 from tokgen.storage import Storage
 from tokgen.tokens.card import push_card
 from tokgen.tokens.conditioning import CONDITIONINGS
@@ -151,7 +151,7 @@ def load_tokens(
         if not isinstance(splits, DatasetDict):
             raise ValueError(f"{source} is one split of a dataset: give the folder above it")
     elif files := _shards_in(storage):
-        with quiet_datasets():
+        with quiet_libraries():
             splits = load_dataset("parquet", data_files=files, cache_dir=cache)
     else:
         raise ValueError(
@@ -255,20 +255,6 @@ def read_shard(storage: Storage, name: str, columns: Sequence[str] | None = None
 
     with storage.open(name) as file, pq.ParquetFile(file, pre_buffer=False) as table:
         return table.read(columns, use_threads=False)
-
-
-@contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """Switch off the progress bars of `datasets`."""
-    import datasets
-
-    was_off = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not was_off:
-            datasets.enable_progress_bars()
 
 
 def check_codec(provenance: Provenance, spec: CodecSpec) -> None:

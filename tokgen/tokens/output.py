@@ -27,9 +27,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from tokgen.corpus.entries import Rejection
+from tokgen.runs.progress import quiet_libraries
 from tokgen.storage import Storage, flush
 from tokgen.tokens.card import CARD, write_card
-from tokgen.tokens.dataset import PLAN, REJECTIONS, quiet_datasets, read_shard
+from tokgen.tokens.dataset import PLAN, REJECTIONS, read_shard
 from tokgen.tokens.provenance import PROVENANCE
 from tokgen.tokens.shards import Shard, ShardStore, shard_name
 
@@ -175,5 +176,5 @@ def _write_arrow(store: ShardStore, shards: Sequence[Shard], building: Path) -> 
             split=NamedSplit(split),
             fingerprint=hashlib.sha256(f"{split} {about}".encode()).hexdigest()[:16],
         )
-    with quiet_datasets():
+    with quiet_libraries():
         DatasetDict(parts).save_to_disk(str(building))

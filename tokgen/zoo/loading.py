@@ -6,8 +6,6 @@ Models load strictly: only from safetensors, and every weight must fit.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -18,6 +16,7 @@ from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.nn.pretrained import folder_name, hash_weights, resolve_folder
+from tokgen.runs.progress import quiet_libraries
 
 
 class PretrainedCodec(Codec):
@@ -123,7 +122,7 @@ class TransformersCodec(PretrainedCodec):
                 f"{folder}: config.json is of a {found!r}, not a {config_class.model_type!r} model"
             )
         try:
-            with _no_bars():
+            with quiet_libraries():
                 model, loading = model_class.from_pretrained(
                     str(folder),
                     local_files_only=True,
@@ -150,20 +149,6 @@ def from_transformers(name: str) -> Any:
         raise ModuleNotFoundError(
             f"transformers {transformers.__version__} has no {name}: pip install -U transformers"
         ) from error
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hide transformers' progress bar over weights."""
-    from transformers.utils import logging
-
-    was_on = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if was_on:
-            logging.enable_progress_bar()
 
 
 def choose_bandwidth(kbps: list[float], bandwidth: float | None) -> float:
