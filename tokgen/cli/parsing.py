@@ -80,7 +80,7 @@ def make_parser(verb: Verb) -> Any:
     texts, kinds = texts_of(verb.settings), get_type_hints(verb.settings)
     all_fields = {f.name: f for f in fields(verb.settings)}
     examples = "\n".join(f"  {line}" for line in verb.examples)
-    parser = ArgumentParser(
+    parser: Any = ArgumentParser(
         prog=f"tokgen {verb.name}",
         description=verb.help,
         epilog=f"examples:\n{examples}" if examples else None,
@@ -98,9 +98,12 @@ def make_parser(verb: Verb) -> Any:
     for title, group in groups_of(verb).items():
         arguments = parser.add_argument_group(title)
         for field in group:
-            options = {"required": True} if is_required(field) else {"default": _default(field)}
             arguments.add_argument(
-                f"--{field.name}", type=kinds[field.name], help=texts[field.name], **options
+                f"--{field.name}",
+                type=kinds[field.name],
+                help=texts[field.name],
+                required=is_required(field),
+                default=None if is_required(field) else _default(field),
             )
     if verb.json:
         parser.add_argument("--json", action="store_true", help=JSON)
@@ -136,7 +139,9 @@ def read_settings(verb: Verb, argv: Sequence[str]) -> tuple[Any, bool]:
 
 
 def _default(field: Field) -> Any:
-    return field.default if field.default is not MISSING else field.default_factory()
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _usage(verb: Verb, words: dict[str, list[str]]) -> str:
