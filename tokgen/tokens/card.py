@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tokgen.tokens.provenance import PROVENANCE, Provenance, side_column
@@ -42,12 +43,15 @@ def write_card(
 
     files = [{"split": split, "path": f"data/{split}-*"} for split in sizes]
     codec, corpus = provenance.spec.name, provenance.corpus
+    content = f"{provenance.to_json()} {sorted(sizes.items())}"
+    # `load_dataset` caches a local folder by its name and this metadata, not by its files.
+    description = f"content {sha256(content.encode()).hexdigest()[:16]}"
     data = DatasetCardData(
         license=license,
         pretty_name=f"{corpus}, tokens of {codec}",
         task_categories=["audio-to-audio"],
         tags=["tokgen", "audio", "codec-tokens", codec],
-        configs=[{"config_name": "default", "data_files": files}],
+        configs=[{"config_name": "default", "description": description, "data_files": files}],
     )
     text = _text(provenance, sizes, n_rejected, location)
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
