@@ -152,11 +152,12 @@ def _text(
         command += f" --precision {_word(provenance.precision)}"
     command += " --out tokens"
     split = next(iter(sizes))
+    utterances = f"{n_rows} utterance{'s' * (n_rows != 1)}"
     return f"""{_MARK}
 
 # Tokens of a neural audio codec
 
-{n_rows} utterances, {seconds / 3600:.2f} h of audio, as tokens of the codec {_code(spec.name)}.
+{utterances}, {seconds / 3600:.2f} h of audio, as tokens of the codec {_code(spec.name)}.
 
 | split | utterances | hours |
 |---|---|---|
@@ -202,4 +203,4 @@ def _code(text: str) -> str:
 
 def _word(text: str) -> str:
     """Format a name as one word of a command."""
-    return shlex.quote(" ".join(text.split()).replace("`", ""))
+    return shlex.quote(" ".join(text.replace("`", "").split()))

@@ -183,8 +183,9 @@ def _load_from_hub(
         return _with_provenance(splits, name, read_provenance)
     except OSError as error:
         at = "" if revision is None else f" at revision {revision!r}"
+        reason = str(error).strip().partition("\n")[0]
         raise FileNotFoundError(
-            f"{name}{at} is no folder, and no hub dataset of that name can be reached ({error}); "
+            f"{name}{at} is no folder, and no hub dataset of that name can be reached ({reason}); "
             "check the name, set HF_TOKEN if it is private, and unset HF_HUB_OFFLINE; without a "
             f"connection, download it elsewhere by `hf download --repo-type dataset {name}`"
         ) from error
