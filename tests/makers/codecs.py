@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.stages import StagedCodec
 from tokgen.codec.windows import fit_length
+from tokgen.nn.cards import ModelCardFacts
 from tokgen.nn.pretrained import hash_weights
 from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.adapters.dac import DacCodec
@@ -57,9 +59,19 @@ def make_stft_codec(seed: int = 0, name: str = "tiny", **settings: int) -> StftC
 def save_codec(codec: StftCodec, folder: Path, summary: str = "for tests") -> Path:
     """Save a codec as a folder of a zoo."""
     codec.model.save_pretrained(folder)
+    codec.write_card(folder, ModelCardFacts(licence=codec.spec.licence, summary=summary))
+    return folder
+
+
+def save_old_codec(codec: StftCodec, folder: Path) -> Path:
+    """Save a codec as tokgen 0.1 did: another `model_type`, and codec.toml in place of a card."""
+    save_codec(codec, folder)
+    (folder / "README.md").unlink()
+    config = {"model_type": "StftCodecModel", **codec.model.config}
+    (folder / "config.json").write_text(json.dumps(config))
     (folder / "codec.toml").write_text(
         'library = "tokgen"\nclass = "StftCodecModel"\n'
-        f'licence = "{codec.spec.licence}"\nsummary = "{summary}"\n'
+        f'licence = "{codec.spec.licence}"\nsummary = "as before"\n'
     )
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from transformers import DacConfig, DacModel
 
 import tokgen.zoo.lookup
 from makers.audio import make_tone
-from makers.codecs import make_encodec, make_stft_codec, save_codec
+from makers.codecs import make_encodec, make_stft_codec, save_codec, save_old_codec
 from makers.paths import ROOT
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.zoo.adapters.dac import DacCodec
@@ -60,7 +61,33 @@ def test_a_folder_is_loaded(tmp_path: Path) -> None:
         assert codec.spec.licence == "CC0-1.0"
 
 
-def test_without_codec_toml_config_json_decides(tmp_path: Path, dac_folder: Path) -> None:
+def test_a_folder_in_the_old_form_is_loaded(tmp_path: Path) -> None:
+    codec = make_stft_codec(seed=3)
+    folder = save_old_codec(codec, tmp_path / "old")
+    found, card = load_codec(folder), read_card(folder)
+    assert found.spec == replace(codec.spec, name="old")
+    assert (card.spec.licence, card.summary) == ("CC0-1.0", "as before")
+    found.save_pretrained(tmp_path / "new")
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["model_type"] == (
+        "tokgen_stft_codec"
+    )
+    assert load_codec(tmp_path / "new").spec.licence == "CC0-1.0"
+
+
+def test_a_card_says_licence_and_summary(dac_folder: Path) -> None:
+    (dac_folder / "README.md").write_text("---\nlicense: mit\nsummary: s\n---\nText\n")
+    assert load_codec(dac_folder).spec.licence == "MIT"
+    assert DacCodec.from_pretrained(dac_folder).spec.licence == "MIT"
+    assert read_card(dac_folder).summary == "s"
+
+
+def test_a_card_that_cannot_be_read_is_a_warning(dac_folder: Path) -> None:
+    (dac_folder / "README.md").write_text("---\nlicense: [mit\n---\nText\n")
+    with pytest.warns(UserWarning, match=r"README.md: metadata cannot be read"):
+        assert load_codec(dac_folder).spec.licence == ""
+
+
+def test_config_json_decides(tmp_path: Path, dac_folder: Path) -> None:
     make_stft_codec().model.save_pretrained(tmp_path / "plain")
     assert load_codec(tmp_path / "plain").spec.library == "tokgen"
     codec = load_codec(dac_folder)
@@ -93,7 +120,7 @@ def test_a_hub_codec_carries_its_commit(tmp_path: Path, monkeypatch: pytest.Monk
     snapshot = save_codec(make_stft_codec(), tmp_path / "models--a--b" / "snapshots" / "c0ffee")
     asked = []
 
-    def download(name: str, revision: str | None = None) -> Path:
+    def download(name: str, revision: str | None = None, **options: object) -> Path:
         asked.append((name, revision))
         return snapshot
 
@@ -147,10 +174,10 @@ def test_a_broken_folder_does_not_hide_the_others(
 ) -> None:
     save_codec(make_stft_codec(), tmp_path / "good")
     bad = save_codec(make_stft_codec(), tmp_path / "bad")
-    (bad / "codec.toml").write_text('library = "tokgen"\n')
+    (bad / "codec.toml").write_text("library = ")
     (tmp_path / "unfinished").mkdir()
     monkeypatch.setenv("TOKGEN_ZOO", str(tmp_path))
-    with pytest.warns(UserWarning, match=r"codec.toml: class = None: must be a string"):
+    with pytest.warns(UserWarning, match=r"left out of the zoo: .*codec.toml cannot be read"):
         names = [card.name for card in list_codecs()]
     assert "good" in names
     assert "bad" not in names and "unfinished" not in names
@@ -158,10 +185,6 @@ def test_a_broken_folder_does_not_hide_the_others(
 
 def test_damaged_folders_are_refused_with_a_reason(tmp_path: Path) -> None:
     folder = save_codec(make_stft_codec(), tmp_path / "x")
-    toml = (folder / "codec.toml").read_text()
-    (folder / "codec.toml").write_text(toml.replace("StftCodecModel", "os.system"))
-    with pytest.raises(ValueError, match=r"holds tokgen's os.system, which tokgen cannot run"):
-        load_codec(folder)
     (folder / "codec.toml").write_text("library = ")
     with pytest.raises(ValueError, match=r"codec.toml cannot be read"):
         load_codec(folder)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -17,6 +18,7 @@ from x_transformers import Encoder
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
+from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.dense import linear, use_onednn
 from tokgen.nn.pretrained import Pretrained
 from tokgen.tokens.dataset import TokenDataset, check_codec, compute_statistics
@@ -69,6 +71,7 @@ class MaskedTransformer(Pretrained):
         conditioning_mean, conditioning_std: [C] each, to standardise the conditioning.
     """
 
+    model_type = "tokgen_masked_transformer"
     code_vectors: Tensor | None
     mean: Tensor
     std: Tensor
@@ -198,6 +201,36 @@ class MaskedTransformer(Pretrained):
                 f"({str(ours.get('weight_hash'))[:12]}), these tokens are of {spec.name!r} "
                 f"({spec.weight_hash[:12]}), whose codes mean something else: use the model's codec"
             )
+
+    def write_card(self, folder: str | Path, facts: ModelCardFacts) -> None:
+        """Write the card (README.md) of a saved model, unless there is one written by hand.
+
+        Args:
+            folder: folder of `save_pretrained`.
+            facts: data, training settings, scores, command.
+        """
+        codec, size = self.config["codec"] or {}, self.config
+        n_parameters = sum(p.numel() for p in self.parameters())
+        features = (size["conditioning"] or {}).get("kind", "mfcc")
+        conditioning = f"{features}, {self.conditioning_dim} values per frame"
+        name = str(codec.get("name") or "codec")
+        about = {
+            "parameters": f"{n_parameters / 1e6:.2f}M, {size['depth']} layers of {size['dim']}",
+            "codec": f"`{name}`, weights `{codec.get('weight_hash') or 'not stated'}`",
+            "levels": f"{self.n_codebooks} of {self.codebook_size} entries",
+            "conditioning": conditioning if self.conditioning_dim else "none",
+        }
+        audio = "like" if self.conditioning_dim else "prompt"
+        example = f"""
+import tokgen
+
+model = tokgen.MaskedTransformer.from_pretrained("folder or hub id of this model")
+codec = tokgen.load_codec({name!r})
+generated = tokgen.generate(model, codec, {audio}="speech.wav")
+tokgen.write_audio("generated.wav", generated.waveform, codec.spec.sample_rate)
+"""
+        title = f"Masked transformer on tokens of {name}"
+        write_card(Path(folder), title, about, example, facts, tags=["codec-tokens", name])
 
     def forward(
         self,

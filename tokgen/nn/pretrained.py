@@ -5,89 +5,148 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
+import tokgen
+from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
+from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
+
+WEIGHTS = "model.safetensors"
+# Keys of config.json that are not arguments of the constructor.
+NOT_SETTINGS = ("architectures", "tokgen_version", "transformers_version", "dtype")
 
 
-def resolve_folder(name: str | Path, revision: str | None = None) -> Path:
-    """Return the local folder of a saved model. A hub id is downloaded.
-
-    Raises:
-        FileNotFoundError: not a folder with a config.json, nor a hub model that can be reached.
-    """
-    folder = Path(name)
-    if (folder / CONFIG).is_file():
-        return folder
-    if folder.is_dir():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}: not a saved model")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        patterns = ["*.json", "*.safetensors", "*.toml", "README.md"]
-        return Path(snapshot_download(str(name), revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise FileNotFoundError(
-            f"{name!r} is neither a folder with a {CONFIG} nor a hub model that can be reached "
-            f"({type(error).__name__})"
-        ) from error
-
-
-class Pretrained(nn.Module):
-    """Base class of modules that can be saved and loaded.
+class Pretrained(nn.Module, Pushable):
+    """Base class of modules that can be saved, loaded and uploaded.
 
     Args:
         config: the keyword arguments of the subclass's constructor.
+    Attributes:
+        model_type: `model_type` in config.json; "" means the name of the class.
     """
+
+    model_type: ClassVar[str] = ""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
         self.config = config
+        self._loaded_card = LoadedCard()
 
-    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
-        """Write config.json and model.safetensors.
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        card: ModelCardFacts | None = None,
+    ) -> Path:
+        """Write config.json, model.safetensors and a card.
+
+        Without `card`, weights that have not changed since they were loaded keep their card.
 
         Args:
-            folder: is created if it is missing.
+            folder: is created if it is missing. A README.md that was written by hand is kept.
             dtype: type of the saved floating-point weights; None keeps theirs.
+            card: facts for the card.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {"model_type": type(self).__name__, **self.config}
+        name = type(self).__name__
+        about = {"architectures": [name], "tokgen_version": tokgen.__version__}
+        config = {"model_type": self.model_type or name, **about, **self.config}
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         state = {
             k: (v.to(dtype) if dtype and v.is_floating_point() else v).detach().cpu().contiguous()
             for k, v in self.state_dict().items()
         }
         save_file(state, str(folder / WEIGHTS), metadata={"format": "pt"})
+        if card is not None or not self._loaded_card.keep(folder, self):
+            self.write_card(folder, card or ModelCardFacts())
         return folder
 
+    def write_card(self, folder: str | Path, facts: ModelCardFacts) -> None:
+        """Write README.md for a folder of this model. The base class writes none."""
+
     @classmethod
-    def from_pretrained(cls, name: str | Path, revision: str | None = None) -> Self:
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        *,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        subfolder: str = "",
+    ) -> Self:
         """Load a model from a folder or a hub id, in float32 and in eval mode.
 
+        Args:
+            name: folder, or hub id "owner/name".
+            revision: branch, tag or commit of a hub id; None means the main branch.
+            token: access token; None uses `HF_TOKEN` or the saved login.
+            cache_dir: folder of downloads; None uses the hub's cache.
+            local_files_only: use only what is in the cache.
+            subfolder: folder of the model inside `name`.
         Raises:
+            FileNotFoundError: no such folder, and no such hub model in reach.
             ValueError: the config is of another class, has an unknown setting, or does not fit the
                 weights.
         """
-        folder = resolve_folder(name, revision)
+        folder = resolve_folder(
+            name,
+            revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            subfolder=subfolder,
+        )
         config = read_json(folder / CONFIG)
-        if (found := config.pop("model_type", None)) != cls.__name__:
-            raise ValueError(f"{folder}: config.json is of a {found!r}, not a {cls.__name__!r}")
+        wanted = cls.model_type or cls.__name__
+        found = config.pop("model_type", None)
+        if found not in (wanted, cls.__name__):  # the latter is in older folders
+            raise ValueError(f"{folder}: config.json is of a {found!r}, not a {wanted!r}")
+        config = {k: v for k, v in config.items() if k not in NOT_SETTINGS}
         known = set(inspect.signature(cls.__init__).parameters) - {"self"}
         unknown = sorted(set(config) - known)
         if unknown:
             raise ValueError(f"{folder}: config.json has settings {cls.__name__} lacks: {unknown}")
         model = cls(**config)
         load_weights(model, folder)
+        model._loaded_card = LoadedCard.read(folder, model)
         return model.eval()
+
+
+@dataclass(frozen=True)
+class LoadedCard:
+    """The README.md that a model was loaded with.
+
+    Attributes:
+        text: None if there was none.
+        weight_hash: hash of the weights that it describes.
+    """
+
+    text: str | None = None
+    weight_hash: str = ""
+
+    @classmethod
+    def read(cls, folder: Path, weights: nn.Module | str) -> LoadedCard:
+        """Read a folder's card; `weights` is the model or its hash."""
+        text = read_card_text(folder)
+        if text is None:
+            return cls()
+        return cls(text, weights if isinstance(weights, str) else hash_weights(weights))
+
+    def keep(self, folder: Path, model: nn.Module) -> bool:
+        """Write the card if it describes the model's weights, and return whether it does."""
+        if self.text is None or hash_weights(model) != self.weight_hash:
+            return False
+        keep_card(folder, self.text)
+        return True
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,14 +15,17 @@ from torch import nn
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
-from tokgen.nn.pretrained import folder_name, hash_weights, resolve_folder
+from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
+from tokgen.nn.hub import Pushable, resolve_folder
+from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
 from tokgen.runs.progress import quiet_libraries
 
 
-class PretrainedCodec(Codec):
-    """A codec that loads from a folder or a hub id."""
+class PretrainedCodec(Codec, Pushable):
+    """A codec that loads from a folder or a hub id, and is saved or uploaded with a card."""
 
     library: ClassVar[str]  # that runs the network
+    loaded_card = LoadedCard()
 
     @staticmethod
     @abstractmethod
@@ -84,20 +87,87 @@ class PretrainedCodec(Codec):
         revision: str | None = None,
         *,
         name: str | None = None,
-        licence: str = "",
+        licence: str | None = None,
         bandwidth: float | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        subfolder: str = "",
     ) -> Self:
         """Load from a folder that the model's `save_pretrained` wrote, or a hub id, in float32.
 
+        Args:
+            source: folder, or hub id "owner/name".
+            revision: branch, tag or commit of a hub id; None means the main branch.
+            name: name in the spec; None means the folder's name or the hub id.
+            licence: licence of the weights; None reads it from the card.
+            bandwidth: kbps; None means the highest.
+            token: access token; None uses `HF_TOKEN` or the saved login.
+            cache_dir: folder of downloads; None uses the hub's cache.
+            local_files_only: use only what is in the cache.
+            subfolder: folder of the codec inside `source`.
         Raises:
             FileNotFoundError: no such folder, and no such hub model in reach.
             ValueError: another model's config, weights that do not fit, or a bandwidth that the
                 model does not have.
         """
-        folder = resolve_folder(source, revision)
+        folder = resolve_folder(
+            source,
+            revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            subfolder=subfolder,
+        )
         model = cls.load_model(folder)
-        name = name or (folder_name(folder) if Path(source).is_dir() else str(source))
-        return cls.from_model(model, name, bandwidth=bandwidth, revision=revision, licence=licence)
+        hub_name = "/".join(filter(None, (str(source), subfolder)))
+        name = name or (folder_name(folder) if Path(source).is_dir() else hub_name)
+        if licence is None:
+            licence = read_licence(read_metadata(folder))
+        codec = cls.from_model(model, name, bandwidth=bandwidth, revision=revision, licence=licence)
+        codec.loaded_card = LoadedCard.read(folder, codec.spec.weight_hash)
+        return codec
+
+    def save_pretrained(self, folder: str | Path, card: ModelCardFacts | None = None) -> None:
+        """Save a folder that `load_codec` and the codec's own library can load.
+
+        Without `card`, weights that have not changed since they were loaded keep their card.
+
+        Args:
+            folder: is created if it is missing. A README.md that was written by hand is kept.
+            card: facts for the card.
+        """
+        folder = Path(folder)
+        self.save_model(folder)
+        if card is not None or not self.loaded_card.keep(folder, self.model):
+            self.write_card(folder, card or ModelCardFacts(licence=self.spec.licence))
+
+    def save_model(self, folder: Path) -> None:
+        """Save the network."""
+        self.model.save_pretrained(folder)  # type: ignore[operator]
+
+    def write_card(self, folder: str | Path, facts: ModelCardFacts) -> None:
+        """Write the card (README.md) of a saved codec, unless there is one written by hand."""
+        s, folder = self.spec, Path(folder)
+        name = folder_name(s.name)
+        kbps = f"{s.bitrate / 1000:.2f} kbps, {s.frame_rate:g} frames per second"
+        about = {
+            "network": f"{type(self.model).__name__} of {self.library}",
+            "audio": f"{s.sample_rate} Hz, {s.hop_length} samples per frame",
+            "levels": f"{s.n_codebooks} of {s.codebook_size} entries",
+            "bitrate": kbps,
+            "weights": f"`{hash_weights(self.model)}`",
+        }
+        example = f"""
+import tokgen
+
+codec = tokgen.load_codec("folder or hub id of this codec")
+waveform, rate = tokgen.read_audio("speech.wav", sample_rate={s.sample_rate})
+codes = codec.encode(waveform[None])  # [1, {s.n_codebooks}, T]
+tokgen.write_audio("decoded.wav", codec.decode(codes, waveform.shape[-1])[0], rate)
+"""
+        tags = ["codec", "neural-audio-codec", "tokgen"]
+        write_card(folder, name, about, example, facts, library=self.library, tags=tags)
 
 
 class TransformersCodec(PretrainedCodec):

@@ -1,9 +1,10 @@
 """Find and load codecs by name: `list_codecs()`, `load_codec()` and `load_roundtrip()`.
 
 A zoo is a folder of codec folders. Each codec folder can be loaded by `from_pretrained` of its
-library, and has a `codec.toml` with library, class, licence and summary. A name is looked up in
-`$TOKGEN_ZOO`, in `codecs/` of a checkout, in the copy inside an installed wheel, then as a folder,
-then as a hub id. A suffix such as ":6" selects 6 kbps of a codec that has several bitrates.
+library. `license` and `summary` are in the metadata of its README.md, or in a codec.toml in folders
+of older versions. A name is looked up in `$TOKGEN_ZOO`, in `codecs/` of a checkout, in the copy
+inside an installed wheel, then as a folder, then as a hub id. A suffix such as ":6" selects 6 kbps
+of a codec that has several bitrates.
 "mp3:24" and "opus:12" are waveform codecs, which only `load_roundtrip` loads.
 """
 
@@ -20,13 +21,15 @@ import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.spec import CodecSpec
-from tokgen.nn.pretrained import CONFIG, folder_name, read_json, resolve_folder
+from tokgen.nn.cards import read_licence, read_metadata
+from tokgen.nn.hub import CONFIG, commit_of, resolve_folder
+from tokgen.nn.pretrained import folder_name, read_json
 from tokgen.runs.device import pick_device
 from tokgen.zoo.cards import CodecCard, CodecList
 from tokgen.zoo.folders import zoo_folders
 from tokgen.zoo.registry import ADAPTERS, Adapter
 
-CARD = "codec.toml"
+OLD_CARD = "codec.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WITH_KBPS = re.compile(r"(.+):([0-9]+(?:\.[0-9]+)?)")
@@ -68,7 +71,7 @@ def list_codecs() -> CodecList:
 
 
 def read_card(folder: Path) -> CodecCard:
-    """Read codec.toml and config.json of a codec folder.
+    """Read config.json and the card's metadata of a codec folder.
 
     Raises:
         ValueError: a file cannot be read, or tokgen cannot run this kind of codec.
@@ -76,12 +79,10 @@ def read_card(folder: Path) -> CodecCard:
     adapter, card, config = _identify(folder)
     try:
         numbers = adapter.codec_class().numbers(config)
-        spec = CodecSpec(
-            folder.name, **numbers, library=adapter.library, licence=card.get("licence", "")
-        )
+        spec = CodecSpec(folder.name, **numbers, library=adapter.library, licence=card["licence"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG}: a setting is missing or wrong: {error}") from error
-    return CodecCard(folder.name, folder, spec, adapter.class_name, card.get("summary", ""))
+    return CodecCard(folder.name, folder, spec, adapter.class_name, card["summary"])
 
 
 def load_codec(
@@ -89,6 +90,10 @@ def load_codec(
     *,
     bandwidth: float | None = None,
     revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    subfolder: str = "",
     device: str | torch.device = "cpu",
 ) -> Codec:
     """Load a codec with its weights.
@@ -98,7 +103,11 @@ def load_codec(
             with a suffix such as ":6" for 6 kbps.
         bandwidth: kbps, for a codec that has several bitrates; None means the suffix, or the
             highest.
-        revision: branch, tag or commit of a hub id.
+        revision: branch, tag or commit of a hub id; None means the main branch.
+        token: access token; None uses `HF_TOKEN` or the saved login.
+        cache_dir: folder of downloads; None uses the hub's cache.
+        local_files_only: use only what is in the cache.
+        subfolder: folder of the codec inside the folder or hub model.
         device: device to load the weights on.
     Raises:
         FileNotFoundError: no codec of this name; the message lists the known names.
@@ -110,11 +119,16 @@ def load_codec(
             f"{name} has no codes, only audio; use `tokgen drift` or load_roundtrip, or name a "
             "codec with codes"
         )
-    plain, suffix = _split(name)
-    if bandwidth is not None and suffix is not None:
+    plain, kbps = _split(name)
+    if bandwidth is not None and kbps is not None:
         raise ValueError(f"{name}: bandwidth = {bandwidth:g} is set too; leave one of them out")
-    bandwidth = suffix if bandwidth is None else bandwidth
-    folder, label, commit = _locate(plain, revision)
+    bandwidth = kbps if bandwidth is None else bandwidth
+    hub: dict[str, Any] = {
+        "token": token,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+    }
+    folder, label, commit = _locate(plain, revision, subfolder, hub)
     adapter, card, config = _identify(folder)
     codec_class = adapter.codec_class()
     if bandwidth is not None:
@@ -128,12 +142,14 @@ def load_codec(
         folder,
         name=label,
         revision=commit,
-        licence=card.get("licence", ""),
+        licence=card["licence"],
         bandwidth=bandwidth,
     )
-    is_folder = Path(plain).is_dir() and find_in_zoo(str(plain)) is None
-    source = str(Path(plain).resolve()) if is_folder else str(plain)
-    codec.loaded_from = source + ("" if bandwidth is None else f":{bandwidth:g}"), commit
+    if not subfolder and not any(hub.values()):
+        is_folder = Path(plain).is_dir() and find_in_zoo(str(plain)) is None
+        source = str(Path(plain).resolve()) if is_folder else str(plain)
+        suffix = "" if bandwidth is None else f":{bandwidth:g}"
+        codec.loaded_from = f"{source}{suffix}", commit
     return codec.to(pick_device(device))
 
 
@@ -189,12 +205,16 @@ def _split(name: str | Path) -> tuple[str | Path, float | None]:
     return found[1], float(found[2])
 
 
-def _locate(name: str | Path, revision: str | None) -> tuple[Path, str, str | None]:
+def _locate(
+    name: str | Path, revision: str | None, subfolder: str, hub: dict[str, Any]
+) -> tuple[Path, str, str | None]:
     """Return the folder, the codec's name, and the commit if it comes from the hub."""
     folder = find_in_zoo(name) if isinstance(name, str) else None
     label = str(name)
+    if folder is not None and subfolder:
+        folder = resolve_folder(folder, subfolder=subfolder)
     if folder is None and Path(name).is_dir():
-        folder = resolve_folder(name)
+        folder = resolve_folder(name, subfolder=subfolder)
         label = folder_name(folder)
     if folder is not None:
         if revision is not None:
@@ -204,33 +224,37 @@ def _locate(name: str | Path, revision: str | None) -> tuple[Path, str, str | No
     if not _HUB_ID.fullmatch(label):
         raise FileNotFoundError(f"no codec {label!r}; known: {known}; or pass a folder or a hub id")
     try:
-        folder = resolve_folder(label, revision)
+        folder = resolve_folder(label, revision, subfolder=subfolder, **hub)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no codec {label!r}: {error}; known: {known}") from error
-    in_cache = folder.parent.name == "snapshots"  # the cache names folders by commit
-    return folder, label, folder.name if in_cache else revision
+    label = f"{label}/{subfolder}" if subfolder else label
+    return folder, label, commit_of(folder) or revision
 
 
 def _identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
-    """Return the adapter for a folder, its codec.toml and its config.json."""
-    card = _read_toml(folder / CARD) if (folder / CARD).is_file() else {}
+    """Return the adapter for a folder, its licence and summary, and its config.json."""
     config = read_json(folder / CONFIG)
     for adapter in ADAPTERS:
-        if card and (card["library"], card["class"]) == (adapter.library, adapter.class_name):
-            return adapter, card, config
-        if not card and config.get("model_type") == adapter.model_type:
-            return adapter, card, config
-    found = f"{card['library']}'s {card['class']}" if card else repr(config.get("model_type"))
+        if config.get("model_type") in (adapter.model_type, *adapter.older_types):
+            return adapter, _read_card(folder), config
     known = ", ".join(f"{a.library}'s {a.class_name}" for a in ADAPTERS)
-    raise ValueError(f"{folder} holds {found}, which tokgen cannot run; it runs {known}")
+    found = config.get("model_type")
+    raise ValueError(f"{folder} holds {found!r}, which tokgen cannot run; it runs {known}")
 
 
-def _read_toml(path: Path) -> dict[str, str]:
+def _read_card(folder: Path) -> dict[str, str]:
+    """Return "licence" and "summary" of a folder; "" for what it does not say."""
+    metadata = read_metadata(folder)
+    summary = metadata.get("summary")
+    card = {
+        "licence": read_licence(metadata),
+        "summary": summary if isinstance(summary, str) else "",
+    }
+    path = folder / OLD_CARD
+    if not path.is_file():
+        return card
     try:
-        card = tomllib.loads(path.read_text())
+        old = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    for key in ("library", "class", "licence", "summary"):
-        if not isinstance(card.get(key), str):
-            raise ValueError(f"{path}: {key} = {card.get(key)!r}: must be a string")
-    return card
+    return {key: value or str(old.get(key, "")) for key, value in card.items()}

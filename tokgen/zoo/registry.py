@@ -15,9 +15,10 @@ class Adapter:
     """A kind of codec folder, and the `PretrainedCodec` class that loads it.
 
     Attributes:
-        library: library of the network; `library` in codec.toml.
-        class_name: class of the network; `class` in codec.toml.
+        library: library of the network.
+        class_name: class of the network.
         model_type: `model_type` in config.json.
+        older_types: spellings of `model_type` in older folders.
         codec: module in `tokgen.zoo` and name of the codec class.
     """
 
@@ -25,13 +26,20 @@ class Adapter:
     class_name: str
     model_type: str
     codec: str
+    older_types: tuple[str, ...] = ()
 
     def codec_class(self) -> Any:
         return resolve_name(f"tokgen.zoo.{self.codec}")
 
 
 ADAPTERS = (
-    Adapter("tokgen", "StftCodecModel", "StftCodecModel", "stft:StftCodec"),
+    Adapter(
+        "tokgen",
+        "StftCodecModel",
+        "tokgen_stft_codec",
+        "stft:StftCodec",
+        older_types=("StftCodecModel",),
+    ),
     Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
     Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
     Adapter("transformers", "MimiModel", "mimi", "adapters.mimi:MimiCodec"),

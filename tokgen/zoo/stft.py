@@ -80,5 +80,5 @@ class StftCodec(PretrainedCodec, WindowedCodec):
     def code_vectors(self) -> Tensor:
         return self.model.quantizer.code_vectors()
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_model(self, folder: Path) -> None:
         self.model.save_pretrained(folder, dtype=torch.float16)

@@ -10,12 +10,16 @@ would be, so batching does not change the codes.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec.spec import Quantized
 from tokgen.codec.windows import MIN_FRAMES, fit_length
+from tokgen.nn.cards import ModelCardFacts
 from tokgen.nn.dense import ROWS, use_onednn
 from tokgen.nn.pretrained import Pretrained
 from tokgen.quantizers.residual import ResidualQuantizer
@@ -152,6 +156,8 @@ class StftCodecModel(Pretrained):
         quantizer_dropout: share of training items that keep a random number of levels.
     """
 
+    model_type = "tokgen_stft_codec"
+
     def __init__(
         self,
         *,
@@ -187,6 +193,28 @@ class StftCodecModel(Pretrained):
         nn.init.zeros_(self.decoder.head.bias)
         nn.init.trunc_normal_(self.decoder.head.weight, std=0.02)
         use_onednn(self)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        dtype: torch.dtype | None = None,
+        card: ModelCardFacts | None = None,
+    ) -> Path:
+        """Save as `Pretrained.save_pretrained`, with the settings of a feature extractor.
+
+        transformers' `AutoFeatureExtractor` reads preprocessor_config.json.
+        """
+        folder = super().save_pretrained(folder, dtype, card)
+        extractor = {
+            "feature_extractor_type": "EncodecFeatureExtractor",
+            "feature_size": 1,
+            "sampling_rate": self.sample_rate,
+            "padding_value": 0.0,
+            "padding_side": "right",
+            "return_attention_mask": True,
+        }
+        (folder / "preprocessor_config.json").write_text(json.dumps(extractor, indent=2) + "\n")
+        return folder
 
     def encode_latents(self, waveform: Tensor, lengths: list[int] | None = None) -> Tensor:
         """waveform [B, 1, N] -> latents [B, D, ceil(N/hop)], each frame of unit RMS.

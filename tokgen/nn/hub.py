@@ -1,0 +1,158 @@
+"""Folders of models on this machine and on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CONFIG = "config.json"
+PATTERNS = ("*.json", "*.safetensors", "*.toml", "README.md")
+
+
+class Pushable:
+    """Mixin with `push_to_hub` for classes that have `save_pretrained`."""
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        **saving: Any,
+    ) -> str:
+        """Upload what `save_pretrained` writes. A card that is on the hub already is kept.
+
+        Args:
+            repo_id: "owner/name"; is created if it is missing.
+            private: visibility of a new repository; None uses the owner's default.
+            token: access token; None uses `HF_TOKEN` or the saved login.
+            commit_message: first line of the commit.
+            revision: branch; is created if it is missing. None uses "main".
+            create_pr: open a pull request in place of a commit.
+            saving: further arguments of `save_pretrained`, such as `card`.
+        Returns:
+            URL of the commit.
+        Raises:
+            huggingface_hub.errors.HfHubHTTPError: the hub refuses.
+        """
+        from huggingface_hub import HfApi
+
+        from tokgen.nn.cards import CARD, is_written_by_hand
+
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            keep = api.file_exists(repo_id, CARD, revision=revision) and is_written_by_hand(
+                Path(api.hf_hub_download(repo_id, CARD, revision=revision))
+            )
+            self.save_pretrained(folder, **saving)  # type: ignore[attr-defined]
+            commit = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message=commit_message or f"Upload {type(self).__name__}",
+                revision=revision,
+                create_pr=create_pr,
+                ignore_patterns=[CARD] if keep else None,
+            )
+        return commit.commit_url
+
+
+def resolve_folder(
+    name: str | Path,
+    revision: str | None = None,
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    subfolder: str = "",
+) -> Path:
+    """Return the local folder of a saved model. A hub id is downloaded.
+
+    Args:
+        name: folder, or hub id "owner/name".
+        revision: branch, tag or commit of a hub id; None means the main branch.
+        token: access token; None uses `HF_TOKEN` or the saved login.
+        cache_dir: folder of downloads; None uses the hub's cache.
+        local_files_only: use only what is in the cache.
+        subfolder: folder of the model inside `name`.
+    Raises:
+        FileNotFoundError: not a folder with a config.json, nor a hub model that can be reached.
+            The message names the cause and the fix.
+    """
+    root = Path(name)
+    if not root.is_dir():
+        root = _download(str(name), revision, token, cache_dir, local_files_only, subfolder)
+    folder = root / subfolder
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder} has no {CONFIG}: not a saved model")
+    return folder
+
+
+def commit_of(folder: Path) -> str | None:
+    """Return the commit of a downloaded folder; None for other folders."""
+    parts = folder.parts  # the cache names folders models--owner--name/snapshots/commit
+    for before, snapshots, commit in zip(parts, parts[1:], parts[2:], strict=False):
+        if snapshots == "snapshots" and before.startswith("models--"):
+            return commit
+    return None
+
+
+def _download(
+    name: str,
+    revision: str | None,
+    token: str | bool | None,
+    cache_dir: str | Path | None,
+    local_files_only: bool,
+    subfolder: str,
+) -> Path:
+    """Download a hub model, or raise a FileNotFoundError that names the cause."""
+    from huggingface_hub import errors, snapshot_download
+
+    inside = f"{subfolder.strip('/')}/" if subfolder else ""
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                allow_patterns=[inside + pattern for pattern in PATTERNS],
+            )
+        )
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        reason = _reason(error, name, revision, local_files_only)
+        raise FileNotFoundError(f"{name!r} is not a folder, and {reason}") from error
+
+
+def _reason(error: Exception, name: str, revision: str | None, local_files_only: bool) -> str:
+    """Say why a download failed and what to do."""
+    from huggingface_hub import constants, errors
+
+    command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.HFValidationError):
+        return f"not a hub id: {error}"
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"the hub model is gated: accept its terms on {constants.ENDPOINT}/{name}, then set "
+            "HF_TOKEN or pass `token`"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"the hub model has no revision {revision!r}"
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+        return (
+            f"the hub knows no such model, or it is private ({status}): check the id; for a "
+            "private model, set HF_TOKEN or pass `token`"
+        )
+    if constants.HF_HUB_OFFLINE or local_files_only:
+        why = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
+        return f"not in the cache, and {why}: leave it out, or run `{command}` with a connection"
+    return f"the hub cannot be reached ({type(error).__name__}): run `{command}` with a connection"
