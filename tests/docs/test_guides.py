@@ -18,6 +18,7 @@ from makers.paths import ALLISON, ROOT
 from tests.recipes.test_recipes import SETTINGS
 from tokgen.audio.files import write_audio
 from tokgen.cli import main as cli
+from tokgen.comparison.telephone import TelephoneSettings
 from tokgen.corpus.listed import open_corpus
 from tokgen.runs.settings import parse_settings
 
@@ -27,7 +28,14 @@ WITH_COMMANDS = sorted([
     ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"),
     *(ROOT / "codecs").glob("*/README.md"),
 ])  # fmt: skip
-SHORTER = [(r"\bsteps=1000\b", "steps=2, crop_seconds=1.0")]
+SHORTER = [
+    (r'"runs/two", steps=1000', '"runs/two", **SMALL'),
+    (r"\bsteps=1000\b", "steps=2, crop_seconds=1.0"),
+]
+SMALL = {
+    "steps": 2, "crop_seconds": 1.0, "metrics": ["pesq"], "drift_passes": 0,
+    "telephone": TelephoneSettings(rounds=0),
+}  # fmt: skip
 SPLITS = ("train", "train", "train", "validation", "test", "test")
 
 
@@ -70,7 +78,7 @@ def test_a_page_runs(
     for source in corpus.iterdir():
         (tmp_path / source.name).symlink_to(source)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"SMALL": SMALL}
     for language, text in blocks(page):
         if language == "python" and "--8<--" not in text:
             for pattern, shorter in SHORTER:
