@@ -19,12 +19,13 @@ from accelerate.utils import gather_object, set_seed
 
 from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.samples import Column, write_samples
+from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.plotting import plot_curves, plot_spectrograms
-from tokgen.runs.accelerator import conditions_of, make_accelerator
+from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.settings import claim_run, parse_settings, save_settings
@@ -35,8 +36,8 @@ from tokgen.zoo.lookup import load_codec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ModelTrainingSettings):
-    """Settings of a vocoding run, in addition to those of `ModelTrainingSettings`.
+class Settings(ModelTrainingSettings, MetricSettings):
+    """Settings of a vocoding run, in addition to those of the training and of the metrics.
 
     Attributes:
         name: the run's folder is runs/<name>.
@@ -48,7 +49,6 @@ class Settings(ModelTrainingSettings):
         test_corpus: corpus of the test split; None uses `corpus`.
         min_test_seconds: shorter test utterances are left out.
         generation_batch: utterances generated at once.
-        asr, mos: backends of the metrics.
         n_saved: number of utterances to save as audio.
         runs: parent folder of the runs.
     """
@@ -58,21 +58,24 @@ class Settings(ModelTrainingSettings):
     codec: str = "speech-16k"
     conditioning: str = "mfcc"
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    tracker: str = "tensorboard"
     n_test: int = 100
     test_corpus: str | None = None
     min_test_seconds: float = 0.0
     generation_batch: int = 16
-    asr: str = "auto"
-    mos: str = "auto"
     n_saved: int = 8
     runs: str = "runs"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        MetricSettings.__post_init__(self)
+
+
+N_LOGGED = 3  # utterances that the tracker gets
 
 # These may change when a run continues: they do not affect the trained weights.
 MAY_CHANGE = (
-    *(*training_settings.MAY_CHANGE, "n_test", "test_corpus", "min_test_seconds", "asr", "mos"),
-    *("n_saved", "sampling", "generation_batch", "runs"),
+    *(*training_settings.MAY_CHANGE, "n_test", "test_corpus", "min_test_seconds", "metrics"),
+    *("asr", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs"),
 )
 
 
@@ -115,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     training = Training(accelerator, model, tokens, s, run)
     if accelerator.is_main_process:
         save_settings(run, s, **about)
-        accelerator.init_trackers("logs")
+        start_trackers(accelerator, s)
 
     # 3. Train: hide part of one level, predict it from the levels below and the MFCC.
     for batch in training.batches():
@@ -162,8 +165,10 @@ def main(argv: list[str] | None = None) -> int:
             audio,
             texts=held_out.texts,
             sample_rate=rate,
+            metrics=s.metrics,
             asr=s.asr,
             mos=s.mos,
+            speaker=s.speaker,
             mos_reference=longest_clip(s.corpus, tokens),
         )
         timing = {
@@ -181,6 +186,9 @@ def main(argv: list[str] | None = None) -> int:
             },
         )
         write_json(run / "clips.json", scores.per_clip)
+        for row, clips in audio.items():
+            for utterance, clip in list(zip(held_out.ids, clips, strict=True))[:N_LOGGED]:
+                log_audio(accelerator, f"{row}/{utterance}", clip, rate, training.step)
         say(f"\n{scores}")
         say(f"outputs: {run} (samples, curves.png, spectrograms.png, metrics.json)")
     accelerator.end_training()

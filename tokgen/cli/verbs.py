@@ -60,8 +60,7 @@ def score(s: settings.Score) -> Result:
     from tokgen.evaluation.rows import score_codec
     from tokgen.runs.folder import write_json
 
-    metrics = [name.strip() for given in s.metrics for name in given.split(",")]
-    scores = score_codec(**_without(s, "out") | {"metrics": metrics})
+    scores = score_codec(**_without(s, "out"))
     if s.out is not None:
         write_json(s.out, scores.to_dict())
     return scores

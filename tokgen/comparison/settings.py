@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from tokgen.comparison.compare import check_margins
 from tokgen.comparison.telephone import TelephoneSettings
-from tokgen.evaluation.metric import check_metrics
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
@@ -34,8 +32,6 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
         n_test: number of held-out utterances to generate, from the start of the test split.
         min_test_seconds: shorter test utterances are left out.
         generation_batch: utterances generated at once.
-        metrics: names of `tokgen.evaluation.metric.METRICS`.
-        asr, mos, speaker: backends of the metrics "cer", "mos" and "speaker".
         margins: metric -> largest loss that does not matter, for the verdict "no worse".
         drift_passes: encodings of the drift measurement; 0 skips it.
         phase: measure sensitivity to shifts too.
@@ -58,8 +54,6 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
     metrics: list[str] = field(
         default_factory=lambda: ["mos", "pesq", "cer", "speaker", "f0", "voicing"]
     )
-    # Repeats the base's field: jsonargparse evaluates the types of all fields in this module.
-    mos: Literal["auto", "squim", "distillmos"] = "auto"
     margins: dict[str, float] = field(default_factory=dict)
     drift_passes: int = 25
     phase: bool = False
@@ -68,6 +62,7 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        MetricSettings.__post_init__(self)
         for name in ("seeds", "generation_batch", "n_test"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
@@ -75,7 +70,6 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
             raise ValueError(f"codecs {self.codec}: give at least one, and each once")
         if self.drift_passes == 1 or self.drift_passes < 0:
             raise ValueError(f"drift_passes = {self.drift_passes}: give 2 or more, or 0 for none")
-        check_metrics(self.metrics)
         check_margins(self.margins)
         if self.conditioning != "none":
             check_kind(self.conditioning)

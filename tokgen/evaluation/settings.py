@@ -1,7 +1,6 @@
 """Settings of scoring, the same for every verb and recipe."""
 
-from __future__ import annotations
-
+# No postponed annotations: jsonargparse could not evaluate them in the modules of subclasses.
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,14 @@ class MetricSettings:
     asr: str = "auto"
     mos: Literal["auto", "squim", "distillmos"] = "auto"
     speaker: str = "auto"
+
+    def __post_init__(self) -> None:
+        from tokgen.evaluation.metric import check_backends, check_metrics
+
+        names = [name.strip() for given in self.metrics for name in given.split(",")]
+        object.__setattr__(self, "metrics", names)
+        check_metrics(names)
+        check_backends(asr=self.asr, mos=self.mos, speaker=self.speaker)
 
 
 @dataclass(frozen=True, kw_only=True)

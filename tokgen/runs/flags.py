@@ -20,6 +20,8 @@ class PlainHelp(DefaultHelpFormatter):
     """Help that shows what a value may be and its default, without the names of Python types."""
 
     def _get_help_string(self, action: Action) -> str:
+        if getattr(action, "_jsonargparse_preexpanded_help", False):
+            return action.help or ""
         text = (action.help or "").strip().removesuffix(".")
         if "--print_config" in action.option_strings:
             return PRINT_CONFIG

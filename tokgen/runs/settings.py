@@ -38,6 +38,7 @@ def parse_settings(
             as_positional=False,
             default_config_files=files,
             formatter_class=PlainHelp,
+            usage="%(prog)s [options]",
         )
 
 
