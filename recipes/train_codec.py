@@ -23,7 +23,7 @@ from tokgen.codec_training.phases import phase_at, rate_factor
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.codec_training.validation import validate
-from tokgen.runs.accelerator import make_accelerator
+from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.settings import claim_run, parse_settings, save_settings
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     encoder = codec.encoder_parameters()
     if accelerator.is_main_process:
         save_settings(run, s, audio_hours=crops.seconds / 3600, audio=crops.fingerprint)
-        accelerator.init_trackers("logs")
+        start_trackers(accelerator, s)
 
     # 3. Train, and validate from time to time.
     for step in training.steps():

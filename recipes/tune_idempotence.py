@@ -29,7 +29,7 @@ from tokgen.codec_training.settings import TuningSettings
 from tokgen.codec_training.sweep import choose_weight
 from tokgen.codec_training.validation import Tuned, validate_tuned
 from tokgen.drift.passes import DriftClips
-from tokgen.runs.accelerator import make_accelerator
+from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.settings import claim_run, parse_settings, save_settings
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     accelerator.print(crops.summary())
     if accelerator.is_main_process:
         save_settings(run, s, codec=base.spec.as_dict(), audio=crops.fingerprint)
-        accelerator.init_trackers("logs")
+        start_trackers(accelerator, s)
 
     # 2. The weight: the largest that holds the validation loss.
     def try_weight(weight: float) -> Tuned | None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tokgen.extras import require, require_legacy
+from tokgen.extras import require
 
 
 def test_missing_packages_name_the_extra(monkeypatch):
@@ -15,12 +15,8 @@ def test_missing_packages_name_the_extra(monkeypatch):
         require("pesq")
 
 
-def test_missing_pkg_resources_names_the_fix(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pkg_resources", None)
-    for name in [name for name in sys.modules if name.split(".")[0] == "pyworld"]:
-        monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ModuleNotFoundError, match="pip install 'setuptools<81'"):
-        require_legacy("pyworld")
-    monkeypatch.setitem(sys.modules, "pyworld", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'tokgen\[eval\]'"):
-        require_legacy("pyworld")
+def test_errors_inside_a_package_stay_theirs(tmp_path, monkeypatch):
+    (tmp_path / "half_installed.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such_package'"):
+        require("half_installed")

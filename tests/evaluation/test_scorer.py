@@ -94,7 +94,7 @@ def test_every_metric_has_a_value(monkeypatch) -> None:
     assert record["speaker"] == pytest.approx(1.0) and record["f0"] == 0 == record["voicing"]
     assert record["pesq"] == pytest.approx(4.644, abs=1e-3)
     assert math.isnan(scorer.score(CLIPS[0][:, :4000], CLIPS[0][:, :4000], "", 16000)["speaker"])
-    assert scorer.backends["speaker"] == "sign" and "pyworld" in scorer.backends["f0"]
+    assert scorer.backends["speaker"] == "sign" and "swift-f0" in scorer.backends["f0"]
 
 
 def test_unknown_metrics_are_refused() -> None:

@@ -1,6 +1,8 @@
 """F0 and voicing errors: known transpositions, octaves, noise and silence."""
 
 import math
+import multiprocessing
+import sys
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from makers.paths import ALLISON
 from tokgen.audio.files import resample
 from tokgen.corpus.listed import open_corpus
+from tokgen.metrics import pitch
 from tokgen.metrics.pitch import HOP_SECONDS, PitchErrors, pitch_errors, track_pitch
 
 RATE = 16000
@@ -29,12 +32,12 @@ def make_noise(n, seed=0):
 def test_the_track_is_the_f0_of_a_synthetic_voice():
     voice, f0 = make_voice()
     track = track_pitch(voice, RATE)
-    assert track.dtype == torch.float64 and len(track) == 201  # every 10 ms from 0 to 2 s
+    assert track.dtype == torch.float64 and len(track) == 125  # every 16 ms from 0 to 2 s
     truth = f0[:: round(HOP_SECONDS * RATE)]
-    inner = slice(5, 195)
+    inner = slice(5, 120)
     assert (track[inner] > 0).all()
     cents = 1200 * torch.log2(track[inner] / truth[inner])
-    assert cents.abs().max() < 5
+    assert cents.abs().max() < 10
 
 
 @pytest.mark.parametrize("shift", [100, -100, 25])
@@ -75,7 +78,8 @@ def test_speech_compared_with_changed_copies():
     assert pitch_errors(track, track_pitch(0.01 * speech + 0.1, RATE)).f0_rmse_cents < 0.01
     upsampled = pitch_errors(track, track_pitch(resample(speech, RATE, 44100), 44100)[: len(track)])
     assert upsampled.f0_rmse_cents < 5 and upsampled.voicing_error < 0.02
-    padded = track_pitch(torch.nn.functional.pad(speech, (RATE, RATE)), RATE)[100:][: len(track)]
+    padded = torch.nn.functional.pad(speech, (60 * 256, RATE))
+    padded = track_pitch(padded, RATE)[60:][: len(track)]
     assert pitch_errors(track, padded).voicing_error < 0.01
     noisy = pitch_errors(track, track_pitch(speech + make_noise(speech.shape[-1]), RATE))
     assert 0.02 < noisy.voicing_error < 0.9
@@ -113,7 +117,7 @@ def test_broken_audio_has_no_track(kind):
     for errors in (pitch_errors(None, whole), pitch_errors(whole, None)):
         values = (errors.f0_rmse_cents, errors.gross_error, errors.voicing_error)
         assert all(map(math.isnan, values))
-    assert track_pitch(voice[:, :3200], RATE).count_nonzero() > 10
+    assert track_pitch(voice[:, :3200], RATE).count_nonzero() >= 10
 
 
 def test_tracking_is_deterministic():
@@ -121,6 +125,21 @@ def test_tracking_is_deterministic():
     first = track_pitch(voice, RATE)
     track_pitch(make_noise(RATE), RATE)
     assert torch.equal(track_pitch(voice.flatten(), RATE), first)
+
+
+def test_a_forked_process_tracks_the_same():
+    voice, _ = make_voice()
+    first = track_pitch(voice, RATE)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        again = pool.apply_async(track_pitch, (voice, RATE)).get(timeout=60)
+    assert torch.equal(again, first)
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "swift_f0", None)
+    pitch._detector.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'tokgen\[eval\]'"):
+        track_pitch(make_voice()[0], RATE)
 
 
 def test_tracks_of_unequal_length_are_refused():

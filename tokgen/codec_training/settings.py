@@ -86,7 +86,7 @@ class SharedSettings:
     validate_every: int = 1000
     checkpoint_every: int = 500
     mixed_precision: str = "auto"
-    tracker: str = "tensorboard"
+    tracker: str = "none"
     seed: int = 0
     runs: str = "runs"
 

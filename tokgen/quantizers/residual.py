@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec.spec import Quantized
+from tokgen.extras import require
 from tokgen.nn.dense import argmax, linear
 
 
@@ -126,6 +127,9 @@ class ResidualQuantizer(nn.Module):
 
         Args:
             latents: frames [M, D]; M = 40 * codebook_size is enough.
+        Raises:
+            ModuleNotFoundError: faiss is missing; the error names the extra.
+            ValueError: fewer frames than rows.
         Returns:
             share of the latents' energy that remains after each level, [K].
         """
@@ -154,9 +158,7 @@ class ResidualQuantizer(nn.Module):
 
 def _angular_kmeans(frames: Tensor, size: int) -> Tensor:
     """Run k-means by angle; return centres [size, d], each the mean of its members."""
-    import faiss
-
-    kmeans = faiss.Kmeans(
+    kmeans = require("faiss", "train").Kmeans(
         frames.shape[1],
         size,
         niter=20,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, LoggerType
+from torch import Tensor
 
 LONGEST_WAIT = timedelta(hours=24)  # between processes; the first one may tokenize a corpus
 
@@ -31,8 +36,16 @@ def make_accelerator(
         gradient_accumulation: batches per optimiser step.
         find_unused_parameters: set it if some steps do not use all parameters.
     Raises:
+        ModuleNotFoundError: the tracker's package is missing; the error names the fix.
         ValueError: unknown precision or tracker.
     """
+    available = [*map(str, get_available_trackers()), "all"]
+    if tracker in LoggerType.list() and tracker not in available:
+        wanted = "'tokgen[train]'" if tracker == "tensorboard" else tracker
+        raise ModuleNotFoundError(
+            f"tracker {tracker} is not installed: pip install {wanted}, or choose tracker none",
+            name=tracker,
+        )
     return Accelerator(
         mixed_precision=pick_precision(mixed_precision),
         gradient_accumulation_steps=gradient_accumulation,
@@ -44,6 +57,53 @@ def make_accelerator(
             DistributedDataParallelKwargs(find_unused_parameters=find_unused_parameters),
         ],
     )
+
+
+def start_trackers(accelerator: Accelerator, settings: Any, name: str = "logs") -> None:
+    """Start the trackers and give them the settings of the run, a dataclass.
+
+    Names are joined by dots ("model.depth"). Values that are not numbers, strings or booleans are
+    given as text.
+    """
+    accelerator.init_trackers(name, config=_flatten(asdict(settings)))
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+    flat: dict[str, int | float | str | bool] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, int | float | str) else str(value)
+    return flat
+
+
+def log_audio(
+    accelerator: Accelerator, name: str, waveform: Tensor, sample_rate: int, step: int
+) -> None:
+    """Send a clip to the trackers: TensorBoard, W&B, and those with a method `log_audio`.
+
+    `log_audio` of a tracker gets the same four values. Other trackers get nothing.
+
+    Args:
+        accelerator: its trackers are running.
+        name: of the clip.
+        waveform: [N] or [1, N] in [-1, 1].
+        sample_rate: Hz.
+        step: of the training.
+    """
+    if not accelerator.is_main_process:
+        return
+    audio = waveform.detach().flatten().float().cpu()
+    for tracker in accelerator.trackers:
+        if hasattr(tracker, "log_audio"):
+            tracker.log_audio(name, audio, sample_rate, step)
+        elif tracker.name == "tensorboard":
+            tracker.tracker.add_audio(name, audio[None], step, sample_rate)
+            tracker.tracker.flush()
+        elif tracker.name == "wandb":
+            clip = import_module("wandb").Audio(audio.numpy(), sample_rate=sample_rate)
+            tracker.log({name: clip}, step=step)
 
 
 def pick_precision(wanted: str) -> str:

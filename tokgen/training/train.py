@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from tokgen.codec.base import Codec
 from tokgen.modelling.masked import MaskedTransformer, ModelSettings
 from tokgen.plotting import plot_curves
-from tokgen.runs.accelerator import conditions_of, make_accelerator
+from tokgen.runs.accelerator import conditions_of, make_accelerator, start_trackers
 from tokgen.runs.folder import check_run_folder
 from tokgen.runs.interrupts import Interrupted
 from tokgen.runs.settings import claim_run, save_settings
@@ -100,7 +100,7 @@ def train_model(
     training = Training(accelerator, model, tokens, settings, folder)
     if accelerator.is_main_process:
         save_settings(folder, settings, **about)
-        accelerator.init_trackers("logs")
+        start_trackers(accelerator, settings)
     for batch in training.batches():
         training.descend(training.loss(batch))
     for tracker in accelerator.trackers:
