@@ -1,8 +1,9 @@
 """Check that this tree computes what an earlier commit computed, to the last digit.
 
-    python tests/compare_trees.py e6061d8
+    python tests/compare_trees.py 2505374
 
-The same commands run in both trees, each as its own process, and their outputs are compared:
+The same commands run in both trees, each as its own process, and their outputs are compared. The
+earlier tree writes the codecs that both load, so it must have this file too. Compared are
 codes and audio of every kind of codec, a token dataset, the weights of four short trainings, drift,
 scores and a comparison of two codecs. Wall times and speeds are left out. Takes about ten minutes
 on two cores. Run it by hand after a change that should change nothing.
@@ -41,6 +42,13 @@ TIMES = (
     "versions", "wall_seconds", "times_real_time", "timestamp", "created", "tokgen_version",
     "notes",  # words
 )  # fmt: skip
+
+PREPARE = """
+import sys
+from pathlib import Path
+from compare_trees import prepare
+prepare(Path(sys.argv[1]))
+"""
 
 # Encodes and decodes a clip with every codec folder; runs in either tree.
 CODE = """
@@ -144,8 +152,9 @@ def prepare(work: Path) -> None:
 
 
 def run(name: str, command: list[str], tree: Path, log: Path) -> None:
+    modules = os.pathsep.join(map(str, (tree, tree / "tests")))
     environment = os.environ | {
-        "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
         "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
     with log.open("w") as file:
@@ -218,7 +227,7 @@ def main() -> int:
             ["git", "archive", args.revision], cwd=ROOT, stdout=subprocess.PIPE, check=True
         )
         subprocess.run(["tar", "-x", "-C", str(before)], input=archive.stdout, check=True)
-        prepare(work)
+        run("prepare", [sys.executable, "-c", PREPARE, str(work)], before, work / "log.txt")
         trees = {"before": before, "now": ROOT}
         for side, tree in trees.items():
             for name, command in commands(work, work / "out" / side).items():

@@ -104,7 +104,7 @@ def test_it_resumes_after_a_kill(tiny_codec, scorer, tmp_path, monkeypatch) -> N
     def dead(*args, **kwargs):
         raise AssertionError("finished clips are edited again")
 
-    monkeypatch.setattr("tokgen.comparison.telephone.generate", dead)
+    monkeypatch.setattr("tokgen.comparison.telephone.generate_clips", dead)
     play(tiny_codec, scorer, folder, batch_size=2)
 
 

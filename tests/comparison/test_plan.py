@@ -1,0 +1,77 @@
+"""Tests of `compare_codecs`, the whole comparison in one call."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from makers.codecs import make_stft_codec, save_codec
+from tokgen.comparison.plan import compare_codecs
+from tokgen.comparison.settings import MAY_CHANGE, MAY_CHANGE_IN_TRAINING, ComparisonSettings
+from tokgen.comparison.telephone import TelephoneSettings
+from tokgen.generation.sampling import SamplingSettings
+from tokgen.metrics.tables import Table
+from tokgen.modelling.masked import ModelSettings
+from tokgen.results import Result
+
+FEW = {
+    "preset": ModelSettings(dim=32, depth=1, heads=2), "steps": 2, "batch_size": 2,
+    "crop_seconds": 0.5, "mixed_precision": "no", "sampling": SamplingSettings(steps=(2, 1)),
+    "metrics": ["pesq"], "drift_passes": 0, "n_saved": 1,
+    "telephone": TelephoneSettings(rounds=0),
+}  # fmt: skip
+
+
+def test_objects_and_names_give_one_table(
+    tiny_codec, tiny_codec_folder, tiny_corpus, tmp_path
+) -> None:
+    other = make_stft_codec(1, "other")
+    folder = save_codec(other, tmp_path / "other")
+    run = tmp_path / "run"
+    table = compare_codecs([tiny_codec, other], tiny_corpus, run, **FEW)
+    assert isinstance(table, Table) and isinstance(table, Result)
+    assert [row.name for row in table.rows][-2:] == ["tiny generated", "other generated"]
+    assert table.to_dict()["rows"] == json.loads((run / "table.json").read_text())["rows"]
+    assert (run / "cells" / "tiny-seed0" / "model" / "model.safetensors").is_file()
+    assert len(list((run / "tokens").glob("*/dataset_dict.json"))) == 2
+    again = compare_codecs([tiny_codec_folder, str(folder)], str(tiny_corpus), str(run), **FEW)
+    assert again is not None
+    pesq = [[row.values["pesq"] for row in found.rows] for found in (table, again)]
+    assert pesq[0] == pesq[1]
+    settings = json.loads((run / "settings.json").read_text())["settings"]
+    assert settings["codec"] == [str(tiny_codec_folder), str(folder)]
+    assert (settings["name"], settings["runs"]) == ("run", str(tmp_path))
+    with pytest.raises(ValueError, match="holds a run with steps = 2, not 3"):
+        compare_codecs([tiny_codec], tiny_corpus, run, **{**FEW, "steps": 3})
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        ({"seed": -1}, ValueError, "seed = -1: must be at least 0"),
+        ({"step": 1}, TypeError, r"compare_codecs\(\) has no setting 'step'; did you mean 'steps'"),
+        ({"runs": "x"}, TypeError, "no setting 'runs'"),
+        ({"metrics": ["visqol"]}, ValueError, r"metrics \['visqol'\]: known are"),
+        ({"conditioning": "none"}, ValueError, "use mfcc, log_mel or another task"),
+    ],
+)
+def test_wrong_settings_are_refused(more, error, message, tiny_codec, tiny_corpus, tmp_path):
+    with pytest.raises(error, match=message):
+        compare_codecs([tiny_codec], tiny_corpus, tmp_path / "run", **{**FEW, **more})
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_codecs_and_folders_are_refused(tiny_codec, tiny_corpus, tmp_path) -> None:
+    with pytest.raises(ValueError, match="give at least one, and each once"):
+        compare_codecs([tiny_codec, tiny_codec], tiny_corpus, tmp_path / "run", **FEW)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match="exists and is not a run's folder"):
+        compare_codecs([tiny_codec], tiny_corpus, tmp_path, **FEW)
+
+
+def test_names_that_may_change_are_settings() -> None:
+    known = set(asdict(ComparisonSettings()))
+    assert set(MAY_CHANGE) | set(MAY_CHANGE_IN_TRAINING) <= known
+    assert set(MAY_CHANGE) - set(MAY_CHANGE_IN_TRAINING) == {"codec"}
