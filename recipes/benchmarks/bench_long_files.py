@@ -5,8 +5,8 @@
 
 The files repeat the speech of recipes/data/allison. `tokgen` reads, encodes and writes block by
 block (`encode_audio_file`, `decode_audio_file`). The peers read the whole file and pass it to the
-network at once: `speech-16k` without windows, and transformers' `DacModel.encode` for a DAC with the
-configuration of descript/dac_16khz and random weights. All codes must be equal.
+network at once: `speech-16k` without windows, and transformers' `DacModel.encode` for a DAC with
+the configuration of descript/dac_16khz and random weights. All codes must be equal.
 
 Each length of the growth table runs in a new process. Its peak is the largest resident set size of
 that process, which includes imports, weights, codes, conditioning and audio.

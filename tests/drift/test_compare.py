@@ -100,3 +100,19 @@ def test_bad_arguments_are_refused(clips, tmp_path):
         DriftClips(clips.corpus, seconds=-1)
     with pytest.raises(ValueError, match="n = 0"):
         DriftClips(clips.corpus, n_clips=0)
+
+
+def test_codecs_and_a_corpus_by_name(tiny_corpus, tiny_codec_folder, tiny_codec, tmp_path):
+    short = {"split": "test", "passes": 2, "clip_seconds": 0.5, "clips": 1, "progress": False}
+    one = measure_drift(str(tiny_codec_folder), str(tiny_corpus), str(tmp_path / "one"), **short)
+    assert [d.name for d in one.drifts] == ["tiny"] and one.differences == []
+    corpus = open_corpus(tiny_corpus)
+    several = measure_drift([tiny_codec, BlockCodec()], corpus, tmp_path / "several", **short)
+    assert one.drifts[0].points == several.drifts[0].points
+    assert {d.codec for d in several.differences} == {"block"}
+    frame = several.to_frame()
+    assert set(frame["codec"]) == {"tiny", "block"} and frame["mean"].dtype == float
+    assert set(frame.columns) >= {"pass", "metric", "level", "low", "high", "n", "n_failed"}
+    content = json.loads((tmp_path / "several" / "drift.json").read_text())
+    assert several.to_dict()["codecs"] == content["codecs"]
+    assert "<td>tiny</td>" in several._repr_html_().replace(" ", "")

@@ -12,6 +12,7 @@ from makers.paths import ALLISON
 from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation import scorer as scoring
 from tokgen.evaluation.rows import score_audio, score_codec
+from tokgen.evaluation.settings import MetricSettings
 from tokgen.metrics.cer import RecognitionError
 from tokgen.metrics.si_sdr import si_sdr
 
@@ -116,6 +117,35 @@ def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable clip in .*: 1 rejected"):
         score_codec(tiny_codec, open_corpus(tmp_path), progress=False)
+
+
+def test_a_codec_and_a_corpus_by_name(tiny_codec, tiny_codec_folder, tiny_corpus):
+    options = {"split": "test", "metrics": ("si_sdr",), "workers": 0, "progress": False}
+    by_name = score_codec(str(tiny_codec_folder), str(tiny_corpus), device="cpu", **options)
+    by_object = score_codec(tiny_codec, open_corpus(tiny_corpus), **options)
+    assert by_name.scores.per_clip == by_object.scores.per_clip
+    assert by_name.corpus == by_object.corpus and by_name.codec["name"] == "tiny"
+    frame = by_name.to_frame()
+    assert frame["row"].tolist() == ["original", "resynthesis"]
+    assert frame["mean"].dtype == float and frame["n"].tolist() == [0, 2]
+    assert frame["n_failed"].tolist() == [2, 0]
+    assert by_name._repr_html_().count("<table>") == 1
+    assert by_name.table().startswith(by_name.scores.table())
+
+
+def test_wrong_settings_are_refused_before_anything_is_loaded(tiny_corpus):
+    with pytest.raises(ValueError, match=r"\['visqol'\]: known are"):
+        score_codec("no codec", tiny_corpus, metrics=["visqol"])
+    with pytest.raises(ValueError, match="asr 'whisper': known are auto, wav2vec2, moonshine"):
+        score_codec("no codec", tiny_corpus, asr="whisper")
+    with pytest.raises(ValueError, match="mos 'squim:x': known are"):
+        MetricSettings(mos="squim:x")
+    assert MetricSettings(metrics=["pesq, f0", "cer"]).metrics == ["pesq", "f0", "cer"]
+    assert MetricSettings(asr="wav2vec2:a/folder").asr == "wav2vec2:a/folder"
+    with pytest.raises(ValueError, match="give each once"):
+        MetricSettings(metrics=["pesq,pesq"])
+    with pytest.raises(ValueError, match="device 'tpu'"):
+        score_codec("speech-16k", tiny_corpus, device="tpu")
 
 
 def test_a_codec_with_side_information(tiny_corpus):

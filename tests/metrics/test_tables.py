@@ -112,3 +112,20 @@ def test_names_are_escaped_in_every_format():
     assert r"\toprule" in latex and r"\midrule" in latex and r"\begin{tabular}{lr}" in latex
     assert latex.count("\n%") >= 3  # a note with a line break stays one comment
     assert next(csv.DictReader(io.StringIO(to_csv(found))))["row"] == name
+
+
+def test_a_frame_has_one_row_for_each_estimate_and_difference():
+    frame = TABLE.to_frame()
+    assert list(frame.columns) == next(csv.reader(io.StringIO(to_csv(TABLE))))
+    assert frame["metric"].tolist() == ["pesq", "pesq", "bitrate", "pesq", "pesq"]
+    assert frame["than"].tolist() == ["", "", "", "", "a resynthesis"]
+    assert frame["mean"].tolist() == [1.25] * 5 and frame["n_failed"].tolist() == [2] * 5
+    assert frame["margin"].tolist()[-1] == 0.1 and frame["verdict"].tolist()[-1] == "better"
+    lost = replace(TABLE, rows=[Row("x", "generated", None, {"pesq": UNKNOWN})], differences=[])
+    assert math.isnan(lost.to_frame()["mean"][0])
+
+
+def test_a_notebook_shows_the_tables_escaped():
+    page = replace(TABLE, notes=["<script>"])._repr_html_()
+    assert page.count("<table>") == 2 and "paired differences" in page
+    assert "&lt;script&gt;" in page and "<script>" not in page
