@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from safetensors.numpy import load_file
 
@@ -40,7 +41,8 @@ SHORT = {"batch_size": 2, "checkpoint_every": 4, "tracker": "none", "mixed_preci
 TIMES = (
     "seconds", "minutes", "speed", "steps_per_second", "sampling_speed", "training_speed",
     "versions", "wall_seconds", "times_real_time", "timestamp", "created", "tokgen_version",
-    "notes",  # words
+    "notes", "backend",  # words
+    "architectures", "model_type", "library_version", "features", "description",  # metadata
 )  # fmt: skip
 
 PREPARE = """
@@ -184,7 +186,10 @@ def contents(path: Path, root: str) -> Any:
         return [plain(json.loads(line), root) for line in path.read_text().splitlines()]
     if path.suffix == ".csv":
         return [line for line in path.read_text().splitlines() if "_speed" not in line]
-    if path.suffix in (".wav", ".arrow"):
+    if path.suffix == ".arrow":
+        with pa.ipc.open_stream(path) as file:
+            return file.read_all().to_pydict()
+    if path.suffix == ".wav":
         return path.read_bytes()
     return None
 
@@ -201,11 +206,19 @@ def collect(out: Path) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def difference(a: Any, b: Any, place: str = "") -> str | None:
+    """Where two values differ first, with the values; None if they are equal."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        found = (difference(a[k], b[k], f"{place}.{k}") for k in a)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        found = (difference(x, y, f"{place}[{i}]") for i, (x, y) in pairs)
+    else:
+        return None if same(a, b) else f"{place}: {str(a)[:300]} / {str(b)[:300]}"
+    return next((text for text in found if text), None)
+
+
 def same(a: Any, b: Any) -> bool:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     if isinstance(a, float) and isinstance(b, float):
@@ -238,13 +251,14 @@ def main() -> int:
     differ = []
     for name in sorted(set(found["before"]) | set(found["now"])):
         a, b = (found[side].get(name) for side in trees)
-        equal = a is not None and b is not None and same(a, b)
+        where = difference(a, b)
+        equal = where is None
         count = (
             sum(v.size for v in a.values())
             if isinstance(a, dict) and name.endswith("tensors")
             else ""
         )
-        print(f"{'equal  ' if equal else 'DIFFERS'} {name} {count}")
+        print(f"{'equal  ' if equal else 'DIFFERS'} {name} {where or count}")
         differ += [] if equal else [name]
     print(f"{len(found['now']) - len(differ)} files equal, {len(differ)} differ")
     return bool(differ)

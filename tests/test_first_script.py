@@ -42,7 +42,8 @@ def test_the_first_script_goes_from_a_folder_to_scores(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     made, rate = read_audio(tmp_path / "continued.wav")
     assert (rate, made.shape[-1]) == (16000, 48000)
-    table = done.stdout.splitlines()
+    assert "continuing at step 50 of 50" in done.stdout
+    table = done.stdout.splitlines()[1:]
     assert table[0].split()[:3] == ["row", "MOS", "speaker"], done.stdout
     assert [line.split()[0] for line in table[1:3]] == ["original", "continued"]
     assert (tmp_path / "my_model" / "model" / "model.safetensors").is_file()

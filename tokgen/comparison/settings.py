@@ -16,7 +16,7 @@ from tokgen.training.settings import ModelTrainingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings(ModelTrainingSettings, MetricSettings):
-    """Settings of a comparison, in addition to those of `ModelTrainingSettings`.
+    """Settings of a comparison, in addition to those of the trainings and of the metrics.
 
     Attributes:
         name: the run's folder is <runs>/<name>.
@@ -62,6 +62,7 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        MetricSettings.__post_init__(self)
         MetricSettings.__post_init__(self)
         for name in ("seeds", "generation_batch", "n_test"):
             if getattr(self, name) < 1:
