@@ -69,10 +69,7 @@ def score(s: settings.Score) -> Result:
 def drift(s: settings.Drift) -> Result:
     from tokgen.drift.compare import measure_drift
 
-    found = measure_drift(s.codec, **_without(s, "codec"))
-    files = "drift.json, drift.csv, drift.png" + (", phase.*" if s.phase else "")
-    print(f"{s.out}: {files}", file=sys.stderr)
-    return found
+    return measure_drift(s.codec, **_without(s, "codec"))
 
 
 def report(s: settings.Report) -> Result:

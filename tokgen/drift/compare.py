@@ -45,6 +45,7 @@ class DriftComparison(Result):
         differences: paired differences of each codec from the first.
         phases: phase sensitivity of each codec that has codes; empty if not measured.
         correlation: correlation of match under shifts and PESQ; None if not measured.
+        out: folder of the files.
     """
 
     drifts: list[DriftSummary]
@@ -52,6 +53,7 @@ class DriftComparison(Result):
     differences: list[DriftDifference]
     phases: list[PhaseSummary]
     correlation: Correlation | None
+    out: Path
 
     def parts(self) -> list[Grid | str]:
         lines = [*summary_parts(self.drifts), *difference_lines(self.differences)]
@@ -61,7 +63,8 @@ class DriftComparison(Result):
                 failed = f", {e.n_failed} failed" if e.n_failed else ""
                 lines.append(f"  {name}: {format_estimate(e, 3)} (n {e.n}{failed})")
             lines.append(f"with PESQ @ {self.correlation.passes}: {self.correlation}")
-        return lines
+        files = "drift.json, drift.csv, drift.png" + (", phase.*" if self.phases else "")
+        return [*lines, f"{self.out}: {files}"]
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record for each codec, pass, metric and level, as in drift.csv."""
@@ -167,7 +170,7 @@ def measure_drift(
     write_csv(drifts, out / "drift.csv")
     plot_drift(drifts, out / "drift.png")
     if not phase:
-        return DriftComparison(drifts, runs, pairs, [], None)
+        return DriftComparison(drifts, runs, pairs, [], None, out)
     phases = [
         phase_sensitivity(codec, chosen, out=out, progress=progress)
         for codec in loaded
@@ -177,4 +180,4 @@ def measure_drift(
     content = {"codecs": [p.as_dict() for p in phases], "correlation": vars(correlation)}
     write_json(out / "phase.json", {**about, **content})
     plot_phase(phases, correlation, out / "phase.png")
-    return DriftComparison(drifts, runs, pairs, phases, correlation)
+    return DriftComparison(drifts, runs, pairs, phases, correlation, out)
