@@ -26,6 +26,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from tokgen.zoo.auto import register_codecs
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -106,4 +108,7 @@ if not TYPE_CHECKING:  # a type checker would take any name for defined
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
+register_codecs()  # with transformers' Auto classes, once they are imported

@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tokgen.runs.progress import quiet_logs
+
 CONFIG = "config.json"
 PATTERNS = ("*.json", "*.safetensors", "*.toml", "README.md")
 
@@ -117,16 +119,17 @@ def _download(
 
     inside = f"{subfolder.strip('/')}/" if subfolder else ""
     try:
-        return Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                allow_patterns=[inside + pattern for pattern in PATTERNS],
+        with quiet_logs():
+            return Path(
+                snapshot_download(
+                    name,
+                    revision=revision,
+                    token=token,
+                    cache_dir=cache_dir,
+                    local_files_only=local_files_only,
+                    allow_patterns=[inside + pattern for pattern in PATTERNS],
+                )
             )
-        )
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
         reason = _reason(error, name, revision, local_files_only)
         raise FileNotFoundError(f"{name!r} is not a folder, and {reason}") from error

@@ -7,6 +7,9 @@
 - `registry` - table of the kinds of codec
 - `loading` - base classes of the codecs that load from a folder
 - `stft` - tokgen's own codec
+- `auto` - register the codecs with transformers' Auto classes
+- `transformers_config` - the STFT codec's settings as a configuration of transformers
+- `transformers_model` - the STFT codec as a model of transformers
 - `networks/` - tokgen's own networks
 - `adapters/` - codecs of other libraries, one module each
 """
