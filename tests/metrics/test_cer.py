@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from makers.audio import make_tone
 from makers.paths import ALLISON
+from makers.speech_models import save_wav2vec2
 from tokgen.corpus.listed import open_corpus
 from tokgen.metrics import backends, cer
 from tokgen.metrics.cer import (
@@ -35,34 +35,7 @@ def test_unknown_recognisers_are_refused():
 
 @pytest.fixture
 def wav2vec2_folder(tmp_path):
-    """Folder of a random wav2vec2 CTC model with a few thousand weights, as on the hub."""
-    import json
-
-    from tokgen.audio.torchaudio_shim import import_torchaudio
-
-    import_torchaudio()
-    from transformers import (
-        Wav2Vec2Config,
-        Wav2Vec2CTCTokenizer,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2ForCTC,
-        Wav2Vec2Processor,
-    )
-
-    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGH"]
-    (tmp_path / "vocab.json").write_text(json.dumps({c: i for i, c in enumerate(letters)}))
-    processor = Wav2Vec2Processor(
-        Wav2Vec2FeatureExtractor(), Wav2Vec2CTCTokenizer(str(tmp_path / "vocab.json"))
-    )
-    torch.manual_seed(0)
-    config = Wav2Vec2Config(
-        vocab_size=len(letters), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=16, conv_dim=(8, 8), conv_stride=(5, 4), conv_kernel=(10, 8),
-        num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2,
-    )  # fmt: skip
-    Wav2Vec2ForCTC(config).save_pretrained(tmp_path)
-    processor.save_pretrained(tmp_path)
-    return tmp_path
+    return save_wav2vec2(tmp_path)
 
 
 def test_wav2vec2_loads_from_a_folder(wav2vec2_folder):

@@ -6,11 +6,12 @@ import warnings
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from makers.audio import make_tone
 from makers.paths import ALLISON
+from makers.speech_models import save_wavlm
 from tokgen.audio.files import resample
-from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.corpus.listed import open_corpus
 from tokgen.metrics import backends
 from tokgen.metrics.speaker import (
@@ -34,24 +35,6 @@ def clips():
 @pytest.fixture(scope="module")
 def encoder():
     return make_speaker_encoder("resemblyzer")
-
-
-def save_wavlm(folder, kind="WavLMForXVector"):
-    """Save a random WavLM with an x-vector head and a few thousand weights, as on the hub."""
-    import_torchaudio()
-    import transformers
-
-    config = transformers.WavLMConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        conv_dim=(8, 8), conv_stride=(10, 8), conv_kernel=(20, 16), num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2, num_feat_extract_layers=2, tdnn_dim=(16, 16, 32),
-        tdnn_kernel=(5, 3, 1), tdnn_dilation=(1, 2, 1), xvector_output_dim=24,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        getattr(transformers, kind)(config).save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -210,7 +193,9 @@ def test_the_hubs_conversion_is_used_if_there_is_only_a_pickle(cache, tmp_path, 
     main.mkdir()
     asked = []
 
-    def snapshot_download(name, revision=None, allow_patterns=None):
+    def snapshot_download(name, revision=None, allow_patterns=None, **options):
+        if options.get("local_files_only"):
+            raise LocalEntryNotFoundError("empty cache")
         assert tuple(allow_patterns) == FILES  # never the pickle
         asked.append(revision)
         return str(converted if revision == "refs/pr/7" else main)
@@ -232,7 +217,7 @@ def test_the_hubs_conversion_is_used_if_there_is_only_a_pickle(cache, tmp_path, 
     with pytest.raises(OSError, match="no route"):
         make_speaker_encoder("wavlm")
     monkeypatch.setattr("huggingface_hub.get_repo_discussions", lambda name, **filters: iter(()))
-    with pytest.raises(FileNotFoundError, match="convert its weights"):
+    with pytest.raises(FileNotFoundError, match="convert them to safetensors"):
         make_speaker_encoder("wavlm")
 
 

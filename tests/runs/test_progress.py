@@ -11,10 +11,11 @@ import textwrap
 
 import datasets
 import pytest
+from huggingface_hub import utils as hub
 from transformers.utils import logging
 
 from tokgen.runs import progress
-from tokgen.runs.progress import progress_bar, quiet_libraries
+from tokgen.runs.progress import progress_bar, quiet_libraries, quiet_logs
 
 
 @pytest.fixture
@@ -103,17 +104,40 @@ def test_an_interrupted_bar_says_how_far_it_came(clock, capsys):
     assert "training: 2/10 step (20 %), 2 s/step" in capsys.readouterr().err
 
 
-def test_bars_of_libraries_are_hidden_for_a_while(monkeypatch):
-    monkeypatch.setattr(logging, "_tqdm_active", True)
-    for was_on in (True, False):
-        (datasets.enable_progress_bars if was_on else datasets.disable_progress_bars)()
+LIBRARIES = {
+    "datasets": (
+        lambda: not datasets.are_progress_bars_disabled(),
+        datasets.enable_progress_bars,
+        datasets.disable_progress_bars,
+    ),
+    "huggingface_hub": (
+        lambda: not hub.are_progress_bars_disabled(),
+        hub.enable_progress_bars,
+        hub.disable_progress_bars,
+    ),
+    "transformers": (
+        logging.is_progress_bar_enabled,
+        logging.enable_progress_bar,
+        logging.disable_progress_bar,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+@pytest.mark.parametrize("was_on", [True, False])
+def test_bars_of_libraries_are_hidden_for_a_while(name, was_on):
+    is_on, switch_on, switch_off = LIBRARIES[name]
+    before = is_on()
+    try:
+        (switch_on if was_on else switch_off)()
         with pytest.raises(KeyError), quiet_libraries():
-            assert not logging.is_progress_bar_enabled()
-            assert datasets.are_progress_bars_disabled()
+            assert not is_on()
             raise KeyError
-        assert logging.is_progress_bar_enabled()
-        assert datasets.are_progress_bars_disabled() is not was_on
-    datasets.enable_progress_bars()
+        assert is_on() is was_on
+        with quiet_logs():  # stderr is no terminal here
+            assert not is_on()
+    finally:
+        (switch_on if before else switch_off)()
 
 
 LOOP = textwrap.dedent(

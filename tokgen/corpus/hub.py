@@ -8,6 +8,7 @@ from pathlib import Path
 from tokgen.corpus.entries import AudioStore, Catalogue
 from tokgen.corpus.streams import StreamCorpus, stream_part
 from tokgen.corpus.tables import by_split, list_dataset
+from tokgen.runs.progress import quiet_logs
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 
@@ -27,7 +28,8 @@ def list_hub(name: str, catalogue: Catalogue) -> AudioStore:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     try:
-        found = datasets.load_dataset(repository, config)
+        with quiet_logs():
+            found = datasets.load_dataset(repository, config)
     except OSError as error:
         raise _not_found(name, error) from error
     roots = [Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]

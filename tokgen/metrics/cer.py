@@ -22,11 +22,14 @@ from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.extras import require
-from tokgen.metrics.backends import load_if_in_reach
+from tokgen.metrics.backends import find_model, load_if_in_reach
 from tokgen.metrics.signals import RATE, at_16k
 from tokgen.metrics.text import normalise_text
+from tokgen.runs.progress import quiet_libraries
 
 WAV2VEC2 = "facebook/wav2vec2-base-960h"
+FILES = ("config.json", "model.safetensors")
+PROCESSOR = ("*processor_config.json", "vocab.json", "tokenizer*.json", "*_tokens*.json")
 MIN_SAMPLES = RATE // 2  # recognisers need some context: shorter clips are padded with silence
 
 
@@ -128,15 +131,25 @@ class MoonshineRecogniser:
 
 
 class Wav2Vec2Recogniser:
-    """A CTC model of transformers with greedy decoding."""
+    """A CTC model of transformers with greedy decoding.
+
+    Args:
+        name: folder or hub id. Weights must be safetensors; pickles are not loaded.
+        local_files_only: load a hub id only from the cache.
+    Raises:
+        OSError: the weights are not in reach, or are no safetensors; the message names the fix.
+    """
 
     def __init__(self, name: str = WAV2VEC2, *, local_files_only: bool = False) -> None:
         import_torchaudio()  # before transformers imports it
         from transformers import Wav2Vec2ForCTC, Wav2Vec2Processor
 
-        source: dict[str, Any] = {"local_files_only": local_files_only}
-        self.processor = Wav2Vec2Processor.from_pretrained(name, **source)
-        self.model = Wav2Vec2ForCTC.from_pretrained(name, use_safetensors=True, **source).eval()
+        folder = Path(name)
+        if not folder.is_dir():
+            folder = find_model(name, FILES, PROCESSOR, local_files_only=local_files_only)
+        self.processor = Wav2Vec2Processor.from_pretrained(folder)
+        with quiet_libraries():
+            self.model = Wav2Vec2ForCTC.from_pretrained(folder, use_safetensors=True).eval()
         self.backend = f"wav2vec2 ({name})"
 
     def to(self, device: str | torch.device) -> None:

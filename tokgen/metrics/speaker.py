@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
-from tokgen.metrics.backends import load_if_in_reach
+from tokgen.metrics.backends import find_model, load_if_in_reach
 from tokgen.metrics.resemblyzer import ResemblyzerNetwork
 from tokgen.metrics.signals import RATE, at_16k
+from tokgen.runs.progress import quiet_libraries
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
@@ -87,7 +88,7 @@ class WavlmEncoder:
         source: folder or hub id. Weights must be safetensors; pickles are not loaded.
         local_files_only: load a hub id only from the cache.
     Raises:
-        OSError: there are no safetensors, or they cannot be loaded.
+        OSError: the weights are not in reach, or are no safetensors; the message names the fix.
         ValueError: the weights lack parts of the embedding.
     """
 
@@ -97,12 +98,13 @@ class WavlmEncoder:
 
         folder = Path(source)
         if not folder.is_dir():
-            folder = _find(source, local_files_only)
+            folder = find_model(source, FILES, local_files_only=local_files_only)
             source = f"{source}@{folder.name[:12]}"
         self._extractor = Wav2Vec2FeatureExtractor.from_pretrained(folder)
-        loaded: Any = WavLMForXVector.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True
-        )
+        with quiet_libraries():
+            loaded: Any = WavLMForXVector.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True
+            )
         self._model, info = loaded
         missing = sorted(k for k in info["missing_keys"] if not k.startswith(TRAINING_ONLY))
         if missing:
@@ -120,39 +122,6 @@ class WavlmEncoder:
             return None
         inputs = self._extractor(audio.numpy(), sampling_rate=RATE, return_tensors="pt")
         return _normalise(self._model(inputs.input_values).embeddings[0])
-
-
-def _find(name: str, local_files_only: bool) -> Path:
-    """Return a folder with `FILES` of a hub model: any revision in the cache, or a download.
-
-    If the main branch has only a pickle, the files come from the pull request in which the hub's
-    own converter offers safetensors. transformers loads the same one, but does not find it again
-    in the cache.
-    """
-    from huggingface_hub import constants, get_repo_discussions, snapshot_download
-
-    snapshots = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
-    for folder in sorted(snapshots.glob("*")):
-        if all((folder / file).is_file() for file in FILES):
-            return folder
-    if local_files_only:
-        raise FileNotFoundError(f"{name} with {', '.join(FILES)} is not in the hub's cache")
-    folder = Path(snapshot_download(name, allow_patterns=list(FILES)))
-    if (folder / "model.safetensors").is_file():
-        return folder
-    try:
-        wanted: Any = {"discussion_type": "pull_request", "discussion_status": "open"}
-        conversions = list(get_repo_discussions(name, author="SFconvertbot", **wanted))
-    except Exception as error:  # the hub's client raises more than OSError here
-        raise OSError(f"{name} has no safetensors, no conversion in reach: {error}") from error
-    for conversion in conversions:
-        revision = conversion.git_reference
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
-        if (folder / "model.safetensors").is_file():
-            return folder
-    raise FileNotFoundError(
-        f"{name} has no safetensors: convert its weights and pass 'wavlm:<folder>'"
-    )
 
 
 class ResemblyzerEncoder:

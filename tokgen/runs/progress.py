@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -52,23 +52,33 @@ def progress_bar(
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hide the progress bars of transformers and datasets, if they are imported."""
-    hidden = []
+    """Hide the bars of datasets, huggingface_hub and transformers, those that are imported."""
+    libraries = [sys.modules.get(name) for name in ("datasets", "huggingface_hub.utils")]
+    switches = [
+        (lambda m=module: not m.are_progress_bars_disabled(),
+         module.enable_progress_bars, module.disable_progress_bars)
+        for module in libraries if module is not None
+    ]  # fmt: skip
     if (transformers := sys.modules.get("transformers")) is not None:
-        bars = transformers.utils.logging
-        if bars.is_progress_bar_enabled():
-            bars.disable_progress_bar()
-            hidden.append(bars.enable_progress_bar)
-    if (datasets := sys.modules.get("datasets")) is not None and (
-        not datasets.are_progress_bars_disabled()
-    ):
-        datasets.disable_progress_bars()
-        hidden.append(datasets.enable_progress_bars)
+        bars = transformers.utils.logging  # its switch turns that of huggingface_hub too
+        switches.insert(
+            0, (bars.is_progress_bar_enabled, bars.enable_progress_bar, bars.disable_progress_bar)
+        )
+    before = [is_on() for is_on, _, _ in switches]
+    for is_on, _, turn_off in switches:
+        if is_on():
+            turn_off()
     try:
         yield
     finally:
-        for show in hidden:
-            show()
+        for (is_on, turn_on, turn_off), was_on in zip(switches, before, strict=True):
+            if is_on() != was_on:
+                (turn_on if was_on else turn_off)()
+
+
+def quiet_logs() -> AbstractContextManager[None]:
+    """Hide libraries' progress bars, such as those of downloads, unless stderr is a terminal."""
+    return nullcontext() if sys.stderr.isatty() else quiet_libraries()
 
 
 class ProgressBar:
