@@ -38,7 +38,8 @@ from harness import Contender, alternate, write_report
 from tokgen.codec.spec import CodecSpec
 from tokgen.modelling.masked import PRESETS, MaskedTransformer
 from tokgen.runs.accelerator import pick_precision
-from tokgen.tokens.dataset import TokenDataset, token_features
+from tokgen.tokens.columns import token_features
+from tokgen.tokens.dataset import TokenDataset
 from tokgen.tokens.provenance import Provenance
 from tokgen.training.flops import peak_flops
 from tokgen.training.loop import Training

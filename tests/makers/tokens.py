@@ -17,7 +17,8 @@ from makers.audio import RATE
 from makers.codecs import make_stft_codec
 from tokgen.cli.main import main
 from tokgen.codec.base import Codec
-from tokgen.tokens.dataset import load_tokens, token_features
+from tokgen.tokens.columns import token_features
+from tokgen.tokens.dataset import load_tokens
 from tokgen.zoo.stft import StftCodec
 
 LENGTHS = [5, 40, 12, 1, 27]  # frames of the utterances in `token_rows`

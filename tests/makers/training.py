@@ -25,7 +25,8 @@ from makers.paths import ROOT
 from tokgen.codec.spec import CodecSpec
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.accelerator import make_accelerator
-from tokgen.tokens.dataset import TokenDataset, token_features
+from tokgen.tokens.columns import token_features
+from tokgen.tokens.dataset import TokenDataset
 from tokgen.tokens.provenance import Provenance
 from tokgen.training.loop import Training
 from tokgen.training.settings import TrainingSettings

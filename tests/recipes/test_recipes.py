@@ -25,7 +25,7 @@ from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.settings import parse_settings
-from tokgen.tokens.tokenizing import cached_tokens
+from tokgen.tokens.cache import cached_tokens
 from tokgen.zoo.lookup import load_codec
 
 TINY_CODEC = {

@@ -9,7 +9,8 @@ import pytest
 
 from makers.tokens import token_rows
 from tokgen.corpus.listed import open_corpus
-from tokgen.tokens.dataset import compute_statistics, load_tokens
+from tokgen.tokens.columns import compute_statistics
+from tokgen.tokens.dataset import load_tokens
 from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.stft import StftCodec
 

@@ -23,7 +23,7 @@ from makers.codecs import make_stft_codec
 from makers.tokens import rows_of
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
-from tokgen.tokens.dataset import load_tokens
+from tokgen.tokens.dataset import concatenate_tokens, load_tokens
 from tokgen.tokens.provenance import (
     LARGEST,
     METADATA_KEY,
@@ -131,6 +131,45 @@ def test_rows_of_different_codecs_cannot_be_joined(
         provenance_of(DatasetDict(train=mine["train"], test=other["test"]))
     with pytest.raises(ValueError, match="no splits"):
         provenance_of(DatasetDict())
+
+
+def test_corpora_are_joined(tiny_corpus: Path, tokens: Path, tmp_path: Path) -> None:
+    settings = {"workers": 1, "progress": False}
+    shutil.copytree(tiny_corpus, tmp_path / "other")
+    (tmp_path / "other" / "b.wav").unlink()
+    table = (tmp_path / "other" / "metadata.csv").read_text()
+    kept = [line for line in table.splitlines(keepends=True) if not line.startswith("b.wav")]
+    (tmp_path / "other" / "metadata.csv").write_text("".join(kept))
+    tokenize_corpus(tmp_path / "other", make_stft_codec(), tmp_path / "more", **settings)
+    first, second = load_tokens(tokens), load_tokens(tmp_path / "more")
+    found = concatenate_tokens([first, second])
+    assert found.provenance.corpus == "tiny corpus + other"
+    assert provenance_of(found.splits) == found.provenance
+    assert provenance_of(first.splits) == first.provenance
+    rows = first.splits["train"].to_list() + second.splits["train"].to_list()
+    assert len(rows) == 11 and found.splits["train"].to_list() == rows
+    fewer, codec = tmp_path / "fewer", tmp_path / "codec"
+    tokenize_corpus(tiny_corpus, make_stft_codec(), fewer, n_codebooks=2, **settings)
+    with pytest.raises(ValueError, match="'tiny corpus' and 'tiny corpus' differ in levels"):
+        concatenate_tokens([first, load_tokens(fewer)])
+    tokenize_corpus(tiny_corpus, make_stft_codec(5), codec, **settings)
+    with pytest.raises(ValueError, match="the tokens were made by codec"):
+        concatenate_tokens([first, load_tokens(codec)])
+
+
+def test_any_split_name_can_be_opened(tiny_codec: StftCodec, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    names = ["train", "train_more", "dev-clean", "é", "all", "../x"]
+    lines = [f"{i}.wav,{name}\n" for i, name in enumerate(names)]
+    for i in range(len(names)):
+        write_audio(corpus / f"{i}.wav", make_tone(0.3, i), RATE)
+    (corpus / "metadata.csv").write_text("file_name,split\n" + "".join(lines), encoding="utf-8")
+    tokenize_corpus(corpus, tiny_codec, tmp_path / "tokens", workers=1, progress=False)
+    rows = {split: part["id"][:] for split, part in load_dataset(str(tmp_path / "tokens")).items()}
+    opened = load_tokens(tmp_path / "tokens").splits
+    assert rows == {split: part["id"][:] for split, part in opened.items()}
+    assert rows == {"train": ["0"], "train_more": ["1"], "dev_clean": ["2"], "é": ["3"],
+                    "all_": ["4"], "_x": ["5"]}  # fmt: skip
 
 
 # -- old datasets --------------------------------------------------------------

@@ -25,8 +25,9 @@ from makers.tokens import rows_of
 from tokgen.audio.files import write_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
+from tokgen.tokens.columns import sides_of
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
-from tokgen.tokens.dataset import check_codec, load_tokens, sides_of
+from tokgen.tokens.dataset import check_codec, load_tokens
 from tokgen.tokens.engines import local
 from tokgen.tokens.engines.job import split_name
 from tokgen.tokens.provenance import provenance_of
@@ -273,6 +274,7 @@ def test_the_bar_shows_hours_and_real_time_factor(
         ("dev-clean", "dev_clean"),
         ("../../x", "_x"),
         (None, "train"),
+        ("all", "all_"),
         ("é", "é"),
     ],
 )

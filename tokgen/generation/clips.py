@@ -77,7 +77,7 @@ def generate_clips(
         conditioning: [T, C] per utterance (see `conditioning_for`); None generates without it.
         sides: side information per utterance, required if the codec has `side_names`. The model
             generates codes only, so pass that of real utterances
-            (`tokgen.tokens.dataset.sides_of`).
+            (`tokgen.tokens.columns.sides_of`).
         seed: seed of all noise.
         item_ids: ids that, with the seed, select each utterance's noise; default 0, 1, 2 ...
         batch_size: utterances per batch. Batches hold utterances of similar length.

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tokgen.codec.base import Codec
@@ -20,8 +19,9 @@ from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore, hash_audio
-from tokgen.tokens.dataset import TokenDataset, conditioning_of, sides_of
-from tokgen.tokens.tokenizing import cached_tokens
+from tokgen.tokens.cache import cached_tokens
+from tokgen.tokens.columns import codes_of, conditioning_of, sides_of
+from tokgen.tokens.dataset import TokenDataset
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def choose_held_out(
         items=items,
         texts=list(rows["text"]),
         n_samples=list(rows["n_samples"]),
-        codes=[torch.tensor(c).long().T for c in rows["codes"]],
+        codes=codes_of(rows),
         conditioning=conditioning_of(rows),
         sides=sides_of(rows, codec.side_names),
         originals=[opened.load(entries[i], rate).waveform for i in rows["id"]],

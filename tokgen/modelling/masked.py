@@ -21,7 +21,8 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.dense import linear, use_onednn
 from tokgen.nn.pretrained import Pretrained
-from tokgen.tokens.dataset import TokenDataset, check_codec, compute_statistics
+from tokgen.tokens.columns import compute_statistics
+from tokgen.tokens.dataset import TokenDataset, check_codec
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"dim": 256, "depth": 6, "heads": 4, "dim_head": 64},

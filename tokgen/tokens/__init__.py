@@ -2,7 +2,9 @@
 
 - `tokenizing` - make the token dataset of a corpus: `tokenize_corpus`
 - `settings` - settings of tokenizing
-- `dataset` - open a token dataset, and read its columns: `load_tokens`
+- `dataset` - open, join and push token datasets: `load_tokens`
+- `columns` - types, values and statistics of the columns
+- `cache` - token datasets that recipes keep
 - `provenance` - the codec, corpus and settings behind a dataset, kept with its rows
 - `card` - the dataset card, for the Hugging Face hub
 - `shards` - Parquet shards that workers write, and their markers

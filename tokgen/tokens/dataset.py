@@ -1,4 +1,4 @@
-"""Token datasets: open one, and read its columns.
+"""Token datasets: open one, join several, and push one to the Hugging Face hub.
 
 A token dataset is a `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16,
 n_samples, text, speaker and optionally a conditioning, mfcc [T, 30] or log_mel [T, 80] float16.
@@ -16,21 +16,20 @@ float32. The features carry the `Provenance`, so every slice knows which codec m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import CodecSpec, Side
+from tokgen.codec.spec import CodecSpec
 from tokgen.runs.progress import quiet_libraries
 from tokgen.storage import Storage
 from tokgen.tokens.card import push_card
-from tokgen.tokens.conditioning import CONDITIONINGS
+from tokgen.tokens.columns import codes_of, sides_of
 from tokgen.tokens.provenance import (
     LARGEST,
     METADATA_KEY,
@@ -39,12 +38,11 @@ from tokgen.tokens.provenance import (
     attach_provenance,
     carries_provenance,
     provenance_of,
-    side_column,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset, DatasetDict, Features
+    from datasets import Dataset, DatasetDict
 
 REJECTIONS, PLAN = "rejections.jsonl", "plan.json"
 _SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(\d{9}|\d{5,}-of-\d{5,})\.parquet")
@@ -103,7 +101,8 @@ class TokenDataset:
         Returns:
             URL of the dataset.
         """
-        self.splits.push_to_hub(
+        splits = _attach(self.splits, self.provenance)
+        splits.push_to_hub(
             repo_id,
             private=private,
             revision=revision,
@@ -111,7 +110,7 @@ class TokenDataset:
             max_shard_size=max_shard_size,
         )
         return push_card(
-            self.splits, self.provenance, repo_id, license=license, revision=revision, token=token
+            splits, self.provenance, repo_id, license=license, revision=revision, token=token
         )
 
 
@@ -224,17 +223,57 @@ def _with_provenance(
     Args:
         read_provenance: returns JSON that is kept beside the rows, None if there is none.
     """
-    from datasets import DatasetDict
-
     if not carries_provenance(splits):
         if any(part.info.description for part in splits.values()):  # an old Arrow dataset
             found = provenance_of(splits)
         else:
             found = Provenance.from_json(read_provenance() or b"", source)
-        splits = DatasetDict(
-            {split: attach_provenance(part, found) for split, part in splits.items()}
-        )
+        splits = _attach(splits, found)
     return TokenDataset(splits, provenance_of(splits), source)
+
+
+def _attach(splits: DatasetDict, provenance: Provenance) -> DatasetDict:
+    from datasets import DatasetDict
+
+    return DatasetDict(
+        {split: attach_provenance(part, provenance) for split, part in splits.items()}
+    )
+
+
+def concatenate_tokens(datasets: Sequence[TokenDataset]) -> TokenDataset:
+    """Join token datasets of one codec, such as those of several corpora, split by split.
+
+    The provenance of the result names all corpora. (`datasets.concatenate_datasets` refuses rows
+    whose provenance differs.)
+
+    Raises:
+        ValueError: they were made by different codecs or with different settings.
+    """
+    from datasets import DatasetDict, concatenate_datasets
+
+    if not datasets:
+        raise ValueError("no token datasets: give at least one")
+    each = [dataset.provenance for dataset in datasets]
+    for other in each[1:]:
+        same = {name: getattr(each[0], name) for name in ("corpus_fingerprint", "tokgen_version")}
+        check_codec(other, each[0].spec)
+        if not replace(other, **same).makes_equal_rows(each[0]):
+            raise ValueError(
+                f"the tokens of {each[0].corpus!r} and {other.corpus!r} differ in levels, "
+                "conditioning or precision: tokenize them with equal settings"
+            )
+    content = " ".join(provenance.corpus_fingerprint for provenance in each)
+    joined = replace(
+        each[0],
+        corpus=" + ".join(provenance.corpus for provenance in each),
+        corpus_fingerprint=sha256(content.encode()).hexdigest(),
+    )
+    parts: dict[str, list[Dataset]] = {}
+    for dataset in datasets:
+        for split, part in _attach(dataset.splits, joined).items():
+            parts.setdefault(str(split), []).append(part)
+    splits = {split: concatenate_datasets(found) for split, found in parts.items()}
+    return TokenDataset(DatasetDict(splits), joined)
 
 
 def lengths_in(storage: Storage) -> Iterator[int]:
@@ -267,82 +306,3 @@ def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
             f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): tokenize again, or load "
             f"{theirs.name!r}"
         )
-
-
-def codes_of(rows: Dataset) -> list[Tensor]:
-    """Return the codes int64 [K, T] of each row, for `Codec.decode_batch`."""
-    return [torch.as_tensor(codes, dtype=torch.int64).T for codes in rows["codes"]]
-
-
-def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
-    """Return the side information of each row, for `Codec.decode_batch`.
-
-    Args:
-        rows: rows of a token dataset.
-        names: `Codec.side_names`. If there are none, the result is None.
-    Raises:
-        ValueError: the rows have no side information of these names.
-    """
-    missing = [name for name in names if side_column(name) not in rows.column_names]
-    if missing:
-        raise ValueError(
-            f"the token dataset holds no side information {missing}, which decoding needs: "
-            "tokenize again"
-        )
-    if not names:
-        return None
-    columns = {name: rows[side_column(name)] for name in names}
-    return [
-        {name: torch.as_tensor(columns[name][i], dtype=torch.float32) for name in names}
-        for i in range(len(rows))
-    ]
-
-
-def conditioning_column(dataset: Dataset) -> str | None:
-    """Return the column that holds the conditioning, one of `CONDITIONINGS`, or None."""
-    return next((name for name in CONDITIONINGS if name in dataset.column_names), None)
-
-
-def conditioning_of(rows: Dataset) -> list[Tensor] | None:
-    """Return the conditioning [T, C] float32 of each row, or None if there is none."""
-    name = conditioning_column(rows)
-    if name is None:
-        return None
-    return [torch.tensor(frames, dtype=torch.float32) for frames in rows[name]]
-
-
-def token_features(
-    n_codebooks: int, conditioning: Mapping[str, int], side_names: Sequence[str] = ()
-) -> Features:
-    """Return the column types of a token dataset; `conditioning` is features by column name."""
-    from datasets import Features, List, Value
-
-    columns = {
-        "id": Value("string"),
-        "codes": List(List(Value("uint16"), length=n_codebooks)),
-        "n_samples": Value("int64"),
-        "text": Value("string"),
-        "speaker": Value("string"),
-    }
-    for name, size in conditioning.items():
-        columns[name] = List(List(Value("float16"), length=size))
-    columns |= {side_column(name): List(Value("float32")) for name in side_names}
-    return Features(columns)
-
-
-def compute_statistics(dataset: Any) -> tuple[list[float], list[float]]:
-    """Return the mean and standard deviation [C] of each conditioning feature over all frames."""
-    column = conditioning_column(dataset)
-    if column is None:
-        raise ValueError(
-            "the token dataset has no conditioning: tokenize it with one of "
-            f"{', '.join(CONDITIONINGS)}"
-        )
-    count, total, squares = 0, np.zeros(()), np.zeros(())
-    for row in dataset.with_format("numpy", columns=[column]):
-        frames = row[column].astype(np.float64)
-        count += len(frames)
-        total, squares = total + frames.sum(0), squares + (frames**2).sum(0)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
-    return mean.tolist(), deviation.tolist()

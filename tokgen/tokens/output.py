@@ -124,8 +124,8 @@ def publish(
     provenance = store.provenance.to_json(indent=2).encode() + b"\n"
     sizes = {
         split: (
-            sum(shard.splits.get(split, 0) for shard in shards),
-            sum(shard.seconds.get(split, 0.0) for shard in shards),
+            sum(s.splits.get(split, 0) for s in shards),
+            sum(s.samples.get(split, 0) for s in shards) / store.provenance.sample_rate,
         )
         for split in files
     }

@@ -26,7 +26,8 @@ import pyarrow.parquet as pq
 
 from tokgen.corpus.entries import Rejection
 from tokgen.storage import Storage
-from tokgen.tokens.dataset import PLAN, token_features
+from tokgen.tokens.columns import token_features
+from tokgen.tokens.dataset import PLAN
 from tokgen.tokens.provenance import METADATA_KEY, Provenance, add_provenance, side_column
 
 if TYPE_CHECKING:
@@ -59,23 +60,21 @@ class Shard:
         index: of the unit.
         splits: number of rows by split; each split has a file.
         n_entries: number of the corpus' entries, including rejected ones.
-        seconds: duration of the rows' audio by split.
+        samples: length of the rows' audio by split.
+        audio_seconds: duration of the rows' audio.
         rejections: entries that have no row.
     """
 
     index: int
     splits: dict[str, int]
     n_entries: int
-    seconds: dict[str, float]
+    samples: dict[str, int]
+    audio_seconds: float
     rejections: list[Rejection] = field(default_factory=list)
 
     @property
     def n_rows(self) -> int:
         return sum(self.splits.values())
-
-    @property
-    def audio_seconds(self) -> float:
-        return sum(self.seconds.values())
 
     @property
     def marker(self) -> str:
@@ -187,10 +186,8 @@ class ShardStore:
             index,
             splits={split: len(part) for split, part in by_split.items()},
             n_entries=len(rows) + len(rejections),
-            seconds={
-                split: sum(row.n_samples for row in part) / self.provenance.sample_rate
-                for split, part in by_split.items()
-            },
+            samples={split: sum(r.n_samples for r in part) for split, part in by_split.items()},
+            audio_seconds=sum(row.n_samples for row in rows) / self.provenance.sample_rate,
             rejections=list(rejections),
         )
         for split, part in by_split.items():

@@ -10,7 +10,6 @@ resumes a killed run and makes the same dataset.
 from __future__ import annotations
 
 import json
-import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -25,13 +24,13 @@ import tokgen
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
 from tokgen.corpus.entries import Rejection
-from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.corpus.listed import open_corpus
 from tokgen.corpus.reading import Readable, Unit
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.device import pick_device
 from tokgen.storage import Storage
 from tokgen.tokens.conditioning import ConditioningSettings
-from tokgen.tokens.dataset import PLAN, REJECTIONS, TokenDataset, lengths_in, load_tokens
+from tokgen.tokens.dataset import PLAN, REJECTIONS, lengths_in
 from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.engines.run import ENGINES, Place, run_units
@@ -226,36 +225,6 @@ def tokenize_corpus(
         resumed_rows=resumed if place.is_first else 0,
         precision=chosen,
     )
-
-
-def cached_tokens(
-    corpus: Corpus,
-    codec: Codec,
-    cache: Path,
-    *,
-    conditioning: str | None = "mfcc",
-    progress: bool = True,
-) -> TokenDataset:
-    """Return the token dataset of a corpus from a cache; `tokenize_corpus` makes it if needed.
-
-    Datasets in the folder `cache` are named by codec, weights and corpus content.
-    """
-    spec = codec.spec
-    safe = re.sub(r"[^\w.-]", "_", spec.name)
-    kind = "" if conditioning == "mfcc" else f"-{conditioning or 'plain'}"
-    out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
-    report = tokenize_corpus(
-        corpus,
-        codec,
-        out,
-        conditioning=conditioning,
-        precision="float32",
-        format="arrow",
-        progress=progress,
-    )
-    for rejection in report.rejections:
-        warnings.warn(f"left out {rejection.source}: {rejection.reason}", stacklevel=2)
-    return load_tokens(out)
 
 
 def _open(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tokgen.tokens.dataset import conditioning_column
+from tokgen.tokens.columns import conditioning_column
 
 Content = TypeVar("Content")
 

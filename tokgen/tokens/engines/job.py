@@ -277,5 +277,9 @@ def _frames(coefficients: Tensor) -> np.ndarray:
 
 
 def split_name(name: str | None) -> str:
-    """Return a valid split name for `datasets`: letters, digits and _. None becomes "train"."""
-    return re.sub(r"\W+", "_", name or "train")
+    """Return a valid split name for `datasets`: letters, digits and _.
+
+    None becomes "train", and "all", which means every split there, becomes "all_".
+    """
+    valid = re.sub(r"\W+", "_", name or "train")
+    return "all_" if valid == "all" else valid

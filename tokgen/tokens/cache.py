@@ -1,0 +1,42 @@
+"""Keep the token datasets of a recipe in a folder, so that no corpus is tokenized twice."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+
+from tokgen.codec.base import Codec
+from tokgen.corpus.listed import Corpus
+from tokgen.tokens.dataset import TokenDataset, load_tokens
+from tokgen.tokens.tokenizing import tokenize_corpus
+
+
+def cached_tokens(
+    corpus: Corpus,
+    codec: Codec,
+    cache: Path,
+    *,
+    conditioning: str | None = "mfcc",
+    progress: bool = True,
+) -> TokenDataset:
+    """Return the token dataset of a corpus from a cache; `tokenize_corpus` makes it if needed.
+
+    Datasets in the folder `cache` are named by codec, weights and corpus content.
+    """
+    spec = codec.spec
+    safe = re.sub(r"[^\w.-]", "_", spec.name)
+    kind = "" if conditioning == "mfcc" else f"-{conditioning or 'plain'}"
+    out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
+    report = tokenize_corpus(
+        corpus,
+        codec,
+        out,
+        conditioning=conditioning,
+        precision="float32",
+        format="arrow",
+        progress=progress,
+    )
+    for rejection in report.rejections:
+        warnings.warn(f"left out {rejection.source}: {rejection.reason}", stacklevel=2)
+    return load_tokens(out)
