@@ -105,6 +105,16 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) ->
     assert "holds a run with steps = 6, not 7" in wrong and "Traceback" not in wrong
 
 
+def test_ctrl_c_in_a_training_leaves_a_checkpoint(flags, tmp_path) -> None:
+    more = {"steps": 2000, "checkpoint_every": 5, "seeds": 1}
+    process = launch("compare_codecs.py", *flags("cut", **more))
+    cell = tmp_path / "cut/cells/tiny-seed0"
+    out = kill_when(process, lambda: (cell / "checkpoints/step-5").is_dir(), signal.SIGINT)
+    assert process.returncode == 130, out
+    assert out.count("run the same command again to continue") == 1 and "Traceback" not in out
+    assert not (cell / "model").exists()
+
+
 def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
     more = {
         "conditioning": "none", "task.name": "continue", "task.prompt_seconds": 0.5, "seeds": 1,
@@ -124,16 +134,16 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
     [
         ({"seeds": 0}, "seeds = 0: must be at least 1"),
         ({"conditioning": "none"}, "conditioning 'none' with task 'vocode'"),
-        ({"conditioning": "mel"}, "conditioning 'mel': known are mfcc, log_mel"),
+        ({"conditioning": "mel"}, "conditioning is 'mel', but must be one of mfcc, log_mel, none"),
         ({"drift_passes": 1}, "drift_passes = 1: give 2 or more"),
         ({"metrics": '["visqol"]'}, r"metrics \['visqol'\]: known are"),
         ({"metrics": '["pesq", "pesq"]'}, "give each once"),
         ({"margins": '{"polqa": 0.1}'}, r"margins of \['polqa'\]: judged are mos, pesq, cer"),
         ({"margins": '{"accuracy": 0.1}'}, r"margins of \['accuracy'\]: judged are"),
         ({"margins": '{"pesq": -1}'}, "margin of pesq = -1"),
-        ({"task.name": "edit"}, "task 'edit': must be one of vocode, continue, infill"),
+        ({"task.name": "edit"}, "task.name is 'edit', but must be one of vocode, continue, infill"),
         ({"telephone.n_clips": 0}, "n_clips = 0"),
-        ({"schedule": "linear"}, "schedule 'linear': known are"),
+        ({"schedule": "linear"}, "schedule is 'linear', but must be one of constant, cosine"),
         ({"steps": 0}, "steps = 0: must be at least 1"),
         ({"log_every": 0}, "log_every = 0"),
         ({"crop_seconds": 0}, "crop_seconds = 0"),
@@ -141,7 +151,7 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
         ({"generation_batch": 0}, "generation_batch = 0"),
         ({"n_test": -1}, "n_test = -1"),
         ({"model.preset": "huge"}, "preset 'huge': known are small, paper"),
-        ({"mixed_precision": "fp17"}, "fp17"),
+        ({"mixed_precision": "fp17"}, "must be one of auto, no, bf16, fp16"),
         ({"tracker": "nope"}, "nope"),
     ],
 )
