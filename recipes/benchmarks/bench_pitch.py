@@ -187,14 +187,13 @@ def make_pyin() -> tuple[Tracker, float]:
 
 
 TRACKERS: dict[str, Callable[[], tuple[Tracker, float]]] = {
-    "tokgen.metrics.pitch": make_metric,
+    "SwiftF0 (tokgen.metrics.pitch)": make_metric,
     "WORLD (DIO, StoneMask)": make_world,
     "WORLD (Harvest)": make_harvest,
     "Praat (autocorrelation)": make_praat,
     "pYIN (librosa)": make_pyin,
     "PESTO (mir-1k_g7)": make_pesto,
     "CREPE tiny (torchcrepe)": lambda: make_crepe("tiny"),
-    "CREPE full (torchcrepe)": lambda: make_crepe("full"),
 }
 
 if __name__ == "__main__":

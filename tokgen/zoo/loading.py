@@ -144,12 +144,13 @@ class PretrainedCodec(Codec, Pushable):
 
     def save_model(self, folder: Path) -> None:
         """Save the network."""
-        self.model.save_pretrained(folder)  # type: ignore[operator]
+        with quiet_libraries():
+            self.model.save_pretrained(folder)  # type: ignore[operator]
 
     def write_card(self, folder: str | Path, facts: ModelCardFacts) -> None:
         """Write the card (README.md) of a saved codec, unless there is one written by hand."""
         s, folder = self.spec, Path(folder)
-        name = folder_name(s.name)
+        name = f"Codec trained from {facts.base}" if facts.base else folder_name(s.name)
         kbps = f"{s.bitrate / 1000:.2f} kbps, {s.frame_rate:g} frames per second"
         about = {
             "network": f"{type(self.model).__name__} of {self.library}",
