@@ -126,6 +126,14 @@ def test_revisions_tokens_and_cache(
                for f in found.splits["train"].cache_files)  # fmt: skip
 
 
+def test_pushed_to_a_branch(hub: LocalHub, tokens: TokenDataset) -> None:
+    tokens.push_to_hub("me/tokens", revision="v2")
+    with pytest.raises(FileNotFoundError, match="me/tokens is no folder"):
+        load_tokens("me/tokens")
+    assert load_tokens("me/tokens", revision="v2").provenance == tokens.provenance
+    assert b"tokgen.load_tokens" in hub.files("datasets", "me/tokens", "v2")["README.md"]
+
+
 def test_what_cannot_be_opened(hub: LocalHub, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="me/none is no folder, and no hub dataset"):
         load_tokens("me/none")
@@ -241,6 +249,11 @@ def test_the_python_of_a_card_runs(
 
 
 # -- rows ----------------------------------------------------------------------
+
+
+def test_how_it_is_printed(tokens: TokenDataset) -> None:
+    printed = "TokenDataset(2 test, 6 train, 2 validation; codec tiny, 4 x 60, 50 frames/s)"
+    assert repr(tokens) == printed
 
 
 def test_codes_and_audio_of_a_row(

@@ -49,7 +49,7 @@ _SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(\d{9}|\d{5,}-of-\d{5,})\.parq
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TokenDataset:
     """An open token dataset.
 
@@ -62,6 +62,14 @@ class TokenDataset:
     splits: DatasetDict
     provenance: Provenance
     source: str | None = None
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{len(part)} {split}" for split, part in self.splits.items())
+        about = self.provenance
+        return (
+            f"TokenDataset({rows}; codec {about.spec.name}, {about.n_codebooks} x "
+            f"{about.codebook_size}, {about.spec.frame_rate:g} frames/s)"
+        )
 
     def codes(self, split: str, index: int) -> Tensor:
         """Return codes int64 [1, K, T] of one row, as `Codec.encode` returns them."""
