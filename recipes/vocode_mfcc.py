@@ -11,9 +11,9 @@ outputs are in runs/<name>/. Run the same command again to continue an interrupt
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from accelerate.utils import gather_object, set_seed
 
@@ -28,8 +28,9 @@ from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
-from tokgen.runs.settings import claim_run, parse_settings, save_settings
+from tokgen.runs.settings import claim_run, command_of, parse_settings, save_settings
 from tokgen.training import settings as training_settings
+from tokgen.training.card import card_facts
 from tokgen.training.loop import Training
 from tokgen.training.settings import ModelTrainingSettings
 from tokgen.zoo.lookup import load_codec
@@ -56,7 +57,7 @@ class Settings(ModelTrainingSettings, MetricSettings):
     name: str = "vocode_mfcc"
     corpus: str = "recipes/data/allison"
     codec: str = "speech-16k"
-    conditioning: str = "mfcc"
+    conditioning: Literal["mfcc", "log_mel"] = "mfcc"
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     n_test: int = 100
     test_corpus: str | None = None
@@ -128,7 +129,8 @@ def main(argv: list[str] | None = None) -> int:
         accelerator.end_training()
         return 130
     trained = time.monotonic()
-    training.save_model(run / "model")
+    card = card_facts(tokens, s, command=command_of(__file__, argv))
+    training.save_model(run / "model", card)
     if accelerator.is_main_process:
         plot_curves(training.history, run / "curves.png")
 
@@ -186,6 +188,9 @@ def main(argv: list[str] | None = None) -> int:
             },
         )
         write_json(run / "clips.json", scores.per_clip)
+        on = f"{len(held_out)} test clips of {test_tokens.provenance.corpus}"
+        rows = scores.means.rows_as_dict()
+        model.write_card(run / "model", replace(card, scores=rows, scored_on=on))
         for row, clips in audio.items():
             for utterance, clip in list(zip(held_out.ids, clips, strict=True))[:N_LOGGED]:
                 log_audio(accelerator, f"{row}/{utterance}", clip, rate, training.step)

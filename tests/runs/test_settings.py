@@ -49,12 +49,19 @@ def test_flags_with_dashes_repeated_flags_and_switches(tmp_path: Path) -> None:
         assert not parse_settings(Outer, default, ["--phase", word]).phase
 
 
-def test_unknown_setting_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_unknown_setting_is_refused(tmp_path: Path) -> None:
     default = tmp_path / "default.yaml"
     default.write_text("steps: 20\n")
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match=r"error: .*--stepz") as exit_:
         parse_settings(Outer, default, ["--stepz", "3"])
-    assert "stepz" in capsys.readouterr().err
+    assert "\n" not in str(exit_.value)
+    for argv, message in (
+        (["--steps", "many"], "error: steps is 'many', but must be int; see --help"),
+        (["--inner.depth", "deep"], "error: inner.depth is 'deep', but must be int; see --help"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            parse_settings(Outer, default, argv)
+        assert str(exit_.value) == message
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from inspect import get_annotations
@@ -123,7 +122,7 @@ def read_settings(verb: Verb, argv: Sequence[str]) -> tuple[Any, bool]:
     """
     from jsonargparse import ArgumentError
 
-    from tokgen.runs.flags import plain_flags
+    from tokgen.runs.flags import plain_error, plain_flags
 
     parser = make_parser(verb)
     try:
@@ -131,7 +130,7 @@ def read_settings(verb: Verb, argv: Sequence[str]) -> tuple[Any, bool]:
         found = parser.parse_args(words).as_dict()
     except ArgumentError as error:
         raise ValueError(
-            f"{_plain(str(error), verb.settings)}; see {parser.prog} --help"
+            f"{plain_error(str(error), verb.settings)}; see {parser.prog} --help"
         ) from error
     del found["config"]
     as_json = found.pop("json", False)
@@ -155,13 +154,3 @@ def _usage(verb: Verb, words: dict[str, list[str]]) -> str:
     required = groups_of(verb).get("required", [])
     parts += [" ".join([f"--{field.name}", *words[field.name]]) for field in required]
     return " ".join([f"tokgen {verb.name}", *parts, "[options]"])
-
-
-def _plain(message: str, settings: type) -> str:
-    """Shorten jsonargparse's message about a value of the wrong type."""
-    found = re.search(r'key "(\w+)":.*value: (.*)', message, re.DOTALL)
-    kinds = {field.name: str(field.type) for field in fields(settings)}
-    if found is None or found[1] not in kinds:
-        return message
-    kind = kinds[found[1]].replace("Literal", "one of ")
-    return f"{found[1]} is {found[2]!r}, but must be {kind}"

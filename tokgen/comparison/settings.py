@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tokgen.comparison.compare import check_margins
 from tokgen.comparison.telephone import TelephoneSettings
@@ -44,7 +45,7 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
     corpus: str = "recipes/data/allison"
     test_corpus: str | None = None
     codec: list[str] = field(default_factory=lambda: ["speech-16k", "speech-16k-code"])
-    conditioning: str = "mfcc"
+    conditioning: Literal["mfcc", "log_mel", "none"] = "mfcc"
     task: TaskSettings = field(default_factory=TaskSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     seeds: int = 1

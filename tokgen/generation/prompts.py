@@ -7,6 +7,7 @@ for inpainting, `periodic` and `coarse` for compression. Combine masks with `|` 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class TaskSettings:
         conditioned: use the conditioning in "continue" and "infill" too, if the model has one.
     """
 
-    name: str = "vocode"
+    name: Literal["vocode", "continue", "infill"] = "vocode"
     prompt_seconds: float = 1.0
     gap_seconds: float = 1.0
     period: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from argparse import SUPPRESS, Action
 from collections import deque
 from collections.abc import Sequence
@@ -103,6 +104,22 @@ def plain_flags(argv: Sequence[str], cls: type, switches: Sequence[str] = ()) ->
         else:
             rest.append(flag + equals + value)
     return [*rest, *_joined(lists)]
+
+
+def plain_error(message: str, cls: type) -> str:
+    """Shorten jsonargparse's message about a value of the wrong type, on one line."""
+    found = re.search(r'key "([\w.]+)":.*value: (.*)', message, re.DOTALL)
+    kind: Any = cls
+    for name in found[1].split(".") if found else []:
+        kind = get_type_hints(kind).get(name) if isinstance(kind, type) else None
+    if found is None or kind is None:
+        return " ".join(message.split())
+    choices = [kind, *get_args(kind)] if get_origin(kind) is not Literal else [kind]
+    words = next(
+        (", ".join(map(str, get_args(c))) for c in choices if get_origin(c) is Literal), None
+    )
+    wanted = f"one of {words}" if words else getattr(kind, "__name__", str(kind))
+    return f"{found[1]} is {found[2]!r}, but must be {wanted}"
 
 
 def _joined(lists: dict[str, list[str]]) -> list[str]:

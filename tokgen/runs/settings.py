@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentError, auto_cli
 
-from tokgen.runs.flags import PlainHelp, plain_flags
+from tokgen.runs.flags import PlainHelp, plain_error, plain_flags
 from tokgen.runs.folder import versions, write_json
 
 Settings = TypeVar("Settings")
@@ -31,7 +33,7 @@ def parse_settings(
     argv = plain_flags(sys.argv[1:] if argv is None else argv, cls)
     named = any(a == "--config" or a.startswith("--config=") for a in argv)
     files = [] if named else [str(default_config)]
-    with plain_errors():
+    with plain_errors(), _one_line(cls):
         return auto_cli(
             cls,
             args=argv,
@@ -39,7 +41,23 @@ def parse_settings(
             default_config_files=files,
             formatter_class=PlainHelp,
             usage="%(prog)s [options]",
+            exit_on_error=False,
         )
+
+
+def command_of(script: str | Path, argv: Sequence[str] | None) -> str:
+    """Return the command that runs a recipe with these flags; None means those of the process."""
+    words = sys.argv[1:] if argv is None else argv
+    return shlex.join(["accelerate", "launch", f"recipes/{Path(script).name}", *words])
+
+
+@contextmanager
+def _one_line(cls: type) -> Iterator[None]:
+    """Raise jsonargparse's errors as a ValueError with a short message."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise ValueError(f"{plain_error(str(error), cls)}; see --help") from error
 
 
 def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:

@@ -1,12 +1,11 @@
 """Settings of the training loop and of a whole training, and the learning rate."""
 
-from __future__ import annotations
-
+# No postponed annotations: jsonargparse could not evaluate them in the modules of subclasses.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tokgen.modelling.masked import ModelSettings
 
@@ -47,7 +46,7 @@ class TrainingSettings:
     crop_seconds: float = 5.0
     learning_rate: float = 1e-4
     warmup: int = 0
-    schedule: str = "constant"
+    schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.01
     clip: float = 1.0
     conditioning_dropout: float = 0.2
@@ -104,7 +103,7 @@ class ModelTrainingSettings(TrainingSettings):
     """
 
     model: ModelSettings = field(default_factory=ModelSettings)
-    mixed_precision: str = "auto"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     tracker: str = "none"
 
 
