@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from accelerate.utils import set_seed
 
+from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import open_crops, open_validation
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.loop import CodecTraining
@@ -26,7 +27,7 @@ from tokgen.codec_training.validation import validate
 from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
-from tokgen.runs.settings import claim_run, parse_settings, save_settings
+from tokgen.runs.settings import claim_run, command_of, parse_settings, save_settings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -50,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
             claim_run(run, s)
             crops = open_crops(s, codec.sample_rate, run)
         heard = open_validation(s)
+    command, start = command_of(__file__, argv), Path(s.start_from or "").name
+    card = card_facts(s, crops, base=start, command=command)
     accelerator.print(crops.summary())
 
     # 2. The training. It continues from a checkpoint if there is one.
@@ -117,7 +120,7 @@ def main(argv: list[str] | None = None) -> int:
         if training.validates and accelerator.is_main_process:
             average = training.averaged()
             training.record(validate(average, heard, run / "samples", quantize=phase.quantize))
-            average.save(run / "codec")
+            average.save(run / "codec", card)
             training.save_discriminator(run / "discriminator")
             results = {"history": training.history, "final": training.history[-1]}
             write_json(run / "metrics.json", results)

@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from tokgen.codec.base import Codec
+from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
 from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
 from tokgen.codec_training.idempotence import Reencoder
@@ -29,10 +30,11 @@ from tokgen.codec_training.settings import TuningSettings
 from tokgen.codec_training.sweep import choose_weight
 from tokgen.codec_training.validation import Tuned, validate_tuned
 from tokgen.drift.passes import DriftClips
+from tokgen.nn.cards import ModelCardFacts
 from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
-from tokgen.runs.settings import claim_run, parse_settings, save_settings
+from tokgen.runs.settings import claim_run, command_of, parse_settings, save_settings
 from tokgen.zoo.lookup import load_codec
 
 
@@ -54,6 +56,13 @@ def main(argv: list[str] | None = None) -> int:
         crops = open_crops(s, base.spec.sample_rate, run)
         claim_run(run, s, audio=crops.fingerprint)
         clips = DriftClips(open_validation(s))
+    card = card_facts(
+        s,
+        crops,
+        base=base.spec.name,
+        licence=base.spec.licence,
+        command=command_of(__file__, argv),
+    )
     accelerator.print(crops.summary())
     if accelerator.is_main_process:
         save_settings(run, s, codec=base.spec.as_dict(), audio=crops.fingerprint)
@@ -62,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     # 2. The weight: the largest that holds the validation loss.
     def try_weight(weight: float) -> Tuned | None:
         folder = run / "sweep" / f"{weight:g}"
-        return tune(s, base, weight, s.sweep_steps, accelerator, crops, clips, folder)
+        return tune(s, base, weight, s.sweep_steps, accelerator, crops, clips, folder, card)
 
     weight = s.weight
     if weight is None:
@@ -76,7 +85,9 @@ def main(argv: list[str] | None = None) -> int:
         )
 
     # 3. The tuning.
-    done = weight is not None and tune(s, base, weight, s.steps, accelerator, crops, clips, run)
+    done = weight is not None and tune(
+        s, base, weight, s.steps, accelerator, crops, clips, run, card
+    )
     accelerator.end_training()
     if not done:
         return 130
@@ -93,6 +104,7 @@ def tune(
     crops: AudioCrops,
     clips: DriftClips,
     run: Path,
+    card: ModelCardFacts,
 ) -> Tuned | None:
     """Tune a copy of `base`. Returns the last validation, None if interrupted."""
     accelerator.free_memory()
@@ -140,7 +152,7 @@ def tune(
         # Save, and validate what was saved.
         if training.validates:
             if accelerator.is_main_process:
-                training.averaged().codec.save_pretrained(run / "codec")
+                training.averaged().codec.save_pretrained(run / "codec", card=card)
                 training.save_discriminator(run / "discriminator")
             accelerator.wait_for_everyone()
             scores = validate(s, load_codec(run / "codec").to(accelerator.device), clips)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import vocode_mfcc
@@ -100,6 +101,11 @@ def test_vocode_mfcc_survives_kills_with_the_same_result(
         torch.testing.assert_close(made.waveform, heard, atol=1e-4, rtol=0)
     settings = json.loads((whole / "settings.json").read_text())
     assert settings["codec"]["weight_hash"] and settings["versions"]["torch"]
+    card = ModelCard.load(whole / "model" / "README.md")
+    found = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert found["pesq"] == pytest.approx(first["generated"]["pesq"]["mean"])
+    assert "accelerate launch recipes/vocode_mfcc.py" in card.text
+    assert tokens.provenance.corpus_fingerprint in card.text and "| `steps` | `12` |" in card.text
 
 
 def test_vocode_mfcc_refuses_other_settings_under_one_name(vocode_flags, tmp_path):
@@ -138,6 +144,8 @@ def test_train_codec_runs_all_phases_and_resumes_exactly(tiny_corpus, tmp_path):
     assert "continuing at step" in out or process.returncode == 0
     a, b = (load_file(tmp_path / n / "codec/model.safetensors") for n in ("whole", "cut"))
     assert all(a[k].equal(b[k]) for k in a)
+    card = (tmp_path / "whole/codec/README.md").read_text()
+    assert "accelerate launch recipes/train_codec.py" in card and tiny_corpus.name in card
     metrics = json.loads((tmp_path / "whole/metrics.json").read_text())
     assert [h["step"] for h in metrics["history"]] == [5, 10]
     assert len(metrics["final"]["codebook_use"]) == 2
@@ -180,6 +188,8 @@ def test_tune_idempotence_sweeps_tunes_and_resumes_exactly(
     holding = [w for w in ("1", "2", "1e+09") if sweep[w]["loss"] <= limit]
     assert holding, sweep
     assert f"using weight {holding[-1]}\n" in out
+    card = ModelCard.load(tmp_path / "whole/codec/README.md")
+    assert card.data.license == "cc0-1.0" and "| started from | `" in card.text
     metrics = json.loads((tmp_path / "whole/metrics.json").read_text())
     assert f"{metrics['weight']:g}" == holding[-1]
     assert [h["step"] for h in metrics["history"]] == [

@@ -65,6 +65,12 @@ def test_a_training_that_was_interrupted_ends_with_the_same_model(
     loaded = MaskedTransformer.from_pretrained(tmp_path / "whole" / "model")
     state = loaded.state_dict()
     assert all(value.equal(state[name]) for name, value in model.state_dict().items())
+    card = (tmp_path / "whole" / "model" / "README.md").read_text()
+    assert (
+        f"tokgen.train(tokens, codec, {str(tmp_path / 'whole')!r}, preset=preset, steps=6" in card
+    )
+    assert "| `model.dim` | `32` |" in card and "| `crop_seconds` | `0.5` |" in card
+    assert tokens.provenance.corpus in card and "tracker" not in card
 
     cut = tmp_path / "cut"
     with monkeypatch.context() as patch:
@@ -88,6 +94,14 @@ def test_a_finished_run_is_not_trained_again(tokens, tiny_codec, tmp_path, monke
     again = train(tokens, tiny_codec, tmp_path / "run", **FEW)
     state = again.state_dict()
     assert all(value.equal(state[name]) for name, value in first.state_dict().items())
+
+
+def test_trainings_of_one_process_may_differ_in_precision(tokens, tiny_codec, tmp_path) -> None:
+    for name in ("no", "bf16", "no"):
+        more = {**FEW, "steps": 1, "mixed_precision": name}
+        train(tokens, tiny_codec, tmp_path / name, **more)
+        saved = json.loads((tmp_path / name / "training.json").read_text())
+        assert saved["precision"] == name
 
 
 def test_processes_that_a_launcher_starts_share_the_work(folder, tiny_codec_folder, tmp_path):

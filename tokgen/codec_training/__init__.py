@@ -11,5 +11,6 @@
 - `discriminators` - DAC's discriminators
 - `idempotence` - the idempotence losses of Code Drift
 - `sweep` - choice of an idempotence loss's weight
+- `card` - facts about a codec's training, for its card
 - `validation` - scores of held-out audio
 """

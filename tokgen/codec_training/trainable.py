@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers import DacConfig, DacModel
 
-from tokgen.codec.base import Codec
 from tokgen.codec.windows import fit_length
+from tokgen.nn.cards import ModelCardFacts
 from tokgen.zoo.adapters.dac import DacCodec
+from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 
@@ -64,12 +65,12 @@ class TrainableCodec(nn.Module, ABC):
         return [*self.model.encoder.parameters(), *self.model.quantizer.parameters()]
 
     @abstractmethod
-    def as_codec(self) -> Codec:
+    def as_codec(self) -> PretrainedCodec:
         """Return a `Codec` with the same network."""
 
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Save the network in its library's format."""
+    def save(self, folder: Path, card: ModelCardFacts | None = None) -> None:
+        """Save the codec in its library's format, with a card."""
+        self.as_codec().save_pretrained(folder, card)
 
 
 class TrainableStft(TrainableCodec):
@@ -99,11 +100,8 @@ class TrainableStft(TrainableCodec):
         )
         return self.model.quantizer.init_from_data(latents).tolist()
 
-    def as_codec(self) -> Codec:
+    def as_codec(self) -> PretrainedCodec:
         return StftCodec.from_model(self.model)
-
-    def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder, dtype=torch.float16)
 
 
 class TrainableDac(TrainableCodec):
@@ -135,11 +133,8 @@ class TrainableDac(TrainableCodec):
         decoded = fit_length(self.model.decoder(quantized), n_samples)
         return Reconstruction(decoded, commitment.mean(), codebook.mean(), codes)
 
-    def as_codec(self) -> Codec:
+    def as_codec(self) -> PretrainedCodec:
         return DacCodec.from_model(self.model, "dac")
-
-    def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
 
 
 ARCHITECTURES: dict[str, type[TrainableCodec]] = {"stft": TrainableStft, "dac": TrainableDac}

@@ -24,7 +24,7 @@ class ModelCardFacts:
         hours: hours of training data.
         base: name of the model that the training started from.
         settings: settings of the training.
-        command: command that made the model.
+        command: command or Python call that made the model.
         scores: {row: {metric: estimate}}, as `Table.rows_as_dict()`. The metadata has the last row
             that is not "original".
         scored_on: what the scores were measured on.
@@ -139,7 +139,8 @@ def _sections(about: Mapping[str, str], example: str, facts: ModelCardFacts) -> 
     if facts.settings or facts.command:
         parts.append("## Training")
     if facts.command:
-        parts.append(f"```sh\n{facts.command}\n```")
+        language = "python" if facts.command.startswith("tokgen.") else "sh"
+        parts.append(f"```{language}\n{facts.command}\n```")
     if facts.settings:
         flat = _flatten(facts.settings)
         parts.append(_table({f"`{key}`": _code(str(value)) for key, value in flat.items()}))

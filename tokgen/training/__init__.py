@@ -5,5 +5,6 @@
 - `settings` - settings of the loop and of a whole training
 - `data` - batches with masks, divided among processes
 - `excerpts` - random excerpts of a token dataset
+- `card` - facts about a training, for the model's card
 - `flops` - model FLOPs, and the peak FLOP/s of GPUs
 """

@@ -32,6 +32,7 @@ from tokgen.modelling.masking import (
     masked_cross_entropy,
     training_mask,
 )
+from tokgen.nn.cards import ModelCardFacts
 from tokgen.nn.ema import Ema
 from tokgen.runs.accelerator import conditions_of
 from tokgen.runs.checkpoints import Checkpoints
@@ -39,6 +40,7 @@ from tokgen.runs.folder import append_history, read_history, write_json
 from tokgen.runs.interrupts import Interrupt
 from tokgen.runs.progress import progress_bar
 from tokgen.tokens.dataset import TokenDataset
+from tokgen.training.card import card_facts
 from tokgen.training.data import TrainingBatch, TrainingData
 from tokgen.training.excerpts import CropDataset, TokenBatch, collate
 from tokgen.training.flops import Counts, peak_flops, training_flops
@@ -62,6 +64,7 @@ class Training:
         waiting: part of `seconds` spent waiting for batches.
         counts: amount of computation on this device so far; `flops` uses it.
         history: logged values, one dict per line.
+        card: facts for the model's card: data and settings.
         interrupted: Ctrl-C or SIGTERM ended the loop; a checkpoint was written.
     """
 
@@ -107,6 +110,7 @@ class Training:
             processes=accelerator.num_processes,
         )
         self._validation = tokens.splits.get("validation")
+        self.card = card_facts(tokens, settings)
 
     def batches(self) -> Iterator[TrainingBatch]:
         """Yield the batches that are left, on the device.
@@ -208,14 +212,18 @@ class Training:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def save_model(self, folder: Path) -> None:
-        """Save the model, with averaged weights if `ema` is set. Every process must call this."""
+    def save_model(self, folder: Path, card: ModelCardFacts | None = None) -> None:
+        """Save the model, with averaged weights if `ema` is set. Every process must call this.
+
+        Args:
+            card: facts for the card; None means `self.card`.
+        """
         with self._ema.in_place():
             state = self.accelerator.get_state_dict(self.network)
             if self.accelerator.is_main_process:
                 whole = type(self.model)(**self.model.config)
                 whole.load_state_dict({k.removeprefix("_orig_mod."): v for k, v in state.items()})
-                whole.save_pretrained(folder)
+                whole.save_pretrained(folder, card=card or self.card)
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:

@@ -5,6 +5,7 @@ model = train("tokens", "speech-16k", "runs/mine", steps=1000, batch_size=8)
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def train(
     chosen = settings_of_call(ModelTrainingSettings, "train", preset, settings)
     folder = Path(out)
     check_run_folder(folder)
+    given = {"tokens": tokens, "codec": codec, "out": out, "preset": preset, **settings}
     accelerator = make_accelerator(
         folder, chosen.mixed_precision, chosen.tracker, chosen.gradient_accumulation
     )
@@ -68,7 +70,20 @@ def train(
         if not isinstance(tokens, TokenDataset):
             tokens = load_tokens(tokens)
         codec = codec_of(tokens.provenance.spec, codec, device="cpu")
-    return train_model(accelerator, tokens, codec, folder, chosen)
+    return train_model(accelerator, tokens, codec, folder, chosen, command=_call(given))
+
+
+def _call(given: dict[str, Any]) -> str:
+    """Return the call of `train` as Python code; objects are shown by their argument's name."""
+    plain = str | int | float | None
+    shown = {
+        name: repr(str(value) if isinstance(value, Path) else value)
+        if isinstance(value, plain | Path)
+        else name
+        for name, value in given.items()
+    }
+    first = ", ".join(shown.pop(name) for name in ("tokens", "codec", "out"))
+    return f"tokgen.train({', '.join([first, *(f'{k}={v}' for k, v in shown.items())])})"
 
 
 def train_model(
@@ -79,11 +94,13 @@ def train_model(
     settings: ModelTrainingSettings,
     *,
     may_change: tuple[str, ...] = MAY_CHANGE,
+    command: str = "",
 ) -> MaskedTransformer:
     """Train a model as `train` does, with an Accelerator that `make_accelerator` made for `folder`.
 
     Args:
         settings: they are saved in settings.json, with the fields of a subclass.
+        command: command or call for the model's card.
         may_change: names of settings that may change when the training continues.
     """
     about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
@@ -108,7 +125,7 @@ def train_model(
     if training.interrupted:
         accelerator.end_training()
         raise Interrupted(f"the training in {folder} was interrupted: repeat the call to continue")
-    training.save_model(folder / "model")
+    training.save_model(folder / "model", replace(training.card, command=command))
     if accelerator.is_main_process:
         plot_curves(training.history, folder / "curves.png")
     accelerator.free_memory()

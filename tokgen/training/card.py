@@ -1,0 +1,32 @@
+"""Facts about a training, for the model's card."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+
+from tokgen.nn.cards import ModelCardFacts
+from tokgen.tokens.dataset import TokenDataset
+from tokgen.training.settings import ModelTrainingSettings, TrainingSettings
+
+
+def card_facts(
+    tokens: TokenDataset, settings: TrainingSettings, *, command: str = ""
+) -> ModelCardFacts:
+    """Return corpus, hours and settings of a training.
+
+    Args:
+        tokens: dataset that the model is trained on.
+        settings: a recipe's own settings are left out, as are those that are None.
+        command: command or call that runs the training.
+    """
+    known = {field.name for field in fields(ModelTrainingSettings)} - {"tracker", "workers"}
+    given = asdict(settings)
+    if isinstance(model := given.get("model"), dict):
+        given["model"] = {key: value for key, value in model.items() if value is not None}
+    return ModelCardFacts(
+        corpus=tokens.provenance.corpus,
+        fingerprint=tokens.provenance.corpus_fingerprint,
+        hours=sum(tokens.splits["train"]["n_samples"]) / tokens.provenance.sample_rate / 3600,
+        settings={key: value for key, value in given.items() if key in known},
+        command=command,
+    )
