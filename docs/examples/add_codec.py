@@ -1,4 +1,4 @@
-"""A codec of ten lines: the cosine transform of each frame, rounded to 256 steps."""
+"""A small codec: the cosine transform of each frame, rounded to 256 steps."""
 
 from __future__ import annotations
 
