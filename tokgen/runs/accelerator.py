@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, LoggerType
 from torch import Tensor
@@ -46,8 +47,11 @@ def make_accelerator(
             f"tracker {tracker} is not installed: pip install {wanted}, or choose tracker none",
             name=tracker,
         )
+    precision = pick_precision(mixed_precision)
+    if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
+        AcceleratorState._reset_state()  # it refuses another precision in the same process
     return Accelerator(
-        mixed_precision=pick_precision(mixed_precision),
+        mixed_precision=precision,
         gradient_accumulation_steps=gradient_accumulation,
         log_with=None if tracker == "none" else tracker,
         project_dir=folder,
