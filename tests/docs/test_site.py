@@ -64,7 +64,7 @@ def test_a_notebook_runs(notebook: Path, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     content = nbformat.read(notebook, as_version=4)
     nbclient.NotebookClient(
-        content, timeout=180, resources={"metadata": {"path": str(folder)}}
+        content, timeout=600, resources={"metadata": {"path": str(folder)}}
     ).execute()
     shown = [o for cell in content.cells for o in cell.get("outputs", ())]
     kinds = {kind for o in shown for kind in o.get("data", ())}
