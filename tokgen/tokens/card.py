@@ -118,6 +118,7 @@ def _text(
     rejected = "" if n_rejected is None else f"\n\n{n_rejected} entries of the corpus were rejected"
     if n_rejected:
         rejected += "; `rejections.jsonl` names each with a reason"
+    rejected += "." * (n_rejected is not None)
     conditioning = next(iter(provenance.conditioning_sizes), None)
     facts = {
         "codec": _code(spec.name) + (f", revision {_code(spec.revision)}" if spec.revision else ""),
