@@ -239,7 +239,6 @@ def test_keys_work_while_a_sound_is_decoded(visit):
 
 def test_opus_plays(visit, pages):
     folder = pages["plain"].parent
-    from tokgen.report.encoding import AudioFormat
 
     pages["opus"] = folder / "opus.html"
     write_report([folder / "compare"], pages["opus"], audio="opus", clips=1, progress=False)
