@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForAudioTokenization
 
 from makers.audio import make_tone
 from makers.codecs import make_dac, make_stft_codec
@@ -15,6 +17,7 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.networks.stft import StftCodecModel
+from tokgen.zoo.recorded import codec_of
 from tokgen.zoo.stft import StftCodec
 
 SIZES = {"dim": 32, "depth": 2, "heads": 2, "dim_head": 16}
@@ -41,6 +44,10 @@ def test_a_codec_goes_to_the_hub_and_back(hub: LocalHub) -> None:
     for other in (StftCodec.from_model(network), same):
         assert other.spec.weight_hash == loaded.spec.weight_hash
         assert torch.equal(other.encode(WAVEFORM), loaded.encode(WAVEFORM))
+    model = AutoModelForAudioTokenization.from_pretrained("me/codec", token=TOKEN)
+    assert torch.equal(model.encode(WAVEFORM).audio_codes, loaded.encode(WAVEFORM))
+    model.push_to_hub("me/again")
+    assert load_codec("me/again").spec.weight_hash == loaded.spec.weight_hash
     network.push_to_hub("me/network")
     assert load_codec("me/network").spec.weight_hash == loaded.spec.weight_hash
 
@@ -86,6 +93,11 @@ def test_a_subfolder_of_a_repository(hub: LocalHub, tmp_path: Path) -> None:
     assert (tmp_path / "cache" / "models--me--both").is_dir()
     local = load_codec(tmp_path / "both", subfolder="small")
     assert loaded.spec.weight_hash == local.spec.weight_hash
+    recorded = codec_of(loaded.spec, None, device="cpu")
+    assert recorded.spec == loaded.spec
+    outside = replace(loaded.spec, name="me/both/../../both/small")
+    with pytest.raises(FileNotFoundError, match=r"no codec 'me/both/../../both/small'"):
+        codec_of(outside, None)
     direct = StftCodec.from_pretrained("me/both", subfolder="small")
     assert direct.spec.name == "me/both/small"
     with pytest.raises(FileNotFoundError, match=r"huge has no config.json"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -9,6 +10,9 @@ import torch
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.zoo.lookup import as_codec, find_in_zoo, load_codec
+
+_PART = r"[A-Za-z0-9][\w-]*(?:\.[\w-]+)*"  # has no ".."
+_IN_SUBFOLDER = re.compile(rf"({_PART}/{_PART})/({_PART}(?:/{_PART})*)(:[0-9.]+)?", re.ASCII)
 
 
 def codec_of(
@@ -34,4 +38,8 @@ def codec_of(
         raise FileNotFoundError(
             f"codec {spec.name!r} is not in the zoo: pass its folder or hub id as `codec`"
         )
-    return load_codec(spec.name, revision=spec.revision, device=device)
+    found = _IN_SUBFOLDER.fullmatch(spec.name)
+    if found is None:
+        return load_codec(spec.name, revision=spec.revision, device=device)
+    name, subfolder, kbps = found.groups("")
+    return load_codec(name + kbps, revision=spec.revision, subfolder=subfolder, device=device)

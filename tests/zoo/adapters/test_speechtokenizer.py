@@ -77,6 +77,8 @@ def test_loads_from_a_folder(codec: SpeechTokenizerCodec, folder: Path) -> None:
     save_file(half, folder / WEIGHTS)
     named = SpeechTokenizerCodec.from_pretrained(folder, name="half", licence="MIT")
     assert (named.spec.name, named.spec.licence) == ("half", "MIT")
+    with pytest.raises(ValueError, match="half cannot be saved: copy or upload the folder"):
+        named.save_pretrained(tmp_path / "again")
     assert {p.dtype for p in named.model.parameters()} == {torch.float32}
 
 

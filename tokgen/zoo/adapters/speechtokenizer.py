@@ -84,6 +84,10 @@ class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
         load_weights(model, folder, assign=True)
         return model
 
+    def save_model(self, folder: Path) -> None:
+        """Raise ValueError: the package's networks do not keep their settings."""
+        raise ValueError(f"{self.spec.name} cannot be saved: copy or upload the folder it is from")
+
     @property
     def levels(self) -> Sequence[Any]:
         return self.model.quantizer.vq.layers
