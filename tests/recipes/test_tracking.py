@@ -12,7 +12,8 @@ def test_vocode_mfcc_logs_to_tensorboard(tiny_codec_folder, tiny_corpus, tmp_pat
     settings = {
         "name": "a", "runs": tmp_path, "codec": tiny_codec_folder, "corpus": tiny_corpus,
         "steps": 40, "batch_size": 2, "crop_seconds": 0.5, "log_every": 10,
-        "tracker": "tensorboard", "mixed_precision": "no", "sampling.steps": "[2,1]", "metrics": "si_sdr",
+        "tracker": "tensorboard", "mixed_precision": "no", "sampling.steps": "[2,1]",
+        "metrics": "si_sdr",
     }  # fmt: skip
     flags = [x for k, v in settings.items() for x in (f"--{k}", v)]
     out = run("vocode_mfcc.py", *flags, *TINY_MODEL)
