@@ -16,6 +16,21 @@ from torch import Tensor
 
 from tokgen.metrics.statistics import Estimate
 
+__all__ = [
+    "COLOURS",
+    "SILENCE_DB",
+    "decibels",
+    "draw_band",
+    "draw_training",
+    "new_figure",
+    "plot_curves",
+    "plot_spectrograms",
+    "save_figure",
+    "series_style",
+    "shortened",
+    "whole_numbers",
+]
+
 SILENCE_DB = -80.0  # lower end of the colour scale, relative to the loudest bin
 COLOURS = ("#1f4e9c", "#c8501e", "#2a8c4a", "#8c2a7d", "#b8960c", "#2a8c8c", "#7d4a2a", "#555555")
 

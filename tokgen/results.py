@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["Grid", "Result", "align", "finite", "one_line", "to_json"]
+
 
 @dataclass(frozen=True)
 class Grid:

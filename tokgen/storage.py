@@ -19,6 +19,17 @@ from typing import IO, Any, TypeVar
 import fsspec
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_chain, wait_fixed
 
+__all__ = [
+    "PAUSES",
+    "Storage",
+    "StoreError",
+    "find_filesystem",
+    "flush",
+    "is_url",
+    "local_path",
+    "patiently",
+]
+
 PAUSES = (1.0, 5.0, 20.0)  # seconds before the second, third and fourth attempt
 _FINAL = (FileNotFoundError, IsADirectoryError, NotImplementedError, ImportError)
 _PARTIAL = ".partial"  # suffix of a local file while it is being written

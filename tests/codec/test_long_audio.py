@@ -15,10 +15,10 @@ from tokgen.codec import long_audio
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly
 from tokgen.codec.long_audio import (
-    decode_blocks,
     decode_audio_file,
-    encode_blocks,
+    decode_blocks,
     encode_audio_file,
+    encode_blocks,
 )
 from tokgen.codec.streaming import CodecStream
 from tokgen.zoo.lookup import load_codec

@@ -19,6 +19,17 @@ import av
 import numpy as np
 import soundfile as sf
 
+__all__ = [
+    "BLOCK_VALUES",
+    "RATES",
+    "AudioError",
+    "Source",
+    "Stream",
+    "display_name",
+    "open_stream",
+    "truncated",
+]
+
 BLOCK_VALUES = 1 << 18  # samples times channels per block
 RATES = (1_000, 768_000)  # Hz; a header with any other rate is damaged
 

@@ -36,6 +36,20 @@ from tokgen.audio.decoders import (
     truncated,
 )
 
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "MAX_PEAK",
+    "MAX_WAV_BYTES",
+    "AudioBlocks",
+    "AudioWriter",
+    "held_interrupts",
+    "open_blocks",
+    "read_audio",
+    "read_duration",
+    "resample",
+    "write_audio",
+]
+
 AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".webm"),
     *(".mka", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".wma", ".amr"),

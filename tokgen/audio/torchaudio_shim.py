@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+__all__ = ["import_torchaudio"]
+
 
 def import_torchaudio() -> Any:
     """Import torchaudio, with the stub if torch has no CUDA."""

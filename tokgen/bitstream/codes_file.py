@@ -15,6 +15,8 @@ from torch import Tensor
 from tokgen.codec.spec import CodecSpec, Side
 from tokgen.results import Grid, Result
 
+__all__ = ["CodesFile", "read_codes", "write_codes"]
+
 _KIND = "tokgen codes 1"
 _SIDE = "side."  # prefix of the tensor names of side information
 

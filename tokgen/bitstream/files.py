@@ -19,6 +19,8 @@ from tokgen.codec.long_audio import decode_audio_file, encode_audio_file
 from tokgen.results import Grid, Result
 from tokgen.zoo.lookup import as_codec, find_in_zoo
 
+__all__ = ["DecodedFile", "decode_file", "encode_file"]
+
 
 @dataclass(frozen=True)
 class DecodedFile(Result):

@@ -13,6 +13,8 @@ import tokgen
 from tokgen.cli import settings, verbs
 from tokgen.cli.parsing import Verb, read_settings
 
+__all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run"]
+
 AGAIN = "; run the same command again"
 GO_ON = ": run the same command again to go on"
 

@@ -7,6 +7,17 @@ from dataclasses import MISSING, Field, dataclass, fields
 from inspect import get_annotations
 from typing import Any, get_args, get_origin, get_type_hints
 
+__all__ = [
+    "JSON",
+    "Verb",
+    "first_line",
+    "groups_of",
+    "is_required",
+    "make_parser",
+    "read_settings",
+    "texts_of",
+]
+
 JSON = "print the result as JSON and nothing else"
 
 

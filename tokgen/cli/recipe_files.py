@@ -14,6 +14,17 @@ from typing import Any
 import tokgen
 from tokgen.results import Grid, Result
 
+__all__ = [
+    "FOLDER",
+    "SHARED",
+    "CopiedRecipe",
+    "Recipe",
+    "RecipeList",
+    "copy_recipe",
+    "list_recipes",
+    "recipe_folder",
+]
+
 FOLDER = "recipes"
 SHARED = ("accelerate", "data/allison")  # folders that every recipe's commands name
 

@@ -12,6 +12,19 @@ from tokgen.evaluation.settings import ScoringSettings
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.settings import TokenizeSettings
 
+__all__ = [
+    "Codecs",
+    "Completion",
+    "Decode",
+    "Drift",
+    "Encode",
+    "Info",
+    "Recipes",
+    "Report",
+    "Score",
+    "Tokenize",
+]
+
 
 @dataclass(frozen=True)
 class Codecs:

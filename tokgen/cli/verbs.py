@@ -13,6 +13,20 @@ from tokgen.cli import settings
 if TYPE_CHECKING:
     from tokgen.results import Result
 
+__all__ = [
+    "SHOWN_PROBLEMS",
+    "codecs",
+    "completion",
+    "decode",
+    "drift",
+    "encode",
+    "info",
+    "recipes",
+    "report",
+    "score",
+    "tokenize",
+]
+
 SHOWN_PROBLEMS = 10
 
 

@@ -21,6 +21,8 @@ from tokgen.codec.checks import (
 from tokgen.codec.spec import CodecSpec, Encoded, Side, WaveformSpec
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, fit_length
 
+__all__ = ["Codec", "WaveformCodec"]
+
 
 class Codec(ABC):
     """A codec with its weights: waveform [B, 1, N] <-> codes [B, K, T].

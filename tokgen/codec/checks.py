@@ -9,6 +9,16 @@ from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec
 
+__all__ = [
+    "WholeOnly",
+    "check_blocks",
+    "check_codes",
+    "check_lengths",
+    "check_levels",
+    "check_n_samples",
+    "check_waveform",
+]
+
 
 def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
     """Return a waveform [B, 1 or `channels`, N] as float32."""

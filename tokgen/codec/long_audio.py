@@ -20,6 +20,16 @@ from tokgen.codec.spec import Encoded, Side
 from tokgen.codec.windows import BlockDecoder
 from tokgen.runs.progress import ProgressBar, progress_bar
 
+__all__ = [
+    "BAR_DELAY",
+    "WHOLE_SECONDS",
+    "TooLong",
+    "decode_audio_file",
+    "decode_blocks",
+    "encode_audio_file",
+    "encode_blocks",
+]
+
 WHOLE_SECONDS = 1200  # longest audio for a codec that needs the whole utterance
 BAR_DELAY = 5  # seconds before a progress bar is shown
 

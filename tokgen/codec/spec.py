@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
+__all__ = ["CodecSpec", "Encoded", "Quantized", "Side", "WaveformSpec", "join"]
+
 
 @dataclass(frozen=True)
 class CodecSpec:

@@ -19,6 +19,8 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, Windows, run_whole
 
+__all__ = ["ResidualCodec", "ResidualLevels", "StagedCodec", "WindowedCodec", "check_stages"]
+
 
 class StagedCodec(Codec):
     """A codec that exposes its stages."""

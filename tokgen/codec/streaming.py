@@ -24,6 +24,8 @@ from tokgen.codec.base import Codec
 from tokgen.codec.checks import check_blocks, check_codes, check_levels
 from tokgen.codec.spec import Encoded, join
 
+__all__ = ["CodecStream", "StreamDecoder", "StreamEncoder"]
+
 
 class CodecStream:
     """Passes live audio through a codec.

@@ -18,6 +18,24 @@ from torch import Tensor
 
 from tokgen.codec.spec import Encoded, Side
 
+__all__ = [
+    "MIN_FRAMES",
+    "ROUND_WIDTH",
+    "BlockDecoder",
+    "BlockEncoder",
+    "Chunks",
+    "Conv",
+    "Reach",
+    "Stage",
+    "Windows",
+    "decoder_reach",
+    "encoder_reach",
+    "finish_all",
+    "fit_length",
+    "push_through",
+    "run_whole",
+]
+
 # Windows narrower than MIN_FRAMES, or with a multiple of ROUND_WIDTH frames, go through other
 # kernels of the CPU libraries, which round differently.
 MIN_FRAMES = 65

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+__all__ = ["adversarial_loss", "discriminator_loss", "feature_loss"]
+
 
 def discriminator_loss(real: list[list[Tensor]], fake: list[list[Tensor]]) -> Tensor:
     """Least-squares loss of the discriminators: 1 for real audio, 0 for fake audio."""

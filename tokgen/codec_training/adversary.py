@@ -13,6 +13,8 @@ from tokgen.codec_training.adversarial_losses import (
     feature_loss,
 )
 
+__all__ = ["Adversary"]
+
 
 class Adversary:
     """Discriminators with their optimiser.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+__all__ = ["K_FILTERS", "K_RATE", "QUIET_LUFS", "augment", "loudness_lufs"]
+
 # K-weighting of ITU-R BS.1770-4, tables 1 and 2: (numerator, denominator) at 48 kHz.
 K_RATE = 48_000
 K_FILTERS = (

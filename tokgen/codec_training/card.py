@@ -8,6 +8,8 @@ from tokgen.codec_training.crops import AudioCrops
 from tokgen.codec_training.settings import SharedSettings
 from tokgen.nn.cards import ModelCardFacts
 
+__all__ = ["card_facts"]
+
 
 def card_facts(
     settings: SharedSettings, crops: AudioCrops, *, base: str = "", licence: str = "", command: str

@@ -15,6 +15,8 @@ from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.runs.progress import progress_bar
 
+__all__ = ["AudioCrops", "open_crops", "open_validation", "to_int16"]
+
 
 class AudioCrops:
     """The concatenated utterances of some corpora, as int16 in a file.

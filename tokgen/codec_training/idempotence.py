@@ -21,6 +21,8 @@ from tokgen.codec.base import Codec
 from tokgen.codec.stages import check_stages
 from tokgen.codec.windows import fit_length
 
+__all__ = ["LOSSES", "Reencoded", "Reencoder", "distance"]
+
 LOSSES = ("enc", "proj", "code")
 
 

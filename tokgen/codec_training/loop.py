@@ -38,6 +38,8 @@ from tokgen.runs.checkpoints import Checkpoints
 from tokgen.runs.interrupts import Interrupt
 from tokgen.runs.progress import progress_bar
 
+__all__ = ["LOG_EVERY", "CodecTraining"]
+
 LOG_EVERY = 20  # steps
 
 

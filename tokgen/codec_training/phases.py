@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from tokgen.codec_training.settings import CodecTrainingSettings
 
+__all__ = ["FLOOR", "Phase", "phase_at", "rate_factor"]
+
 FLOOR = 0.05  # lowest factor of the learning rate in a cooldown
 
 

@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+__all__ = [
+    "CodecLossWeights",
+    "CodecTrainingSettings",
+    "LossWeights",
+    "SharedSettings",
+    "TuningSettings",
+]
+
 
 @dataclass(frozen=True)
 class LossWeights:

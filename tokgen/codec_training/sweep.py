@@ -11,6 +11,8 @@ from typing import Any
 from tokgen.codec_training.validation import Tuned
 from tokgen.runs.folder import write_json
 
+__all__ = ["choose_weight"]
+
 
 def choose_weight(
     weights: Sequence[float],

@@ -19,6 +19,16 @@ from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 
+__all__ = [
+    "ARCHITECTURES",
+    "Reconstruction",
+    "TrainableCodec",
+    "TrainableDac",
+    "TrainableStft",
+    "load_into",
+    "make_trainable",
+]
+
 
 @dataclass
 class Reconstruction:

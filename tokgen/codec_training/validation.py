@@ -21,6 +21,8 @@ from tokgen.metrics.si_sdr import si_sdr
 from tokgen.metrics.statistics import bootstrap_mean
 from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
 
+__all__ = ["N_SAVED", "Tuned", "validate", "validate_tuned"]
+
 N_SAVED = 4  # clips
 
 

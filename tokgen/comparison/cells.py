@@ -20,6 +20,8 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.nn.pretrained import hash_weights
 from tokgen.runs.store import ClipStore
 
+__all__ = ["TrainedCell", "fill_cell"]
+
 
 @dataclass(frozen=True)
 class TrainedCell:

@@ -18,6 +18,16 @@ from tokgen.metrics import pesq
 from tokgen.metrics.statistics import Estimate, bootstrap_crossed, judge, paired_crossed
 from tokgen.metrics.tables import ROW_METRICS, Difference, Metric, Row, Table
 
+__all__ = [
+    "ACCURACY_BACKEND",
+    "Records",
+    "RowData",
+    "accuracy_metrics",
+    "accuracy_records",
+    "check_margins",
+    "compare",
+]
+
 Records = Sequence[Mapping[str, Any]]
 
 ACCURACY_BACKEND = "tokgen (share of hidden codes whose likeliest guess is right, four mask shares)"

@@ -16,6 +16,8 @@ from tokgen.generation.held_out import HeldOut
 from tokgen.metrics.statistics import Estimate, bootstrap_mean
 from tokgen.runs.progress import progress_bar
 
+__all__ = ["Line", "score_lines"]
+
 
 @dataclass(frozen=True)
 class Line:

@@ -45,6 +45,8 @@ from tokgen.training.settings import settings_of_call
 from tokgen.training.train import train_model
 from tokgen.zoo.lookup import as_codec
 
+__all__ = ["RESULTS", "Entry", "compare_codecs", "run_comparison"]
+
 # Results of a finished run; deleted when the run continues.
 RESULTS = (
     *("table.json", "table.csv", "table.md", "table.tex", "samples", "drift/audio"),

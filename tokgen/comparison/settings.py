@@ -14,6 +14,8 @@ from tokgen.tokens.conditioning import check_kind
 from tokgen.training import settings as training
 from tokgen.training.settings import ModelTrainingSettings
 
+__all__ = ["MAY_CHANGE", "MAY_CHANGE_IN_TRAINING", "ComparisonSettings"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings(ModelTrainingSettings, MetricSettings):

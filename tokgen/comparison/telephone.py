@@ -31,6 +31,8 @@ from tokgen.runs.accelerator import step_seed
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 
+__all__ = ["GUARD_SECONDS", "SCORED", "UNTOUCHED", "Call", "TelephoneSettings", "play_telephone"]
+
 GUARD_SECONDS = 0.1  # a decoder spreads an edit a little beyond its frames
 UNTOUCHED = (
     Metric("pesq_untouched", "PESQ of what was never edited", "higher"),

@@ -18,6 +18,8 @@ from tokgen.metrics.statistics import Estimate, bootstrap_ratio, paired_crossed
 from tokgen.plotting import draw_band, new_figure, save_figure, whole_numbers
 from tokgen.runs.folder import write_json
 
+__all__ = ["TelephoneCurve", "draw_rounds", "plot_telephone", "write_telephone"]
+
 
 @dataclass(frozen=True)
 class TelephoneCurve:

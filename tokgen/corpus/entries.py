@@ -16,6 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+__all__ = [
+    "SPLIT_NAMES",
+    "AudioStore",
+    "Catalogue",
+    "Entry",
+    "Rejection",
+    "assign_split",
+    "stem",
+    "string",
+]
+
 SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation"} | dict.fromkeys(
     ("val", "valid", "dev"), "validation"
 )

@@ -28,6 +28,16 @@ from tokgen.corpus.tables import list_saved
 from tokgen.runs.progress import progress_bar
 from tokgen.storage import find_filesystem, patiently
 
+__all__ = [
+    "HELD_BYTES",
+    "FileStore",
+    "Files",
+    "find_files",
+    "list_audio",
+    "list_files",
+    "tables_of",
+]
+
 HELD_BYTES = 64 << 20  # larger remote files are downloaded to a temporary file
 _PAPERS = ("readme", "license", "licence", "copying", "copyright", "attribution", "changelog")
 _HTTP = ("http://", "https://")

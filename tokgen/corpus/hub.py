@@ -10,6 +10,8 @@ from tokgen.corpus.streams import StreamCorpus, stream_part
 from tokgen.corpus.tables import by_split, list_dataset
 from tokgen.runs.progress import quiet_logs
 
+__all__ = ["list_hub", "stream_hub"]
+
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 

@@ -30,6 +30,8 @@ from tokgen.corpus.streams import StreamCorpus, stream_parquet
 from tokgen.runs.progress import progress_bar
 from tokgen.storage import local_path
 
+__all__ = ["Corpus", "as_corpus", "open_corpus"]
+
 _EDGE = 64 << 10  # bytes of a file's start and of its end that enter the fingerprint
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
+__all__ = ["COLUMNS", "is_metadata", "read_metadata"]
+
 # Names of each field's column, preferred ones first.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "utterance_id", "utt_id", "segment_id", "uid"),

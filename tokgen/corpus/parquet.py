@@ -23,6 +23,15 @@ from tokgen.corpus.remote import RemoteFile
 from tokgen.corpus.tables import audio_column, audio_of, list_batches, wanted_columns
 from tokgen.storage import StoreError
 
+__all__ = [
+    "CACHED_GROUPS",
+    "CACHE_BYTES",
+    "REQUEST_BYTES",
+    "ParquetStore",
+    "list_parquet",
+    "split_of",
+]
+
 CACHE_BYTES = 32 << 20  # held of one row group; a larger group is read in parts
 CACHED_GROUPS = 2
 REQUEST_BYTES = 8 << 20  # of audio per request to a store

@@ -21,6 +21,17 @@ from torch import Tensor
 from tokgen.audio.files import AudioBlocks, AudioError, open_blocks, read_audio, read_duration
 from tokgen.corpus.entries import Entry, Rejection
 
+__all__ = [
+    "LONGEST_SECONDS",
+    "LONGEST_STREAM_SECONDS",
+    "SILENCE_PEAK",
+    "Readable",
+    "Unit",
+    "Utterance",
+    "check_loud",
+    "within",
+]
+
 LONGEST_SECONDS = 3600.0  # for `load`, which holds the waveform: 230 MB for an hour at 16 kHz
 LONGEST_STREAM_SECONDS = 24 * 3600.0  # for `open`, which holds one block
 SILENCE_PEAK = 10 ** (-60 / 20)  # -60 dBFS

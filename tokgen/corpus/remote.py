@@ -18,6 +18,15 @@ from urllib.parse import urlsplit
 from tokgen.audio.files import AudioError
 from tokgen.storage import StoreError, find_filesystem, patiently
 
+__all__ = [
+    "LARGEST_BYTES",
+    "RangeReader",
+    "RemoteFile",
+    "as_audio_error",
+    "read_audio_file",
+    "without_query",
+]
+
 LARGEST_BYTES = 32 << 30  # more than 24 hours of 48 kHz stereo
 # Stores' names for a file's checksum and for the time of its last change, preferred ones first.
 _STAMPS = (

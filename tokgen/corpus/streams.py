@@ -36,6 +36,16 @@ from tokgen.corpus.tables import audio_column, audio_of, by_split, list_batches,
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
+__all__ = [
+    "READ_ROWS",
+    "StreamCorpus",
+    "StreamPart",
+    "StreamedEntry",
+    "stream_corpus",
+    "stream_parquet",
+    "stream_part",
+]
+
 READ_ROWS = 16  # rows that are held at once, with their audio
 
 

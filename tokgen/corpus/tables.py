@@ -21,6 +21,17 @@ from tokgen.corpus.entries import AudioStore, Catalogue, stem, string
 from tokgen.corpus.metadata import COLUMNS
 from tokgen.corpus.remote import RemoteFile, read_audio_file
 
+__all__ = [
+    "DatasetStore",
+    "audio_column",
+    "audio_of",
+    "by_split",
+    "list_batches",
+    "list_dataset",
+    "list_saved",
+    "wanted_columns",
+]
+
 
 class DatasetStore(AudioStore):
     """Fetches audio from memory-mapped Hugging Face datasets.

@@ -32,6 +32,8 @@ from tokgen.results import Grid, Result, finite
 from tokgen.runs.folder import versions, write_json
 from tokgen.zoo.lookup import as_roundtrip
 
+__all__ = ["AnyCodec", "DriftComparison", "measure_drift"]
+
 AnyCodec = str | Path | Codec | WaveformCodec
 
 

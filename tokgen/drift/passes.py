@@ -37,6 +37,8 @@ from tokgen.nn.spectral_losses import MultiScaleMel
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore, slug
 
+__all__ = ["PER_CLIP", "PER_LEVEL", "ClipDrift", "DriftClips", "DriftRun", "drift_of", "run_drift"]
+
 PER_CLIP = ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level")  # one value per pass
 PER_LEVEL = ("match_previous", "match_first")  # one value per pass and level of the codes
 

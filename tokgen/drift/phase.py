@@ -25,6 +25,16 @@ from tokgen.metrics.statistics import Estimate, bootstrap_mean, format_estimate,
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 
+__all__ = [
+    "REACH_MS",
+    "STEP_MS",
+    "Correlation",
+    "PhaseSummary",
+    "correlate",
+    "phase_sensitivity",
+    "shift_grid",
+]
+
 REACH_MS, STEP_MS = 2.0, 0.25  # largest shift in both directions, and step between shifts
 
 

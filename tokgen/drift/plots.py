@@ -12,6 +12,16 @@ from tokgen.drift.phase import Correlation, PhaseSummary
 from tokgen.drift.summary import DriftSummary
 from tokgen.plotting import COLOURS, draw_band, new_figure, save_figure, shortened, whole_numbers
 
+__all__ = [
+    "PANELS",
+    "Panel",
+    "draw_correlation",
+    "draw_drift",
+    "draw_shifts",
+    "plot_drift",
+    "plot_phase",
+]
+
 
 class Panel(NamedTuple):
     """A metric with the title of its panel and the label of its axis."""

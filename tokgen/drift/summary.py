@@ -22,6 +22,18 @@ from tokgen.metrics.statistics import (
 )
 from tokgen.results import Grid
 
+__all__ = [
+    "BACKENDS",
+    "DriftDifference",
+    "DriftSummary",
+    "Point",
+    "difference_lines",
+    "differences",
+    "summarise",
+    "summary_parts",
+    "write_csv",
+]
+
 BACKENDS = {
     "pesq": pesq.BACKEND,
     "si_sdr": si_sdr.BACKEND,

@@ -12,6 +12,8 @@ from tokgen.modelling.masking import TrainingMask, cosine_schedule, level_accura
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 
+__all__ = ["TIMES", "token_accuracy"]
+
 TIMES = (0.125, 0.375, 0.625, 0.875)  # middles of the quarters of the masking schedule
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from tokgen.metrics.tables import Metric
 
+__all__ = ["BACKENDS", "METRICS", "OF_FOLDER", "check_backends", "check_metrics"]
+
 METRICS = {
     metric.name: metric
     for metric in (

@@ -21,6 +21,8 @@ import torch
 from tokgen.evaluation.scorer import Clip, Scorer
 from tokgen.runs.workers import begin_worker, usable_cores
 
+__all__ = ["WINDOW", "ScoringPool"]
+
 WINDOW = 64  # clips to read ahead and batch for a GPU
 
 

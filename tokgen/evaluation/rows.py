@@ -26,6 +26,8 @@ from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
 from tokgen.zoo.lookup import as_codec
 
+__all__ = ["CodecScores", "Scores", "score_audio", "score_codec"]
+
 
 @dataclass(frozen=True)
 class Scores(Result):

@@ -12,6 +12,8 @@ from tokgen.audio.files import write_audio
 from tokgen.runs.folder import write_json
 from tokgen.runs.store import slug
 
+__all__ = ["INDEX", "Column", "write_samples"]
+
 INDEX = "index.json"
 
 

@@ -21,6 +21,8 @@ from tokgen.runs.progress import ProgressBar
 from tokgen.runs.store import RecordStore, hash_audio
 from tokgen.runs.workers import one_thread
 
+__all__ = ["BATCH_SECONDS", "REMEMBERED", "Clip", "ClipScorer", "Scorer", "score_clips"]
+
 REMEMBERED = 1000  # references whose speaker and pitch are kept, some kilobytes each
 BATCH_SECONDS = 120  # seconds of audio per batch on a GPU
 

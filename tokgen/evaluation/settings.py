@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+__all__ = ["DEFAULT_METRICS", "MetricSettings", "ScoringSettings"]
+
 DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
 
 

@@ -22,6 +22,8 @@ from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 
+__all__ = ["FRAME_MULTIPLE", "Generated", "conditioning_for", "generate_clips"]
+
 FRAME_MULTIPLE = 64  # pad to multiples of it on a GPU and under compile: few shapes
 
 

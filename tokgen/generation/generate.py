@@ -25,6 +25,8 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.device import pick_device
 from tokgen.zoo.recorded import codec_of
 
+__all__ = ["CONTINUATION_SECONDS", "generate"]
+
 CONTINUATION_SECONDS = 3.0
 
 

@@ -23,6 +23,8 @@ from tokgen.tokens.cache import cached_tokens
 from tokgen.tokens.columns import codes_of, conditioning_of, sides_of
 from tokgen.tokens.dataset import TokenDataset
 
+__all__ = ["HeldOut", "choose_held_out", "longest_clip", "training_and_test_tokens"]
+
 
 @dataclass(frozen=True)
 class HeldOut:

@@ -15,6 +15,18 @@ from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec
 
+__all__ = [
+    "MARGIN_SECONDS",
+    "TASKS",
+    "TaskSettings",
+    "around",
+    "beginning",
+    "coarse",
+    "frame_starts",
+    "gap_start",
+    "periodic",
+]
+
 TASKS = ("vocode", "continue", "infill")
 MARGIN_SECONDS = 0.25  # utterances are at least this much longer than their prompt or gap
 

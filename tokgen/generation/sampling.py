@@ -31,6 +31,8 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
 from tokgen.runs.progress import progress_bar
 
+__all__ = ["SamplingSettings", "sample"]
+
 
 @dataclass(frozen=True)
 class SamplingSettings:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from tokgen.runs.progress import quiet_logs
 
+__all__ = ["TIMEOUT", "find_model", "hub_model_in_reach", "load_if_in_reach"]
+
 Model = TypeVar("Model")
 TIMEOUT = 5.0  # seconds that the hub has to answer whether it has a model
 

@@ -27,6 +27,20 @@ from tokgen.metrics.signals import RATE, at_16k
 from tokgen.metrics.text import normalise_text
 from tokgen.runs.progress import quiet_libraries
 
+__all__ = [
+    "FILES",
+    "MIN_SAMPLES",
+    "PROCESSOR",
+    "WAV2VEC2",
+    "Edits",
+    "MoonshineRecogniser",
+    "Recogniser",
+    "RecognitionError",
+    "Wav2Vec2Recogniser",
+    "edits",
+    "make_recogniser",
+]
+
 WAV2VEC2 = "facebook/wav2vec2-base-960h"
 FILES = ("config.json", "model.safetensors")
 PROCESSOR = ("*processor_config.json", "vocab.json", "tokenizer*.json", "*_tokens*.json")

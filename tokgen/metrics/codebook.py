@@ -12,6 +12,15 @@ from torch import Tensor
 
 from tokgen.metrics.statistics import Estimate
 
+__all__ = [
+    "N_RESAMPLES",
+    "codebook_use",
+    "entropy_bits",
+    "perplexity",
+    "token_match",
+    "use_with_interval",
+]
+
 N_RESAMPLES = 400  # for the intervals of codebook use
 
 

@@ -9,6 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+__all__ = [
+    "LONGEST_SECONDS",
+    "SECONDS",
+    "WEAK",
+    "Delay",
+    "align",
+    "delay_between",
+    "measure_delay",
+    "pink_noise",
+]
+
 SECONDS = 3.0  # length of the noise
 LONGEST_SECONDS = 0.1  # longest delay to look for
 WEAK = 0.1  # below this correlation, the output does not follow the noise

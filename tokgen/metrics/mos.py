@@ -23,6 +23,8 @@ from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
 
+__all__ = ["TIMEOUT", "DistillMos", "MosPredictor", "SquimMos", "make_mos"]
+
 TIMEOUT = 5.0  # seconds, of connections that download weights
 
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
 
+__all__ = ["BACKEND", "MAX_SECONDS", "pesq_wb"]
+
 BACKEND = "pesq (P.862.2 wideband, 16 kHz)"
 # The C code has room for 50 utterances and writes past its arrays if it finds more: it crashes or
 # returns a number from overwritten memory. An utterance and its pause take at least 0.4 s, so

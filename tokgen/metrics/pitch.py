@@ -19,6 +19,21 @@ from torch import Tensor
 from tokgen.extras import require
 from tokgen.metrics.signals import RATE, at_16k
 
+__all__ = [
+    "BACKEND",
+    "F0_MAX",
+    "F0_MIN",
+    "GROSS",
+    "HOP_SECONDS",
+    "LEVEL",
+    "MIN_SECONDS",
+    "SILENCE",
+    "VOICED",
+    "PitchErrors",
+    "pitch_errors",
+    "track_pitch",
+]
+
 F0_MIN, F0_MAX = 60.0, 500.0  # Hz
 HOP_SECONDS = 0.016
 VOICED = 0.5  # confidence, as SwiftF0 recommends

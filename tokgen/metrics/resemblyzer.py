@@ -17,6 +17,17 @@ from torch.nn import functional as F
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.metrics.signals import RATE
 
+__all__ = [
+    "EXCERPT",
+    "HOP",
+    "MIN_COVERAGE",
+    "N_FFT",
+    "N_MELS",
+    "STEP",
+    "WEIGHTS",
+    "ResemblyzerNetwork",
+]
+
 WEIGHTS = Path(__file__).with_name("weights") / "resemblyzer.safetensors"
 N_FFT, HOP, N_MELS = 400, 160, 40  # windows of 25 ms, every 10 ms
 EXCERPT = 160  # frames, 1.6 s

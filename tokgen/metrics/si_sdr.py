@@ -6,6 +6,8 @@ import math
 
 from torch import Tensor
 
+__all__ = ["BACKEND", "si_sdr"]
+
 BACKEND = "tokgen (zero-mean, native rate)"
 
 

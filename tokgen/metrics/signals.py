@@ -7,6 +7,8 @@ from torch import Tensor
 
 from tokgen.audio.files import resample
 
+__all__ = ["RATE", "at_16k"]
+
 RATE = 16_000
 
 

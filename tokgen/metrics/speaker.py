@@ -22,6 +22,21 @@ from tokgen.metrics.resemblyzer import ResemblyzerNetwork
 from tokgen.metrics.signals import RATE, at_16k
 from tokgen.runs.progress import quiet_libraries
 
+__all__ = [
+    "FILES",
+    "LEVEL",
+    "MAX_SECONDS",
+    "MIN_SECONDS",
+    "SILENCE",
+    "TRAINING_ONLY",
+    "WAVLM",
+    "ResemblyzerEncoder",
+    "SpeakerEncoder",
+    "WavlmEncoder",
+    "make_speaker_encoder",
+    "speaker_similarity",
+]
+
 WAVLM = "microsoft/wavlm-base-plus-sv"
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 TRAINING_ONLY = ("wavlm.masked_spec_embed", "objective.")  # embeddings do not depend on them

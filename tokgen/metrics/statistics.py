@@ -20,6 +20,22 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+__all__ = [
+    "Direction",
+    "Estimate",
+    "Verdict",
+    "bootstrap_crossed",
+    "bootstrap_mean",
+    "bootstrap_ratio",
+    "csv_fields",
+    "format_estimate",
+    "format_interval",
+    "format_number",
+    "judge",
+    "paired_crossed",
+    "pearson",
+]
+
 Direction = Literal["higher", "lower"]
 Verdict = Literal["better", "no worse", "worse", "worse, margin undecided", "undecided"]
 

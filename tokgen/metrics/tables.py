@@ -24,6 +24,23 @@ from tokgen.metrics.statistics import Direction, Estimate, csv_fields, format_es
 from tokgen.results import Grid, Result, one_line
 from tokgen.runs.folder import write_json
 
+__all__ = [
+    "COLUMNS",
+    "KINDS",
+    "MARKDOWN_SPECIAL",
+    "NUMBERS",
+    "ROW_METRICS",
+    "VERDICTS",
+    "Difference",
+    "Metric",
+    "Row",
+    "Table",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+    "write_table",
+]
+
 KINDS = ("original", "resynthesis", "generated")
 VERDICTS = (
     "better: the interval lies wholly on the good side of 0; no worse: its bad end lies within the "

@@ -7,6 +7,8 @@ import unicodedata
 
 from tokgen.extras import require
 
+__all__ = ["MAX_DIGITS", "normalise_text"]
+
 MAX_DIGITS = 15  # longer numbers (a looping recogniser makes them) are read digit by digit
 
 

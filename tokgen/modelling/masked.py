@@ -24,6 +24,8 @@ from tokgen.nn.pretrained import Pretrained
 from tokgen.tokens.columns import compute_statistics
 from tokgen.tokens.dataset import TokenDataset, check_codec
 
+__all__ = ["PRESETS", "MaskedTransformer", "ModelSettings"]
+
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"dim": 256, "depth": 6, "heads": 4, "dim_head": 64},
     "paper": {"dim": 512, "depth": 12, "heads": 8, "dim_head": 64},

@@ -9,6 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+__all__ = [
+    "TrainingMask",
+    "apply_mask",
+    "cosine_schedule",
+    "draw_mask",
+    "level_accuracy",
+    "masked_cross_entropy",
+    "n_masked",
+    "training_mask",
+]
+
 
 def cosine_schedule(r: float | Tensor) -> float | Tensor:
     """Share of masked positions at time r in [0, 1]: gamma(r) = cos(pi r / 2)."""

@@ -9,6 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+__all__ = [
+    "CARD",
+    "MARK",
+    "Estimates",
+    "ModelCardFacts",
+    "is_written_by_hand",
+    "keep_card",
+    "read_card_text",
+    "read_licence",
+    "read_metadata",
+    "write_card",
+]
+
 CARD = "README.md"
 MARK = "<!-- Written by tokgen. It is replaced with the weights; delete this line to keep it. -->"
 Estimates = Mapping[str, Mapping[str, Any]]  # metric: mean, low, high, n, n_failed, backend

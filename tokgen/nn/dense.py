@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+__all__ = ["ROWS", "Dense", "argmax", "linear", "use_onednn", "without_onednn"]
+
 # Rows are padded to a multiple of this: oneDNN compiles one kernel per number of rows, and the
 # kernel for a single row rounds differently.
 ROWS = 16

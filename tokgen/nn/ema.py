@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
+__all__ = ["Ema"]
+
 
 class Ema:
     """Averages of a model's parameters: average <- decay * average + (1 - decay) * weight.

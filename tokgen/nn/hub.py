@@ -8,6 +8,8 @@ from typing import Any
 
 from tokgen.runs.progress import quiet_logs
 
+__all__ = ["CONFIG", "PATTERNS", "Pushable", "commit_of", "resolve_folder"]
+
 CONFIG = "config.json"
 PATTERNS = ("*.json", "*.safetensors", "*.toml", "README.md")
 

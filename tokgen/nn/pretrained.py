@@ -18,6 +18,17 @@ import tokgen
 from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 
+__all__ = [
+    "NOT_SETTINGS",
+    "WEIGHTS",
+    "LoadedCard",
+    "Pretrained",
+    "folder_name",
+    "hash_weights",
+    "load_weights",
+    "read_json",
+]
+
 WEIGHTS = "model.safetensors"
 # Keys of config.json that are not arguments of the constructor.
 NOT_SETTINGS = ("architectures", "tokgen_version", "transformers_version", "dtype")

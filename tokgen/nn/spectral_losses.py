@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 
+__all__ = ["MELS", "MEL_FLOOR", "WINDOWS", "MultiScaleMel", "SpectralDistance"]
+
 WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)  # samples
 MELS = (5, 10, 20, 40, 80, 160, 320)
 MEL_FLOOR = 1e-5  # lower limit of the mel magnitudes

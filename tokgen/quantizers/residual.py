@@ -13,6 +13,8 @@ from tokgen.codec.spec import Quantized
 from tokgen.extras import require
 from tokgen.nn.dense import argmax, linear
 
+__all__ = ["FactorizedQuantizer", "ResidualQuantizer"]
+
 
 class FactorizedQuantizer(nn.Module):
     """One level: project D -> d, choose the codebook row nearest by angle, project d -> D."""

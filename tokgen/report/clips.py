@@ -20,6 +20,26 @@ from tokgen.report.encoding import AudioFormat
 from tokgen.report.json_files import clean_text
 from tokgen.report.listening import Clip, Column
 
+__all__ = [
+    "ABSOLUTE_GATE",
+    "ANCHOR_HZ",
+    "BLOCK_SECONDS",
+    "HOP_SECONDS",
+    "MAX_GAIN_DB",
+    "MAX_SECONDS",
+    "PICTURE",
+    "RELATIVE_GATE",
+    "SHADES",
+    "ClipSounds",
+    "Sound",
+    "amplitude",
+    "gain_to",
+    "integrated_loudness",
+    "low_pass",
+    "make_sounds",
+    "spectrograms",
+]
+
 MAX_SECONDS = 120.0  # longer files are an error
 MAX_GAIN_DB = 20.0
 ANCHOR_HZ = (3500.0, 4000.0)  # low anchor of ITU-R BS.1534: end of pass band, start of stop band

@@ -14,6 +14,8 @@ from torch import Tensor
 from tokgen.audio.files import resample
 from tokgen.codec_training.crops import to_int16
 
+__all__ = ["KINDS", "OPUS_KBPS", "OPUS_RATE", "AudioFormat"]
+
 KINDS = ("wav", "opus")
 OPUS_RATE = 48_000
 OPUS_KBPS = (6, 256)  # range of mono Opus

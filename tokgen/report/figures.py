@@ -24,6 +24,18 @@ from tokgen.metrics.statistics import Estimate
 from tokgen.plotting import COLOURS, draw_training, shortened
 from tokgen.report.reader import DriftResults, PhaseResults, TelephoneResults
 
+__all__ = [
+    "HEIGHT",
+    "MAX_POINTS",
+    "STYLE",
+    "WIDTH",
+    "drift_pictures",
+    "phase_pictures",
+    "telephone_codecs",
+    "telephone_pictures",
+    "training_pictures",
+]
+
 WIDTH, HEIGHT = 3.5, 2.6  # inches, before the page scales the panel
 MAX_POINTS = 400  # of a training curve; a panel is about 400 pixels wide
 STYLE: dict[Any, Any] = {

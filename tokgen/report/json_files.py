@@ -15,6 +15,20 @@ from typing import Any, TypeVar
 
 from tokgen.audio.files import display_name
 
+__all__ = [
+    "MAX_BYTES",
+    "MAX_NUMBER",
+    "check_size",
+    "clean",
+    "clean_text",
+    "damaged",
+    "items",
+    "mapping",
+    "number",
+    "parse_json",
+    "text",
+]
+
 Parsed = TypeVar("Parsed")
 
 MAX_BYTES = 64 << 20

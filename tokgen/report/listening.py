@@ -13,6 +13,16 @@ from tokgen.drift.summary import DriftSummary
 from tokgen.report.json_files import clean_text, items, mapping, text
 from tokgen.runs.store import slug
 
+__all__ = [
+    "PASS_FILE",
+    "Clip",
+    "Column",
+    "Listening",
+    "plain_file",
+    "read_drift_audio",
+    "read_samples",
+]
+
 PASS_FILE = re.compile(r"pass(\d{1,4})\.wav")
 
 

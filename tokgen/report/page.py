@@ -24,6 +24,17 @@ from tokgen.report.reader import Run, read_run
 from tokgen.results import Grid, Result
 from tokgen.runs.progress import progress_bar
 
+__all__ = [
+    "HERE",
+    "SCRIPTS",
+    "Section",
+    "SoundTable",
+    "Written",
+    "render",
+    "titles",
+    "write_report",
+]
+
 HERE = Path(__file__).parent / "static"
 SCRIPTS = ("player.js", "listening.js", "blind.js", "blind_tests.js")
 

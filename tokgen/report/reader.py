@@ -27,6 +27,8 @@ from tokgen.report.json_files import (
 from tokgen.report.listening import Listening, read_drift_audio, read_samples
 from tokgen.runs.folder import read_history
 
+__all__ = ["KNOWN", "DriftResults", "PhaseResults", "Run", "TelephoneResults", "read_run"]
+
 KNOWN = (
     *("table.json", "metrics.json", "history.jsonl", "samples/index.json", "settings.json"),
     *("drift.json", "phase.json", "drift/drift.json", "drift/phase.json"),

@@ -11,6 +11,26 @@ from tokgen.metrics.statistics import Estimate, format_interval, format_number
 from tokgen.metrics.tables import Difference, Metric, Row, Table
 from tokgen.report.reader import DriftResults, PhaseResults, TelephoneResults
 
+__all__ = [
+    "DRIFT_LABELS",
+    "Bar",
+    "DifferenceRow",
+    "Numbers",
+    "Pairs",
+    "ShownEstimate",
+    "codec_hashes",
+    "digits",
+    "drift_differences",
+    "drift_numbers",
+    "flatten",
+    "phase_numbers",
+    "show",
+    "span_of",
+    "table_differences",
+    "table_rows",
+    "telephone_numbers",
+]
+
 DRIFT_LABELS = {
     "pesq": "PESQ",
     "si_sdr": "SI-SDR (dB)",

@@ -17,6 +17,16 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, LoggerType
 from torch import Tensor
 
+__all__ = [
+    "LONGEST_WAIT",
+    "conditions_of",
+    "log_audio",
+    "make_accelerator",
+    "pick_precision",
+    "start_trackers",
+    "step_seed",
+]
+
 LONGEST_WAIT = timedelta(hours=24)  # between processes; the first one may tokenize a corpus
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from tokgen.runs.folder import write_json
 
+__all__ = ["KEPT", "Checkpoints"]
+
 KEPT = 2
 
 

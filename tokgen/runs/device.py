@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+__all__ = ["DeviceSettings", "pick_device"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceSettings:

@@ -13,6 +13,17 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jsonargparse import DefaultHelpFormatter
 
+__all__ = [
+    "BOOLS",
+    "PRINT_CONFIG",
+    "PlainHelp",
+    "default_word",
+    "plain_error",
+    "plain_flags",
+    "value_word",
+    "value_words",
+]
+
 BOOLS = ("true", "false", "yes", "no", "on", "off")  # as YAML 1.1 writes them, in any case
 PRINT_CONFIG = "print the settings as a YAML file for --config, and exit"
 

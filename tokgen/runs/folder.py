@@ -13,6 +13,16 @@ from typing import Any
 from tokgen import __version__
 from tokgen.results import to_json
 
+__all__ = [
+    "LIBRARIES",
+    "append_history",
+    "check_run_folder",
+    "clear_results",
+    "read_history",
+    "versions",
+    "write_json",
+]
+
 LIBRARIES = ("torch", "torchaudio", "transformers", "accelerate", "datasets", "x-transformers")
 
 

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import torch
 
+__all__ = ["Interrupt", "Interrupted", "plain_errors", "run_recipe"]
+
 
 class Interrupted(KeyboardInterrupt):
     """A training ended early because of Ctrl-C or SIGTERM, after it saved a checkpoint."""

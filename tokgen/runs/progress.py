@@ -17,6 +17,17 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+__all__ = [
+    "SECONDS",
+    "SECONDS_FORM",
+    "SHARE",
+    "UNKNOWN_SECONDS",
+    "ProgressBar",
+    "progress_bar",
+    "quiet_libraries",
+    "quiet_logs",
+]
+
 SHARE = 0.1  # of the total, between lines of a log file
 SECONDS = 60.0  # between lines of a log file, at least
 UNKNOWN_SECONDS = 300.0  # between lines if the total is unknown

@@ -16,6 +16,8 @@ from jsonargparse import ArgumentError, auto_cli
 from tokgen.runs.flags import PlainHelp, plain_error, plain_flags
 from tokgen.runs.folder import versions, write_json
 
+__all__ = ["claim_run", "command_of", "parse_settings", "save_settings"]
+
 Settings = TypeVar("Settings")
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from tokgen.runs.folder import append_history, read_history, versions
 
+__all__ = ["ClipStore", "RecordStore", "hash_audio", "plan_name", "slug"]
+
 
 class ClipStore:
     """A folder with one safetensors file of arrays per clip.

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 
 import torch
 
+__all__ = ["begin_worker", "one_thread", "usable_cores"]
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _NEVER = -1, -3, (1 << 31) - 1
 
 

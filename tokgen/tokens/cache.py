@@ -11,6 +11,8 @@ from tokgen.corpus.listed import Corpus
 from tokgen.tokens.dataset import TokenDataset, load_tokens
 from tokgen.tokens.tokenizing import tokenize_corpus
 
+__all__ = ["cached_tokens"]
+
 
 def cached_tokens(
     corpus: Corpus,

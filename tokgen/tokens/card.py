@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
     from huggingface_hub import DatasetCard
 
+__all__ = ["CARD", "UNKNOWN", "push_card", "write_card"]
+
 CARD = "README.md"
 UNKNOWN = "unknown"  # license
 _MARK = "<!-- written by tokgen: a new upload replaces this text if the mark is kept -->"

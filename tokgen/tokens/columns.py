@@ -16,6 +16,15 @@ from tokgen.tokens.provenance import side_column
 if TYPE_CHECKING:
     from datasets import Dataset, Features
 
+__all__ = [
+    "codes_of",
+    "compute_statistics",
+    "conditioning_column",
+    "conditioning_of",
+    "sides_of",
+    "token_features",
+]
+
 
 def codes_of(rows: Dataset) -> list[Tensor]:
     """Return the codes int64 [K, T] of each row, for `Codec.decode_batch`."""

@@ -21,6 +21,8 @@ from tokgen.codec.checks import check_waveform
 from tokgen.codec.spec import CodecSpec
 from tokgen.codec.windows import MIN_FRAMES, Chunks, Reach, Stage, Windows, fit_length, run_whole
 
+__all__ = ["CONDITIONINGS", "WINDOW_FRAMES", "Conditioning", "ConditioningSettings", "check_kind"]
+
 CONDITIONINGS = ("mfcc", "log_mel")  # also the column names in a token dataset
 WINDOW_FRAMES = 1000  # long audio is processed in windows of this many frames
 

@@ -44,6 +44,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, DatasetDict
 
+__all__ = [
+    "PLAN",
+    "REJECTIONS",
+    "TokenDataset",
+    "check_codec",
+    "concatenate_tokens",
+    "lengths_in",
+    "load_tokens",
+    "read_shard",
+]
+
 REJECTIONS, PLAN = "rejections.jsonl", "plan.json"
 _SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(\d{9}|\d{5,}-of-\d{5,})\.parquet")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -34,6 +34,8 @@ from tokgen.tokens.dataset import PLAN, REJECTIONS, read_shard
 from tokgen.tokens.provenance import PROVENANCE
 from tokgen.tokens.shards import Shard, ShardStore, shard_name
 
+__all__ = ["FORMATS", "clear_work", "hold_work", "partial_folder", "publish"]
+
 FORMATS = ("parquet", "arrow")
 
 

@@ -16,6 +16,16 @@ from torch import Tensor
 
 from tokgen.codec.base import Codec
 
+__all__ = [
+    "MATCH_FLOOR",
+    "PRECISIONS",
+    "PrecisionChoice",
+    "choose_precision",
+    "match_rates",
+    "needs_audio",
+    "running_in",
+]
+
 PRECISIONS = ("float32", "tf32", "bfloat16")
 MATCH_FLOOR = 0.995  # smallest share of equal codes, for every level
 

@@ -23,6 +23,18 @@ from tokgen.tokens.conditioning import ConditioningSettings
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features, IterableDataset
 
+__all__ = [
+    "LARGEST",
+    "METADATA_KEY",
+    "PROVENANCE",
+    "Provenance",
+    "add_provenance",
+    "attach_provenance",
+    "carries_provenance",
+    "provenance_of",
+    "side_column",
+]
+
 PROVENANCE = "provenance.json"
 METADATA_KEY = b"tokgen.provenance"
 LARGEST = 1 << 16  # characters of JSON; a real provenance has about a thousand

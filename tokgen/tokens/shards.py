@@ -33,6 +33,8 @@ from tokgen.tokens.provenance import METADATA_KEY, Provenance, add_provenance, s
 if TYPE_CHECKING:
     from datasets import Features
 
+__all__ = ["READS_AT_ONCE", "Shard", "ShardStore", "TokenRow", "shard_name"]
+
 READS_AT_ONCE = 16  # threads that read small files on object storage
 
 T = TypeVar("T")

@@ -40,6 +40,8 @@ from tokgen.tokens.provenance import PROVENANCE, Provenance
 from tokgen.tokens.shards import ShardStore
 from tokgen.zoo.lookup import as_codec
 
+__all__ = ["BATCH_SECONDS", "MEASURED_CLIPS", "POLL_SECONDS", "TokenizeReport", "tokenize_corpus"]
+
 BATCH_SECONDS = (10.0, 240.0)  # padded audio per batch, on a CPU and on other devices
 MEASURED_CLIPS = 16  # utterances on which a faster precision is measured
 POLL_SECONDS = 5.0  # between checks for the units of other processes

@@ -8,6 +8,8 @@ from tokgen.nn.cards import ModelCardFacts
 from tokgen.tokens.dataset import TokenDataset
 from tokgen.training.settings import ModelTrainingSettings, TrainingSettings
 
+__all__ = ["card_facts"]
+
 
 def card_facts(
     tokens: TokenDataset, settings: TrainingSettings, *, command: str = ""

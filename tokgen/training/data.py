@@ -23,6 +23,8 @@ from tokgen.training.excerpts import CropDataset, Excerpt, TokenBatch, collate, 
 from tokgen.training.flops import Counts
 from tokgen.training.settings import FRAME_BUCKET, TrainingSettings
 
+__all__ = ["TrainingBatch", "TrainingData", "pack"]
+
 
 @dataclass(kw_only=True)
 class TrainingBatch(TokenBatch):

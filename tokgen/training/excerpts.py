@@ -16,6 +16,8 @@ from torch.utils.data import Dataset
 
 from tokgen.tokens.columns import conditioning_column
 
+__all__ = ["CropDataset", "Excerpt", "TokenBatch", "collate", "map_tensors", "row_lengths"]
+
 Content = TypeVar("Content")
 
 

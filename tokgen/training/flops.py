@@ -14,6 +14,8 @@ from torch import nn
 
 from tokgen.modelling.masked import MaskedTransformer
 
+__all__ = ["PEAKS", "Counts", "peak_flops", "training_flops"]
+
 # Dense tensor-core FLOP/s for bfloat16 and float16 with float32 accumulation, by the vendors'
 # data sheets. The first key found in the device's name applies.
 PEAKS = {

@@ -46,6 +46,8 @@ from tokgen.training.excerpts import CropDataset, TokenBatch, collate
 from tokgen.training.flops import Counts, peak_flops, training_flops
 from tokgen.training.settings import TrainingSettings, learning_rate
 
+__all__ = ["Training"]
+
 
 class Training:
     """One training run. It continues from the newest checkpoint in `folder`.

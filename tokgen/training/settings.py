@@ -9,6 +9,16 @@ from typing import Any, Literal, TypeVar
 
 from tokgen.modelling.masked import ModelSettings
 
+__all__ = [
+    "FRAME_BUCKET",
+    "MAY_CHANGE",
+    "SCHEDULES",
+    "ModelTrainingSettings",
+    "TrainingSettings",
+    "learning_rate",
+    "settings_of_call",
+]
+
 SCHEDULES = ("constant", "cosine")
 FRAME_BUCKET = 32  # frames
 # These may change when a training continues: they do not affect the trained weights.

@@ -23,6 +23,8 @@ from tokgen.training.loop import Training
 from tokgen.training.settings import MAY_CHANGE, ModelTrainingSettings, settings_of_call
 from tokgen.zoo.recorded import codec_of
 
+__all__ = ["train", "train_model"]
+
 
 def train(
     tokens: TokenDataset | str | Path,

@@ -11,6 +11,8 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+__all__ = ["register_codecs"]
+
 
 def _register_config() -> None:
     from transformers.models.auto.configuration_auto import AutoConfig

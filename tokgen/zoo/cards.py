@@ -11,6 +11,8 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.results import Grid, Result
 
+__all__ = ["CodecCard", "CodecFacts", "CodecList", "describe_codec", "numbers"]
+
 
 @dataclass(frozen=True)
 class CodecCard:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tokgen
 
+__all__ = ["zoo_folders"]
+
 
 def zoo_folders() -> list[Path]:
     """Return the zoos that exist, in lookup order."""

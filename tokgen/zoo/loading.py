@@ -20,6 +20,15 @@ from tokgen.nn.hub import Pushable, resolve_folder
 from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
 from tokgen.runs.progress import quiet_libraries
 
+__all__ = [
+    "PretrainedCodec",
+    "TransformersCodec",
+    "choose_bandwidth",
+    "from_transformers",
+    "let_gradients_through",
+    "refuse_bandwidth",
+]
+
 
 class PretrainedCodec(Codec, Pushable):
     """A codec that loads from a folder or a hub id, and is saved or uploaded with a card."""

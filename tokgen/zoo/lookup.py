@@ -29,6 +29,17 @@ from tokgen.zoo.cards import CodecCard, CodecList
 from tokgen.zoo.folders import zoo_folders
 from tokgen.zoo.registry import ADAPTERS, Adapter
 
+__all__ = [
+    "OLD_CARD",
+    "as_codec",
+    "as_roundtrip",
+    "find_in_zoo",
+    "list_codecs",
+    "load_codec",
+    "load_roundtrip",
+    "read_card",
+]
+
 OLD_CARD = "codec.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

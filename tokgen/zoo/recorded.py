@@ -11,6 +11,8 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.zoo.lookup import as_codec, find_in_zoo, load_codec
 
+__all__ = ["codec_of"]
+
 _PART = r"[A-Za-z0-9][\w-]*(?:\.[\w-]+)*"  # has no ".."
 _IN_SUBFOLDER = re.compile(rf"({_PART}/{_PART})/({_PART}(?:/{_PART})*)(:[0-9.]+)?", re.ASCII)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
+__all__ = ["ADAPTERS", "Adapter"]
+
 
 @dataclass(frozen=True)
 class Adapter:

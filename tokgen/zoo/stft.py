@@ -18,6 +18,8 @@ from tokgen.codec.windows import Reach, run_whole
 from tokgen.zoo.loading import PretrainedCodec, refuse_bandwidth
 from tokgen.zoo.networks.stft import StftCodecModel
 
+__all__ = ["WINDOW_FRAMES", "StftCodec"]
+
 WINDOW_FRAMES = 1000
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from transformers.configuration_utils import PretrainedConfig
 
+__all__ = ["StftCodecConfig"]
+
 
 class StftCodecConfig(PretrainedConfig):
     """Settings of `StftCodecModel`, by the same names, as in its config.json."""

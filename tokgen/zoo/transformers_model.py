@@ -31,6 +31,8 @@ from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 from tokgen.zoo.transformers_config import StftCodecConfig
 
+__all__ = ["FROM_AUTO", "HUB", "SETTINGS", "StftCodecForAudioTokenization", "StftCodecOutput"]
+
 SETTINGS = tuple(inspect.signature(StftCodecModel.__init__).parameters)[1:]
 HUB = ("revision", "token", "cache_dir", "local_files_only", "subfolder")
 FROM_AUTO = (

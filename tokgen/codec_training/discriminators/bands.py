@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from tokgen.codec_training.discriminators.layers import SLOPE, conv2d
 
+__all__ = ["BANDS", "SpectrumDiscriminator"]
+
 BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # edges, as shares of the spectrum
 
 

@@ -8,8 +8,11 @@ from torch import Tensor, nn
 
 from tokgen.codec_training.discriminators.bands import SpectrumDiscriminator
 from tokgen.codec_training.discriminators.period import PeriodDiscriminator
-from tokgen.nn.pretrained import CONFIG, Pretrained
+from tokgen.nn.hub import CONFIG
+from tokgen.nn.pretrained import Pretrained
 from tokgen.zoo.lookup import find_in_zoo
+
+__all__ = ["Discriminator", "find_discriminator"]
 
 
 class Discriminator(Pretrained):

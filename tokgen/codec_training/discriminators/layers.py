@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+__all__ = ["SLOPE", "conv2d"]
+
 SLOPE = 0.1  # of leaky ReLU
 
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from tokgen.codec_training.discriminators.layers import SLOPE, conv2d
 
+__all__ = ["PeriodDiscriminator"]
+
 
 class PeriodDiscriminator(nn.Module):
     """Convolutions over a waveform that is folded every `period` samples (Kong et al. 2020)."""

@@ -21,6 +21,17 @@ from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.tokens.precision import running_in
 from tokgen.tokens.shards import Shard, ShardStore, TokenRow
 
+__all__ = [
+    "LONG_SECONDS",
+    "PIECE_ROWS",
+    "PIECE_SECONDS",
+    "Job",
+    "Loaded",
+    "Piece",
+    "Unfinished",
+    "split_name",
+]
+
 LONG_SECONDS = 60.0  # longer audio is encoded in blocks and never held whole
 PIECE_ROWS = 256  # rows that are read, then sorted by length and encoded
 PIECE_SECONDS = 600.0  # seconds of audio that are read before they are encoded

@@ -26,6 +26,8 @@ from tokgen.tokens.engines.job import Job, Piece, Unfinished
 from tokgen.tokens.engines.progress import Counter, Progress
 from tokgen.tokens.shards import Shard
 
+__all__ = ["DEATHS", "MOST_STORING", "READERS", "context_of", "run"]
+
 DEATHS = 3  # workers may die this often without a unit completed in between
 READERS = 8  # largest number of processes that read ahead of a GPU
 MOST_STORING = 4  # units that may wait to be stored before the GPU waits too

@@ -8,6 +8,8 @@ import time
 
 from tokgen.runs.progress import progress_bar
 
+__all__ = ["Counter", "Progress"]
+
 _PLACES = 1024
 
 

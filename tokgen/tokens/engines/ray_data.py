@@ -18,6 +18,8 @@ from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.shards import Shard
 
+__all__ = ["RETRIES", "run"]
+
 RETRIES = 3  # for a unit whose actor died
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tokgen.tokens.engines.progress import Progress
     from tokgen.tokens.shards import Shard
 
+__all__ = ["ENGINES", "Place", "run_units"]
+
 ENGINES = ("local", "accelerate", "ray")
 
 T = TypeVar("T")

@@ -32,6 +32,8 @@ from tokgen.zoo.loading import TransformersCodec, refuse_bandwidth
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
 
+__all__ = ["WHOLE_SECONDS", "WINDOW_SAMPLES", "DacCodec"]
+
 WINDOW_SAMPLES = 100_000  # the widest layers need about 3 kB per sample
 WHOLE_SECONDS = 20.0  # shorter clips are encoded in one window, as transformers encodes them
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+__all__ = ["BLOCK_VALUES", "PointwiseConv1d", "Snake", "adapt"]
+
 BLOCK_VALUES = 1 << 16  # two blocks of float32 fit into a core's own cache
 
 

@@ -37,6 +37,8 @@ from tokgen.zoo.loading import TransformersCodec, choose_bandwidth, let_gradient
 if TYPE_CHECKING:
     from transformers import EncodecModel
 
+__all__ = ["WINDOW_SECONDS", "EncodecCodec", "StagedEncodecCodec"]
+
 WINDOW_SECONDS = 20.0
 
 

@@ -25,6 +25,18 @@ from tokgen.codec.base import WaveformCodec
 from tokgen.codec.checks import check_waveform
 from tokgen.codec.spec import WaveformSpec
 
+__all__ = [
+    "CONSTANT",
+    "DECODER_DELAY",
+    "FORMATS",
+    "PADDING",
+    "RATES",
+    "FfmpegCodec",
+    "Format",
+    "advance",
+    "opus_mode",
+]
+
 PADDING = 4096  # samples of silence after the clip, longer than any encoder's delay
 
 

@@ -20,6 +20,8 @@ from tokgen.zoo.loading import TransformersCodec
 if TYPE_CHECKING:
     from transformers import MimiModel
 
+__all__ = ["MimiCodec"]
+
 
 class MimiCodec(TransformersCodec):
     """`transformers.MimiModel` as a `Codec`."""

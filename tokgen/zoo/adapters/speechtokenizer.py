@@ -24,8 +24,11 @@ from torch import Tensor
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.stages import ResidualCodec
 from tokgen.extras import require
-from tokgen.nn.pretrained import CONFIG, WEIGHTS, load_weights, read_json
+from tokgen.nn.hub import CONFIG
+from tokgen.nn.pretrained import WEIGHTS, load_weights, read_json
 from tokgen.zoo.loading import PretrainedCodec, let_gradients_through, refuse_bandwidth
+
+__all__ = ["SETTINGS", "SpeechTokenizerCodec", "make_model"]
 
 SETTINGS = (
     *("sample_rate", "strides", "n_q", "codebook_size", "dimension", "semantic_dimension"),

@@ -25,6 +25,8 @@ from tokgen.zoo.loading import TransformersCodec, choose_bandwidth
 if TYPE_CHECKING:
     from transformers import XcodecModel
 
+__all__ = ["XcodecCodec"]
+
 
 class XcodecCodec(TransformersCodec, ResidualCodec):
     """`transformers.XcodecModel` as a `Codec`."""

@@ -24,6 +24,8 @@ from tokgen.codec.windows import fit_length
 from tokgen.nn.pretrained import read_json
 from tokgen.zoo.loading import TransformersCodec, from_transformers, refuse_bandwidth
 
+__all__ = ["EXTRACTOR_CONFIG", "NeuCodecCodec", "Xcodec2Codec"]
+
 EXTRACTOR_CONFIG = "preprocessor_config.json"
 
 

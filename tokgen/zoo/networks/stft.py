@@ -24,6 +24,8 @@ from tokgen.nn.dense import ROWS, use_onednn
 from tokgen.nn.pretrained import Pretrained
 from tokgen.quantizers.residual import ResidualQuantizer
 
+__all__ = ["FLOOR", "ConvNeXtBlock", "Spectrum", "Stack", "StftCodecModel"]
+
 FLOOR = 1e-4  # magnitudes below this count as silence, because their phase is noise
 
 
