@@ -12,7 +12,7 @@ import pytest
 
 from tokgen.comparison.compare import RowData, accuracy_records, compare
 from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio
-from tokgen.metrics.tables import to_latex, to_markdown, write_table
+from tokgen.metrics.table_files import to_latex, to_markdown, write_table
 
 BACKENDS = {"pesq": "pesq (wideband)", "cer": "parrot"}
 RNG = np.random.default_rng(0)

@@ -11,15 +11,8 @@ from dataclasses import replace
 import pytest
 
 from tokgen.metrics.statistics import Estimate, format_estimate, format_number
-from tokgen.metrics.tables import (
-    Difference,
-    Metric,
-    Row,
-    Table,
-    to_csv,
-    to_latex,
-    to_markdown,
-)
+from tokgen.metrics.table_files import to_csv, to_latex, to_markdown
+from tokgen.metrics.tables import Difference, Metric, Row, Table
 
 KNOWN = Estimate(1.25, 1.15, 1.35, 16, 2)
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0, 18)

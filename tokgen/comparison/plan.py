@@ -34,7 +34,8 @@ from tokgen.generation.held_out import (
     training_and_test_tokens,
 )
 from tokgen.metrics.statistics import bootstrap_mean
-from tokgen.metrics.tables import Table, write_table
+from tokgen.metrics.table_files import write_table
+from tokgen.metrics.tables import Table
 from tokgen.modelling.masked import MaskedTransformer, ModelSettings
 from tokgen.runs.accelerator import conditions_of, make_accelerator
 from tokgen.runs.folder import check_run_folder, clear_results

@@ -23,5 +23,6 @@ Modules (unit and range; whether higher or lower is better):
 - `signals` - one channel at 16 kHz, for models of speech
 - `backends` - load a model from the cache or the hub
 - `statistics` - estimates with bootstrap intervals, their format, verdicts and correlation
-- `tables` - tables of results: reader and writers
+- `tables` - tables of results
+- `table_files` - write tables as JSON, CSV, Markdown and LaTeX
 """

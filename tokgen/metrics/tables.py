@@ -1,45 +1,22 @@
-"""Tables of results: one model with its reader and writers.
+"""Tables of results.
 
 A `Table` has an `Estimate` for each row and metric, and paired differences between rows.
 
     table = Table.from_dict(json.loads(path.read_text()))
     print(table)
-    write_table(table, folder)  # table.json, table.csv, table.md and table.tex
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
+from tokgen.metrics.statistics import Direction, Estimate, format_estimate
+from tokgen.results import Grid, Result
 
-from tokgen.metrics.statistics import Direction, Estimate, csv_fields, format_estimate
-from tokgen.results import Grid, Result, one_line
-from tokgen.runs.folder import write_json
-
-__all__ = [
-    "COLUMNS",
-    "KINDS",
-    "MARKDOWN_SPECIAL",
-    "NUMBERS",
-    "ROW_METRICS",
-    "VERDICTS",
-    "Difference",
-    "Metric",
-    "Row",
-    "Table",
-    "to_csv",
-    "to_latex",
-    "to_markdown",
-    "write_table",
-]
+__all__ = ["COLUMNS", "KINDS", "ROW_METRICS", "VERDICTS", "Difference", "Metric", "Row", "Table"]
 
 KINDS = ("original", "resynthesis", "generated")
 VERDICTS = (
@@ -53,8 +30,6 @@ COLUMNS = (
     *("mean", "low", "high", "n", "n_failed"),
     *("margin", "verdict"),
 )
-NUMBERS = re.compile(r"[-+0-9.,\[\] ]*")  # cells that Markdown shows as they are
-MARKDOWN_SPECIAL = "\\`*_[]<>|"
 
 
 @dataclass(frozen=True)
@@ -155,23 +130,23 @@ class Table(Result):
     notes: list[str] = field(default_factory=list)
 
     def parts(self) -> list[Grid | str]:
-        details = _grid(self, detail=True, intervals=False)
+        details = self.grid(detail=True, intervals=False)
         grids = [
-            Grid(_grid(self)),
+            Grid(self.grid()),
             Grid(details, "token accuracy by level"),
-            Grid(_difference_grid(self), "paired differences"),
+            Grid(self.difference_grid(), "paired differences"),
         ]
         shown: list[Grid | str] = []
         for grid in grids:
             if grid.rows:
                 shown += [grid, ""]
-        return [*shown, *_footnotes(self)]
+        return [*shown, *self.footnotes()]
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record for each row and metric, then one for each difference."""
         return [
             dict(zip(COLUMNS, [*start, *vars(estimate).values(), *end], strict=True))
-            for start, estimate, end in _estimates(self)
+            for start, estimate, end in self.estimates()
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,6 +196,63 @@ class Table(Result):
             [_read_difference(d) for d in content.get("differences") or []],
             [_text(note) for note in content.get("notes") or []],
         )
+
+    def estimates(self) -> Iterator[tuple[list[Any], Estimate, list[Any]]]:
+        """Yield estimates and differences, each between the other values of `COLUMNS`."""
+        for row in self.rows:
+            for name, estimate in row.values.items():
+                yield [row.name, row.kind, row.codec, "", name], estimate, [None, ""]
+        rows = {row.name: row for row in self.rows}
+        for d in self.differences:
+            row = rows[d.row]
+            start = [d.row, row.kind, row.codec, d.than, d.metric]
+            yield start, d.estimate, [d.margin, d.verdict]
+
+    def grid(self, *, detail: bool = False, intervals: bool = True) -> list[list[str]]:
+        """Return header and rows of the metrics with this `detail`; [] if there are none."""
+        metrics = [m for m in self.metrics if m.detail == detail]
+        if not metrics:
+            return []
+        rows = []
+        for row in self.rows:
+            estimates = [row.values.get(m.name) for m in metrics]
+            if not intervals:
+                estimates = [e and replace(e, low=math.nan, high=math.nan) for e in estimates]
+            cells = [format_estimate(e, m.digits) for e, m in zip(estimates, metrics, strict=True)]
+            if not detail or set(cells) != {"-"}:
+                rows.append([row.name, *cells])
+        return [["row", *(m.heading for m in metrics)], *rows]
+
+    def difference_grid(self) -> list[list[str]]:
+        """Return header and rows of the differences, without details; [] if there are none."""
+        if not self.differences:
+            return []
+        metrics = {m.name: m for m in self.metrics if not m.detail}
+        grid = [["row", "minus", "metric", "difference [95 %]", "n", "margin", "verdict"]]
+        for d in self.differences:
+            if (metric := metrics.get(d.metric)) is None:
+                continue
+            e = d.estimate
+            difference = format_estimate(e, metric.digits, sign=True)
+            n = f"{e.n} ({e.n_failed} failed)" if e.n_failed else str(e.n)
+            margin = "-" if d.margin is None else f"{d.margin:g}"
+            grid.append([d.row, d.than, metric.heading, difference, n, margin, d.verdict or "-"])
+        return grid
+
+    def footnotes(self) -> list[str]:
+        """Return notes, the meaning of verdicts, numbers of clips, failures and backends."""
+        lines = list(self.notes)
+        if self.differences:
+            lines.append(VERDICTS)
+        whole = {metric.name for metric in ROW_METRICS}
+        counts = {e.n for row in self.rows for m, e in row.values.items() if e.n and m not in whole}
+        if counts:
+            lines.append("n = " + " to ".join(str(n) for n in sorted({min(counts), max(counts)})))
+        for row in self.rows:
+            failed = [f"{name} {e.n_failed}" for name, e in row.values.items() if e.n_failed]
+            if failed:
+                lines.append(f"failed or not measurable in {row.name}: {', '.join(failed)}")
+        return lines + [f"{m.label}: {m.backend}" for m in self.metrics if m.backend]
 
 
 def _convert_metrics_json(
@@ -278,114 +310,3 @@ def _text(value: Any) -> str:
     if isinstance(value, dict | list):
         raise TypeError(f"expected a string, found {type(value).__name__}")
     return "" if value is None else str(value)
-
-
-def write_table(table: Table, folder: Path) -> None:
-    """Write table.json, table.csv, table.md and table.tex."""
-    write_json(folder / "table.json", table.to_dict())
-    for name, write in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-        (folder / f"table.{name}").write_text(write(table), encoding="utf-8")
-
-
-def to_csv(table: Table) -> str:
-    """Format a table as CSV with one line for each estimate and difference."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for start, estimate, end in _estimates(table):
-        writer.writerow([*start, *csv_fields(estimate), *end])
-    return out.getvalue()
-
-
-def _estimates(table: Table) -> Iterator[tuple[list[Any], Estimate, list[Any]]]:
-    """Yield estimates and differences, each between the other values of `COLUMNS`."""
-    for row in table.rows:
-        for name, estimate in row.values.items():
-            yield [row.name, row.kind, row.codec, "", name], estimate, [None, ""]
-    rows = {row.name: row for row in table.rows}
-    for d in table.differences:
-        row = rows[d.row]
-        start = [d.row, row.kind, row.codec, d.than, d.metric]
-        yield start, d.estimate, [d.margin, d.verdict]
-
-
-def to_markdown(table: Table) -> str:
-    """Format a table as Markdown."""
-
-    def escape(text: str) -> str:
-        if NUMBERS.fullmatch(text):
-            return text
-        return one_line("".join("\\" + c if c in MARKDOWN_SPECIAL else c for c in text))
-
-    parts = []
-    for grid in _grids(table):
-        header, *rows = [[escape(text) for text in row] for row in grid]
-        parts.append(tabulate(rows, header, tablefmt="github", disable_numparse=True))
-    parts.append("\n".join(f"- {escape(note)}" for note in _footnotes(table)))
-    return "\n\n".join(parts) + "\n"
-
-
-def to_latex(table: Table) -> str:
-    """Format a table as LaTeX tabulars for the booktabs package, with notes as comments."""
-    parts = ["% needs \\usepackage{booktabs}"]
-    for grid in _grids(table):
-        header, *rows = [[one_line(text) for text in row] for row in grid]
-        columns = ["left"] + ["right"] * (len(header) - 1)
-        form = {"tablefmt": "latex_booktabs", "disable_numparse": True}
-        parts.append(tabulate(rows, header, colalign=columns, **form))
-    parts.append("\n".join(f"% {one_line(note)}" for note in _footnotes(table)))
-    return "\n\n".join(parts) + "\n"
-
-
-def _grids(table: Table) -> list[list[list[str]]]:
-    grids = _grid(table), _grid(table, detail=True), _difference_grid(table)
-    return [grid for grid in grids if grid]
-
-
-def _grid(table: Table, *, detail: bool = False, intervals: bool = True) -> list[list[str]]:
-    """Return header and rows of the metrics with this `detail`; [] if there are none."""
-    metrics = [m for m in table.metrics if m.detail == detail]
-    if not metrics:
-        return []
-    rows = []
-    for row in table.rows:
-        estimates = [row.values.get(m.name) for m in metrics]
-        if not intervals:
-            estimates = [e and replace(e, low=math.nan, high=math.nan) for e in estimates]
-        cells = [format_estimate(e, m.digits) for e, m in zip(estimates, metrics, strict=True)]
-        if not detail or set(cells) != {"-"}:
-            rows.append([row.name, *cells])
-    return [["row", *(m.heading for m in metrics)], *rows]
-
-
-def _difference_grid(table: Table) -> list[list[str]]:
-    """Return header and rows of the differences, without details; [] if there are none."""
-    if not table.differences:
-        return []
-    metrics = {m.name: m for m in table.metrics if not m.detail}
-    grid = [["row", "minus", "metric", "difference [95 %]", "n", "margin", "verdict"]]
-    for d in table.differences:
-        if (metric := metrics.get(d.metric)) is None:
-            continue
-        e = d.estimate
-        difference = format_estimate(e, metric.digits, sign=True)
-        n = f"{e.n} ({e.n_failed} failed)" if e.n_failed else str(e.n)
-        margin = "-" if d.margin is None else f"{d.margin:g}"
-        grid.append([d.row, d.than, metric.heading, difference, n, margin, d.verdict or "-"])
-    return grid
-
-
-def _footnotes(table: Table) -> list[str]:
-    """Return notes, the meaning of verdicts, numbers of clips, failures and backends."""
-    lines = list(table.notes)
-    if table.differences:
-        lines.append(VERDICTS)
-    whole = {metric.name for metric in ROW_METRICS}
-    counts = {e.n for row in table.rows for m, e in row.values.items() if e.n and m not in whole}
-    if counts:
-        lines.append("n = " + " to ".join(str(n) for n in sorted({min(counts), max(counts)})))
-    for row in table.rows:
-        failed = [f"{name} {e.n_failed}" for name, e in row.values.items() if e.n_failed]
-        if failed:
-            lines.append(f"failed or not measurable in {row.name}: {', '.join(failed)}")
-    return lines + [f"{m.label}: {m.backend}" for m in table.metrics if m.backend]
