@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from accelerate.state import AcceleratorState
 from torch import nn
 
 import bench_training_step as bench
@@ -24,6 +25,7 @@ class Peer(nn.Module):
 
 
 def test_our_step_with_a_stand_in_for_the_peer(monkeypatch, tmp_path) -> None:
+    AcceleratorState._reset_state()  # earlier tests may have set another precision
     monkeypatch.setattr(bench, "make_peer", lambda *_: (Peer(), "a stand-in"))
     monkeypatch.setitem(bench.PRESETS, "small", {"dim": 32, "depth": 1, "heads": 2, "dim_head": 16})
     monkeypatch.setattr(bench, "measure_ceilings", lambda *_: Ceilings(1e11, 1e10, "x", "cpu"))
