@@ -26,6 +26,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from tokgen.audio.torchaudio_shim import allow_torchaudio
 from tokgen.zoo.auto import register_codecs
 
 __version__ = "0.1.0"
@@ -111,4 +112,5 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
 
 
+allow_torchaudio()  # next to a torch without CUDA
 register_codecs()  # with transformers' Auto classes, once they are imported

@@ -6,10 +6,11 @@ This module does not import transformers, so `import tokgen` stays fast.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
+
+from tokgen.imports import Execute, wrap_import
 
 __all__ = ["register_codecs"]
 
@@ -40,32 +41,15 @@ _STEPS: dict[str, Callable[[], None]] = {
 }
 
 
-class _AfterImport(MetaPathFinder):
-    """Runs a step of `_STEPS` after its module is imported."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname not in _STEPS:
-            return None
-        others = (finder for finder in sys.meta_path if not isinstance(finder, _AfterImport))
-        found = (finder.find_spec(fullname, path, target) for finder in others)
-        spec = next((spec for spec in found if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_register(module: ModuleType) -> None:
-                execute(module)
-                _STEPS[fullname]()
-
-            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
-        return spec
-
-
 def register_codecs() -> None:
     """Register the codecs now, or after transformers imports its Auto classes."""
-    if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport())
     for name, step in _STEPS.items():
         if name in sys.modules:
             step()
+        else:
+            wrap_import(name, partial(_import_and_register, step))
+
+
+def _import_and_register(step: Callable[[], None], execute: Execute, module: ModuleType) -> None:
+    execute(module)
+    step()
