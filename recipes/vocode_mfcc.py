@@ -30,7 +30,6 @@ from tokgen.runs.folder import write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.settings import claim_run, command_of, parse_settings, save_settings
 from tokgen.training import settings as training_settings
-from tokgen.training.card import card_facts
 from tokgen.training.loop import Training
 from tokgen.training.settings import ModelTrainingSettings
 from tokgen.zoo.lookup import load_codec
@@ -129,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         accelerator.end_training()
         return 130
     trained = time.monotonic()
-    card = card_facts(tokens, s, command=command_of(__file__, argv))
+    card = replace(training.card, command=command_of(__file__, argv))
     training.save_model(run / "model", card)
     if accelerator.is_main_process:
         plot_curves(training.history, run / "curves.png")

@@ -64,3 +64,7 @@ def test_json_has_null_for_what_is_not_finite():
 
 def test_columns_are_aligned():
     assert align([["a", "b"], ["long  name", "2.00"]]) == "a          b\nlong name  2.00"
+
+
+def test_cells_of_html_are_not_padded():
+    assert " </t" not in Two()._repr_html_()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,4 +121,5 @@ def _html(part: Grid | str) -> str:
 
     header, *rows = part.rows
     title = f"<h4>{html.escape(part.title)}</h4>\n" if part.title else ""
-    return title + tabulate(rows, header, tablefmt="html", disable_numparse=True)
+    table = tabulate(rows, header, tablefmt="html", disable_numparse=True)
+    return title + re.sub(r" +(?=</t[hd]>)", "", table)  # tabulate pads the cells

@@ -224,32 +224,48 @@ def test_tokenize_shows_what_was_rejected(tool, tmp_path: Path) -> None:
     assert "and 2 more, all in" in err
 
 
+def test_without_a_verb_the_help_is_printed(tool) -> None:
+    code, out, err = tool()
+    assert (code, out) == (2, "") and "usage: tokgen" in err and "tokenize" in err
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["info", "tinny"], "no codec 'tinny'; known: "),
         (["encode", "none.wav", "--codec", "tiny", "--out", "x.safetensors"], "no such file"),
-        (["encode", "none.wav", "--codec", "tiny"], "required: out; see tokgen encode --help"),
+        (["encode", "none.wav", "--codec", "tiny"], "missing: --out; see tokgen encode --help"),
         (["decode", "none.safetensors", "--out", "y.wav"], "no such file"),
         (["tokenize", "--corpus", "./none", "--codec", "tiny", "--out", "t"], "no folder or file"),
-        (["sing"], "invalid choice: 'sing'"),
-        ([], "required: VERB"),
-        (["info"], "required: codec; see tokgen info --help"),
-        (["report"], "required: runs; see tokgen report --help"),
-        (["encode", "a", "b", "--codec", "tiny", "--out", "x"], "unrecognized arguments: b"),
+        (["sing"], "no verb 'sing'; verbs are codecs, info"),
+        (["inf", "tiny"], "no verb 'inf': did you mean info?"),
+        (["info"], "missing: codec; see tokgen info --help"),
+        (["report"], "missing: runs; see tokgen report --help"),
+        (["encode", "a", "b", "--codec", "tiny", "--out", "x"], "unknown b; see tokgen encode"),
+        (["info", "tiny", "--jsn"], "unknown --jsn: did you mean --json?; see tokgen info"),
+        (
+            ["score", "--codec", "a", "--codec", "b", "--corpus", "c"],
+            "--codec is given twice, but takes one value",
+        ),
         (["encode", "a", "--codec", "tiny", "--out"], "--out: expected one argument; see tokgen"),
         (["encode", "a", "--codec", "tiny", "--outt", "x"], "see tokgen encode --help"),
         (
             ["encode", "a", "--codec", "tiny", "--out", "x", "--n-codebooks", "few"],
-            "n_codebooks is 'few', but must be int | None; see tokgen encode --help",
+            "n_codebooks is 'few', but must be a whole number; see tokgen encode --help",
         ),
         (
             ["tokenize", "--corpus", "c", "--codec", "tiny", "--out", "t", "--engine", "slurm"],
             "engine is 'slurm', but must be one of local, accelerate, ray; see tokgen",
         ),
         (["info", "tiny", "--config", "none.yaml"], "File does not exist"),
-        (["encode", "a", "--codec", "tiny", "--out", "x", "--device", "tpu"], "device 'tpu'"),
-        (["encode", "a", "--codec", "tiny", "--out", "x", "--device", "cuda:99"], "this machine"),
+        (
+            ["encode", "a", "--codec", "tiny", "--out", "x.safetensors", "--device", "tpu"],
+            "device 'tpu'",
+        ),
+        (
+            ["encode", "a", "--codec", "tiny", "--out", "x.safetensors", "--device", "cuda:99"],
+            "this machine",
+        ),
         (["completion", "tcsh"], "one of bash, zsh, fish; see tokgen completion --help"),
         (["recipes", "copy"], "name the recipe to copy"),
         (["recipes", "copy", "sing"], "no recipe 'sing'; there are compare_codecs, "),

@@ -98,6 +98,8 @@ def test_bad_arguments_are_refused():
         score_audio({"a": []}, reference="a", sample_rate=16000, metrics=["visqol"])
     with pytest.raises(ValueError, match="reference row 'b': rows are a"):
         score_audio({"a": CLIPS}, reference="b", sample_rate=16000)
+    with pytest.raises(ValueError, match=r"\['visqol'\]: known are"):
+        score_audio({"a": CLIPS}, reference="a", sample_rate=16000, metrics="pesq, visqol")
     with pytest.raises(ValueError, match="unequal length"):
         score_audio({"a": CLIPS, "b": CLIPS[:2]}, reference="a", sample_rate=16000)
 

@@ -44,7 +44,7 @@ def test_a_models_card_says_what_the_caller_knows(tiny_codec: StftCodec, tmp_pat
     assert card.data.library_name == "tokgen"
     (result,) = card.data.eval_results  # of "generated", without the metric that failed
     assert (result.metric_type, result.metric_value) == ("pesq", 2.25)
-    assert (result.dataset_name, result.metric_name) == ("8 test clips", "pesq, n = 7")
+    assert (result.dataset_name, result.metric_name) == ("8 test clips", "pesq of generated, n = 7")
     for text in (
         "`my / voice`",
         "1.50 h",

@@ -117,11 +117,11 @@ def test_errors_name_the_cause_and_the_fix(
         load_codec("me/nothing")
     with pytest.raises(FileNotFoundError, match="no revision 'v9'"):
         load_codec("me/codec", revision="v9")
-    with pytest.raises(FileNotFoundError, match=r"local_files_only is set.*`hf download me/codec`"):
+    with pytest.raises(FileNotFoundError, match=r"local_files_only=False.*`hf download me/codec`"):
         load_codec("me/codec", local_files_only=True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     command = "`hf download me/codec --revision main`"
-    with pytest.raises(FileNotFoundError, match=f"HF_HUB_OFFLINE is set.*{command}"):
+    with pytest.raises(FileNotFoundError, match=f"unset HF_HUB_OFFLINE.*{command}.*HF_TOKEN"):
         MaskedTransformer.from_pretrained("me/codec", revision="main")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     loaded = load_codec("me/codec")
@@ -132,5 +132,7 @@ def test_errors_name_the_cause_and_the_fix(
 
 def test_a_hub_out_of_reach(hub: LocalHub) -> None:
     hub.close()
-    with pytest.raises(FileNotFoundError, match=r"cannot be reached .*`hf download me/codec`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"cannot be reached: .*`hf download me/codec`.*HF_TOKEN"
+    ):
         load_codec("me/codec")

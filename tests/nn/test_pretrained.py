@@ -77,3 +77,11 @@ def test_a_config_of_another_class_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "n_heads": 3}))
     with pytest.raises(ValueError, match=r"has settings MaskedTransformer lacks: \['n_heads'\]"):
         MaskedTransformer.from_pretrained(folder)
+
+
+def test_a_folder_has_no_revisions_and_a_run_names_its_model(tmp_path: Path) -> None:
+    make_stft_codec().model.save_pretrained(tmp_path / "run" / "model")
+    with pytest.raises(ValueError, match="only hub ids have revisions"):
+        StftCodecModel.from_pretrained(tmp_path / "run" / "model", revision="main")
+    with pytest.raises(FileNotFoundError, match="the model of this run is .*run/model"):
+        StftCodecModel.from_pretrained(tmp_path / "run")

@@ -56,8 +56,12 @@ def test_unknown_setting_is_refused(tmp_path: Path) -> None:
         parse_settings(Outer, default, ["--stepz", "3"])
     assert "\n" not in str(exit_.value)
     for argv, message in (
-        (["--steps", "many"], "error: steps is 'many', but must be int; see --help"),
-        (["--inner.depth", "deep"], "error: inner.depth is 'deep', but must be int; see --help"),
+        (["--steps", "many"], "error: steps is 'many', but must be a whole number; see --help"),
+        (
+            ["--inner.depth", "deep"],
+            "error: inner.depth is 'deep', but must be a whole number; see --help",
+        ),
+        (["--steps", "3", "--steps=4"], "error: --steps is given twice, but takes one value"),
     ):
         with pytest.raises(SystemExit) as exit_:
             parse_settings(Outer, default, argv)

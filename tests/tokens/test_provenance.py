@@ -105,6 +105,26 @@ def test_written_again(tokens: Path, provenance: Provenance, tmp_path: Path, ope
     assert rows_of(tmp_path / "again") == rows_of(tmp_path / "disk")
 
 
+def test_load_tokens_opens_what_datasets_wrote(
+    tokens: Path, provenance: Provenance, tmp_path: Path
+) -> None:
+    train = load_tokens(tokens).splits["train"]
+    train.to_parquet(tmp_path / "x" / "train.parquet")
+    for source in (tmp_path / "x", tmp_path / "x" / "train.parquet", train):
+        found = load_tokens(source)
+        assert found.provenance == provenance
+        assert {split: len(part) for split, part in found.splits.items()} == {"train": len(train)}
+    assert load_tokens(load_tokens(tokens).splits).provenance == provenance
+    with pytest.raises(ValueError, match=r"no split 'dev': the tokens have train"):
+        found.codes("dev", 0)
+
+
+def test_parquet_files_without_provenance_are_refused(tmp_path: Path) -> None:
+    Dataset.from_dict({"codes": [[1]]}).to_parquet(tmp_path / "x" / "train.parquet")
+    with pytest.raises(ValueError, match="no readable provenance"):
+        load_tokens(tmp_path / "x")
+
+
 def test_a_file_written_by_pyarrow_keeps_it(
     tokens: Path, provenance: Provenance, tmp_path: Path
 ) -> None:

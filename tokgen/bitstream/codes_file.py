@@ -21,7 +21,7 @@ _KIND = "tokgen codes 1"
 _SIDE = "side."  # prefix of the tensor names of side information
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CodesFile(Result):
     """Codes of an audio file, and all that is needed to decode them.
 
@@ -42,6 +42,9 @@ class CodesFile(Result):
     weight_hash: str
     side: Mapping[str, Tensor] = field(default_factory=dict)
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"CodesFile({self.table()}; {self.codec})"
 
     def parts(self) -> list[Grid | str]:
         levels, frames = self.codes.shape

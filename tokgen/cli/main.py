@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import tokgen
 from tokgen.cli import settings, verbs
-from tokgen.cli.parsing import Verb, read_settings
+from tokgen.cli.parsing import Verb, closest, read_settings
 
 __all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run"]
 
@@ -113,8 +113,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tokgen.cli.completion import complete
 
         complete(VERBS)
+    if not argv:
+        _parser().print_help(sys.stderr)
+        return 2
     again = ""
     try:
+        if not argv[0].startswith("-") and argv[0] not in VERBS:
+            raise ValueError(
+                f"no verb {argv[0]!r}{closest(argv[0], VERBS)}; verbs are {', '.join(VERBS)}"
+            )
         verb = VERBS[_parser().parse_args(argv[:1]).verb]
         again = verb.again
         run(verb, argv[1:])

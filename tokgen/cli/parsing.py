@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from inspect import get_annotations
 from typing import Any, get_args, get_origin, get_type_hints
@@ -10,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 __all__ = [
     "JSON",
     "Verb",
+    "closest",
     "first_line",
     "groups_of",
     "is_required",
@@ -133,19 +135,42 @@ def read_settings(verb: Verb, argv: Sequence[str]) -> tuple[Any, bool]:
     """
     from jsonargparse import ArgumentError
 
-    from tokgen.runs.flags import plain_error, plain_flags
+    from tokgen.runs.flags import plain_flags
 
     parser = make_parser(verb)
     try:
         words = plain_flags(argv, verb.settings, switches=("json",))
         found = parser.parse_args(words).as_dict()
     except ArgumentError as error:
-        raise ValueError(
-            f"{plain_error(str(error), verb.settings)}; see {parser.prog} --help"
-        ) from error
+        raise ValueError(f"{_explain(str(error), verb)}; see {parser.prog} --help") from error
     del found["config"]
     as_json = found.pop("json", False)
     return verb.settings(**found), as_json
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return ": did you mean X?" if a known word is close to `word`, else ""."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, list(known), n=1)
+    return f": did you mean {found[0]}?" if found else ""
+
+
+def _explain(error: str, verb: Verb) -> str:
+    """Name unknown and missing settings as they are written on the command line."""
+    from tokgen.runs.flags import plain_error
+
+    message = plain_error(error, verb.settings)
+    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+        flag = found[1].partition("=")[0]
+        known = [f"--{f.name}" for f in fields(verb.settings) if f.name not in verb.positional]
+        close = closest(flag, [*known, "--config", "--print_config", "--json", "--help"])
+        return f"unknown {flag}{close}"
+    if found := re.search(r"arguments are required: (.*)", message):
+        missing = [name.strip() for name in found[1].split(",")]
+        flags = [name if name in verb.positional else f"--{name.lstrip('-')}" for name in missing]
+        return f"missing: {', '.join(flags)}"
+    return message
 
 
 def _default(field: Field) -> Any:

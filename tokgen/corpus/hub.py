@@ -65,6 +65,10 @@ def _parse(name: str) -> tuple[str, str | None]:
 
 
 def _not_found(name: str, error: OSError) -> FileNotFoundError:
+    reason = str(error).strip().partition("\n")[0]
     return FileNotFoundError(
-        f"{name}: no such folder or file, and no hub dataset of that name can be reached ({error})"
+        f"{name}: no such folder or file, and no hub dataset of that name can be reached "
+        f"({reason}); check the name, set HF_TOKEN if it is private, and unset HF_HUB_OFFLINE; "
+        "without a connection, download it elsewhere by "
+        f"`hf download --repo-type dataset {name.partition(':')[0]}`"
     )

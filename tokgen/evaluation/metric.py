@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tokgen.metrics.tables import Metric
 
-__all__ = ["BACKENDS", "METRICS", "OF_FOLDER", "check_backends", "check_metrics"]
+__all__ = ["BACKENDS", "METRICS", "OF_FOLDER", "check_backends", "check_metrics", "parse_metrics"]
 
 METRICS = {
     metric.name: metric
@@ -26,6 +26,18 @@ BACKENDS = {  # of the metrics that have several
     "speaker": ("auto", "wavlm", "resemblyzer"),
 }
 OF_FOLDER = ("wav2vec2", "wavlm")  # may be followed by ":<folder or hub id>"
+
+
+def parse_metrics(metrics: str | Sequence[str]) -> list[str]:
+    """Return names of metrics. Each string may hold several, separated by commas.
+
+    Raises:
+        ValueError: a name is not in `METRICS` or appears twice.
+    """
+    given = [metrics] if isinstance(metrics, str) else metrics
+    names = [name.strip() for text in given for name in text.split(",")]
+    check_metrics(names)
+    return names
 
 
 def check_metrics(metrics: Sequence[str]) -> None:

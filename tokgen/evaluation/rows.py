@@ -15,7 +15,7 @@ from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, as_corpus
-from tokgen.evaluation.metric import METRICS, check_backends, check_metrics
+from tokgen.evaluation.metric import METRICS, check_backends, parse_metrics
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.evaluation.settings import DEFAULT_METRICS
@@ -59,7 +59,7 @@ def score_audio(
     sample_rate: int,
     reference: str = "original",
     texts: Sequence[str | None] | None = None,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     mos: str = "auto",
     mos_reference: Tensor | None = None,
@@ -76,12 +76,14 @@ def score_audio(
             the metric; its own SI-SDR is infinite and counts as failed.
         texts: transcript of each utterance; None if there are none. CER counts an utterance as
             failed if its transcript is None or has no letters.
-        metrics, asr, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`.
+        metrics: names of `tokgen.evaluation.metric.METRICS`, also in one string with commas.
+        asr, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`.
         speaker: its `speaker_encoder`.
         workers: processes that score, as in `tokgen.evaluation.pool.ScoringPool`.
     Raises:
         ValueError: unknown metric or row, or rows of unequal length.
     """
+    metrics = parse_metrics(metrics)
     if reference not in rows:
         raise ValueError(f"reference row {reference!r}: rows are {', '.join(rows)}")
     if texts is None:
@@ -164,7 +166,7 @@ def score_codec(
     split: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     mos: str = "auto",
     mos_reference: str | Path | Tensor | None = None,
@@ -187,7 +189,7 @@ def score_codec(
         ValueError: no clip of the corpus can be read, or an unknown metric or device.
         FileNotFoundError: no such codec, corpus or file.
     """
-    check_metrics(metrics)
+    metrics = parse_metrics(metrics)
     check_backends(asr=asr, mos=mos, speaker=speaker)
     codec = as_codec(codec, device=device)
     corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)

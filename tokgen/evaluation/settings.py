@@ -28,11 +28,9 @@ class MetricSettings:
     speaker: str = "auto"
 
     def __post_init__(self) -> None:
-        from tokgen.evaluation.metric import check_backends, check_metrics
+        from tokgen.evaluation.metric import check_backends, parse_metrics
 
-        names = [name.strip() for given in self.metrics for name in given.split(",")]
-        object.__setattr__(self, "metrics", names)
-        check_metrics(names)
+        object.__setattr__(self, "metrics", parse_metrics(self.metrics))
         check_backends(asr=self.asr, mos=self.mos, speaker=self.speaker)
 
 

@@ -27,7 +27,7 @@ __all__ = ["FRAME_MULTIPLE", "Generated", "conditioning_for", "generate_clips"]
 FRAME_MULTIPLE = 64  # pad to multiples of it on a GPU and under compile: few shapes
 
 
-@dataclass
+@dataclass(repr=False)
 class Generated:
     """One generated utterance, on the CPU.
 
@@ -40,6 +40,13 @@ class Generated:
     codes: Tensor
     waveform: Tensor
     seconds: float
+
+    def __repr__(self) -> str:
+        levels, frames = self.codes.shape
+        return (
+            f"Generated({levels} levels x {frames} frames, {self.waveform.shape[-1]} samples, "
+            f"sampled in {self.seconds:.2f} s)"
+        )
 
 
 def conditioning_for(model: MaskedTransformer, waveforms: Sequence[Tensor]) -> list[Tensor]:

@@ -149,6 +149,11 @@ def _sections(about: Mapping[str, str], example: str, facts: ModelCardFacts) -> 
     data = {"started from": _code(facts.base), **data}
     if any(data.values()):
         parts += ["## Data", _table({key: value for key, value in data.items() if value})]
+    if not facts.licence:
+        parts.append(
+            "No licence is stated here. Training data and codec have licences of their own: check "
+            "them and add `license` to the metadata before you share the weights."
+        )
     if facts.settings or facts.command:
         parts.append("## Training")
     if facts.command:
@@ -200,7 +205,7 @@ def _results(facts: ModelCardFacts, task: str) -> list[Any]:
             dataset_type=re.sub(r"[^\w./-]+", "-", corpus),
             dataset_name=facts.scored_on or corpus,
             metric_type=metric,
-            metric_name=f"{metric}, n = {value.get('n')}",
+            metric_name=f"{metric} of {chosen}, n = {value.get('n')}",
             metric_value=value["mean"],
         )
         for metric, value in facts.scores.get(chosen, {}).items()

@@ -95,7 +95,9 @@ def resolve_folder(
         root = _download(str(name), revision, token, cache_dir, local_files_only, subfolder)
     folder = root / subfolder
     if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}: not a saved model")
+        inside = folder / "model"
+        hint = f"; the model of this run is {inside}" if (inside / CONFIG).is_file() else ""
+        raise FileNotFoundError(f"{folder} has no {CONFIG}: not a saved model{hint}")
     return folder
 
 
@@ -158,6 +160,12 @@ def _reason(error: Exception, name: str, revision: str | None, local_files_only:
             "private model, set HF_TOKEN or pass `token`"
         )
     if constants.HF_HUB_OFFLINE or local_files_only:
-        why = "local_files_only is set" if local_files_only else "HF_HUB_OFFLINE is set"
-        return f"not in the cache, and {why}: leave it out, or run `{command}` with a connection"
-    return f"the hub cannot be reached ({type(error).__name__}): run `{command}` with a connection"
+        why = "pass local_files_only=False" if local_files_only else "unset HF_HUB_OFFLINE"
+        return (
+            f"the hub model is not in the cache, and downloads are off: {why}, or run `{command}` "
+            "with a connection (and HF_TOKEN, if it is private)"
+        )
+    return (
+        f"the hub cannot be reached: check the connection, or run `{command}` where there is one "
+        "(with HF_TOKEN, if the model is private)"
+    )

@@ -108,6 +108,8 @@ class Pretrained(nn.Module, Pushable):
             ValueError: the config is of another class, has an unknown setting, or does not fit the
                 weights.
         """
+        if revision is not None and Path(name).is_dir():
+            raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {name}")
         folder = resolve_folder(
             name,
             revision,

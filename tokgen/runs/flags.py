@@ -90,10 +90,14 @@ def plain_flags(argv: Sequence[str], cls: type, switches: Sequence[str] = ()) ->
       name. A JSON list that is given once stays as it is.
 
     `switches` are flags besides those of `cls` that never take a value.
+
+    Raises:
+        ValueError: a flag that takes one value is given twice.
     """
     kinds = {f"--{name}": kind for name, kind in get_type_hints(cls).items()}
     rest: list[str] = []
     lists: dict[str, list[str]] = {}
+    given: set[str] = set()
     words = deque(argv)
     while words:
         word = words.popleft()
@@ -108,6 +112,9 @@ def plain_flags(argv: Sequence[str], cls: type, switches: Sequence[str] = ()) ->
             rest.append(flag)
             continue
         kind = kinds.get(flag)
+        if kind not in (None, bool, list[str]) and flag in given:
+            raise ValueError(f"{flag} is given twice, but takes one value")
+        given.add(flag)
         if kind == list[str] and (equals or (words and not words[0].startswith("--"))):
             lists.setdefault(flag, []).append(value if equals else words.popleft())
         elif kind is bool and not equals and (not words or words[0].lower() not in BOOLS):
@@ -129,7 +136,10 @@ def plain_error(message: str, cls: type) -> str:
     words = next(
         (", ".join(map(str, get_args(c))) for c in choices if get_origin(c) is Literal), None
     )
-    wanted = f"one of {words}" if words else getattr(kind, "__name__", str(kind))
+    names = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+    plain = [c for c in (get_args(kind) or (kind,)) if c is not NoneType]
+    word = names.get(plain[0], getattr(kind, "__name__", str(kind)))
+    wanted = f"one of {words}" if words else word
     return f"{found[1]} is {found[2]!r}, but must be {wanted}"
 
 

@@ -32,7 +32,8 @@ def parse_settings(
     """
     from tokgen.runs.interrupts import plain_errors  # imports torch, which `plain_flags` does not
 
-    argv = plain_flags(sys.argv[1:] if argv is None else argv, cls)
+    with plain_errors():
+        argv = plain_flags(sys.argv[1:] if argv is None else argv, cls)
     named = any(a == "--config" or a.startswith("--config=") for a in argv)
     files = [] if named else [str(default_config)]
     with plain_errors(), _one_line(cls):

@@ -83,19 +83,28 @@ class TokenDataset:
         )
 
     def codes(self, split: str, index: int) -> Tensor:
-        """Return codes int64 [1, K, T] of one row, as `Codec.encode` returns them."""
-        return codes_of(self.splits[split].select([index]))[0][None]
+        """Return codes int64 [1, K, T] of one row, as `Codec.encode` returns them.
+
+        Raises:
+            ValueError: there is no such split.
+        """
+        return codes_of(self._row(split, index))[0][None]
 
     def decode(self, codec: Codec, split: str, index: int) -> Tensor:
         """Return the waveform [1, 1, N] of one row.
 
         Raises:
-            ValueError: another codec made the tokens.
+            ValueError: another codec made the tokens, or there is no such split.
         """
         check_codec(self.provenance, codec.spec)
-        row = self.splits[split].select([index])
+        row = self._row(split, index)
         sides = sides_of(row, codec.side_names)
         return codec.decode_batch(codes_of(row), list(row["n_samples"]), sides)[0][None]
+
+    def _row(self, split: str, index: int) -> Dataset:
+        if split not in self.splits:
+            raise ValueError(f"no split {split!r}: the tokens have {', '.join(self.splits)}")
+        return self.splits[split].select([index])
 
     def push_to_hub(
         self,
@@ -134,7 +143,7 @@ class TokenDataset:
 
 
 def load_tokens(
-    source: str | Path,
+    source: str | Path | Dataset | DatasetDict,
     *,
     revision: str | None = None,
     token: str | None = None,
@@ -145,8 +154,9 @@ def load_tokens(
     Parquet is copied to the cache of `datasets` and memory-mapped from there.
 
     Args:
-        source: folder or fsspec URL that `tokenize_corpus` wrote, or the id "owner/name" of a
-            dataset on the Hugging Face hub. A folder in the current directory is preferred.
+        source: folder or fsspec URL that `tokenize_corpus` wrote, a Parquet file or a folder of
+            them that `datasets` wrote, or the id "owner/name" of a dataset on the Hugging Face hub.
+            A folder in the current directory is preferred. Rows that are open are kept as they are.
         revision: branch, tag or commit of a hub dataset.
         token: access token of the hub; None uses HF_TOKEN or the saved one.
         cache_dir: folder for copies; None is the cache of `datasets`.
@@ -154,10 +164,18 @@ def load_tokens(
         FileNotFoundError: there is no such folder, nor such a dataset on the hub.
         ValueError: it is not a token dataset, or not a finished one.
     """
-    from datasets import DatasetDict, load_dataset, load_from_disk
+    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
+    if isinstance(source, Dataset):
+        source = DatasetDict({str(source.split or "train"): source})
+    if isinstance(source, DatasetDict):
+        return TokenDataset(source, provenance_of(source))
     cache = None if cache_dir is None else str(cache_dir)
     storage = Storage(source)
+    if storage.path is not None and storage.path.is_file() and storage.path.suffix == ".parquet":
+        with quiet_libraries():
+            splits = load_dataset("parquet", data_files=str(storage.path), cache_dir=cache)
+        return TokenDataset(splits, provenance_of(splits), str(source))
     if storage.path is not None and not storage.path.is_dir():
         if isinstance(source, str) and _HUB_ID.fullmatch(source):
             return _load_from_hub(source, revision, token, cache)
@@ -171,10 +189,14 @@ def load_tokens(
     elif files := _shards_in(storage):
         with quiet_libraries():
             splits = load_dataset("parquet", data_files=files, cache_dir=cache)
+    elif storage.path is not None and any(storage.path.glob("*.parquet")):
+        with quiet_libraries():
+            splits = load_dataset(str(storage.path), cache_dir=cache)
+        return TokenDataset(splits, provenance_of(splits), str(source))
     else:
         raise ValueError(
             f"{source} is not a finished token dataset: it has neither dataset_dict.json nor "
-            f"{PROVENANCE} with shards in data/"
+            "Parquet files, in it or in data/"
         )
     return _with_provenance(splits, str(source), lambda: _provenance_in(storage))
 

@@ -112,7 +112,7 @@ class Training:
             processes=accelerator.num_processes,
         )
         self._validation = tokens.splits.get("validation")
-        self.card = card_facts(tokens, settings)
+        self.card = card_facts(tokens, settings, precision=accelerator.mixed_precision)
 
     def batches(self) -> Iterator[TrainingBatch]:
         """Yield the batches that are left, on the device.

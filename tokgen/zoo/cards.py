@@ -54,9 +54,9 @@ class CodecList(list[CodecCard], Result):
         return [Grid(rows)]
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one record for each codec."""
+        """Return one record for each codec, without the hash of the weights: they were not read."""
         return [
-            numbers(card.spec)
+            {k: v for k, v in numbers(card.spec).items() if k != "weight_hash"}
             | {"name": card.name, "folder": str(card.folder), "summary": card.summary}
             for card in self
         ]
