@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 import torch
 
-__all__ = ["Interrupt", "Interrupted", "plain_errors", "run_recipe"]
+__all__ = ["Interrupt", "Interrupted", "plain_errors", "run_recipe", "short_warning"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -49,7 +50,11 @@ class Interrupt:
 
 
 def run_recipe(main: Callable[[], int]) -> NoReturn:
-    """Exit with the return value of `main`; with 130 and a hint after Ctrl-C."""
+    """Exit with the return value of `main`; with 130 and a hint after Ctrl-C.
+
+    Warnings take one line.
+    """
+    warnings.formatwarning = short_warning
     try:
         sys.exit(main())
     except FloatingPointError as error:
@@ -59,6 +64,11 @@ def run_recipe(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to continue", file=sys.stderr)
         sys.exit(130)
+
+
+def short_warning(message: Warning | str, *_: Any, **__: Any) -> str:
+    """Write a warning on one line, without the line of source that raised it."""
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 @contextmanager
