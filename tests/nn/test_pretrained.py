@@ -83,5 +83,5 @@ def test_a_folder_has_no_revisions_and_a_run_names_its_model(tmp_path: Path) -> 
     make_stft_codec().model.save_pretrained(tmp_path / "run" / "model")
     with pytest.raises(ValueError, match="only hub ids have revisions"):
         StftCodecModel.from_pretrained(tmp_path / "run" / "model", revision="main")
-    with pytest.raises(FileNotFoundError, match="the model of this run is .*run/model"):
+    with pytest.raises(FileNotFoundError, match=r"the model of this run is .*run/model"):
         StftCodecModel.from_pretrained(tmp_path / "run")
