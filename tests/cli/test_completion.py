@@ -31,6 +31,10 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("tokgen drift --codec tiny --ph", {"--phase"}),
         ("tokgen recipes copy voc", {"vocode_mfcc"}),
         ("tokgen completion ba", {"bash"}),
+        ("tokgen score --metrics pe", {"pesq"}),
+        ("tokgen score --device ", {"auto", "cpu", "cuda", "mps"}),
+        ("tokgen score --asr m", {"moonshine"}),
+        ("tokgen score --mos s", {"squim"}),
     ],
 )
 def test_bash_completes(line: str, expected: set[str], tmp_path: Path, tiny_codec_folder) -> None:

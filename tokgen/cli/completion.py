@@ -45,6 +45,8 @@ def make_plain_parser(verbs: Mapping[str, Verb]) -> argparse.ArgumentParser:
             argument: Any = chosen.add_argument(flag, **_options(kinds[field.name], positional))
             if field.name == "codec":
                 argument.completer = _codec_names
+            elif field.name in KNOWN:
+                argument.completer = KNOWN[field.name]
             elif verb.settings is Recipes and field.name == "name":
                 argument.completer = _recipe_names
         for flag in ("--json", "--print_config") if verb.json else ("--print_config",):
@@ -64,6 +66,25 @@ def _options(kind: Any, positional: bool) -> dict[str, Any]:
         return {"action": "store_true"}
     options: dict[str, Any] = {"nargs": "?"} if positional and optional else {}
     return options | ({"choices": get_args(kind)} if get_origin(kind) is Literal else {})
+
+
+def _metric_names(**_: Any) -> list[str]:
+    from tokgen.evaluation.metric import METRICS
+
+    return list(METRICS)
+
+
+def _recognisers(**_: Any) -> list[str]:
+    from tokgen.evaluation.metric import BACKENDS
+
+    return list(BACKENDS["asr"])
+
+
+def _devices(**_: Any) -> list[str]:
+    return ["auto", "cpu", "cuda", "mps"]
+
+
+KNOWN = {"metrics": _metric_names, "asr": _recognisers, "device": _devices}
 
 
 def _recipe_names(**_: Any) -> list[str]:

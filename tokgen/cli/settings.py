@@ -60,6 +60,12 @@ class Encode(DeviceSettings):
     out: Path
     n_codebooks: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.file.is_dir():
+            raise ValueError(f"{self.file} is a folder: `tokgen tokenize` encodes folders")
+        _check_out(self.out, ".safetensors", self.file)
+        _check_least(self, n_codebooks=1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decode(DeviceSettings):
@@ -75,6 +81,9 @@ class Decode(DeviceSettings):
     codec: str | None = None
     out: Path
 
+    def __post_init__(self) -> None:
+        _check_out(self.out, None, self.file)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenize(TokenizeSettings, CorpusSettings, DeviceSettings):
@@ -87,6 +96,11 @@ class Tokenize(TokenizeSettings, CorpusSettings, DeviceSettings):
 
     codec: str
     out: str
+
+    def __post_init__(self) -> None:
+        getattr(super(), "__post_init__", lambda: None)()
+        _check_least(self, workers=1, shard_rows=1, n_codebooks=1)
+        _check_lengths(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +115,14 @@ class Score(ScoringSettings, CorpusSettings, DeviceSettings):
     codec: str
     out: Path | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_out(self.out, ".json")
+        _check_least(self, workers=1)
+        _check_lengths(self)
+        if "mos" in self.metrics and self.mos == "squim" and self.mos_reference is None:
+            raise ValueError("--mos squim needs --mos_reference, an audio file of clean speech")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Drift(DriftSettings, CorpusSettings, DeviceSettings):
@@ -114,6 +136,10 @@ class Drift(DriftSettings, CorpusSettings, DeviceSettings):
 
     codec: list[str]
     out: Path
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_lengths(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,3 +188,31 @@ class Report:
     clips: int = 12
     audio: Literal["wav", "opus"] = "wav"
     opus_kbps: int = 64
+
+    def __post_init__(self) -> None:
+        _check_out(self.out, ".html")
+
+
+def _check_out(out: Path | None, suffix: str | None, file: Path | None = None) -> None:
+    """Raise ValueError if `out` is a folder, the input `file`, or has another suffix."""
+    if out is None:
+        return
+    if out.is_dir():
+        raise ValueError(f"--out {out} is a folder: give a file")
+    if file is not None and out.exists() and file.exists() and out.samefile(file):
+        raise ValueError(f"--out {out} is the input file: give another file")
+    if suffix is not None and out.suffix.lower() != suffix:
+        raise ValueError(f"--out {out} must end in {suffix}")
+
+
+def _check_least(settings: object, **least: int) -> None:
+    for name, limit in least.items():
+        value = getattr(settings, name, None)
+        if value is not None and value < limit:
+            raise ValueError(f"--{name} is {value}, but must be at least {limit}")
+
+
+def _check_lengths(settings: CorpusSettings) -> None:
+    low, high = settings.min_seconds, settings.max_seconds
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"--min_seconds {low:g} is more than --max_seconds {high:g}")

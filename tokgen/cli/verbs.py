@@ -97,11 +97,13 @@ def report(s: settings.Report) -> Result:
 def recipes(s: settings.Recipes) -> Result:
     from tokgen.cli.recipe_files import copy_recipe, list_recipes
 
+    if s.action == "list" and s.name is not None:
+        raise ValueError("`tokgen recipes list` takes no name; `copy NAME` copies a recipe")
     if s.action == "list":
         return list_recipes()
     if s.name is None:
         raise ValueError("name the recipe to copy; `tokgen recipes list` shows them")
-    return copy_recipe(s.name, s.to, overwrite=s.overwrite)
+    return copy_recipe(s.name.removesuffix(".py"), s.to, overwrite=s.overwrite)
 
 
 def completion(s: settings.Completion) -> str:

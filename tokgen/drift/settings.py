@@ -26,3 +26,10 @@ class DriftSettings:
     match_level: bool = False
     phase: bool = False
     samples: int = 2
+
+    def __post_init__(self) -> None:
+        for name, least in (("clip_seconds", 0), ("clips", 1), ("samples", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name} is {value:g}, but must be at least {least}")
+        getattr(super(), "__post_init__", lambda: None)()

@@ -1,0 +1,53 @@
+"""Checks of the settings of verbs, before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tokgen.cli import main as cli
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("encode a.mp3 --codec x --out a.mp3", "--out a.mp3 is the input file"),
+        ("encode a.mp3 --codec x --out link", "--out link is the input file"),
+        ("decode a.mp3 --out a.mp3", "--out a.mp3 is the input file"),
+        ("encode a.mp3 --codec x --out b.wav", "--out b.wav must end in .safetensors"),
+        ("encode folder --codec x --out b.safetensors", "`tokgen tokenize` encodes folders"),
+        ("encode a.mp3 --codec x --out folder", "--out folder is a folder"),
+        ("encode a.mp3 --codec x --out b.safetensors --n_codebooks 0", "--n_codebooks is 0"),
+        ("score --corpus c --codec x --out b.txt", "--out b.txt must end in .json"),
+        ("score --corpus c --codec x --workers 0", "--workers is 0, but must be at least 1"),
+        ("score --corpus c --codec x --mos squim", "--mos squim needs --mos_reference"),
+        ("score --corpus c --codec x --min_seconds 3 --max_seconds 2", "--min_seconds 3 is more"),
+        ("tokenize --corpus c --codec x --out d --shard_rows 0", "--shard_rows is 0"),
+        ("tokenize --corpus c --codec x --out d --workers -2", "--workers is -2"),
+        ("drift --corpus c --codec x --out d --samples -1", "--samples is -1"),
+        ("drift --corpus c --codec x --out d --clips 0", "--clips is 0"),
+        ("drift --corpus c --codec x --out d --clip_seconds -1", "--clip_seconds is -1"),
+        ("report runs --out page.txt", "--out page.txt must end in .html"),
+        ("recipes list vocode_mfcc", "`tokgen recipes list` takes no name"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    line: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.mp3").write_bytes(b"audio")
+    Path("link").symlink_to("a.mp3")
+    Path("folder").mkdir()
+    assert cli.main(line.split()) == 2
+    assert message in capsys.readouterr().err
+    assert Path("a.mp3").read_bytes() == b"audio"
+
+
+def test_recipe_is_copied_by_its_file_name(tmp_path: Path) -> None:
+    assert cli.main(["recipes", "copy", "vocode_mfcc.py", "--to", str(tmp_path)]) == 0
+    assert (tmp_path / "recipes/vocode_mfcc.py").is_file()
