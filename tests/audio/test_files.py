@@ -204,3 +204,9 @@ def test_a_wav_that_is_too_large_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"2002 bytes of samples are more .* write \.flac"):
         write_audio(tmp_path / "a.wav", torch.zeros(1001), 16000)
     write_audio(tmp_path / "a.flac", torch.zeros(1001), 16000)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (1, -1)])
+def test_a_numpy_array_is_written(shape, tmp_path) -> None:
+    files.write_audio(tmp_path / "a.wav", np.linspace(-0.5, 0.5, 100).reshape(shape), 16000)
+    assert sf.read(tmp_path / "a.wav")[0].shape == (100,)

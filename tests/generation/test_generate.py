@@ -184,3 +184,11 @@ def test_wrong_input_is_refused(given, message, model, codec, speech) -> None:
     given = {k: audio[v] if k in ("like", "prompt", "infill") else v for k, v in given.items()}
     with pytest.raises(ValueError, match=message):
         generate(model, codec, **given)
+
+
+def test_a_numpy_array_is_audio_and_is_no_input_of_encode(model, codec, speech) -> None:
+    array = speech.reshape(-1).double().numpy()
+    made, again = generate(model, codec, like=array), generate(model, codec, like=speech)
+    assert made.codes.equal(again.codes)
+    with pytest.raises(TypeError, match=r"torch.from_numpy\(x\)\[None, None\]"):
+        codec.encode(array)

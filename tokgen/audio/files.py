@@ -233,13 +233,13 @@ class AudioWriter:
     def __enter__(self) -> Self:
         return self
 
-    def write(self, waveform: Tensor) -> None:
+    def write(self, waveform: Tensor | np.ndarray) -> None:
         """Append samples, float [N] or [1, N].
 
         Raises:
             ValueError: wrong shape, empty, not finite, or more than a wav file can hold.
         """
-        samples = waveform.detach().float().cpu()
+        samples = torch.as_tensor(waveform).detach().float().cpu()
         if samples.ndim == 2 and samples.shape[0] == 1:
             samples = samples[0]
         if samples.ndim != 1 or not len(samples):
@@ -285,7 +285,7 @@ _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 
 
 def write_audio(
-    path: str | Path, waveform: Tensor, sample_rate: int, subtype: str = "PCM_16"
+    path: str | Path, waveform: Tensor | np.ndarray, sample_rate: int, subtype: str = "PCM_16"
 ) -> int:
     """Write mono audio [N] or [1, N] to a .wav or .flac file as `AudioWriter` does.
 

@@ -22,6 +22,11 @@ __all__ = [
 
 def check_waveform(waveform: Tensor, channels: int = 1) -> Tensor:
     """Return a waveform [B, 1 or `channels`, N] as float32."""
+    if not isinstance(waveform, Tensor):
+        raise TypeError(
+            f"waveform is a {type(waveform).__name__}, not a tensor [B, 1, N]: for a numpy array x "
+            "[N], give torch.from_numpy(x)[None, None]"
+        )
     if waveform.ndim != 3 or waveform.shape[1] not in (1, channels):
         also = f" or [B, {channels}, N]" if channels > 1 else ""
         raise ValueError(

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,10 +35,10 @@ def generate(
     model: MaskedTransformer | str | Path,
     codec: Codec | str | Path | None = None,
     *,
-    like: Tensor | str | Path | None = None,
-    prompt: Tensor | str | Path | None = None,
+    like: Tensor | np.ndarray | str | Path | None = None,
+    prompt: Tensor | np.ndarray | str | Path | None = None,
     seconds: float | None = None,
-    infill: Tensor | str | Path | None = None,
+    infill: Tensor | np.ndarray | str | Path | None = None,
     start: float | None = None,
     end: float | None = None,
     settings: SamplingSettings | None = None,
@@ -134,8 +135,10 @@ class _Known:
     side: Side | None
 
 
-def _read(audio: Tensor | str | Path, sample_rate: int, name: str) -> Tensor:
+def _read(audio: Tensor | np.ndarray | str | Path, sample_rate: int, name: str) -> Tensor:
     """Return audio as a waveform [1, N] on the CPU."""
+    if isinstance(audio, np.ndarray):
+        audio = torch.from_numpy(audio).float()
     if not isinstance(audio, Tensor):
         return read_audio(audio, sample_rate=sample_rate)[0]
     waveform = audio[None] if audio.ndim == 1 else audio
