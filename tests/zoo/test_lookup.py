@@ -15,8 +15,16 @@ from makers.audio import make_tone
 from makers.codecs import make_encodec, make_stft_codec, save_codec, save_old_codec
 from makers.paths import ROOT
 from tokgen.codec.base import Codec, WaveformCodec
+from tokgen.corpus.listed import as_corpus
 from tokgen.zoo.adapters.dac import DacCodec
-from tokgen.zoo.lookup import find_in_zoo, list_codecs, load_codec, load_roundtrip, read_card
+from tokgen.zoo.lookup import (
+    as_codec,
+    find_in_zoo,
+    list_codecs,
+    load_codec,
+    load_roundtrip,
+    read_card,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -262,3 +270,10 @@ def test_waveform_codecs_have_only_a_roundtrip() -> None:
         load_roundtrip("opus:twelve")
     with pytest.raises(ValueError, match="mp3:4: mono mp3 has 8 to 320 kbps"):
         load_roundtrip("mp3:4")
+
+
+def test_none_is_no_codec_and_no_corpus() -> None:
+    with pytest.raises(TypeError, match="codec is None: give a name, folder, hub id or Codec"):
+        as_codec(None)
+    with pytest.raises(TypeError, match="corpus is None: give a folder, file, hub id or Corpus"):
+        as_corpus(None)

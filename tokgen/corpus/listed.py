@@ -256,6 +256,8 @@ def as_corpus(
     Args:
         split, min_seconds, max_seconds: part of the corpus to keep, as in `open_corpus`.
     """
+    if corpus is None:
+        raise TypeError("corpus is None: give a folder, file, hub id or Corpus")
     if isinstance(corpus, Corpus):
         return corpus.select(split, min_seconds, max_seconds)
     return open_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)

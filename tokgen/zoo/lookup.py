@@ -190,6 +190,8 @@ def as_codec(codec: str | Path | Codec, *, device: str | torch.device = "auto") 
     Args:
         device: device to load a named codec on; a codec object stays on its own.
     """
+    if codec is None:
+        raise TypeError("codec is None: give a name, folder, hub id or Codec")
     return codec if isinstance(codec, Codec) else load_codec(codec, device=pick_device(device))
 
 
