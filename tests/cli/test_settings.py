@@ -29,6 +29,7 @@ from tokgen.cli import main as cli
         ("drift --corpus c --codec x --out d --clips 0", "--clips is 0"),
         ("drift --corpus c --codec x --out d --clip_seconds -1", "--clip_seconds is -1"),
         ("report runs --out page.txt", "--out page.txt must end in .html"),
+        ("recipes copy vocode_mfc", "did you mean vocode_mfcc?"),
         ("recipes list vocode_mfcc", "`tokgen recipes list` takes no name"),
     ],
 )

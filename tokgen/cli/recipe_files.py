@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import tokgen
+from tokgen.cli.parsing import closest
 from tokgen.results import Grid, Result
 
 __all__ = [
@@ -112,7 +113,7 @@ def copy_recipe(name: str, to: str | Path = ".", *, overwrite: bool = False) -> 
     source, folder = recipe_folder(), Path(to)
     names = [recipe.name for recipe in list_recipes()]
     if name not in names:
-        raise ValueError(f"no recipe {name!r}; there are {', '.join(names)}")
+        raise ValueError(f"no recipe {name!r}{closest(name, names)}; there are {', '.join(names)}")
     contents = {path.relative_to(source): path.read_bytes() for path in _files(source, name)}
     targets = {relative: folder / FOLDER / relative for relative in contents}
     same = {r for r, path in targets.items() if path.is_file() and path.read_bytes() == contents[r]}
