@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,10 @@ def test_wrong_settings_are_refused(
 def test_recipe_is_copied_by_its_file_name(tmp_path: Path) -> None:
     assert cli.main(["recipes", "copy", "vocode_mfcc.py", "--to", str(tmp_path)]) == 0
     assert (tmp_path / "recipes/vocode_mfcc.py").is_file()
+
+
+def test_warnings_of_a_verb_take_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # restored at the end
+    assert cli.main(["recipes", "list"]) == 0
+    text = warnings.formatwarning("MOS: squim\nfailed", UserWarning, "a.py", 1)
+    assert text == "warning: MOS: squim failed\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import NoReturn
@@ -13,7 +14,7 @@ import tokgen
 from tokgen.cli import settings, verbs
 from tokgen.cli.parsing import Verb, closest, read_settings
 
-__all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run"]
+__all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run", "short_warning"]
 
 AGAIN = "; run the same command again"
 GO_ON = ": run the same command again to go on"
@@ -135,8 +136,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(verb: Verb, argv: Sequence[str]) -> None:
-    """Run a verb and print its result."""
+    """Run a verb and print its result. Warnings take one line."""
     found, as_json = read_settings(verb, argv)
+    warnings.formatwarning = short_warning
     if not as_json:
         result = verb.run(found)
         if result is not None:
@@ -148,6 +150,11 @@ def run(verb: Verb, argv: Sequence[str]) -> None:
         result = verb.run(found)
     if result is not None:
         print(to_json(result.to_dict()))
+
+
+def short_warning(message: Warning | str, *_: object, **__: object) -> str:
+    """Write a warning on one line, without the line of source that raised it."""
+    return f"warning: {' '.join(str(message).split())}\n"
 
 
 class _Parser(argparse.ArgumentParser):
