@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Grid", "Result", "align", "finite", "one_line", "to_json"]
+__all__ = ["Grid", "Result", "align", "finite", "one_line", "short_warning", "to_json"]
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ def align(grid: Sequence[Sequence[str]]) -> str:
 def one_line(text: str) -> str:
     """Replace line breaks and runs of spaces by single spaces."""
     return " ".join(text.split())
+
+
+def short_warning(message: Warning | str, *_: Any, **__: Any) -> str:
+    """Write a warning on one line, without its source line, as `warnings.formatwarning`."""
+    return f"warning: {one_line(str(message))}\n"
 
 
 def finite(value: Any) -> Any:

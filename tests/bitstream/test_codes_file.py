@@ -33,6 +33,7 @@ def test_round_trip(tmp_path: Path, size: int, dtype: torch.dtype) -> None:
     found = read_codes(path)
     assert found.codes.equal(codes) and found.side["scales"].equal(scales)
     assert (found.n_samples, found.sample_rate, found.codec) == (600, 16000, "little")
+    assert repr(found) == f"CodesFile({path}: 2 levels x 2 frames, 0.04 s; little)"
     found.check_codec(SPEC)
     with pytest.raises(ValueError, match=r"by codec 'little'.*not by 'other' \(weights 111"):
         found.check_codec(replace(SPEC, name="other", weight_hash="1" * 64))

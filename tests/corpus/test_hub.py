@@ -24,7 +24,10 @@ def test_list_a_hub_dataset(tmp_path, monkeypatch):
     assert asked == [("someone/speech", "clean")]
     assert corpus.splits == {"train.clean": 2}
     assert len(run(corpus)[0]) == 2
-    with pytest.raises(FileNotFoundError, match="no hub dataset of that name can be reached"):
+    message = (
+        r"no hub dataset of that name can be reached .*HF_TOKEN.*`hf download --repo-type dataset"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
         open_corpus("someone/else")
     with pytest.raises(FileNotFoundError, match="no folder or file"):
         open_corpus(tmp_path / "gone")

@@ -63,6 +63,7 @@ def test_lengths_order_and_range(
         assert made.codes.shape == (3, codec.spec.n_frames(n))
         assert 0 <= made.codes.min() <= made.codes.max() < 32
         assert made.waveform.shape == (1, n)
+        assert repr(made).startswith(f"Generated(3 levels x {codec.spec.n_frames(n)} frames, {n} ")
         torch.testing.assert_close(made.waveform, codec.decode(made.codes[None], n)[0])
 
 

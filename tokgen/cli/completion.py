@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from tokgen.cli.parsing import Verb
 from tokgen.cli.settings import Recipes
 
-__all__ = ["complete", "make_plain_parser", "script"]
+__all__ = ["KNOWN", "complete", "make_plain_parser", "script"]
 
 
 def script(shell: str) -> str:

@@ -13,8 +13,9 @@ from typing import NoReturn
 import tokgen
 from tokgen.cli import settings, verbs
 from tokgen.cli.parsing import Verb, closest, read_settings
+from tokgen.results import short_warning, to_json
 
-__all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run", "short_warning"]
+__all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run"]
 
 AGAIN = "; run the same command again"
 GO_ON = ": run the same command again to go on"
@@ -144,17 +145,10 @@ def run(verb: Verb, argv: Sequence[str]) -> None:
         if result is not None:
             print(result)
         return
-    from tokgen.results import to_json
-
     with redirect_stdout(sys.stderr):  # whatever a library prints
         result = verb.run(found)
     if result is not None:
         print(to_json(result.to_dict()))
-
-
-def short_warning(message: Warning | str, *_: object, **__: object) -> str:
-    """Write a warning on one line, without the line of source that raised it."""
-    return f"warning: {' '.join(str(message).split())}\n"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -99,7 +99,7 @@ class Tokenize(TokenizeSettings, CorpusSettings, DeviceSettings):
 
     def __post_init__(self) -> None:
         getattr(super(), "__post_init__", lambda: None)()
-        _check_least(self, workers=1, shard_rows=1, n_codebooks=1)
+        _check_least(self, workers=0, shard_rows=1, n_codebooks=1)
         _check_lengths(self)
 
 
@@ -118,7 +118,7 @@ class Score(ScoringSettings, CorpusSettings, DeviceSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_out(self.out, ".json")
-        _check_least(self, workers=1)
+        _check_least(self, workers=0)
         _check_lengths(self)
         if "mos" in self.metrics and self.mos == "squim" and self.mos_reference is None:
             raise ValueError("--mos squim needs --mos_reference, an audio file of clean speech")

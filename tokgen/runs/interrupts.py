@@ -12,7 +12,9 @@ from typing import Any, NoReturn
 
 import torch
 
-__all__ = ["Interrupt", "Interrupted", "plain_errors", "run_recipe", "short_warning"]
+from tokgen.results import short_warning
+
+__all__ = ["Interrupt", "Interrupted", "plain_errors", "run_recipe"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -64,11 +66,6 @@ def run_recipe(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("\ninterrupted: run the same command again to continue", file=sys.stderr)
         sys.exit(130)
-
-
-def short_warning(message: Warning | str, *_: Any, **__: Any) -> str:
-    """Write a warning on one line, without the line of source that raised it."""
-    return f"warning: {' '.join(str(message).split())}\n"
 
 
 @contextmanager
