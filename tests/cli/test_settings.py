@@ -21,7 +21,7 @@ from tokgen.cli import main as cli
         ("encode a.mp3 --codec x --out folder", "--out folder is a folder"),
         ("encode a.mp3 --codec x --out b.safetensors --n_codebooks 0", "--n_codebooks is 0"),
         ("score --corpus c --codec x --out b.txt", "--out b.txt must end in .json"),
-        ("score --corpus c --codec x --workers 0", "--workers is -1, but must be at least 0"),
+        ("score --corpus c --codec x --workers -1", "--workers is -1, but must be at least 0"),
         ("score --corpus c --codec x --mos squim", "--mos squim needs --mos_reference"),
         ("score --corpus c --codec x --min_seconds 3 --max_seconds 2", "--min_seconds 3 is more"),
         ("tokenize --corpus c --codec x --out d --shard_rows 0", "--shard_rows is 0"),
