@@ -431,6 +431,7 @@ def test_bad_arguments_are_refused() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"steps": 4}, r"steps per level, such as \(4,\)"),
         ({"steps": ()}, "at least one level"),
         ({"steps": (4, 0)}, "each at least 1"),
         ({"temperature": 0.0}, "above 0"),

@@ -57,6 +57,8 @@ class SamplingSettings:
     compile: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.steps, int):
+            raise ValueError(f"steps = {self.steps}: give steps per level, such as ({self.steps},)")
         if not self.steps or min(self.steps) < 1:
             raise ValueError(f"steps = {self.steps}: give at least one level, each at least 1")
         if self.temperature <= 0:
