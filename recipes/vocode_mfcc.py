@@ -37,7 +37,7 @@ from tokgen.zoo.lookup import load_codec
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ModelTrainingSettings, MetricSettings):
-    """Settings of a vocoding run, in addition to those of the training and of the metrics.
+    """Train a masked transformer to generate speech from MFCCs, and score it.
 
     Attributes:
         name: the run's folder is runs/<name>.

@@ -49,6 +49,16 @@ def test_flags_with_dashes_repeated_flags_and_switches(tmp_path: Path) -> None:
         assert not parse_settings(Outer, default, ["--phase", word]).phase
 
 
+def test_help_names_the_file_of_the_defaults(tmp_path: Path, capsys) -> None:
+    default = tmp_path / "default.yaml"
+    default.write_text("steps: 20\n")
+    with pytest.raises(SystemExit):
+        parse_settings(Outer, default, ["--help"])
+    shown = capsys.readouterr().out
+    assert "defaults:\n  from " in shown and default.name in shown
+    assert "overridden" not in shown and "(default: 20)" in shown
+
+
 def test_unknown_setting_is_refused(tmp_path: Path) -> None:
     default = tmp_path / "default.yaml"
     default.write_text("steps: 20\n")

@@ -54,7 +54,8 @@ class SharedSettings:
         warmup: steps in which the rate rises.
         cooldown: share of the steps, at the end, in which the rate falls to 5 %.
         ema: decay of the averaged weights, which are validated and saved; 0 for none.
-        clip, discriminator_clip: limits of the gradients' norms.
+        clip: limit of the norm of the codec's gradient.
+        discriminator_clip: limit of the norm of the discriminators' gradient.
         loudness: level that crops are brought to, in LUFS (DAC: -16); None leaves it.
         gain_db: each crop's level then changes at random by up to this many dB.
         phase_augmentation: rotate the phase of each crop by a random angle.
@@ -64,10 +65,11 @@ class SharedSettings:
         validation: validation corpus; None uses the first of `corpora`.
         validation_split: split of it.
         validation_min_seconds: shorter clips are left out, since PESQ needs some speech.
-        validate_every, checkpoint_every: steps between them.
+        validate_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
         mixed_precision: "auto", "no", "bf16" or "fp16". bfloat16 changes some codes.
         tracker: "none", "tensorboard", "wandb" ...
-        seed: of crops, augmentation and initial weights.
+        seed: seed of crops, augmentation and initial weights.
         runs: parent folder of the runs.
     """
 
@@ -101,7 +103,7 @@ class SharedSettings:
 
 @dataclass(frozen=True)
 class CodecTrainingSettings(SharedSettings):
-    """Settings of recipes/train_codec.py. `warmup` and `cooldown` apply to each phase.
+    """Train a codec. `warmup` and `cooldown` apply to each phase.
 
     Attributes:
         name: the run's folder is runs/<name>.
@@ -148,7 +150,7 @@ class CodecTrainingSettings(SharedSettings):
 
 @dataclass(frozen=True)
 class TuningSettings(SharedSettings):
-    """Settings of recipes/tune_idempotence.py.
+    """Tune a codec so that it drifts less.
 
     Attributes:
         name: the run's folder is runs/<name>; None names it after the codec and the loss.

@@ -19,7 +19,7 @@ __all__ = ["MAY_CHANGE", "MAY_CHANGE_IN_TRAINING", "ComparisonSettings"]
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonSettings(ModelTrainingSettings, MetricSettings):
-    """Settings of a comparison, in addition to those of the trainings and of the metrics.
+    """Compare codecs by generators that are trained on their tokens.
 
     Attributes:
         name: the run's folder is <runs>/<name>.

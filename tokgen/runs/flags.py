@@ -25,11 +25,19 @@ __all__ = [
 ]
 
 BOOLS = ("true", "false", "yes", "no", "on", "off")  # as YAML 1.1 writes them, in any case
+_DEFAULTS_HEADING = "default config file locations"  # jsonargparse's
 PRINT_CONFIG = "print the settings as a YAML file for --config, and exit"
 
 
 class PlainHelp(DefaultHelpFormatter):
     """Help that shows what a value may be and its default, without the names of Python types."""
+
+    def start_section(self, heading: str | None) -> None:
+        super().start_section("defaults" if heading == _DEFAULTS_HEADING else heading)
+
+    def add_text(self, text: str | None) -> None:
+        found = re.search(r"overridden by the contents of: (.*)", text or "", re.DOTALL)
+        super().add_text(f"from {found[1]}" if found else text)
 
     def _get_help_string(self, action: Action) -> str:
         if getattr(action, "_jsonargparse_preexpanded_help", False):

@@ -34,6 +34,7 @@ class TrainingSettings:
         batch_size: excerpts per process and pass.
         crop_seconds: length of an excerpt.
         learning_rate: AdamW's, after `warmup` steps.
+        warmup: steps in which the learning rate rises from 0.
         schedule: "constant" (the paper) or "cosine" (falls to 5 %).
         weight_decay: AdamW's.
         clip: limit of the gradient's norm.
@@ -41,14 +42,16 @@ class TrainingSettings:
         ema: decay of the averaged weights, which are validated and saved; 0 for none.
         crop_seconds_min: if above 0, each batch draws one excerpt length between this and
             `crop_seconds`, and has utterances of similar lengths, for little padding. Lengths are
-            multiples of `FRAME_BUCKET` frames, so that `compile` sees few shapes.
+            multiples of 32 frames, so that `compile` sees few shapes.
         equal_tokens: with `crop_seconds_min`, batches of shorter excerpts have more of them.
         packing: several short utterances share a row; none attends to another.
         gradient_accumulation: passes per optimiser step.
         compile: run the network through torch.compile.
         workers: processes that prepare batches; 0 prepares them between steps.
-        log_every, validate_every, checkpoint_every: steps between them.
-        seed: of the excerpts and masks.
+        log_every: steps between lines of the history.
+        validate_every: steps between validations.
+        checkpoint_every: steps between checkpoints.
+        seed: seed of the excerpts and masks.
     """
 
     steps: int = 100_000
