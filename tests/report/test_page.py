@@ -149,6 +149,6 @@ def test_wrong_arguments_are_named(plain_run: Path, tmp_path: Path, capsys):
     assert cli.main(["report", str(plain_run), "--out", str(out), "--clips", "-1"]) == 2
     assert "clips = -1: must be 0 or more" in capsys.readouterr().err
     assert cli.main(["report", str(plain_run), "--out", str(tmp_path)]) == 2
-    assert "is a folder: pass a file" in capsys.readouterr().err
+    assert "is a folder: give a file" in capsys.readouterr().err
     with pytest.raises(ValueError, match="pass at least one folder"):
         write_report([], out)

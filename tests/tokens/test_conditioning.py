@@ -1,16 +1,12 @@
-"""Conditioning features, and the workaround for torchaudio."""
+"""Conditioning features."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.spec import CodecSpec
 from tokgen.tokens import conditioning
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
@@ -133,38 +129,3 @@ def test_bad_waveforms_are_refused() -> None:
         MFCC(torch.zeros(1, 2, 320))
     with pytest.raises(ValueError, match="NaN"):
         MFCC(torch.full((1, 1, 320), float("nan")))
-
-
-@pytest.mark.parametrize(("cuda", "expected"), [(None, "stand-in"), ("12.8", "compiled")])
-def test_stand_in_only_without_cuda(
-    cuda: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package = tmp_path / "torchaudio"
-    package.mkdir()
-    (package / "__init__.py").write_text("from torchaudio import _extension\n")
-    (package / "_extension.py").write_text("COMPILED = True\n")
-    import_torchaudio()
-    for name in [m for m in sys.modules if m.split(".")[0] == "torchaudio"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(torch.version, "cuda", cuda)
-    import_torchaudio()
-    extension = sys.modules["torchaudio._extension"]
-    assert ("compiled" if hasattr(extension, "COMPILED") else "stand-in") == expected
-    for name in [m for m in sys.modules if m.split(".")[0] == "torchaudio"]:
-        del sys.modules[name]  # the real ones come back when monkeypatch undoes
-
-
-def test_mfcc_is_the_cosine_transform_of_log_mel() -> None:
-    settings = ConditioningSettings.for_codec(CodecSpec("x", 16000, 320, 8, 1024), "log_mel")
-    assert (settings.kind, settings.n_features) == ("log_mel", 80)
-    log_mel = Conditioning(settings)
-    clip = noise(20481)
-    out = log_mel(clip)
-    assert out.shape == (1, 80, 65)
-    torch.testing.assert_close((out.mT @ log_mel.dct).mT, MFCC(clip), rtol=1e-4, atol=1e-4)
-
-
-def test_unknown_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="conditioning 'mel': known are mfcc, log_mel, or none"):
-        ConditioningSettings(16000, 320, kind="mel")
