@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.spec import CodecSpec
 from tokgen.tokens import conditioning
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
