@@ -24,9 +24,7 @@ def test_list_a_hub_dataset(tmp_path, monkeypatch):
     assert asked == [("someone/speech", "clean")]
     assert corpus.splits == {"train.clean": 2}
     assert len(run(corpus)[0]) == 2
-    message = (
-        r"no hub dataset of that name can be reached .*HF_TOKEN.*`hf download --repo-type dataset"
-    )
+    message = r"someone/else is no folder or file, and the hub knows no such dataset.*HF_TOKEN"
     with pytest.raises(FileNotFoundError, match=message):
         open_corpus("someone/else")
     with pytest.raises(FileNotFoundError, match="no folder or file"):
@@ -63,5 +61,9 @@ def test_stream_a_hub_dataset(tmp_path, monkeypatch):
         raise ConnectionError("offline")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
-    with pytest.raises(FileNotFoundError, match="no hub dataset of that name can be reached"):
+    message = r"cannot be reached.*`hf download --repo-type dataset owner/name`"
+    with pytest.raises(FileNotFoundError, match=message):
+        open_corpus("owner/name:en", streaming=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="unset HF_HUB_OFFLINE"):
         open_corpus("owner/name", streaming=True)

@@ -214,7 +214,7 @@ def test_the_hubs_conversion_is_used_if_there_is_only_a_pickle(cache, tmp_path, 
         raise ConnectionError
 
     monkeypatch.setattr("huggingface_hub.get_repo_discussions", unreachable)
-    with pytest.raises(OSError, match=r"not in reach \(ConnectionError\)"):
+    with pytest.raises(OSError, match="cannot be reached"):
         make_speaker_encoder("wavlm")
     monkeypatch.setattr("huggingface_hub.get_repo_discussions", lambda name, **filters: iter(()))
     with pytest.raises(FileNotFoundError, match="convert them to safetensors"):

@@ -135,7 +135,7 @@ def test_pushed_to_a_branch(hub: LocalHub, tokens: TokenDataset) -> None:
 
 
 def test_what_cannot_be_opened(hub: LocalHub, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="me/none is no folder, and no hub dataset"):
+    with pytest.raises(FileNotFoundError, match="me/none is no folder, and the hub knows no such"):
         load_tokens("me/none")
     with pytest.raises(ValueError, match="only hub ids have revisions"):
         load_tokens(folder, revision="main")

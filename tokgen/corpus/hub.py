@@ -8,6 +8,7 @@ from pathlib import Path
 from tokgen.corpus.entries import AudioStore, Catalogue
 from tokgen.corpus.streams import StreamCorpus, stream_part
 from tokgen.corpus.tables import by_split, list_dataset
+from tokgen.hub import why_unavailable
 from tokgen.runs.progress import quiet_logs
 
 __all__ = ["list_hub", "stream_hub"]
@@ -65,10 +66,5 @@ def _parse(name: str) -> tuple[str, str | None]:
 
 
 def _not_found(name: str, error: OSError) -> FileNotFoundError:
-    reason = str(error).strip().partition("\n")[0]
-    return FileNotFoundError(
-        f"{name}: no such folder or file, and no hub dataset of that name can be reached "
-        f"({reason}); check the name, set HF_TOKEN if it is private, and unset HF_HUB_OFFLINE; "
-        "without a connection, download it elsewhere by "
-        f"`hf download --repo-type dataset {name.partition(':')[0]}`"
-    )
+    reason = why_unavailable(error, name.partition(":")[0], kind="dataset")
+    return FileNotFoundError(f"{name} is no folder or file, and {reason}")

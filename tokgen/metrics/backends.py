@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tokgen.hub import why_unavailable
 from tokgen.runs.progress import quiet_logs
 
 __all__ = ["TIMEOUT", "find_model", "hub_model_in_reach", "load_if_in_reach"]
@@ -78,7 +79,7 @@ def find_model(
             if _complete(folder, needed):
                 return folder
     except Exception as error:  # the hub's client raises more than OSError
-        raise OSError(f"{name} cannot be downloaded: {_fix(name, error)}") from error
+        raise OSError(f"{name} cannot be downloaded: {why_unavailable(error, name)}") from error
     missing = [file for file in needed if not (folder / file).is_file()]
     raise FileNotFoundError(
         f"{name} has no {', '.join(missing)}: if its weights are a pickle, convert them to "
@@ -110,22 +111,3 @@ def _cached(name: str, needed: Sequence[str]) -> Path | None:
 
 def _complete(folder: Path, needed: Sequence[str]) -> bool:
     return all((folder / file).is_file() for file in needed)
-
-
-def _fix(name: str, error: Exception) -> str:
-    """Say why the hub gives no model, and what to do."""
-    from huggingface_hub import constants, errors
-
-    if constants.HF_HUB_OFFLINE:
-        return f"HF_HUB_OFFLINE is set: unset it, or run 'hf download {name}' with a connection"
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
-        return (
-            "the hub has no such model, or it is private or gated: check the id, and set HF_TOKEN "
-            "to a token that may read it"
-        )
-    reason = type(error.__cause__ or error).__name__
-    return (
-        f"the hub is not in reach ({reason}): run 'hf download {name}' on a machine with a "
-        "connection and copy its cache (HF_HOME), or pass a folder"
-    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from tokgen.hub import HubArguments, why_unavailable
 from tokgen.runs.progress import quiet_logs
 
 __all__ = ["CONFIG", "PATTERNS", "Pushable", "commit_of", "resolve_folder"]
@@ -69,31 +70,22 @@ class Pushable:
 
 
 def resolve_folder(
-    name: str | Path,
-    revision: str | None = None,
-    *,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
-    subfolder: str = "",
+    name: str | Path, revision: str | None = None, **hub: Unpack[HubArguments]
 ) -> Path:
     """Return the local folder of a saved model. A hub id is downloaded.
 
     Args:
         name: folder, or hub id "owner/name".
         revision: branch, tag or commit of a hub id; None means the main branch.
-        token: access token; None uses `HF_TOKEN` or the saved login.
-        cache_dir: folder of downloads; None uses the hub's cache.
-        local_files_only: use only what is in the cache.
-        subfolder: folder of the model inside `name`.
+        hub: see `tokgen.hub.HubArguments`.
     Raises:
         FileNotFoundError: not a folder with a config.json, nor a hub model that can be reached.
             The message names the cause and the fix.
     """
     root = Path(name)
     if not root.is_dir():
-        root = _download(str(name), revision, token, cache_dir, local_files_only, subfolder)
-    folder = root / subfolder
+        root = _download(str(name), revision, **hub)
+    folder = root / hub.get("subfolder", "")
     if not (folder / CONFIG).is_file():
         inside = folder / "model"
         hint = f"; the model of this run is {inside}" if (inside / CONFIG).is_file() else ""
@@ -113,10 +105,11 @@ def commit_of(folder: Path) -> str | None:
 def _download(
     name: str,
     revision: str | None,
-    token: str | bool | None,
-    cache_dir: str | Path | None,
-    local_files_only: bool,
-    subfolder: str,
+    *,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    subfolder: str = "",
 ) -> Path:
     """Download a hub model, or raise a FileNotFoundError that names the cause."""
     from huggingface_hub import errors, snapshot_download
@@ -135,37 +128,5 @@ def _download(
                 )
             )
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        reason = _reason(error, name, revision, local_files_only)
+        reason = why_unavailable(error, name, revision=revision, local_files_only=local_files_only)
         raise FileNotFoundError(f"{name!r} is not a folder, and {reason}") from error
-
-
-def _reason(error: Exception, name: str, revision: str | None, local_files_only: bool) -> str:
-    """Say why a download failed and what to do."""
-    from huggingface_hub import constants, errors
-
-    command = f"hf download {name}" + (f" --revision {revision}" if revision else "")
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, errors.HFValidationError):
-        return f"not a hub id: {error}"
-    if isinstance(error, errors.GatedRepoError):
-        return (
-            f"the hub model is gated: accept its terms on {constants.ENDPOINT}/{name}, then set "
-            "HF_TOKEN or pass `token`"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"the hub model has no revision {revision!r}"
-    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
-        return (
-            f"the hub knows no such model, or it is private ({status}): check the id; for a "
-            "private model, set HF_TOKEN or pass `token`"
-        )
-    if constants.HF_HUB_OFFLINE or local_files_only:
-        why = "pass local_files_only=False" if local_files_only else "unset HF_HUB_OFFLINE"
-        return (
-            f"the hub model is not in the cache, and downloads are off: {why}, or run `{command}` "
-            "with a connection (and HF_TOKEN, if it is private)"
-        )
-    return (
-        f"the hub cannot be reached: check the connection, or run `{command}` where there is one "
-        "(with HF_TOKEN, if the model is private)"
-    )

@@ -7,7 +7,7 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import tokgen
+from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 
@@ -85,24 +86,14 @@ class Pretrained(nn.Module, Pushable):
 
     @classmethod
     def from_pretrained(
-        cls,
-        name: str | Path,
-        revision: str | None = None,
-        *,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        subfolder: str = "",
+        cls, name: str | Path, revision: str | None = None, **hub: Unpack[HubArguments]
     ) -> Self:
         """Load a model from a folder or a hub id, in float32 and in eval mode.
 
         Args:
             name: folder, or hub id "owner/name".
             revision: branch, tag or commit of a hub id; None means the main branch.
-            token: access token; None uses `HF_TOKEN` or the saved login.
-            cache_dir: folder of downloads; None uses the hub's cache.
-            local_files_only: use only what is in the cache.
-            subfolder: folder of the model inside `name`.
+            hub: token, cache_dir, local_files_only and subfolder, see `tokgen.hub.HubArguments`.
         Raises:
             FileNotFoundError: no such folder, and no such hub model in reach.
             ValueError: the config is of another class, has an unknown setting, or does not fit the
@@ -110,14 +101,7 @@ class Pretrained(nn.Module, Pushable):
         """
         if revision is not None and Path(name).is_dir():
             raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {name}")
-        folder = resolve_folder(
-            name,
-            revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            subfolder=subfolder,
-        )
+        folder = resolve_folder(name, revision, **hub)
         config = read_json(folder / CONFIG)
         wanted = cls.model_type or cls.__name__
         found = config.pop("model_type", None)

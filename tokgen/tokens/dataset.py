@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
+from tokgen.hub import why_unavailable
 from tokgen.runs.progress import quiet_libraries
 from tokgen.storage import Storage
 from tokgen.tokens.card import push_card
@@ -222,13 +223,8 @@ def _load_from_hub(
         splits = load_dataset(name, revision=revision, token=token, cache_dir=cache)
         return _with_provenance(splits, name, read_provenance)
     except OSError as error:
-        at = "" if revision is None else f" at revision {revision!r}"
-        reason = str(error).strip().partition("\n")[0]
-        raise FileNotFoundError(
-            f"{name}{at} is no folder, and no hub dataset of that name can be reached ({reason}); "
-            "check the name, set HF_TOKEN if it is private, and unset HF_HUB_OFFLINE; without a "
-            f"connection, download it elsewhere by `hf download --repo-type dataset {name}`"
-        ) from error
+        reason = why_unavailable(error, name, kind="dataset", revision=revision)
+        raise FileNotFoundError(f"{name} is no folder, and {reason}") from error
 
 
 def _shards_in(storage: Storage) -> dict[str, list[str]]:

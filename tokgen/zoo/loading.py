@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, Unpack
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from torch import nn
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
+from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
 from tokgen.nn.hub import Pushable, resolve_folder
 from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
@@ -98,10 +99,7 @@ class PretrainedCodec(Codec, Pushable):
         name: str | None = None,
         licence: str | None = None,
         bandwidth: float | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        subfolder: str = "",
+        **hub: Unpack[HubArguments],
     ) -> Self:
         """Load from a folder that the model's `save_pretrained` wrote, or a hub id, in float32.
 
@@ -111,25 +109,15 @@ class PretrainedCodec(Codec, Pushable):
             name: name in the spec; None means the folder's name or the hub id.
             licence: licence of the weights; None reads it from the card.
             bandwidth: kbps; None means the highest.
-            token: access token; None uses `HF_TOKEN` or the saved login.
-            cache_dir: folder of downloads; None uses the hub's cache.
-            local_files_only: use only what is in the cache.
-            subfolder: folder of the codec inside `source`.
+            hub: token, cache_dir, local_files_only and subfolder, see `tokgen.hub.HubArguments`.
         Raises:
             FileNotFoundError: no such folder, and no such hub model in reach.
             ValueError: another model's config, weights that do not fit, or a bandwidth that the
                 model does not have.
         """
-        folder = resolve_folder(
-            source,
-            revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            subfolder=subfolder,
-        )
+        folder = resolve_folder(source, revision, **hub)
         model = cls.load_model(folder)
-        hub_name = "/".join(filter(None, (str(source), subfolder)))
+        hub_name = "/".join(filter(None, (str(source), hub.get("subfolder"))))
         name = name or (folder_name(folder) if Path(source).is_dir() else hub_name)
         if licence is None:
             licence = read_licence(read_metadata(folder))
