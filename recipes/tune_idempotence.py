@@ -152,7 +152,9 @@ def tune(
         # Save, and validate what was saved.
         if training.validates:
             if accelerator.is_main_process:
-                training.averaged().codec.save_pretrained(run / "codec", card=card)
+                tuned_codec = training.averaged().codec
+                dtype = tuned_codec.trained_dtype
+                tuned_codec.save_pretrained(run / "codec", card, dtype=dtype)
                 training.save_discriminator(run / "discriminator")
             accelerator.wait_for_everyone()
             scores = validate(s, load_codec(run / "codec").to(accelerator.device), clips)

@@ -83,6 +83,7 @@ def test_a_model_of_transformers(tiny_codec: StftCodec, tiny_codec_folder: Path,
     loaded = AutoModel.from_pretrained(tmp_path / "again")
     waveform = make_tone(0.4, 0)[None]
     assert torch.equal(loaded.encode(waveform).audio_codes, again.encode(waveform))
+    assert again.spec.weight_hash == tokgen.load_codec(tiny_codec_folder).spec.weight_hash
     config = AutoConfig.from_pretrained(tiny_codec_folder)
     new = type(model)(config)
     assert new.encode(waveform).audio_codes.shape == model.encode(waveform).audio_codes.shape

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from makers.audio import codec_tone
-from makers.codecs import make_dac
+from makers.codecs import make_dac, make_stft_codec
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.loading import from_transformers
+from tokgen.zoo.lookup import load_codec
 
 
 def test_a_saved_model_loads(tmp_path: Path) -> None:
@@ -59,3 +60,17 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_a_class_that_the_installed_transformers_lacks_is_named() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"transformers [\d.]+ has no NopeModel: pip"):
         from_transformers("NopeModel")
+
+
+def test_a_saved_codec_keeps_its_weights(tmp_path: Path) -> None:
+    """In half precision only if that changes no weight, or if it is asked for."""
+    codec = make_stft_codec()
+    codec.save_pretrained(tmp_path / "same")
+    assert load_codec(tmp_path / "same").spec.weight_hash == codec.spec.weight_hash
+    codec.save_pretrained(tmp_path / "half", dtype=torch.float16)
+    half = load_codec(tmp_path / "half")
+    assert half.spec.weight_hash != codec.spec.weight_hash
+    half.save_pretrained(tmp_path / "again")
+    assert load_codec(tmp_path / "again").spec.weight_hash == half.spec.weight_hash
+    sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("same", "half", "again")]
+    assert sizes[0] > 1.9 * sizes[1] and sizes[1] == sizes[2]

@@ -114,7 +114,9 @@ def test_codec_toml_of_a_transformers_codec(dac_folder: Path) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(FileNotFoundError, match=r"no codec 'tinny'; known: .*\btiny\b"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no codec 'tinny' .did you mean tiny.*; known: .*\btiny\b"
+    ):
         load_codec("tinny")
 
 

@@ -79,8 +79,9 @@ class TrainableCodec(nn.Module, ABC):
         """Return a `Codec` with the same network."""
 
     def save(self, folder: Path, card: ModelCardFacts | None = None) -> None:
-        """Save the codec in its library's format, with a card."""
-        self.as_codec().save_pretrained(folder, card)
+        """Save the codec in its library's format, with a card, in `trained_dtype`."""
+        codec = self.as_codec()
+        codec.save_pretrained(folder, card, dtype=codec.trained_dtype)
 
 
 class TrainableStft(TrainableCodec):

@@ -1,6 +1,8 @@
 """Register the codecs with transformers' Auto classes as soon as transformers imports those.
 
-This module does not import transformers, so `import tokgen` stays fast.
+`config.json` names the network, `StftCodecModel`. The Auto classes return
+`StftCodecForAudioTokenization`, which wraps it with the methods of transformers' codecs and saves
+the same folder. This module does not import transformers, so `import tokgen` stays fast.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ Models load strictly: only from safetensors, and every weight must fit.
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
@@ -35,6 +36,7 @@ class PretrainedCodec(Codec, Pushable):
     """A codec that loads from a folder or a hub id, and is saved or uploaded with a card."""
 
     library: ClassVar[str]  # that runs the network
+    trained_dtype: ClassVar[torch.dtype | None] = None  # recipes save weights in it; None keeps all
     loaded_card = LoadedCard()
 
     @staticmethod
@@ -125,7 +127,13 @@ class PretrainedCodec(Codec, Pushable):
         codec.loaded_card = LoadedCard.read(folder, codec.spec.weight_hash)
         return codec
 
-    def save_pretrained(self, folder: str | Path, card: ModelCardFacts | None = None) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        card: ModelCardFacts | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         """Save a folder that `load_codec` and the codec's own library can load.
 
         Without `card`, weights that have not changed since they were loaded keep their card.
@@ -133,16 +141,18 @@ class PretrainedCodec(Codec, Pushable):
         Args:
             folder: is created if it is missing. A README.md that was written by hand is kept.
             card: facts for the card.
+            dtype: type of the saved floating-point weights; None keeps theirs, and so the codes.
         """
         folder = Path(folder)
-        self.save_model(folder)
+        self.save_model(folder, dtype)
         if card is not None or not self.loaded_card.keep(folder, self.model):
             self.write_card(folder, card or ModelCardFacts(licence=self.spec.licence))
 
-    def save_model(self, folder: Path) -> None:
+    def save_model(self, folder: Path, dtype: torch.dtype | None) -> None:
         """Save the network."""
+        model: Any = self.model if dtype is None else copy.deepcopy(self.model).to(dtype)
         with quiet_libraries():
-            self.model.save_pretrained(folder)  # type: ignore[operator]
+            model.save_pretrained(folder)
 
     def write_card(self, folder: str | Path, facts: ModelCardFacts) -> None:
         """Write the card (README.md) of a saved codec, unless there is one written by hand."""

@@ -24,6 +24,7 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.nn.cards import read_licence, read_metadata
 from tokgen.nn.hub import CONFIG, commit_of, resolve_folder
 from tokgen.nn.pretrained import folder_name, read_json
+from tokgen.runs.checks import closest
 from tokgen.runs.device import pick_device
 from tokgen.zoo.cards import CodecCard, CodecList
 from tokgen.zoo.folders import zoo_folders
@@ -119,7 +120,8 @@ def load_codec(
         cache_dir: folder of downloads; None uses the hub's cache.
         local_files_only: use only what is in the cache.
         subfolder: folder of the codec inside the folder or hub model.
-        device: device to load the weights on.
+        device: device to load the weights on: cpu (as in torch), cuda, mps, or auto for the first
+            of cuda, mps and cpu that this machine has.
     Raises:
         FileNotFoundError: no codec of this name; the message lists the known names.
         ValueError: the folder is damaged or holds no codec that tokgen can run, the codec does
@@ -127,8 +129,8 @@ def load_codec(
     """
     if _waveform_kind(name):
         raise ValueError(
-            f"{name} has no codes, only audio; use `tokgen drift` or load_roundtrip, or name a "
-            "codec with codes"
+            f"{name} has no codes, only audio: measure it with `tokgen drift` (measure_drift), or "
+            "name a codec with codes"
         )
     plain, kbps = _split(name)
     if bandwidth is not None and kbps is not None:
@@ -233,9 +235,13 @@ def _locate(
         if revision is not None:
             raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {folder}")
         return folder, label, None
-    known = ", ".join(card.name for card in list_codecs()) or "none"
+    names = [card.name for card in list_codecs()]
+    known = ", ".join(names) or "none"
     if not _HUB_ID.fullmatch(label):
-        raise FileNotFoundError(f"no codec {label!r}; known: {known}; or pass a folder or a hub id")
+        raise FileNotFoundError(
+            f"no codec {label!r}{closest(label, names)}; known: {known}; or pass a folder or a hub "
+            "id"
+        )
     try:
         folder = resolve_folder(label, revision, subfolder=subfolder, **hub)
     except FileNotFoundError as error:

@@ -28,6 +28,7 @@ class StftCodec(PretrainedCodec, WindowedCodec):
 
     model: StftCodecModel
     library = "tokgen"
+    trained_dtype = torch.float16
 
     def __init__(self, model: StftCodecModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)
@@ -82,5 +83,9 @@ class StftCodec(PretrainedCodec, WindowedCodec):
     def code_vectors(self) -> Tensor:
         return self.model.quantizer.code_vectors()
 
-    def save_model(self, folder: Path) -> None:
-        self.model.save_pretrained(folder, dtype=torch.float16)
+    def save_model(self, folder: Path, dtype: torch.dtype | None) -> None:
+        """Save the network, in half precision if that changes no weight."""
+        weights = [w for w in self.model.state_dict().values() if w.is_floating_point()]
+        if dtype is None and all(torch.equal(w, w.half().to(w.dtype)) for w in weights):
+            dtype = torch.float16
+        self.model.save_pretrained(folder, dtype=dtype)

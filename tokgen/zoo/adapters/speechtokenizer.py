@@ -87,7 +87,7 @@ class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
         load_weights(model, folder, assign=True)
         return model
 
-    def save_model(self, folder: Path) -> None:
+    def save_model(self, folder: Path, dtype: torch.dtype | None) -> None:
         """Raise ValueError: the package's networks do not keep their settings."""
         raise ValueError(f"{self.spec.name} cannot be saved: copy or upload the folder it is from")
 
