@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -19,17 +20,19 @@ from tokgen.cli import main as cli
         ("encode a.mp3 --codec x --out b.wav", "--out b.wav must end in .safetensors"),
         ("encode folder --codec x --out b.safetensors", "`tokgen tokenize` encodes folders"),
         ("encode a.mp3 --codec x --out folder", "--out folder is a folder"),
-        ("encode a.mp3 --codec x --out b.safetensors --n_codebooks 0", "--n_codebooks is 0"),
+        ("encode a.mp3 --codec x --out b.safetensors --n_codebooks 0", "n_codebooks is 0"),
         ("score --corpus c --codec x --out b.txt", "--out b.txt must end in .json"),
-        ("score --corpus c --codec x --workers -1", "--workers is -1, but must be at least 0"),
-        ("score --corpus c --codec x --mos squim", "--mos squim needs --mos_reference"),
-        ("score --corpus c --codec x --min_seconds 3 --max_seconds 2", "--min_seconds 3 is more"),
-        ("tokenize --corpus c --codec x --out d --shard_rows 0", "--shard_rows is 0"),
-        ("tokenize --corpus c --codec x --out d --workers -2", "--workers is -2"),
-        ("drift --corpus c --codec x --out d --samples -1", "--samples is -1"),
-        ("drift --corpus c --codec x --out d --clips 0", "--clips is 0"),
-        ("drift --corpus c --codec x --out d --clip_seconds -1", "--clip_seconds is -1"),
+        ("score --corpus c --codec x --workers -1", "workers is -1, but must be at least 0"),
+        ("score --corpus c --codec x --mos squim", "mos squim needs mos_reference"),
+        ("score --corpus c --codec x --min_seconds 3 --max_seconds 2", "min_seconds 3 is more"),
+        ("tokenize --corpus c --codec x --out d --shard_rows 0", "shard_rows is 0"),
+        ("tokenize --corpus c --codec x --out d --workers -2", "workers is -2"),
+        ("drift --corpus c --codec x --out d --samples -1", "samples is -1"),
+        ("drift --corpus c --codec x --out d --clips 0", "clips is 0"),
+        ("drift --corpus c --codec x --out d --clip_seconds -1", "clip_seconds is -1"),
         ("report runs --out page.txt", "--out page.txt must end in .html"),
+        ("score --corpus c --codec x --metrics pesk", "did you mean pesq?"),
+        ("info speech-16", "did you mean speech-16k?"),
         ("recipes copy vocode_mfc", "did you mean vocode_mfcc?"),
         ("recipes list vocode_mfcc", "`tokgen recipes list` takes no name"),
     ],
@@ -56,7 +59,12 @@ def test_recipe_is_copied_by_its_file_name(tmp_path: Path) -> None:
 
 
 def test_warnings_of_a_verb_take_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # restored at the end
-    assert cli.main(["recipes", "list"]) == 0
-    text = warnings.formatwarning("MOS: squim\nfailed", UserWarning, "a.py", 1)
-    assert text == "warning: MOS: squim failed\n"
+    texts, before = [], warnings.formatwarning
+
+    def run(_: object) -> None:
+        texts.append(warnings.formatwarning("MOS: squim\nfailed", UserWarning, "a.py", 1))
+
+    verb = dataclasses.replace(cli.VERBS["codecs"], run=run)
+    cli.run(verb, [])
+    assert texts == ["warning: MOS: squim failed\n"]
+    assert warnings.formatwarning is before

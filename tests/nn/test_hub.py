@@ -100,7 +100,7 @@ def test_a_subfolder_of_a_repository(hub: LocalHub, tmp_path: Path) -> None:
         codec_of(outside, None)
     direct = StftCodec.from_pretrained("me/both", subfolder="small")
     assert direct.spec.name == "me/both/small"
-    with pytest.raises(FileNotFoundError, match=r"huge has no config.json"):
+    with pytest.raises(FileNotFoundError, match=r"huge holds no model: it has no config.json"):
         load_codec("me/both", subfolder="huge")
 
 

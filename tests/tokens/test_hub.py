@@ -20,7 +20,6 @@ from tokgen.corpus.listed import open_corpus
 from tokgen.tokens.card import write_card
 from tokgen.tokens.dataset import TokenDataset, load_tokens
 from tokgen.tokens.provenance import provenance_of
-from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.stft import StftCodec
 
 OLD = Path(__file__).parent / "old"
@@ -33,60 +32,53 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
 
 
 @pytest.fixture(scope="module")
-def folder(
-    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    out = tmp_path_factory.mktemp("out") / "tokens"
-    tokenize_corpus(tiny_corpus, tiny_codec, out, shard_rows=3, workers=1, progress=False)
-    return out
-
-
-@pytest.fixture(scope="module")
-def tokens(folder: Path) -> TokenDataset:
-    return load_tokens(folder)
+def tokens(token_folder: Path) -> TokenDataset:
+    return load_tokens(token_folder)
 
 
 # -- both ways -----------------------------------------------------------------
 
 
-def test_pushed_and_loaded(hub: LocalHub, folder: Path, tokens: TokenDataset) -> None:
+def test_pushed_and_loaded(hub: LocalHub, token_folder: Path, tokens: TokenDataset) -> None:
     assert tokens.push_to_hub("me/tokens") == f"{hub.url}/datasets/me/tokens"
     found = load_tokens("me/tokens")
     assert found.provenance == tokens.provenance and found.source == "me/tokens"
-    assert rows_of("me/tokens") == rows_of(folder)
+    assert rows_of("me/tokens") == rows_of(token_folder)
     loaded = load_dataset("me/tokens")
     assert provenance_of(loaded) == tokens.provenance
     assert provenance_of(loaded["train"].select([0])) == tokens.provenance
 
 
-def test_pushed_by_datasets_alone(hub: LocalHub, folder: Path, tokens: TokenDataset) -> None:
-    load_dataset(str(folder)).push_to_hub("me/tokens")
+def test_pushed_by_datasets_alone(hub: LocalHub, token_folder: Path, tokens: TokenDataset) -> None:
+    load_dataset(str(token_folder)).push_to_hub("me/tokens")
     assert load_tokens("me/tokens").provenance == tokens.provenance
-    assert rows_of("me/tokens") == rows_of(folder)
+    assert rows_of("me/tokens") == rows_of(token_folder)
     load_tokens("me/tokens").splits["test"].select([1]).push_to_hub("me/one", split="test")
     found = load_tokens("me/one")
     assert found.provenance == tokens.provenance and list(found.splits) == ["test"]
 
 
 def test_pushed_and_downloaded(
-    hub: LocalHub, folder: Path, tokens: TokenDataset, tmp_path: Path
+    hub: LocalHub, token_folder: Path, tokens: TokenDataset, tmp_path: Path
 ) -> None:
     tokens.push_to_hub("me/tokens")
     copy = tmp_path / "copy"
     snapshot_download("me/tokens", repo_type="dataset", local_dir=copy)
     assert load_tokens(copy).provenance == tokens.provenance
-    assert rows_of(copy) == rows_of(folder)
+    assert rows_of(copy) == rows_of(token_folder)
     assert provenance_of(load_dataset(str(copy))) == tokens.provenance
 
 
-def test_a_folder_uploaded_as_it_is(hub: LocalHub, folder: Path, tokens: TokenDataset) -> None:
+def test_a_folder_uploaded_as_it_is(
+    hub: LocalHub, token_folder: Path, tokens: TokenDataset
+) -> None:
     """As `hf upload` does, also from object storage, whose names have gaps."""
     HfApi().create_repo("me/tokens", repo_type="dataset")
-    HfApi().upload_folder(repo_id="me/tokens", folder_path=folder, repo_type="dataset")
+    HfApi().upload_folder(repo_id="me/tokens", folder_path=token_folder, repo_type="dataset")
     assert load_tokens("me/tokens").provenance == tokens.provenance
-    assert rows_of("me/tokens") == rows_of(folder)
+    assert rows_of("me/tokens") == rows_of(token_folder)
     assert provenance_of(load_dataset("me/tokens")) == tokens.provenance
-    assert rows_of("hf://datasets/me/tokens") == rows_of(folder)
+    assert rows_of("hf://datasets/me/tokens") == rows_of(token_folder)
 
 
 @pytest.mark.parametrize("format", ["arrow", "parquet"])
@@ -134,11 +126,11 @@ def test_pushed_to_a_branch(hub: LocalHub, tokens: TokenDataset) -> None:
     assert b"tokgen.load_tokens" in hub.files("datasets", "me/tokens", "v2")["README.md"]
 
 
-def test_what_cannot_be_opened(hub: LocalHub, folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_opened(hub: LocalHub, token_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="me/none is no folder, and the hub knows no such"):
         load_tokens("me/none")
     with pytest.raises(ValueError, match="only hub ids have revisions"):
-        load_tokens(folder, revision="main")
+        load_tokens(token_folder, revision="main")
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "train.csv").write_text("a\n1\n")
     hub.add("datasets", "me/plain", tmp_path / "plain")
@@ -147,10 +139,10 @@ def test_what_cannot_be_opened(hub: LocalHub, folder: Path, tmp_path: Path) -> N
 
 
 def test_a_name_that_is_a_folder_is_that_folder(
-    hub: LocalHub, folder: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LocalHub, token_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(folder.parent.parent)
-    name = f"{folder.parent.name}/{folder.name}"
+    monkeypatch.chdir(token_folder.parent.parent)
+    name = f"{token_folder.parent.name}/{token_folder.name}"
     assert load_tokens(name).source == name
     assert hub.requests == []
 
@@ -170,8 +162,8 @@ def test_a_new_process_loads_from_the_hub(
 # -- cards ---------------------------------------------------------------------
 
 
-def test_the_card_of_a_folder(folder: Path, tokens: TokenDataset) -> None:
-    card = DatasetCard.load(folder / "README.md")
+def test_the_card_of_a_folder(token_folder: Path, tokens: TokenDataset) -> None:
+    card = DatasetCard.load(token_folder / "README.md")
     data = card.data.to_dict()
     assert data["license"] == "unknown" and data["task_categories"] == ["audio-to-audio"]
     assert {"tokgen", "tiny"} <= set(data["tags"])
@@ -237,7 +229,11 @@ def test_the_card_on_the_hub(hub: LocalHub, tokens: TokenDataset) -> None:
 
 
 def test_the_python_of_a_card_runs(
-    hub: LocalHub, tokens: TokenDataset, tiny_codec_folder: Path, tiny_corpus: Path, monkeypatch
+    hub: LocalHub,
+    tokens: TokenDataset,
+    tiny_codec_folder: Path,
+    tiny_corpus: Path,
+    monkeypatch,
 ) -> None:
     monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
     tokens.push_to_hub("me/tokens")

@@ -38,32 +38,25 @@ OLD = Path(__file__).parent / "old"
 
 
 @pytest.fixture(scope="module")
-def tokens(
-    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    out = tmp_path_factory.mktemp("out") / "tokens"
-    tokenize_corpus(tiny_corpus, tiny_codec, out, shard_rows=3, workers=1, progress=False)
-    return out
+def provenance(token_folder: Path) -> Provenance:
+    return Provenance.from_json((token_folder / "provenance.json").read_bytes(), "")
 
 
-@pytest.fixture(scope="module")
-def provenance(tokens: Path) -> Provenance:
-    return Provenance.from_json((tokens / "provenance.json").read_bytes(), "")
-
-
-def test_load_dataset_opens_the_folder(tokens: Path, provenance: Provenance) -> None:
-    found = load_dataset(str(tokens))
+def test_load_dataset_opens_the_folder(token_folder: Path, provenance: Provenance) -> None:
+    found = load_dataset(str(token_folder))
     assert set(found) == {"train", "validation", "test"}
     assert provenance_of(found) == provenance
     assert {split: part.to_list() for split, part in found.items()} == {
-        split: part.to_list() for split, part in load_tokens(tokens).splits.items()
+        split: part.to_list() for split, part in load_tokens(token_folder).splits.items()
     }
-    assert provenance_of(load_dataset(str(tokens), split="train[:1]")) == provenance
-    assert provenance_of(load_dataset(str(tokens), streaming=True)) == provenance
+    assert provenance_of(load_dataset(str(token_folder), split="train[:1]")) == provenance
+    assert provenance_of(load_dataset(str(token_folder), streaming=True)) == provenance
 
 
-def test_other_libraries_find_it_in_the_parquet_files(tokens: Path, provenance: Provenance) -> None:
-    files = sorted(tokens.glob("data/*.parquet"))
+def test_other_libraries_find_it_in_the_parquet_files(
+    token_folder: Path, provenance: Provenance
+) -> None:
+    files = sorted(token_folder.glob("data/*.parquet"))
     assert files[0].name == "test-00000-of-00002.parquet" and len(files) == 8
     for file in files:
         text = pq.read_schema(file).metadata[METADATA_KEY]
@@ -86,14 +79,25 @@ WAYS: dict[str, Callable[[Dataset], Dataset]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_rows_that_are_made_from_it_keep_it(tokens: Path, provenance: Provenance, way: str) -> None:
-    for rows in (load_tokens(tokens).splits["train"], load_dataset(str(tokens), split="train")):
+def test_rows_that_are_made_from_it_keep_it(
+    token_folder: Path, provenance: Provenance, way: str
+) -> None:
+    for rows in (
+        load_tokens(token_folder).splits["train"],
+        load_dataset(str(token_folder), split="train"),
+    ):
         assert provenance_of(WAYS[way](rows)) == provenance
 
 
 @pytest.mark.parametrize("opened", ["load_tokens", "load_dataset"])
-def test_written_again(tokens: Path, provenance: Provenance, tmp_path: Path, opened: str) -> None:
-    splits = load_tokens(tokens).splits if opened == "load_tokens" else load_dataset(str(tokens))
+def test_written_again(
+    token_folder: Path, provenance: Provenance, tmp_path: Path, opened: str
+) -> None:
+    splits = (
+        load_tokens(token_folder).splits
+        if opened == "load_tokens"
+        else load_dataset(str(token_folder))
+    )
     some = DatasetDict({split: part.select(range(2)) for split, part in splits.items()})
     some.save_to_disk(tmp_path / "disk")
     assert provenance_of(load_from_disk(tmp_path / "disk")) == provenance
@@ -106,15 +110,15 @@ def test_written_again(tokens: Path, provenance: Provenance, tmp_path: Path, ope
 
 
 def test_load_tokens_opens_what_datasets_wrote(
-    tokens: Path, provenance: Provenance, tmp_path: Path
+    token_folder: Path, provenance: Provenance, tmp_path: Path
 ) -> None:
-    train = load_tokens(tokens).splits["train"]
+    train = load_tokens(token_folder).splits["train"]
     train.to_parquet(tmp_path / "x" / "train.parquet")
     for source in (tmp_path / "x", tmp_path / "x" / "train.parquet", train):
         found = load_tokens(source)
         assert found.provenance == provenance
         assert {split: len(part) for split, part in found.splits.items()} == {"train": len(train)}
-    assert load_tokens(load_tokens(tokens).splits).provenance == provenance
+    assert load_tokens(load_tokens(token_folder).splits).provenance == provenance
     with pytest.raises(ValueError, match=r"no split 'dev': the tokens have train"):
         found.codes("dev", 0)
 
@@ -126,10 +130,10 @@ def test_parquet_files_without_provenance_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_written_by_pyarrow_keeps_it(
-    tokens: Path, provenance: Provenance, tmp_path: Path
+    token_folder: Path, provenance: Provenance, tmp_path: Path
 ) -> None:
     """Also if only the schema's own key is left."""
-    table = pq.read_table(tokens / "data" / "train-00000-of-00004.parquet")
+    table = pq.read_table(token_folder / "data" / "train-00000-of-00004.parquet")
     metadata = {METADATA_KEY: table.schema.metadata[METADATA_KEY]}
     for name, kept in (("all", table.schema.metadata), ("key", metadata)):
         file = tmp_path / name / "data" / "train-00000-of-00001.parquet"
@@ -140,11 +144,11 @@ def test_a_file_written_by_pyarrow_keeps_it(
 
 
 def test_rows_of_different_codecs_cannot_be_joined(
-    tiny_corpus: Path, tokens: Path, tmp_path: Path
+    tiny_corpus: Path, token_folder: Path, tmp_path: Path
 ) -> None:
     settings = {"workers": 1, "progress": False}
     tokenize_corpus(tiny_corpus, make_stft_codec(5), tmp_path / "other", **settings)
-    mine, other = load_tokens(tokens).splits, load_tokens(tmp_path / "other").splits
+    mine, other = load_tokens(token_folder).splits, load_tokens(tmp_path / "other").splits
     with pytest.raises(ValueError, match="features can't be aligned"):
         concatenate_datasets([mine["train"], other["train"]])
     with pytest.raises(ValueError, match=r"splits \['test'\] have another provenance than 'train'"):
@@ -153,7 +157,7 @@ def test_rows_of_different_codecs_cannot_be_joined(
         provenance_of(DatasetDict())
 
 
-def test_corpora_are_joined(tiny_corpus: Path, tokens: Path, tmp_path: Path) -> None:
+def test_corpora_are_joined(tiny_corpus: Path, token_folder: Path, tmp_path: Path) -> None:
     settings = {"workers": 1, "progress": False}
     shutil.copytree(tiny_corpus, tmp_path / "other")
     (tmp_path / "other" / "b.wav").unlink()
@@ -161,7 +165,7 @@ def test_corpora_are_joined(tiny_corpus: Path, tokens: Path, tmp_path: Path) -> 
     kept = [line for line in table.splitlines(keepends=True) if not line.startswith("b.wav")]
     (tmp_path / "other" / "metadata.csv").write_text("".join(kept))
     tokenize_corpus(tmp_path / "other", make_stft_codec(), tmp_path / "more", **settings)
-    first, second = load_tokens(tokens), load_tokens(tmp_path / "more")
+    first, second = load_tokens(token_folder), load_tokens(tmp_path / "more")
     found = concatenate_tokens([first, second])
     assert found.provenance.corpus == "tiny corpus + other"
     assert provenance_of(found.splits) == found.provenance
@@ -248,8 +252,8 @@ def test_an_older_dataset_is_recognised_as_complete(format: str, tmp_path: Path)
 # -- hostile and missing provenance --------------------------------------------
 
 
-def test_rows_without_provenance_are_refused(tokens: Path, tmp_path: Path) -> None:
-    rows = load_tokens(tokens).splits["train"]
+def test_rows_without_provenance_are_refused(token_folder: Path, tmp_path: Path) -> None:
+    rows = load_tokens(token_folder).splits["train"]
     plain = Dataset.from_list(rows.to_list())
     with pytest.raises(ValueError, match=r"no readable provenance.*open an old one with"):
         provenance_of(plain)
@@ -271,7 +275,7 @@ def test_rows_without_provenance_are_refused(tokens: Path, tmp_path: Path) -> No
         '{"codec": {"name": 5}}',
     ],
 )
-def test_hostile_text(text: str, tokens: Path) -> None:
+def test_hostile_text(text: str, token_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"x has no readable provenance"):
         Provenance.from_json(text, "x")
 
@@ -300,8 +304,8 @@ def test_hostile_values(provenance: Provenance, changed: dict) -> None:
         Provenance.from_json(text, "x")
 
 
-def test_damaged_provenance_is_not_replaced_by_another(tokens: Path) -> None:
-    rows = load_tokens(tokens).splits["train"]
+def test_damaged_provenance_is_not_replaced_by_another(token_folder: Path) -> None:
+    rows = load_tokens(token_folder).splits["train"]
     features = rows.features.copy()
     features["id"] = Value("string", id="tokgen.provenance {")
     damaged = Dataset(rows.data, info=rows.info.copy())
@@ -310,7 +314,7 @@ def test_damaged_provenance_is_not_replaced_by_another(tokens: Path) -> None:
         provenance_of(damaged)
 
 
-def test_attaching_copies_no_rows(tokens: Path, provenance: Provenance) -> None:
+def test_attaching_copies_no_rows(token_folder: Path, provenance: Provenance) -> None:
     rows = load_tokens(OLD / "arrow").splits["train"].select([1])
     attached = attach_provenance(rows, provenance)
     assert attached.to_list() == rows.to_list() and list(attached["id"]) == ["b"]

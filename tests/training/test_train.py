@@ -20,6 +20,7 @@ from tokgen.runs.interrupts import Interrupted
 from tokgen.tokens.dataset import TokenDataset, load_tokens
 from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.training.loop import Training
+from tokgen.training.settings import TrainingSettings
 from tokgen.training.train import train
 
 TINY = ModelSettings(dim=32, depth=1, heads=2)
@@ -145,7 +146,8 @@ def test_other_settings_and_other_folders_are_refused(tokens, tiny_codec, tmp_pa
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ({"step": 3}, TypeError, "no setting 'step'; did you mean 'steps'"),
+        ({"settings": TrainingSettings()}, TypeError, "pass its fields by name"),
+        ({"step": 3}, TypeError, "no setting 'step' .did you mean steps"),
         ({"colour": 3}, TypeError, "no setting 'colour'; known are steps, batch_size"),
         ({"steps": 0}, ValueError, "steps = 0: must be at least 1"),
         ({"preset": "huge"}, ValueError, "preset 'huge': known are small, paper"),

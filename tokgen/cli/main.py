@@ -7,13 +7,14 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from typing import NoReturn
 
 import tokgen
 from tokgen.cli import settings, verbs
-from tokgen.cli.parsing import Verb, closest, read_settings
+from tokgen.cli.parsing import Verb, read_settings
 from tokgen.results import short_warning, to_json
+from tokgen.runs.checks import closest
 
 __all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run"]
 
@@ -139,16 +140,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(verb: Verb, argv: Sequence[str]) -> None:
     """Run a verb and print its result. Warnings take one line."""
     found, as_json = read_settings(verb, argv)
+    form = warnings.formatwarning
     warnings.formatwarning = short_warning
-    if not as_json:
-        result = verb.run(found)
-        if result is not None:
-            print(result)
-        return
-    with redirect_stdout(sys.stderr):  # whatever a library prints
-        result = verb.run(found)
+    try:  # with --json, whatever a library prints goes to stderr
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            result = verb.run(found)
+    finally:
+        warnings.formatwarning = form
     if result is not None:
-        print(to_json(result.to_dict()))
+        print(to_json(result.to_dict()) if as_json else result)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from inspect import get_annotations
 from typing import Any, get_args, get_origin, get_type_hints
 
+from tokgen.runs.checks import closest
+
 __all__ = [
     "JSON",
     "Verb",
-    "closest",
     "first_line",
     "groups_of",
     "is_required",
@@ -146,14 +147,6 @@ def read_settings(verb: Verb, argv: Sequence[str]) -> tuple[Any, bool]:
     del found["config"]
     as_json = found.pop("json", False)
     return verb.settings(**found), as_json
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """Return ": did you mean X?" if a known word is close to `word`, else ""."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(word, list(known), n=1)
-    return f": did you mean {found[0]}?" if found else ""
 
 
 def _explain(error: str, verb: Verb) -> str:

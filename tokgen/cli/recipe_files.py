@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import tokgen
-from tokgen.cli.parsing import closest
 from tokgen.results import Grid, Result
+from tokgen.runs.checks import closest
 
 __all__ = [
     "FOLDER",

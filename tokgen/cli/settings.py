@@ -9,6 +9,7 @@ from typing import Literal
 from tokgen.corpus.settings import CorpusSettings
 from tokgen.drift.settings import DriftSettings
 from tokgen.evaluation.settings import ScoringSettings
+from tokgen.runs.checks import check_least
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.settings import TokenizeSettings
 
@@ -64,7 +65,7 @@ class Encode(DeviceSettings):
         if self.file.is_dir():
             raise ValueError(f"{self.file} is a folder: `tokgen tokenize` encodes folders")
         _check_out(self.out, ".safetensors", self.file)
-        _check_least(self, n_codebooks=1)
+        check_least(self, n_codebooks=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +99,8 @@ class Tokenize(TokenizeSettings, CorpusSettings, DeviceSettings):
     out: str
 
     def __post_init__(self) -> None:
-        getattr(super(), "__post_init__", lambda: None)()
-        _check_least(self, workers=0, shard_rows=1, n_codebooks=1)
-        _check_lengths(self)
+        TokenizeSettings.__post_init__(self)
+        CorpusSettings.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +116,9 @@ class Score(ScoringSettings, CorpusSettings, DeviceSettings):
     out: Path | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        ScoringSettings.__post_init__(self)
+        CorpusSettings.__post_init__(self)
         _check_out(self.out, ".json")
-        _check_least(self, workers=0)
-        _check_lengths(self)
-        if "mos" in self.metrics and self.mos == "squim" and self.mos_reference is None:
-            raise ValueError("--mos squim needs --mos_reference, an audio file of clean speech")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +135,8 @@ class Drift(DriftSettings, CorpusSettings, DeviceSettings):
     out: Path
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_lengths(self)
+        DriftSettings.__post_init__(self)
+        CorpusSettings.__post_init__(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,16 +200,3 @@ def _check_out(out: Path | None, suffix: str | None, file: Path | None = None) -
         raise ValueError(f"--out {out} is the input file: give another file")
     if suffix is not None and out.suffix.lower() != suffix:
         raise ValueError(f"--out {out} must end in {suffix}")
-
-
-def _check_least(settings: object, **least: int) -> None:
-    for name, limit in least.items():
-        value = getattr(settings, name, None)
-        if value is not None and value < limit:
-            raise ValueError(f"--{name} is {value}, but must be at least {limit}")
-
-
-def _check_lengths(settings: CorpusSettings) -> None:
-    low, high = settings.min_seconds, settings.max_seconds
-    if low is not None and high is not None and low > high:
-        raise ValueError(f"--min_seconds {low:g} is more than --max_seconds {high:g}")

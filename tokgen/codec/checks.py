@@ -58,7 +58,7 @@ def check_levels(n_codebooks: int | None, spec: CodecSpec) -> int:
     if not 1 <= keep <= spec.n_codebooks:
         raise ValueError(
             f"n_codebooks = {keep}: {spec.name} has levels 1..{spec.n_codebooks}; "
-            "pass None to keep all"
+            "leave it out to keep all"
         )
     return keep
 

@@ -10,6 +10,7 @@ from tokgen.comparison.telephone import TelephoneSettings
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.prompts import TaskSettings
 from tokgen.generation.sampling import SamplingSettings
+from tokgen.runs.checks import check_least
 from tokgen.tokens.conditioning import check_kind
 from tokgen.training import settings as training
 from tokgen.training.settings import ModelTrainingSettings
@@ -66,10 +67,7 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         MetricSettings.__post_init__(self)
-        MetricSettings.__post_init__(self)
-        for name in ("seeds", "generation_batch", "n_test"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
+        check_least(self, seeds=1, generation_batch=1, n_test=1)
         if not self.codec or len(set(self.codec)) < len(self.codec):
             raise ValueError(f"codecs {self.codec}: give at least one, and each once")
         if self.drift_passes == 1 or self.drift_passes < 0:

@@ -26,6 +26,7 @@ from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection
 from tokgen.corpus.folders import find_files, list_files, tables_of
 from tokgen.corpus.hub import list_hub, stream_hub
 from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
+from tokgen.corpus.settings import check_lengths
 from tokgen.corpus.streams import StreamCorpus, stream_parquet
 from tokgen.runs.progress import progress_bar
 from tokgen.storage import local_path
@@ -221,6 +222,7 @@ def open_corpus(
         ModuleNotFoundError: the protocol's driver is not installed.
         StoreError: the store does not answer.
     """
+    check_lengths(min_seconds, max_seconds)
     source = local_path(source) or source
     found = find_files(source)
     if streaming:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CorpusSettings"]
+__all__ = ["CorpusSettings", "check_lengths"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +23,12 @@ class CorpusSettings:
     split: str | None = None
     min_seconds: float | None = None
     max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        check_lengths(self.min_seconds, self.max_seconds)
+
+
+def check_lengths(min_seconds: float | None, max_seconds: float | None) -> None:
+    """Raise ValueError if no duration is in the range."""
+    if min_seconds is not None and max_seconds is not None and min_seconds > max_seconds:
+        raise ValueError(f"min_seconds {min_seconds:g} is more than max_seconds {max_seconds:g}")

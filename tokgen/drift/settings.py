@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tokgen.runs.checks import check_least
+
 __all__ = ["DriftSettings"]
 
 
@@ -28,8 +30,4 @@ class DriftSettings:
     samples: int = 2
 
     def __post_init__(self) -> None:
-        for name, least in (("clip_seconds", 0), ("clips", 1), ("samples", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name} is {value:g}, but must be at least {least}")
-        getattr(super(), "__post_init__", lambda: None)()
+        check_least(self, clip_seconds=0, clips=1, samples=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokgen.metrics.tables import Metric
+from tokgen.runs.checks import closest
 
 __all__ = ["BACKENDS", "METRICS", "OF_FOLDER", "check_backends", "check_metrics", "parse_metrics"]
 
@@ -46,7 +47,8 @@ def check_metrics(metrics: Sequence[str]) -> None:
         raise ValueError(f"metrics {list(metrics)}: give each once")
     unknown = sorted(set(metrics) - set(METRICS))
     if unknown:
-        raise ValueError(f"metrics {unknown}: known are {', '.join(sorted(METRICS))}")
+        known = ", ".join(sorted(METRICS))
+        raise ValueError(f"metrics {unknown}{closest(unknown[0], METRICS)}: known are {known}")
 
 
 def check_backends(**names: str) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tokgen.runs.checks import check_least
+
 __all__ = ["DEFAULT_METRICS", "MetricSettings", "ScoringSettings"]
 
 DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
@@ -46,3 +48,9 @@ class ScoringSettings(MetricSettings):
 
     mos_reference: Path | None = None
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, workers=0)
+        if "mos" in self.metrics and self.mos == "squim" and self.mos_reference is None:
+            raise ValueError("mos squim needs mos_reference, an audio file of clean speech")

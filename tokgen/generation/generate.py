@@ -127,7 +127,7 @@ def generate(
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of an utterance of `n_samples` samples: codes [K, T], and which to keep."""
+    """An utterance of `n_samples` samples: its codes [K, T] and a mask [K, T] of those to keep."""
 
     n_samples: int
     codes: Tensor

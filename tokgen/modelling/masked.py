@@ -219,7 +219,8 @@ class MaskedTransformer(Pretrained):
         name = str(codec.get("name") or "codec")
         about = {
             "parameters": f"{n_parameters / 1e6:.2f}M, {size['depth']} layers of {size['dim']}",
-            "codec": f"`{name}`, weights `{codec.get('weight_hash') or 'not stated'}`",
+            "codec": f"`{name}`, weights `{codec.get('weight_hash') or 'not stated'}`, licence "
+            f"{codec.get('licence') or 'not stated'}",
             "levels": f"{self.n_codebooks} of {self.codebook_size} entries",
             "conditioning": conditioning if self.conditioning_dim else "none",
         }

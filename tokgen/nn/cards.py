@@ -29,7 +29,7 @@ Estimates = Mapping[str, Mapping[str, Any]]  # metric: mean, low, high, n, n_fai
 
 @dataclass(frozen=True)
 class ModelCardFacts:
-    """What a model cannot know about itself, for its card. Leave out what is not known.
+    """Facts for a model's card that the model itself does not hold. Unknown ones are left out.
 
     Attributes:
         corpus: name of the training data.

@@ -89,7 +89,7 @@ def resolve_folder(
     if not (folder / CONFIG).is_file():
         inside = folder / "model"
         hint = f"; the model of this run is {inside}" if (inside / CONFIG).is_file() else ""
-        raise FileNotFoundError(f"{folder} has no {CONFIG}: not a saved model{hint}")
+        raise FileNotFoundError(f"{folder} holds no model: it has no {CONFIG}{hint}")
     return folder
 
 

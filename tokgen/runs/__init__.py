@@ -1,6 +1,7 @@
 """Support for long runs: folders, settings, checkpoints, interrupts, workers.
 
 - `folder` - JSON files and histories in a run's folder
+- `checks` - check settings, and suggest names
 - `settings` - settings from YAML and flags, saved with each run
 - `flags` - how flags are written, and how help shows them
 - `checkpoints` - save and resume the state of a training

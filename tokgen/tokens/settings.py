@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tokgen.runs.checks import check_least
+
 __all__ = ["TokenizeSettings"]
 
 
@@ -40,3 +42,6 @@ class TokenizeSettings:
     format: Literal["parquet", "arrow"] = "parquet"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     streaming: bool = False
+
+    def __post_init__(self) -> None:
+        check_least(self, workers=0, shard_rows=1, n_codebooks=1)

@@ -3,11 +3,11 @@
 # No postponed annotations: jsonargparse could not evaluate them in the modules of subclasses.
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from tokgen.modelling.masked import ModelSettings
+from tokgen.runs.checks import closest
 
 __all__ = [
     "FRAME_BUCKET",
@@ -145,9 +145,10 @@ def settings_of_call(
     known = [f.name for f in fields(cls) if f.name not in ("model", *fixed)]
     for name in given:
         if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise TypeError(f"{call}() has no setting {name!r}; {hint}")
+            hint = closest(name, known) or f"; known are {', '.join(known)}"
+            if is_dataclass(given[name]):
+                hint = f": pass its fields by name, such as {call}(..., steps=1000)"
+            raise TypeError(f"{call}() has no setting {name!r}{hint}")
     model = preset if isinstance(preset, ModelSettings) else ModelSettings(preset)
     return cls(model=model, **given, **fixed)
 
