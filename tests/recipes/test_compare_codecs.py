@@ -132,7 +132,7 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"seeds": 0}, "seeds = 0: must be at least 1"),
+        ({"seeds": 0}, "seeds is 0, but must be at least 1"),
         ({"conditioning": "none"}, "conditioning 'none' with task 'vocode'"),
         ({"conditioning": "mel"}, "conditioning is 'mel', but must be one of mfcc, log_mel, none"),
         ({"drift_passes": 1}, "drift_passes = 1: give 2 or more"),
@@ -148,8 +148,8 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
         ({"log_every": 0}, "log_every = 0"),
         ({"crop_seconds": 0}, "crop_seconds = 0"),
         ({"conditioning_dropout": 2}, "conditioning_dropout = 2"),
-        ({"generation_batch": 0}, "generation_batch = 0"),
-        ({"n_test": -1}, "n_test = -1"),
+        ({"generation_batch": 0}, "generation_batch is 0, but must be at least 1"),
+        ({"n_test": -1}, "n_test is -1, but must be at least 1"),
         ({"model.preset": "huge"}, "preset 'huge': known are small, paper"),
         ({"mixed_precision": "fp17"}, "must be one of auto, no, bf16, fp16"),
         ({"tracker": "nope"}, "nope"),
