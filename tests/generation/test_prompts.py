@@ -36,6 +36,14 @@ def test_gap_holds_every_frame_that_it_touches() -> None:
     assert mask[:, :12].all() and mask[:, 26:].all()
 
 
+def test_impossible_seconds_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"seconds = -1: must be at least 0"):
+        beginning(SPEC, 16000, -1.0)
+    with pytest.raises(ValueError, match=r"gap from 2 s to 1 s: must end at or after its start"):
+        around(SPEC, 16000, 2, 1)
+    assert around(SPEC, 16000, -0.1, 0.1)[0].tolist() == [False] * 5 + [True] * 45
+
+
 def test_periodic_and_coarse() -> None:
     assert periodic(SPEC, 3200, 4)[0].nonzero().flatten().tolist() == [0, 4, 8]
     assert coarse(SPEC, 3200, 3).sum(-1).tolist() == [10, 10, 10, 0]

@@ -120,6 +120,11 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         load_codec("tinny")
 
 
+def test_an_unknown_format_lists_the_known_ones() -> None:
+    with pytest.raises(FileNotFoundError, match=r"known: .*tiny.*mp3:KBPS and opus:KBPS"):
+        load_roundtrip("aac:64")
+
+
 def test_a_hub_id_out_of_reach_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match=r"'nobody/nothing'.*known: .*tiny"):

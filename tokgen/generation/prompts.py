@@ -94,13 +94,25 @@ def gap_start(spec: CodecSpec, n_samples: int, gap_seconds: float, seeds: tuple[
 
 
 def beginning(spec: CodecSpec, n_samples: int, seconds: float) -> Tensor:
-    """Keep frames that start in the first `seconds`."""
+    """Keep frames that start in the first `seconds`.
+
+    Raises:
+        ValueError: negative seconds.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"seconds = {seconds:g}: must be at least 0, which keeps nothing")
     starts = frame_starts(spec, n_samples)
     return (starts < seconds).expand(spec.n_codebooks, -1).clone()
 
 
 def around(spec: CodecSpec, n_samples: int, start: float, end: float) -> Tensor:
-    """Keep frames that do not overlap the gap from `start` to `end`, in seconds."""
+    """Keep frames that do not overlap the gap from `start` to `end`, in seconds.
+
+    Raises:
+        ValueError: the gap ends before it starts.
+    """
+    if not start <= end:
+        raise ValueError(f"gap from {start:g} s to {end:g} s: must end at or after its start")
     starts = frame_starts(spec, n_samples)
     apart = (starts + spec.hop_length / spec.sample_rate <= start) | (starts >= end)
     return apart.expand(spec.n_codebooks, -1).clone()

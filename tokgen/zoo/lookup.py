@@ -236,7 +236,8 @@ def _locate(
             raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {folder}")
         return folder, label, None
     names = [card.name for card in list_codecs()]
-    known = ", ".join(names) or "none"
+    formats = " and ".join(f"{kind}:KBPS" for kind in _WAVEFORM)
+    known = f"{', '.join(names) or 'none'} (and for drift, {formats})"
     if not _HUB_ID.fullmatch(label):
         raise FileNotFoundError(
             f"no codec {label!r}{closest(label, names)}; known: {known}; or pass a folder or a hub "
