@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from makers.codecs import BlockCodec
-from makers.effects import Effect
+from makers.effects import Effect, late
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import measure_drift
 from tokgen.drift.passes import PER_CLIP, ClipDrift, DriftClips, DriftRun
@@ -116,3 +116,25 @@ def test_codecs_and_a_corpus_by_name(tiny_corpus, tiny_codec_folder, tiny_codec,
     content = json.loads((tmp_path / "several" / "drift.json").read_text())
     assert several.to_dict()["codecs"] == content["codecs"]
     assert "<td>tiny</td>" in several._repr_html_().replace(" ", "")
+
+
+def test_one_clip_has_no_intervals(clips, tiny_codec, tmp_path):
+    short = {"passes": 2, "clip_seconds": 1.0, "clips": 1, "progress": False}
+    codecs = [tiny_codec, BlockCodec(), BlockCodec(1.0, 1.0, name="other")]
+    found = measure_drift(codecs, clips.corpus, tmp_path, phase=True, **short)
+    table = found.table()
+    assert "tiny: 1 clip, " in table and "values of one clip; SI-SDR in dB" in table
+    files = [table, found._repr_html_()]
+    files += [(tmp_path / name).read_text() for name in ("drift.json", "phase.json", "drift.csv")]
+    assert [text for text in files if "nan" in text.lower() or "bootstrap" in text] == []
+
+
+def test_the_delay_is_said_in_samples(clips, tmp_path):
+    short = {"passes": 2, "clip_seconds": 1.0, "clips": 1, "progress": False}
+    codecs = [
+        Effect(lambda w: late(w, 3) + 2 * late(w, 3).square()),
+        Effect(lambda w: 0 * w, "mute"),
+    ]
+    table = measure_drift(codecs, clips.corpus, tmp_path, **short).table()
+    assert "delay per pass 3 samples\n" in table and "correlation" not in table
+    assert "not measurable (the output does not follow noise), taken as 0" in table

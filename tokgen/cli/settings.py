@@ -129,10 +129,12 @@ class Drift(DriftSettings, CorpusSettings, DeviceSettings):
         codec: name in the zoo (see `tokgen codecs`), folder, hub id, mp3:KBPS or opus:KBPS; repeat
             the flag for several codecs.
         out: folder of the results.
+        overwrite: remove the results of another measurement from the folder.
     """
 
     codec: list[str]
     out: Path
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         DriftSettings.__post_init__(self)

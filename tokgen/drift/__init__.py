@@ -3,6 +3,7 @@
 - `passes` - repeated encoding of clips
 - `summary` - means with intervals, as JSON, CSV and text
 - `phase` - match of codes under shifts
+- `folder` - the folder of a measurement: new, to continue, or to replace
 - `compare` - drift and phase of several codecs, with all files
 - `plots` - figures
 - `settings` - settings of a measurement

@@ -15,6 +15,7 @@ import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.corpus.listed import Corpus, as_corpus
+from tokgen.drift.folder import claim_folder
 from tokgen.drift.passes import ClipDrift, DriftClips, DriftRun, run_drift
 from tokgen.drift.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
 from tokgen.drift.summary import (
@@ -104,11 +105,13 @@ def measure_drift(
     phase: bool = False,
     samples: int = 2,
     device: str | torch.device = "auto",
+    overwrite: bool = False,
     progress: bool = True,
 ) -> DriftComparison:
     """Measure how one or several codecs change the clips of a corpus under repeated encoding.
 
-    Writes drift.json, drift.csv, drift.png and audio. The same call resumes after a kill.
+    Writes drift.json, drift.csv, drift.png and audio. The same call resumes after a kill, and adds
+    what it measures beyond an earlier call with the same settings.
 
     Args:
         codecs: codecs, or names as in `load_roundtrip` ("mp3:24" and "opus:12" too), each with
@@ -124,15 +127,20 @@ def measure_drift(
         phase: also measure sensitivity to shifts, and write phase.json and phase.png.
         samples: number of clips whose original, first and last pass are written as audio.
         device: device to load codecs on that are given by name.
+        overwrite: remove the results of another measurement from the folder.
     Raises:
         ValueError: no codec, equal names, fewer than 2 passes, no usable clip, or `phase` if no
             codec has codes.
         FileNotFoundError: no such codec or corpus.
+        FileExistsError: `out` holds another measurement; the message names what differs.
+        OSError: `out` cannot be written; this is checked first.
     """
     from tokgen.drift.plots import plot_drift, plot_phase
 
     if passes < 2:
         raise ValueError(f"passes = {passes}: give at least 2 to measure drift")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
     several = codecs if isinstance(codecs, Sequence) and not isinstance(codecs, str) else [codecs]
     loaded = [as_roundtrip(codec, device=device) for codec in several]
     names = [codec.spec.name for codec in loaded]
@@ -141,7 +149,18 @@ def measure_drift(
     if phase and not any(isinstance(codec, Codec) for codec in loaded):
         raise ValueError(f"codecs {names}: none has codes, which phase needs")
     corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
-    chosen, out = DriftClips(corpus, clip_seconds or None, clips), Path(out)
+    chosen = DriftClips(corpus, clip_seconds or None, clips)
+    settings = {
+        "corpus": corpus.name,
+        "corpus_fingerprint": chosen.corpus.fingerprint,
+        "clips": len(chosen),
+        "clip_seconds": chosen.seconds,
+        "passes": passes,
+        "match_level": match_level,
+    }
+    about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": BACKENDS}
+    specs = [{"name": codec.spec.name, "spec": codec.spec.as_dict()} for codec in loaded]
+    claim_folder(out, {**about, "codecs": specs}, overwrite=overwrite)
     runs, drifts = [], []
     for codec in loaded:
         run = run_drift(
@@ -156,14 +175,6 @@ def measure_drift(
         drifts.append(summarise(run))
         runs.append(replace(run, clips=[ClipDrift(clip.values, None) for clip in run.clips]))
     pairs = [d for run in runs[1:] for d in differences(runs[0], run)]
-    settings = {
-        "corpus": corpus.name,
-        "corpus_fingerprint": chosen.corpus.fingerprint,
-        "clip_seconds": chosen.seconds,
-        "passes": passes,
-        "match_level": match_level,
-    }
-    about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": BACKENDS}
     content: dict[str, Any] = {
         "codecs": [d.as_dict() for d in drifts],
         "differences": [d.as_dict() for d in pairs],

@@ -278,12 +278,15 @@ def summary_parts(summaries: Sequence[DriftSummary]) -> list[Grid | str]:
         cells = [format_estimate(found.get((m, n)), digits) for _, m, n, digits in columns]
         rows.append([s.name, *rates, *cells])
     lines: list[Grid | str] = [Grid(rows)]
-    lines.append("means with 95 % bootstrap intervals over clips; SI-SDR in dB, delay taken out")
+    several = any(s.n_clips > 1 for s in summaries)
+    values = "means with 95 % bootstrap intervals over clips" if several else "values of one clip"
+    lines.append(f"{values}; SI-SDR in dB, delay taken out")
     for s in summaries:
         failed = sorted({(p.metric, p.estimate.n_failed) for p in s.points if p.estimate.n_failed})
         counts = "; ".join(f"{metric}: {n} failed" for metric, n in failed) or "none failed"
         frames = f", {s.n_frames} frames per pass" if s.n_frames else ""
-        lines.append(f"{s.name}: {s.n_clips} clips{frames}, {counts}; delay per pass {s.delay}")
+        clips = "1 clip" if s.n_clips == 1 else f"{s.n_clips} clips"
+        lines.append(f"{s.name}: {clips}{frames}, {counts}; delay per pass {s.delay}")
         lines += [f"  left out {r}" for r in s.rejections]
     lines += [f"{name}: {BACKENDS[name]}" for name in ("pesq", "si_sdr_aligned")]
     return lines

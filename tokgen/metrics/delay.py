@@ -45,8 +45,8 @@ class Delay:
 
     def __str__(self) -> str:
         if not self.is_known:
-            return f"not measurable (correlation {self.correlation:.2f}), taken as 0"
-        return f"{self.samples} samples (correlation {self.correlation:.2f})"
+            return "not measurable (the output does not follow noise), taken as 0"
+        return f"{self.samples} sample{'' if abs(self.samples) == 1 else 's'}"
 
 
 def measure_delay(roundtrip: Callable[[Tensor], Tensor], sample_rate: int) -> Delay:

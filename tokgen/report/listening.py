@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokgen.audio.files import display_name
+from tokgen.drift.folder import PASS_FILE
 from tokgen.drift.summary import DriftSummary
 from tokgen.report.json_files import clean_text, items, mapping, text
 from tokgen.runs.store import slug
 
 __all__ = [
-    "PASS_FILE",
     "Clip",
     "Column",
     "Listening",
@@ -22,8 +21,6 @@ __all__ = [
     "read_drift_audio",
     "read_samples",
 ]
-
-PASS_FILE = re.compile(r"pass(\d{1,4})\.wav")
 
 
 @dataclass(frozen=True)
