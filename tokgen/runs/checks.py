@@ -1,11 +1,14 @@
-"""Checks of settings, and suggestions for mistyped names."""
+"""Checks of settings and of files to write, and suggestions for mistyped names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
-__all__ = ["check_least", "closest"]
+__all__ = ["check_folder", "check_least", "check_writable", "closest"]
 
 
 def check_least(settings: object, **least: float) -> None:
@@ -25,3 +28,58 @@ def closest(word: str, known: Iterable[str]) -> str:
     """Return " (did you mean X?)" for the known word that is close to `word`, "" if none is."""
     found = get_close_matches(word, list(known), n=1)
     return f" (did you mean {found[0]}?)" if found else ""
+
+
+def check_writable(
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[str | Path] = (),
+    suffixes: Sequence[str] | None = None,
+) -> None:
+    """Check that a local file can be written, before the work whose result it gets.
+
+    Args:
+        out: file to write.
+        overwrite: allow an existing file.
+        inputs: files that must never be overwritten. Links to them are recognised.
+        suffixes: allowed suffixes such as ".wav", lowercase; None allows all.
+    Raises:
+        ValueError: `out` is an input or a folder, or has another suffix.
+        FileExistsError: `out` exists, and `overwrite` is False.
+        OSError: its folder cannot be created or written to.
+    """
+    path = Path(out)
+    if _is_one_of(path, inputs):
+        raise ValueError(f"{path} is an input file: give another file")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: give a file")
+    if suffixes is not None and path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+    if os.path.lexists(path):
+        if not overwrite:
+            raise FileExistsError(
+                f"{path} already exists: give another file, or --overwrite (overwrite=True)"
+            )
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is not a regular file: give another file")
+    check_folder(path.parent)
+
+
+def check_folder(folder: str | Path) -> None:
+    """Raise an OSError that names the path if a local folder cannot be created or written to."""
+    found = Path(folder).absolute()
+    while not os.path.lexists(found):
+        found = found.parent
+    if not found.is_dir():
+        raise NotADirectoryError(f"{found} is not a folder: no file can be written in it")
+    try:
+        tempfile.TemporaryFile(dir=found).close()
+    except OSError as error:
+        raise PermissionError(f"{found} cannot be written to: {error.strerror}") from error
+
+
+def _is_one_of(path: Path, inputs: Iterable[str | Path]) -> bool:
+    if not path.exists():
+        return False
+    return any(os.path.samefile(path, file) for file in inputs if os.path.exists(file))
