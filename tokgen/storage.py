@@ -19,6 +19,8 @@ from typing import IO, Any, TypeVar
 import fsspec
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_chain, wait_fixed
 
+from tokgen.disk import disk_errors
+
 __all__ = [
     "PAUSES",
     "Storage",
@@ -206,11 +208,13 @@ class Storage:
         an incomplete file.
 
         Raises:
+            OSError: the disk is full; the message names the path.
             ValueError: the store is read-only.
             StoreError: the store does not answer.
         """
         if self.path is not None:
-            _write_local(self._local(name), data)
+            with disk_errors(self._local(name)):
+                _write_local(self._local(name), data)
             return
         filesystem, full = self._remote(), self._full(name)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tokgen import __version__
+from tokgen.disk import disk_errors
 from tokgen.results import to_json
+from tokgen.runs.locks import LOCK
 
 __all__ = [
     "LIBRARIES",
@@ -41,18 +44,33 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically: a killed process leaves the old file or the new one.
 
     NaN and infinity become null.
+
+    Raises:
+        OSError: the disk is full; the message names the path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, to_json(content) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file completely or not at all, and wait until it is on the disk."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(to_json(content) + "\n")
-    partial.replace(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def check_run_folder(folder: Path) -> None:
     """Raise ValueError if a folder holds something else than a run."""
     if not folder.exists() or (folder / "settings.json").is_file():
         return
-    if not folder.is_dir() or any(folder.iterdir()):
+    if not folder.is_dir() or any(p.name != LOCK for p in folder.iterdir()):
         raise ValueError(f"{folder} exists and is not a run's folder: choose another one")
 
 
@@ -89,13 +107,10 @@ def append_history(path: Path, kept: list[dict[str, Any]]) -> Callable[[dict[str
     Returns:
         a function that appends one more line.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in kept))
-    partial.replace(path)
+    _replace(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def append(row: dict[str, Any]) -> None:
-        with path.open("a") as file:
+        with disk_errors(path), path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     return append

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from tokgen.disk import disk_errors
 from tokgen.runs.folder import append_history, read_history, versions
 
 __all__ = ["ClipStore", "RecordStore", "hash_audio", "plan_name", "slug"]
@@ -39,8 +40,12 @@ class ClipStore:
         """Write the arrays of clip `index` atomically."""
         path = self._path(index)
         partial = path.with_suffix(".partial")
-        save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, str(partial))
-        os.replace(partial, path)
+        with disk_errors(path):
+            try:
+                save_file({k: np.asarray(v, order="C") for k, v in arrays.items()}, str(partial))
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def read(self, index: int) -> dict[str, np.ndarray] | None:
         """Read the arrays of clip `index`. Returns None if the file is missing or damaged."""
