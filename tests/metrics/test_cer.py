@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from makers.audio import make_tone
@@ -13,8 +15,10 @@ from tokgen.metrics.cer import (
     Edits,
     Wav2Vec2Recogniser,
     edits,
+    languages_of,
     make_recogniser,
 )
+from tokgen.metrics.languages import language_code
 
 CLEAN = make_tone(2.0, 0)
 
@@ -45,6 +49,28 @@ def test_wav2vec2_loads_from_a_folder(wav2vec2_folder):
     text = recogniser.transcribe(CLEAN, 16000)
     assert set(text) <= set("ABCDEFGH |</unkps>")
     assert text == recogniser.transcribe(CLEAN, 16000)
+
+
+def test_recognisers_state_their_languages(wav2vec2_folder):
+    name = f"wav2vec2:{wav2vec2_folder}"
+    assert {languages_of(n) for n in ("auto", "wav2vec2", "moonshine")} == {("en",)}
+    assert make_recogniser("moonshine").languages == ("en",)
+    assert languages_of(name) == () == make_recogniser(name).languages
+    (wav2vec2_folder / "README.md").write_text("---\nlanguage: [de, French]\n---\n# A model\n")
+    assert languages_of(name) == ("de", "fr") == make_recogniser(name).languages
+    settings = wav2vec2_folder / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"target_lang": "spa"}))
+    assert languages_of(name) == ("es",)
+    settings.write_text("[")
+    (wav2vec2_folder / "README.md").write_text("---\n: x\n - [\n---\n")
+    assert languages_of(name) == ()
+
+
+@pytest.mark.parametrize("same", ["en", "en-US", "en_GB", "ENG", "English", "English (US)"])
+def test_codes_and_names_of_a_language_are_equal(same):
+    assert language_code(same) == "en"
+    assert language_code("de-AT") == language_code("German") == "de" != language_code(same)
+    assert language_code("Klingon") == "klingon"
 
 
 def test_weights_in_a_pickle_are_not_loaded(wav2vec2_folder):

@@ -32,5 +32,5 @@ def test_broken_audio_fails_in_every_metric(kind):
         assert math.isnan(pesq_wb(reference, estimate, 16000))
         assert math.isnan(si_sdr(reference, estimate))
     assert math.isnan(make_mos("distillmos").score(broken, 16000))
-    with pytest.raises(RecognitionError, match="empty or not finite"):
+    with pytest.raises(RecognitionError, match=r"no samples|NaN or infinite samples"):
         make_recogniser("moonshine").transcribe(broken, 16000)

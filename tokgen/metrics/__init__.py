@@ -5,6 +5,7 @@ Conventions:
 - Waveforms are float tensors [N] or [1, N] in [-1, 1] with a sample rate in Hz. The reference comes
   first, the estimate second, and both have the same length.
 - A metric returns one value per clip. A failure is NaN, never a score.
+- What cannot be measured by its nature is no failure: CER without a transcript, SI-SDR of a copy.
 - Identical inputs score best: PESQ 4.64, SI-SDR inf, CER 0, F0 error 0, speaker similarity 1.
 - Backends name library and weights in `backend` or `BACKEND`. A fallback warns.
 
@@ -20,6 +21,7 @@ Modules (unit and range; whether higher or lower is better):
 - `codebook` - codebook use (percent, 0 to 100), perplexity and token match (0 to 1; higher)
 - `delay` - delay of a codec (samples)
 - `text` - text normalisation for CER
+- `languages` - names and codes of languages
 - `signals` - one channel at 16 kHz, for models of speech
 - `backends` - load a model from the cache or the hub
 - `statistics` - estimates with bootstrap intervals, their format, verdicts and correlation

@@ -1,13 +1,15 @@
 """Character error rate (CER) of speech through a recogniser, with edits pooled over the corpus.
 
 Backends: "wav2vec2" (as in the paper; weights from a hub or a folder) and "moonshine" (a tiny
-English model with weights in its wheel). "auto" uses wav2vec2 if its weights can be loaded, and
-otherwise warns and uses moonshine.
+model with weights in its wheel). "auto" uses wav2vec2 if its weights can be loaded, and otherwise
+warns and uses moonshine. Both know only English; a wav2vec2 of another language is given by folder
+or hub id.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -23,11 +25,13 @@ from torch import Tensor
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.extras import require
 from tokgen.metrics.backends import find_model, load_if_in_reach
-from tokgen.metrics.signals import RATE, at_16k
+from tokgen.metrics.languages import language_code
+from tokgen.metrics.signals import RATE, at_16k, why_unusable
 from tokgen.metrics.text import normalise_text
 from tokgen.runs.progress import quiet_libraries
 
 __all__ = [
+    "ENGLISH",
     "FILES",
     "MIN_SAMPLES",
     "PROCESSOR",
@@ -38,12 +42,20 @@ __all__ = [
     "RecognitionError",
     "Wav2Vec2Recogniser",
     "edits",
+    "languages_of",
     "make_recogniser",
 ]
 
 WAV2VEC2 = "facebook/wav2vec2-base-960h"
 FILES = ("config.json", "model.safetensors")
-PROCESSOR = ("*processor_config.json", "vocab.json", "tokenizer*.json", "*_tokens*.json")
+PROCESSOR = (
+    "*processor_config.json",
+    "vocab.json",
+    "tokenizer*.json",
+    "*_tokens*.json",
+    "README.md",
+)
+ENGLISH: tuple[str, ...] = ("en",)
 MIN_SAMPLES = RATE // 2  # recognisers need some context: shorter clips are padded with silence
 
 
@@ -79,9 +91,15 @@ class RecognitionError(RuntimeError):
 
 
 class Recogniser(Protocol):
-    """Converts speech to text. `backend` names library and weights."""
+    """Converts speech to text.
+
+    Attributes:
+        backend: library and weights.
+        languages: codes of the languages that it knows; () if it does not state them.
+    """
 
     backend: str
+    languages: tuple[str, ...]
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
         """Return the text of a waveform [N] or [1, N] in [-1, 1].
@@ -96,7 +114,7 @@ def _prepare(waveform: Tensor, sample_rate: int) -> Tensor:
     """Resample to 16 kHz and pad to half a second: [N]."""
     audio = at_16k(waveform, sample_rate)
     if audio is None:
-        raise RecognitionError(f"clip of {waveform.numel()} samples is empty or not finite")
+        raise RecognitionError(why_unusable(waveform))
     return torch.nn.functional.pad(audio, (0, max(0, MIN_SAMPLES - len(audio))))
 
 
@@ -109,6 +127,8 @@ class MoonshineRecogniser:
     Raises:
         FileNotFoundError: the installed moonshine-voice is a later one, without weights.
     """
+
+    languages = ENGLISH
 
     def __init__(self) -> None:
         package = require("moonshine_voice")
@@ -147,6 +167,8 @@ class MoonshineRecogniser:
 class Wav2Vec2Recogniser:
     """A CTC model of transformers with greedy decoding.
 
+    Its languages are those of its tokenizer (`target_lang`) or of its model card (`language`).
+
     Args:
         name: folder or hub id. Weights must be safetensors; pickles are not loaded.
         local_files_only: load a hub id only from the cache.
@@ -165,6 +187,7 @@ class Wav2Vec2Recogniser:
         with quiet_libraries():
             self.model = Wav2Vec2ForCTC.from_pretrained(folder, use_safetensors=True).eval()
         self.backend = f"wav2vec2 ({name})"
+        self.languages = ENGLISH if name == WAV2VEC2 else _stated_languages(folder)
 
     def to(self, device: str | torch.device) -> None:
         """Move the model to a device."""
@@ -188,6 +211,34 @@ class Wav2Vec2Recogniser:
         inputs = self.processor(arrays, sampling_rate=RATE, return_tensors="pt")
         best = self.model(inputs.input_values.to(self.model.device)).logits.argmax(-1)
         return self.processor.batch_decode(best)
+
+
+def languages_of(name: str) -> tuple[str, ...]:
+    """Return the languages that a backend states without loading its weights; () if none.
+
+    Args:
+        name: as in `make_recogniser`.
+    """
+    source = name.partition(":")[2]
+    if not source or source == WAV2VEC2:
+        return ENGLISH
+    return _stated_languages(Path(source)) if Path(source).is_dir() else ()
+
+
+def _stated_languages(folder: Path) -> tuple[str, ...]:
+    """Return the languages in the tokenizer's settings, else those of the model card."""
+    import yaml
+    from huggingface_hub import metadata_load
+
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        if isinstance(language := settings.get("target_lang"), str):
+            return (language_code(language),)
+    found: Any = None
+    with contextlib.suppress(OSError, ValueError, AttributeError, yaml.YAMLError):
+        found = (metadata_load(folder / "README.md") or {}).get("language")
+    names = [found] if isinstance(found, str) else found if isinstance(found, list) else []
+    return tuple(language_code(name) for name in names if isinstance(name, str))
 
 
 def make_recogniser(name: str = "auto") -> Recogniser:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tokgen.audio.files import resample
 
-__all__ = ["RATE", "at_16k"]
+__all__ = ["RATE", "at_16k", "why_unusable"]
 
 RATE = 16_000
 
@@ -18,7 +18,13 @@ def at_16k(waveform: Tensor, sample_rate: int) -> Tensor | None:
     Returns:
         None if there are no samples, or NaN or infinity among them.
     """
-    audio = waveform.detach().flatten().float().cpu()
-    if len(audio) == 0 or not torch.isfinite(audio).all():
+    if why_unusable(waveform):
         return None
-    return resample(audio, sample_rate, RATE)
+    return resample(waveform.detach().flatten().float().cpu(), sample_rate, RATE)
+
+
+def why_unusable(waveform: Tensor) -> str:
+    """Return why a waveform cannot be measured: no samples, or NaN or infinity; "" if it can."""
+    if waveform.numel() == 0:
+        return "no samples"
+    return "" if torch.isfinite(waveform.detach().float()).all() else "NaN or infinite samples"
