@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from tokgen.results import Grid, Result, align, to_json
+from tokgen.corpus.entries import Rejection
+from tokgen.results import Grid, Result, align, printable, to_json
 
 
 class Two(Result):
@@ -68,3 +69,15 @@ def test_columns_are_aligned():
 
 def test_cells_of_html_are_not_padded():
     assert " </t" not in Two()._repr_html_()
+
+
+def test_characters_that_control_a_terminal_are_escaped():
+    assert printable("naïve 音 👩‍🚀 می‌خواهم") == "naïve 音 👩‍🚀 می‌خواهم"
+    assert printable("a\x1b[31m\n\x9b\udcff\u202egpj.wav") == r"a\x1b[31m\n\x9b\udcff\u202egpj.wav"
+    assert printable("two\nlines\r", keep="\n") == "two\nlines\\r"
+    assert align([["a\x1b[2J", "b"]]) == r"a\x1b[2J  b"
+
+
+def test_rejections_print_without_escape_bytes():
+    rejection = Rejection("bad\x1b]0;title\x07.wav", "not\naudio")
+    assert str(rejection) == r"bad\x1b]0;title\x07.wav: not\naudio"

@@ -14,6 +14,7 @@ import html
 import json
 import math
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Grid", "Result", "align", "finite", "one_line", "short_warning", "to_json"]
+__all__ = ["Grid", "Result", "align", "finite", "one_line", "printable", "short_warning", "to_json"]
+
+_DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def align(grid: Sequence[Sequence[str]]) -> str:
     """Format rows of strings as a plain table with aligned columns."""
     from tabulate import tabulate
 
-    rows = [[one_line(text) for text in row] for row in grid]
+    rows = [[printable(one_line(text)) for text in row] for row in grid]
     return tabulate(rows, tablefmt="plain", disable_numparse=True)
 
 
@@ -94,9 +97,27 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Write the characters that control a terminal as escapes, such as "\\x1b" and "\\n".
+
+    Names and metadata of files can hold such characters. Other text stays the same.
+
+    Args:
+        keep: control characters that stay, such as line breaks.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in keep or not _controls(c) else ascii(c)[1:-1] for c in text)
+
+
+def _controls(character: str) -> bool:
+    kind = unicodedata.category(character)
+    return kind in ("Cc", "Cs", "Zl", "Zp") or unicodedata.bidirectional(character) in _DIRECTIONS
+
+
 def short_warning(message: Warning | str, *_: Any, **__: Any) -> str:
     """Write a warning on one line, without its source line, as `warnings.formatwarning`."""
-    return f"warning: {one_line(str(message))}\n"
+    return f"warning: {printable(one_line(str(message)))}\n"
 
 
 def finite(value: Any) -> Any:
@@ -115,7 +136,7 @@ def to_json(content: Any, indent: int | None = 2) -> str:
 
 def _text(part: Grid | str) -> str:
     if isinstance(part, str):
-        return part
+        return printable(part, keep="\n\t")
     return f"{part.title}\n{align(part.rows)}" if part.title else align(part.rows)
 
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 import tokgen
 from tokgen.cli import settings, verbs
 from tokgen.cli.parsing import Verb, read_settings
-from tokgen.results import short_warning, to_json
+from tokgen.results import one_line, printable, short_warning, to_json
 from tokgen.runs.checks import closest
 
 __all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run"]
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"interrupted{again}", file=sys.stderr)
         return 130
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", printable(one_line(str(error))), file=sys.stderr)
         return 2
     return 0
 

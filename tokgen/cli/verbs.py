@@ -65,7 +65,7 @@ def tokenize(s: settings.Tokenize) -> Result | None:
     report = tokenize_corpus(**vars(s))
     if not Place.of(s.engine).is_first:
         return None
-    rejected = [f"rejected {r.source}: {r.reason}" for r in report.rejections]
+    rejected = [f"rejected {rejection}" for rejection in report.rejections]
     _show(rejected, f"all in {s.out}/rejections.jsonl")
     return report
 

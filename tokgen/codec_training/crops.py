@@ -56,7 +56,7 @@ class AudioCrops:
     def summary(self) -> str:
         """Describe the hours of audio and the rejected clips, to print."""
         lines = [f"{self.seconds / 3600:.2f} h of audio, {len(self.rejections)} clips rejected"]
-        return "\n".join([*lines, *(f"  rejected {r.source}: {r.reason}" for r in self.rejections)])
+        return "\n".join([*lines, *(f"  rejected {rejection}" for rejection in self.rejections)])
 
     @property
     def seconds(self) -> float:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokgen.results import printable
+
 __all__ = [
     "SPLIT_NAMES",
     "AudioStore",
@@ -61,6 +63,10 @@ class Rejection:
 
     source: str
     reason: str
+
+    def __str__(self) -> str:
+        """Return both on one line, safe to print: control characters are escaped."""
+        return printable(f"{self.source}: {self.reason}")
 
 
 def assign_split(id: str) -> str:

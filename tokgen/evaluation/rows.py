@@ -145,7 +145,7 @@ class CodecScores(Result):
             *self.scores.parts(),
             f"codebook use, % of log2(size), {self.n_frames} frames: {use}",
             f"encode + decode, clip by clip: {self.speed:.0f} x real time ({self.seconds:.0f} s)",
-            *(f"left out {r.source}: {r.reason}" for r in self.rejections),
+            *(f"left out {rejection}" for rejection in self.rejections),
         ]
 
     def records(self) -> list[dict[str, Any]]:

@@ -40,5 +40,5 @@ def cached_tokens(
         progress=progress,
     )
     for rejection in report.rejections:
-        warnings.warn(f"left out {rejection.source}: {rejection.reason}", stacklevel=2)
+        warnings.warn(f"left out {rejection}", stacklevel=2)
     return load_tokens(out)
