@@ -1,19 +1,21 @@
-"""Errors of disks, with the path and the fix."""
+"""Flush files to the disk, and explain errors of the disk."""
 
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["FULL", "disk_errors"]
+__all__ = ["FULL", "disk_errors", "flush"]
 
 FULL = {
     errno.ENOSPC: "no space is left on the disk; make room",
     errno.EDQUOT: "the disk quota is used up; delete files or raise the quota",
     errno.EFBIG: "the file would exceed the largest size allowed; raise the limit (ulimit -f)",
+    errno.EIO: "writing failed, perhaps because the disk is full; make room or use another disk",
 }
 _SAFETENSORS = re.compile(r"\(os error (\d+)\)|code: (\d+)")
 _TORCH = re.compile(r"PytorchStreamWriter|unexpected pos|iostream error")
@@ -41,6 +43,15 @@ def disk_errors(path: str | Path, then: str = "run the same command again") -> I
         raise found from error
 
 
+def flush(path: Path) -> None:
+    """Wait until a file or folder is written to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _explain(error: BaseException, path: Path, then: str) -> OSError | None:
     code, named = _code_of(error), getattr(error, "filename", None)
     where = named if isinstance(named, str) and named else path
@@ -64,8 +75,7 @@ def _code_of(error: BaseException) -> int | None:
     if type(error).__name__ == "SafetensorError" and (found := _SAFETENSORS.search(str(error))):
         return int(found[1] or found[2])
     if isinstance(error, RuntimeError) and _TORCH.search(str(error)):
-        cause = error.__cause__ or error.__context__
-        return (_code_of(cause) if cause else None) or errno.ENOSPC  # torch does not tell
+        return errno.EIO  # torch does not tell
     return None
 
 

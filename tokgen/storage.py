@@ -19,14 +19,13 @@ from typing import IO, Any, TypeVar
 import fsspec
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_chain, wait_fixed
 
-from tokgen.disk import disk_errors
+from tokgen.disk import disk_errors, flush
 
 __all__ = [
     "PAUSES",
     "Storage",
     "StoreError",
     "find_filesystem",
-    "flush",
     "is_url",
     "local_path",
     "patiently",
@@ -277,12 +276,3 @@ def _write_local(path: Path, data: bytes) -> None:
     finally:
         partial.unlink(missing_ok=True)
     flush(path.parent)
-
-
-def flush(path: Path) -> None:
-    """Wait until a file or folder is written to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -64,6 +64,19 @@ def test_a_run_resumes_exactly(more, tmp_path: Path) -> None:
     assert whole.history[0]["loss"] > whole.history[-1]["loss"]
 
 
+def test_a_damaged_checkpoint_costs_steps_but_no_weights(tmp_path: Path) -> None:
+    settings = make_settings(checkpoint_every=2, ema=0.7)
+    whole = train(tmp_path / "whole", settings)
+    leave_after(tmp_path / "cut", settings, 7)
+    newest = tmp_path / "cut" / "checkpoints" / "step-6"
+    os.truncate(newest / "optimizer.bin", 1000)
+    with pytest.warns(UserWarning, match=r"step-6 is damaged \(optimizer.bin has 1000 bytes, not"):
+        cut = train(tmp_path / "cut", settings)
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(a[name].equal(b[name]) for name in a)
+    assert cut.history == whole.history
+
+
 def test_averages_are_validated_and_saved(tmp_path: Path) -> None:
     plain = train(tmp_path / "plain", make_settings())
     averaged = train(tmp_path / "averaged", make_settings(ema=0.95))

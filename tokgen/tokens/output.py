@@ -27,11 +27,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from tokgen.corpus.entries import Rejection
+from tokgen.disk import flush
 from tokgen.runs.progress import quiet_libraries
-from tokgen.storage import Storage, flush
+from tokgen.storage import Storage
 from tokgen.tokens.card import CARD, write_card
-from tokgen.tokens.dataset import PLAN, REJECTIONS, read_shard
 from tokgen.tokens.provenance import PROVENANCE
+from tokgen.tokens.saved import PLAN, REJECTIONS, read_shard
 from tokgen.tokens.shards import Shard, ShardStore, shard_name
 
 __all__ = ["FORMATS", "clear_work", "hold_work", "partial_folder", "publish"]
@@ -105,7 +106,7 @@ def publish(
             "may write there; run the same command again to make the missing units"
         )
     if not any(shard.splits for shard in shards):
-        first = "; ".join(f"{r.source}: {r.reason}" for r in rejections[:3])
+        first = "; ".join(map(str, rejections[:3]))
         name = store.provenance.corpus
         raise ValueError(f"{name} has no usable audio: {len(rejections)} rejected ({first})")
     files: dict[str, list[str]] = {}
