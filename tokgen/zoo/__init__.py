@@ -1,6 +1,7 @@
 """The codecs that tokgen can load.
 
 - `lookup` - find and load codecs by name
+- `names` - what the name of a codec refers to, and what is wrong with a name
 - `cards` - descriptions of codecs
 - `folders` - folders in which codecs are looked up
 - `recorded` - load the codec that a dataset or a model names

@@ -10,12 +10,11 @@ of a codec that has several bitrates.
 
 from __future__ import annotations
 
-import re
 import tomllib
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -24,10 +23,17 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.nn.cards import read_licence, read_metadata
 from tokgen.nn.hub import CONFIG, commit_of, resolve_folder
 from tokgen.nn.pretrained import folder_name, read_json
-from tokgen.runs.checks import closest
 from tokgen.runs.device import pick_device
 from tokgen.zoo.cards import CodecCard, CodecList
 from tokgen.zoo.folders import zoo_folders
+from tokgen.zoo.names import (
+    check_name,
+    find_in_zoo,
+    is_hub_id,
+    split_kbps,
+    unknown_codec,
+    waveform_kind,
+)
 from tokgen.zoo.registry import ADAPTERS, Adapter
 
 __all__ = [
@@ -42,24 +48,6 @@ __all__ = [
 ]
 
 OLD_CARD = "codec.toml"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_WITH_KBPS = re.compile(r"(.+):([0-9]+(?:\.[0-9]+)?)")
-_WAVEFORM = ("mp3", "opus")
-
-
-def find_in_zoo(name: str) -> Path | None:
-    """Return the folder of a zoo codec, or None for any other name, such as a path.
-
-    The name may have a bitrate suffix.
-    """
-    name = str(_split(name)[0])
-    if not _NAME.fullmatch(name):
-        return None
-    for zoo in zoo_folders():
-        if (zoo / name / CONFIG).is_file():
-            return zoo / name
-    return None
 
 
 def list_codecs() -> CodecList:
@@ -127,12 +115,9 @@ def load_codec(
         ValueError: the folder is damaged or holds no codec that tokgen can run, the codec does
             not have this bandwidth, or it is a waveform codec.
     """
-    if _waveform_kind(name):
-        raise ValueError(
-            f"{name} has no codes, only audio: measure it with `tokgen drift` (measure_drift), or "
-            "name a codec with codes"
-        )
-    plain, kbps = _split(name)
+    if waveform_kind(name):
+        check_name(name)
+    plain, kbps = split_kbps(name)
     if bandwidth is not None and kbps is not None:
         raise ValueError(f"{name}: bandwidth = {bandwidth:g} is set too; leave one of them out")
     bandwidth = kbps if bandwidth is None else bandwidth
@@ -175,15 +160,13 @@ def load_roundtrip(
         FileNotFoundError: as `load_codec`.
         ValueError: as `load_codec`, or the format does not have this bitrate.
     """
-    kind = _waveform_kind(name)
+    kind = waveform_kind(name)
     if kind is None:
         return load_codec(name, device=device)
     from tokgen.zoo.adapters.ffmpeg import FfmpegCodec
 
-    plain, kbps = _split(name)
-    if kbps is None or plain != kind:
-        raise ValueError(f"{name}: add a bitrate in kbps, such as {kind}:24")
-    return FfmpegCodec(kind, kbps)
+    check_name(name, waveform=True)
+    return FfmpegCodec(kind, cast(float, split_kbps(name)[1]))
 
 
 def as_codec(codec: str | Path | Codec, *, device: str | torch.device = "auto") -> Codec:
@@ -206,20 +189,6 @@ def as_roundtrip(
     return codec
 
 
-def _waveform_kind(name: str | Path) -> str | None:
-    """Return "mp3" or "opus" if the name is a waveform codec's and not a folder's."""
-    kind = str(name).partition(":")[0]
-    return kind if kind in _WAVEFORM and not Path(name).is_dir() else None
-
-
-def _split(name: str | Path) -> tuple[str | Path, float | None]:
-    """Split a name into name and kbps; a folder whose name has a suffix is not split."""
-    found = _WITH_KBPS.fullmatch(str(name))
-    if found is None or Path(name).is_dir():
-        return name, None
-    return found[1], float(found[2])
-
-
 def _locate(
     name: str | Path, revision: str | None, subfolder: str, hub: dict[str, Any]
 ) -> tuple[Path, str, str | None]:
@@ -235,18 +204,12 @@ def _locate(
         if revision is not None:
             raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {folder}")
         return folder, label, None
-    names = [card.name for card in list_codecs()]
-    formats = " and ".join(f"{kind}:KBPS" for kind in _WAVEFORM)
-    known = f"{', '.join(names) or 'none'} (and for drift, {formats})"
-    if not _HUB_ID.fullmatch(label):
-        raise FileNotFoundError(
-            f"no codec {label!r}{closest(label, names)}; known: {known}; or pass a folder or a hub "
-            "id"
-        )
+    if not is_hub_id(label):
+        raise unknown_codec(label)
     try:
         folder = resolve_folder(label, revision, subfolder=subfolder, **hub)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no codec {label!r}: {error}; known: {known}") from error
+        raise unknown_codec(label, str(error)) from error
     label = f"{label}/{subfolder}" if subfolder else label
     return folder, label, commit_of(folder) or revision
 
