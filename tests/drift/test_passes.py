@@ -16,7 +16,7 @@ from makers.effects import Effect, late
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.passes import DriftClips, drift_of, run_drift
-from tokgen.drift.summary import summarise
+from tokgen.drift.summary import DriftSummary, summarise
 from tokgen.metrics.delay import measure_delay
 
 PESQ_CEILING = 4.64
@@ -117,6 +117,12 @@ def test_silence_is_counted_as_failed(clips, tmp_path):
         assert math.isnan(estimate.mean) and (estimate.n, estimate.n_failed) == (0, 2)
     assert summary.at("log_mel", 2).n == 2
     json.dumps(summary.as_dict(), allow_nan=False)
+    assert len(summary.failures) == 2 * 2 * 4  # clips, passes and metrics, without log_mel
+    (clip_id, *_) = run.ids
+    assert f"{clip_id}, pesq, passes 1 to 2: silent" in summary.failure_lines()
+    again = run_drift(Effect(torch.zeros_like), clips, out=tmp_path, passes=2, progress=False)
+    assert summarise(again).failures == summary.failures
+    assert DriftSummary.from_dict(summary.as_dict()).failures == summary.failures
     silent = drift_of(BlockCodec(), torch.zeros(1, 4000), 2, match_level=True)
     assert np.isnan(silent.values["pesq"]).all() and (silent.values["match_first"] == 1).all()
 

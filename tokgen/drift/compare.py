@@ -16,7 +16,7 @@ import torch
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.corpus.listed import Corpus, as_corpus
 from tokgen.drift.folder import claim_folder
-from tokgen.drift.passes import ClipDrift, DriftClips, DriftRun, run_drift
+from tokgen.drift.passes import DriftClips, DriftRun, run_drift
 from tokgen.drift.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
 from tokgen.drift.summary import (
     BACKENDS,
@@ -30,6 +30,7 @@ from tokgen.drift.summary import (
 )
 from tokgen.metrics.statistics import format_estimate
 from tokgen.results import Grid, Result, finite
+from tokgen.runs.checks import check_folder
 from tokgen.runs.folder import versions, write_json
 from tokgen.zoo.lookup import as_roundtrip
 
@@ -140,7 +141,7 @@ def measure_drift(
     if passes < 2:
         raise ValueError(f"passes = {passes}: give at least 2 to measure drift")
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    check_folder(out)
     several = codecs if isinstance(codecs, Sequence) and not isinstance(codecs, str) else [codecs]
     loaded = [as_roundtrip(codec, device=device) for codec in several]
     names = [codec.spec.name for codec in loaded]
@@ -173,7 +174,7 @@ def measure_drift(
             progress=progress,
         )
         drifts.append(summarise(run))
-        runs.append(replace(run, clips=[ClipDrift(clip.values, None) for clip in run.clips]))
+        runs.append(replace(run, clips=[replace(clip, codes=None) for clip in run.clips]))
     pairs = [d for run in runs[1:] for d in differences(runs[0], run)]
     content: dict[str, Any] = {
         "codecs": [d.as_dict() for d in drifts],

@@ -12,9 +12,10 @@ would drift. Audio stays in float between passes, so nothing clips.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from tokgen.corpus.listed import Corpus
 from tokgen.corpus.reading import SILENCE_PEAK
 from tokgen.metrics.codebook import token_match
 from tokgen.metrics.delay import Delay, align, measure_delay
-from tokgen.metrics.pesq import pesq_wb
+from tokgen.metrics.pesq import measure_pesq
 from tokgen.metrics.si_sdr import si_sdr
 from tokgen.nn.spectral_losses import MultiScaleMel
 from tokgen.runs.progress import progress_bar
@@ -50,10 +51,25 @@ class ClipDrift:
     Attributes:
         values: metric to [passes] (`PER_CLIP`) or [passes, K] (`PER_LEVEL`); NaN for a failure.
         codes: [passes, K, T] of every encoding; None for a waveform codec.
+        failures: pass, metric and reason of each value that is not a number.
     """
 
     values: dict[str, np.ndarray]
     codes: np.ndarray | None
+    failures: list[tuple[int, str, str]] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the clip as arrays, to store."""
+        codes = {} if self.codes is None else {"codes": self.codes}
+        text = json.dumps(self.failures).encode()
+        return self.values | codes | {"failures": np.frombuffer(text, np.uint8)}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> ClipDrift:
+        """Read the result of `arrays`."""
+        values = {k: v for k, v in arrays.items() if k in (*PER_CLIP, *PER_LEVEL)}
+        failures = [(n, m, why) for n, m, why in json.loads(arrays["failures"].tobytes())]
+        return cls(values, arrays.get("codes"), failures)
 
 
 @dataclass(frozen=True)
@@ -157,7 +173,7 @@ def run_drift(
             arrays = store.read(index)
             audio = out / "audio" / slug(name) / slug(clip_id) if index < n_samples else None
             written = audio is None or (audio / _pass_file(passes)).is_file()
-            if arrays is None or not written:
+            if arrays is None or "failures" not in arrays or not written:
                 try:
                     original = clips.load(index, rate)
                 except AudioError as error:
@@ -165,14 +181,13 @@ def run_drift(
                     bar.update()
                     continue
                 clip = drift_of(codec, original, passes, delay.samples, match_level, audio)
-                codes = {} if clip.codes is None else {"codes": clip.codes}
-                store.write(index, clip.values | codes)
+                store.write(index, clip.arrays())
             else:
-                clip = ClipDrift(arrays, arrays.pop("codes", None))
+                clip = ClipDrift.from_arrays(arrays)
             done[clip_id] = clip
             bar.update()
     if not done:
-        reasons = "; ".join(f"{r.source}: {r.reason}" for r in rejections[:3])
+        reasons = "; ".join(map(str, rejections[:3]))
         raise ValueError(f"no usable clip in {clips.corpus.name}: {reasons or 'it is empty'}")
     size = codec.spec.codebook_size if isinstance(codec, Codec) else None
     ids, found = list(done), list(done.values())
@@ -198,14 +213,17 @@ def drift_of(
     rate = codec.spec.sample_rate
     values: dict[str, list] = {metric: [] for metric in (*PER_CLIP, *PER_LEVEL)}
     codes: list[Tensor] = []
+    failures: list[tuple[int, str, str]] = []
     for n, (output, level, code) in enumerate(_passes(codec, original, passes, match_level), 1):
         aligned = align(original, output, n * delay)
-        values["pesq"].append(pesq_wb(original, output, rate))
+        pesq = measure_pesq(original, output, rate)
+        values["pesq"].append(pesq.value)
         values["si_sdr"].append(si_sdr(original, output))
         values["si_sdr_aligned"].append(si_sdr(*aligned) if aligned else math.nan)
         with torch.inference_mode():
             values["log_mel"].append(float(_mel(rate)(output[None], original[None])))
         values["level"].append(level)
+        failures += _failures(n, values, pesq.reason, f"{n * delay} samples of delay")
         if code is not None:
             codes.append(code)
             before = codes[-2] if n > 1 else None
@@ -217,9 +235,31 @@ def drift_of(
             write_audio(audio / _pass_file(n), output, rate)
     kept = {k: np.array(v, dtype=np.float64) for k, v in values.items() if k in PER_CLIP}
     if not codes:
-        return ClipDrift(kept, None)
+        return ClipDrift(kept, None, failures)
     kept |= {k: torch.stack(values[k]).double().numpy() for k in PER_LEVEL}
-    return ClipDrift(kept, torch.stack(codes).to(torch.int32).numpy())
+    return ClipDrift(kept, torch.stack(codes).to(torch.int32).numpy(), failures)
+
+
+def _failures(
+    n: int, values: dict[str, list], pesq_reason: str, delay: str
+) -> list[tuple[int, str, str]]:
+    """Return pass, metric and reason of the newest values that are not finite."""
+    found = []
+    silent = "the output is silent or not finite"
+    for metric in PER_CLIP:
+        value = values[metric][-1]
+        if math.isfinite(value):
+            continue
+        if metric == "pesq":
+            reason = pesq_reason
+        elif value == math.inf:
+            reason = "infinite, as the output equals the original"
+        elif metric == "si_sdr_aligned" and math.isfinite(values["si_sdr"][-1]):
+            reason = f"the clip is not longer than {delay}"
+        else:
+            reason = silent
+        found.append((n, metric, reason))
+    return found
 
 
 def _pass_file(n: int) -> str:

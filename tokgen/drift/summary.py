@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tokgen.results import Grid
 
 __all__ = [
     "BACKENDS",
+    "SHOWN_FAILURES",
     "DriftDifference",
     "DriftSummary",
     "Point",
@@ -34,6 +35,7 @@ __all__ = [
     "write_csv",
 ]
 
+SHOWN_FAILURES = 5  # lines of text for each codec; drift.json has all
 BACKENDS = {
     "pesq": pesq.BACKEND,
     "si_sdr": si_sdr.BACKEND,
@@ -75,6 +77,7 @@ class DriftSummary:
         n_frames: frames per pass over all clips; 0 for a waveform codec.
         points: estimates.
         rejections: clips that were left out, with the reason.
+        failures: "clip", "pass", "metric" and "reason" of each value that is not a number.
     """
 
     name: str
@@ -86,6 +89,7 @@ class DriftSummary:
     n_frames: int
     points: list[Point]
     rejections: list[str]
+    failures: list[dict[str, Any]] = field(default_factory=list)
 
     def at(self, metric: str, passes: int, level: int | None = None) -> Estimate:
         """Return the estimate of a metric after some passes.
@@ -146,7 +150,30 @@ class DriftSummary:
             int(content.get("n_frames") or 0),
             points,
             [str(reason) for reason in content.get("rejections") or []],
+            [
+                {"clip": str(f["clip"]), "pass": int(f["pass"])}
+                | {"metric": str(f["metric"]), "reason": str(f["reason"])}
+                for f in content.get("failures") or []
+            ],
         )
+
+    def failure_lines(self) -> list[str]:
+        """Say clip, metric, passes and reason of the failures, one line for equal reasons."""
+        found: dict[tuple[str, str, str], list[int]] = {}
+        for f in self.failures:
+            found.setdefault((f["clip"], f["metric"], f["reason"]), []).append(f["pass"])
+        return [
+            f"{clip}, {metric}, {_passes(numbers)}: {reason}"
+            for (clip, metric, reason), numbers in found.items()
+        ]
+
+
+def _passes(numbers: Sequence[int]) -> str:
+    if len(numbers) == 1:
+        return f"pass {numbers[0]}"
+    if len(numbers) == numbers[-1] - numbers[0] + 1:
+        return f"passes {numbers[0]} to {numbers[-1]}"
+    return f"passes {', '.join(map(str, numbers))}"
 
 
 def summarise(run: DriftRun) -> DriftSummary:
@@ -183,7 +210,12 @@ def summarise(run: DriftRun) -> DriftSummary:
         len(run.clips),
         sum(c.shape[-1] for c in codes),
         points,
-        [f"{r.source}: {r.reason}" for r in run.rejections],
+        [str(rejection) for rejection in run.rejections],
+        [
+            {"clip": clip_id, "pass": n, "metric": metric, "reason": reason}
+            for clip_id, clip in zip(run.ids, run.clips, strict=True)
+            for n, metric, reason in clip.failures
+        ],
     )
 
 
@@ -282,11 +314,14 @@ def summary_parts(summaries: Sequence[DriftSummary]) -> list[Grid | str]:
     values = "means with 95 % bootstrap intervals over clips" if several else "values of one clip"
     lines.append(f"{values}; SI-SDR in dB, delay taken out")
     for s in summaries:
-        failed = sorted({(p.metric, p.estimate.n_failed) for p in s.points if p.estimate.n_failed})
-        counts = "; ".join(f"{metric}: {n} failed" for metric, n in failed) or "none failed"
+        counts = f"{len(s.failures)} values failed" if s.failures else "none failed"
         frames = f", {s.n_frames} frames per pass" if s.n_frames else ""
         clips = "1 clip" if s.n_clips == 1 else f"{s.n_clips} clips"
         lines.append(f"{s.name}: {clips}{frames}, {counts}; delay per pass {s.delay}")
         lines += [f"  left out {r}" for r in s.rejections]
+        failed = s.failure_lines()
+        lines += [f"  failed {line}" for line in failed[:SHOWN_FAILURES]]
+        if len(failed) > SHOWN_FAILURES:
+            lines.append(f"  ... and {len(failed) - SHOWN_FAILURES} more, all in drift.json")
     lines += [f"{name}: {BACKENDS[name]}" for name in ("pesq", "si_sdr_aligned")]
     return lines
