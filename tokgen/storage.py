@@ -29,6 +29,7 @@ __all__ = [
     "is_url",
     "local_path",
     "patiently",
+    "write_file",
 ]
 
 PAUSES = (1.0, 5.0, 20.0)  # seconds before the second, third and fourth attempt
@@ -212,8 +213,7 @@ class Storage:
             StoreError: the store does not answer.
         """
         if self.path is not None:
-            with disk_errors(self._local(name)):
-                _write_local(self._local(name), data)
+            write_file(self._local(name), data)
             return
         filesystem, full = self._remote(), self._full(name)
         try:
@@ -264,15 +264,21 @@ def _check(name: str) -> None:
         )
 
 
-def _write_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{_PARTIAL}")
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    flush(path.parent)
+def write_file(path: Path, data: bytes) -> None:
+    """Write or replace a local file, completely or not at all. Missing folders are created.
+
+    Raises:
+        OSError: the disk is full; the message names the path.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
+        try:
+            with partial.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        flush(path.parent)
