@@ -14,8 +14,9 @@ from makers.tokens import rows_of
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import open_corpus
 from tokgen.storage import Storage
-from tokgen.tokens.dataset import lengths_in, load_tokens, read_shard
+from tokgen.tokens.dataset import load_tokens
 from tokgen.tokens.provenance import Provenance
+from tokgen.tokens.saved import lengths_in, read_shard
 from tokgen.tokens.shards import ShardStore, TokenRow
 from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.stft import StftCodec

@@ -3,6 +3,8 @@
 - `tokenizing` - make the token dataset of a corpus: `tokenize_corpus`
 - `settings` - settings of tokenizing
 - `dataset` - open, join and push token datasets: `load_tokens`
+- `saved` - open the files of a dataset, and name those that are damaged or lie outside
+- `checks` - check rows against their provenance
 - `columns` - types, values and statistics of the columns
 - `cache` - token datasets that recipes keep
 - `provenance` - the codec, corpus and settings behind a dataset, kept with its rows

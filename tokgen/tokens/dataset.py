@@ -16,9 +16,10 @@ float32. The features carry the `Provenance`, so every slice knows which codec m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,9 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.hub import why_unavailable
-from tokgen.runs.progress import quiet_libraries
 from tokgen.storage import Storage
 from tokgen.tokens.card import push_card
+from tokgen.tokens.checks import check_rows
 from tokgen.tokens.columns import codes_of, sides_of
 from tokgen.tokens.provenance import (
     LARGEST,
@@ -40,24 +41,24 @@ from tokgen.tokens.provenance import (
     carries_provenance,
     provenance_of,
 )
+from tokgen.tokens.saved import (
+    check_inside,
+    open_arrow,
+    open_parquet,
+    shards_in,
+    split_of_file,
+)
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from datasets import Dataset, DatasetDict
 
 __all__ = [
-    "PLAN",
-    "REJECTIONS",
     "TokenDataset",
     "check_codec",
     "concatenate_tokens",
-    "lengths_in",
     "load_tokens",
-    "read_shard",
 ]
 
-REJECTIONS, PLAN = "rejections.jsonl", "plan.json"
-_SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(\d{9}|\d{5,}-of-\d{5,})\.parquet")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -149,10 +150,12 @@ def load_tokens(
     revision: str | None = None,
     token: str | None = None,
     cache_dir: str | Path | None = None,
+    follow_links: bool = False,
 ) -> TokenDataset:
     """Open a token dataset in Arrow or Parquet format.
 
-    Parquet is copied to the cache of `datasets` and memory-mapped from there.
+    Parquet is copied to the cache of `datasets` and memory-mapped from there. All rows are checked
+    against the provenance, at the speed at which the disk reads them.
 
     Args:
         source: folder or fsspec URL that `tokenize_corpus` wrote, a Parquet file or a folder of
@@ -161,45 +164,50 @@ def load_tokens(
         revision: branch, tag or commit of a hub dataset.
         token: access token of the hub; None uses HF_TOKEN or the saved one.
         cache_dir: folder for copies; None is the cache of `datasets`.
+        follow_links: open files that lie outside the folder, by a link or by their name.
     Raises:
         FileNotFoundError: there is no such folder, nor such a dataset on the hub.
-        ValueError: it is not a token dataset, or not a finished one.
+        ValueError: it is not a token dataset, or not a finished one; a file is damaged or lies
+            outside the folder; or rows contradict the provenance (see `check_rows`).
     """
-    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+    from datasets import Dataset, DatasetDict
 
     if isinstance(source, Dataset):
         source = DatasetDict({str(source.split or "train"): source})
     if isinstance(source, DatasetDict):
-        return TokenDataset(source, provenance_of(source))
+        return replace(_checked(source, "the dataset"), source=None)
     cache = None if cache_dir is None else str(cache_dir)
     storage = Storage(source)
-    if storage.path is not None and storage.path.is_file() and storage.path.suffix == ".parquet":
-        with quiet_libraries():
-            splits = load_dataset("parquet", data_files=str(storage.path), cache_dir=cache)
-        return TokenDataset(splits, provenance_of(splits), str(source))
-    if storage.path is not None and not storage.path.is_dir():
+    path = storage.path
+    if path is not None and path.suffix == ".parquet" and path.is_file():
+        splits = open_parquet({split_of_file(path.stem): [str(path)]}, cache, str(source))
+        return _checked(splits, str(source))
+    if path is not None and not path.is_dir():
         if isinstance(source, str) and _HUB_ID.fullmatch(source):
             return _load_from_hub(source, revision, token, cache)
         raise FileNotFoundError(f"no token dataset {source}: make one with `tokgen tokenize`")
     if revision is not None:
         raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {source}")
-    if storage.is_local and storage.exists("dataset_dict.json"):
-        splits = load_from_disk(storage.url)
-        if not isinstance(splits, DatasetDict):
-            raise ValueError(f"{source} is one split of a dataset: give the folder above it")
-    elif files := _shards_in(storage):
-        with quiet_libraries():
-            splits = load_dataset("parquet", data_files=files, cache_dir=cache)
-    elif storage.path is not None and any(storage.path.glob("*.parquet")):
-        with quiet_libraries():
-            splits = load_dataset(str(storage.path), cache_dir=cache)
-        return TokenDataset(splits, provenance_of(splits), str(source))
+    if path is not None and (path / "dataset_dict.json").is_file():
+        splits = open_arrow(path, follow_links=follow_links)
+    elif path is not None and all(
+        (path / n).is_file() for n in ("state.json", "dataset_info.json")
+    ):
+        raise ValueError(f"{source} is one split of a dataset: give the folder above it")
+    elif files := shards_in(storage):
+        if path is not None and not follow_links:
+            check_inside(path, map(Path, chain.from_iterable(files.values())))
+        splits = open_parquet(files, cache, str(source))
     else:
         raise ValueError(
             f"{source} is not a finished token dataset: it has neither dataset_dict.json nor "
             "Parquet files, in it or in data/"
         )
-    return _with_provenance(splits, str(source), lambda: _provenance_in(storage))
+    if path is not None and not follow_links:
+        check_inside(path, [path / PROVENANCE])
+    tokens = _checked(splits, str(source), lambda: _provenance_in(storage))
+    _check_beside(storage, tokens)
+    return tokens
 
 
 def _load_from_hub(
@@ -221,20 +229,10 @@ def _load_from_hub(
 
     try:
         splits = load_dataset(name, revision=revision, token=token, cache_dir=cache)
-        return _with_provenance(splits, name, read_provenance)
+        return _checked(splits, name, read_provenance)
     except OSError as error:
         reason = why_unavailable(error, name, kind="dataset", revision=revision)
         raise FileNotFoundError(f"{name} is no folder, and {reason}") from error
-
-
-def _shards_in(storage: Storage) -> dict[str, list[str]]:
-    """Return the locations of a finished dataset's Parquet files by split, in order."""
-    files: dict[str, list[str]] = {}
-    if storage.exists(PROVENANCE) or not storage.exists(PLAN):
-        for name in storage.names("data/"):
-            if found := _SHARD.fullmatch(name):
-                files.setdefault(found["split"], []).append(f"{storage.url}/{name}")
-    return files
 
 
 def _provenance_in(storage: Storage) -> bytes | None:
@@ -252,21 +250,37 @@ def _provenance_in(storage: Storage) -> bytes | None:
     return None
 
 
-def _with_provenance(
-    splits: DatasetDict, source: str, read_provenance: Callable[[], bytes | None]
+def _checked(
+    splits: DatasetDict, source: str, read_provenance: Callable[[], bytes | None] | None = None
 ) -> TokenDataset:
-    """Return an opened dataset. An old one gets its provenance into its features.
+    """Return an opened dataset, after a check of its rows.
 
     Args:
-        read_provenance: returns JSON that is kept beside the rows, None if there is none.
+        read_provenance: returns JSON that is kept beside the rows, None if there is none. An old
+            dataset gets it into its features.
     """
-    if not carries_provenance(splits):
+    if read_provenance is not None and not carries_provenance(splits):
         if any(part.info.description for part in splits.values()):  # an old Arrow dataset
             found = provenance_of(splits)
         else:
             found = Provenance.from_json(read_provenance() or b"", source)
         splits = _attach(splits, found)
-    return TokenDataset(splits, provenance_of(splits), source)
+    provenance = provenance_of(splits, source)
+    check_rows(splits, provenance, source)
+    return TokenDataset(splits, provenance, source)
+
+
+def _check_beside(storage: Storage, tokens: TokenDataset) -> None:
+    """Raise ValueError if provenance.json contradicts the provenance of the rows."""
+    if not storage.exists(PROVENANCE):
+        return
+    with storage.open(PROVENANCE) as file:
+        beside = Provenance.from_json(file.read(LARGEST + 1), f"{storage.url}/{PROVENANCE}")
+    if different := beside.differences(tokens.provenance):
+        raise ValueError(
+            f"{storage.url}/{PROVENANCE} contradicts the rows beside it ({'; '.join(different)}): "
+            "restore both from a copy, or make the dataset again with `tokgen tokenize`"
+        )
 
 
 def _attach(splits: DatasetDict, provenance: Provenance) -> DatasetDict:
@@ -313,27 +327,6 @@ def concatenate_tokens(datasets: Sequence[TokenDataset]) -> TokenDataset:
     return TokenDataset(DatasetDict(splits), joined)
 
 
-def lengths_in(storage: Storage) -> Iterator[int]:
-    """Yield the number of samples of every utterance, without reading codes."""
-    if storage.exists("dataset_dict.json"):
-        for part in load_tokens(storage.url).splits.values():
-            yield from part.data["n_samples"].to_pylist()
-        return
-    for name in storage.names("data/"):
-        yield from read_shard(storage, name, ["n_samples"])["n_samples"].to_pylist()
-
-
-def read_shard(storage: Storage, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file, or some of its columns, without threads.
-
-    pyarrow's read-ahead threads abort the process if they are still reading when it ends.
-    """
-    import pyarrow.parquet as pq
-
-    with storage.open(name) as file, pq.ParquetFile(file, pre_buffer=False) as table:
-        return table.read(columns, use_threads=False)
-
-
 def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
     """Raise ValueError if tokens were made by another codec; the message names both."""
     theirs = provenance.spec
@@ -343,3 +336,9 @@ def check_codec(provenance: Provenance, spec: CodecSpec) -> None:
             f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): tokenize again, or load "
             f"{theirs.name!r}"
         )
+    for name in ("sample_rate", "hop_length", "codebook_size", "chunk_length", "chunk_stride"):
+        if (found := getattr(theirs, name)) != (wanted := getattr(spec, name)):
+            raise ValueError(
+                f"the provenance of the tokens says {name} = {found}, but codec {spec.name!r} has "
+                f"{wanted}: tokenize again"
+            )

@@ -38,6 +38,19 @@ __all__ = [
 PROVENANCE = "provenance.json"
 METADATA_KEY = b"tokgen.provenance"
 LARGEST = 1 << 16  # characters of JSON; a real provenance has about a thousand
+_LIMITS = {
+    "sample_rate": 10**7,
+    "hop_length": 10**8,
+    "n_codebooks": 1 << 16,
+    "codebook_size": 1 << 16,
+    "channels": 1 << 16,
+    "chunk_length": 10**9,
+    "chunk_stride": 10**9,
+    "n_mfcc": 1 << 16,
+    "n_mels": 1 << 16,
+    "n_fft": 1 << 24,
+}
+_DESCRIBED = {"codec", "corpus", "corpus_fingerprint", "conditioning"}  # by `differences`
 _PREFIX = "tokgen.provenance "  # before the JSON in the features
 
 
@@ -102,43 +115,96 @@ class Provenance:
                 content["conditioning"] = content.pop("mfcc")
             provenance = cls(**content)
             provenance._check()
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
             raise ValueError(
-                f"{source} has no readable provenance ({error}), so it is not a token dataset; "
-                "make one with `tokgen tokenize`"
+                f"{source} has no readable provenance ({_short(error, 200)}), so it is not a token "
+                "dataset; make one with `tokgen tokenize`"
             ) from error
         return provenance
 
     def _check(self) -> None:
-        """Raise ValueError or TypeError if a value has another type or is out of range."""
+        """Raise ValueError or TypeError if a value has another type or contradicts another."""
+        texts: list[Any] = [
+            self.tokgen_version,
+            self.corpus,
+            self.corpus_fingerprint,
+            self.precision,
+        ]
+        if not isinstance(self.codec, dict) or not isinstance(self.side_names, list):
+            raise ValueError("the codec is not an object, or the side_names are not a list")
+        texts += [self.codec.get("name"), self.codec.get("weight_hash", ""), *self.side_names]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a name or a hash is not a string")
+        for given in (vars(self), self.codec, self.conditioning or {}):
+            for name, limit in _LIMITS.items():
+                value = given.get(name, limit)
+                if type(value) is not int or not value <= limit:
+                    raise ValueError(f"{name} = {_short(value)}: must be an integer up to {limit}")
         spec, sizes = self.spec, self.conditioning_sizes
         for name in ("sample_rate", "hop_length", "n_codebooks", "codebook_size"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} = {value!r}: must be an integer of at least 1")
+            if value < 1:
+                raise ValueError(f"{name} = {value}: must be at least 1")
+            if name != "n_codebooks" and value != (of_codec := getattr(spec, name)):
+                raise ValueError(f"{name} = {value}, but its codec has {of_codec}")
         if self.n_codebooks > spec.n_codebooks:
             raise ValueError(f"n_codebooks = {self.n_codebooks}: {spec.n_codebooks} at most")
-        if any(type(size) is not int for size in sizes.values()):
-            raise ValueError(f"conditioning of {sizes} features")
-        texts = [spec.name, spec.weight_hash, self.tokgen_version, self.corpus, self.precision]
-        if not all(isinstance(t, str) for t in [*texts, self.corpus_fingerprint, *self.side_names]):
-            raise ValueError("a name or a hash is not a string")
+        if sizes and self.conditioning is not None:
+            settings = ConditioningSettings(**self.conditioning)
+            for name in ("sample_rate", "hop_length"):
+                if getattr(settings, name) != getattr(self, name):
+                    raise ValueError(f"{name} of the conditioning is not that of the codec")
+            for name in ("f_min", "f_max", "floor"):
+                value = getattr(settings, name)
+                if value is not None and not (type(value) in (int, float) and abs(value) < 1e9):
+                    raise ValueError(f"{name} = {_short(value)}: must be a number")
 
     def makes_equal_rows(self, other: Provenance) -> bool:
         """Return whether both describe the same rows, ignoring the codec's and corpus' names."""
+        return not self.differences(other)
+
+    def differences(self, other: Provenance) -> list[str]:
+        """Return what differs in the rows, as "setting: mine → the other's"."""
 
         def content(p: Provenance) -> dict[str, Any]:
-            given = p.conditioning
-            if given is not None:  # older datasets lack these settings
-                given = {"chunk_length": 0, "chunk_stride": 0, "kind": "mfcc", **given}
-            codec = p.codec["weight_hash"]
-            return {**p.as_dict(), "corpus": None, "codec": codec, "conditioning": given}
+            given: dict[str, Any] = {"kind": "none"}
+            if p.conditioning is not None:  # older datasets lack these settings
+                given = {"chunk_length": 0, "chunk_stride": 0, "kind": "mfcc", **p.conditioning}
+            kind = given.pop("kind")
+            settings = {k: v for k, v in p.as_dict().items() if k not in _DESCRIBED}
+            return {
+                **settings,
+                "conditioning": kind,
+                **{f"{kind} {k}": v for k, v in given.items()},
+            }
 
-        return content(self) == content(other)
+        found, mine, theirs = [], content(self), content(other)
+        hashes = [p.codec["weight_hash"][:12] for p in (self, other)]
+        if self.codec["weight_hash"] != other.codec["weight_hash"]:
+            names = [p.codec["name"] for p in (self, other)]
+            if names[0] == names[1]:
+                found.append(f"weights of codec {names[0]!r}: {hashes[0]} → {hashes[1]}")
+            else:
+                found.append(
+                    f"codec: {names[0]!r} (weights {hashes[0]}) → {names[1]!r} ({hashes[1]})"
+                )
+        if mine["conditioning"] != theirs["conditioning"]:
+            kinds = ("conditioning", "tokgen_version")
+            mine, theirs = (
+                {k: v for k, v in c.items() if k in kinds or " " not in k} for c in (mine, theirs)
+            )
+        for name in dict.fromkeys([*mine, *theirs]):
+            if mine.get(name) != theirs.get(name):
+                found.append(f"{name}: {mine.get(name)} → {theirs.get(name)}")
+        if self.corpus_fingerprint != other.corpus_fingerprint:
+            found.append("audio or texts of the corpus")
+        return found
 
 
-def provenance_of(dataset: Dataset | IterableDataset | DatasetDict) -> Provenance:
-    """Return the provenance of a dataset or of one split.
+def provenance_of(
+    dataset: Dataset | IterableDataset | DatasetDict, name: str = "the dataset"
+) -> Provenance:
+    """Return the provenance of a dataset or of one split; `name` is for messages.
 
     The dataset can come from `load_tokens`, from `datasets.load_dataset` or `load_from_disk`, or be
     made from such a dataset by `select`, `filter`, `map` and the like.
@@ -150,13 +216,13 @@ def provenance_of(dataset: Dataset | IterableDataset | DatasetDict) -> Provenanc
         text = _find_in(dataset.features or {}) or dataset.info.description
         if not text:
             raise ValueError(
-                "the dataset has no readable provenance, so it is not a token dataset; make one "
+                f"{name} has no readable provenance, so it is not a token dataset; make one "
                 "with `tokgen tokenize`, or open an old one with `tokgen.load_tokens`"
             )
-        return Provenance.from_json(text, "the dataset")
-    found = {split: provenance_of(part) for split, part in dataset.items()}
+        return Provenance.from_json(text, name)
+    found = {split: provenance_of(part, name) for split, part in dataset.items()}
     if not found:
-        raise ValueError("the dataset has no splits")
+        raise ValueError(f"{name} has no splits")
     first, provenance = next(iter(found.items()))
     if different := [split for split in found if found[split] != provenance]:
         raise ValueError(
@@ -190,6 +256,15 @@ def attach_provenance(dataset: Dataset, provenance: Provenance) -> Dataset:
 def side_column(name: str) -> str:
     """Return the column for a kind of side information."""
     return f"side_{name}"
+
+
+def _short(value: object, longest: int = 60) -> str:
+    """Return a value from a file as text for a message, in one line."""
+    try:
+        text = " ".join(str(value).split())
+    except ValueError:  # an integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def _find_in(features: Mapping[str, Any]) -> str | None:

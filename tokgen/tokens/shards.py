@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from tokgen.corpus.entries import Rejection
 from tokgen.storage import Storage
 from tokgen.tokens.columns import token_features
-from tokgen.tokens.dataset import PLAN
 from tokgen.tokens.provenance import METADATA_KEY, Provenance, add_provenance, side_column
+from tokgen.tokens.saved import PLAN
 
 if TYPE_CHECKING:
     from datasets import Features

@@ -30,13 +30,13 @@ from tokgen.results import Grid, Result, finite
 from tokgen.runs.device import pick_device
 from tokgen.storage import Storage
 from tokgen.tokens.conditioning import ConditioningSettings
-from tokgen.tokens.dataset import PLAN, REJECTIONS, lengths_in
 from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.engines.run import ENGINES, Place, run_units
 from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder, publish
 from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.provenance import PROVENANCE, Provenance
+from tokgen.tokens.saved import PLAN, REJECTIONS, lengths_in
 from tokgen.tokens.shards import ShardStore
 from tokgen.zoo.lookup import as_codec
 
