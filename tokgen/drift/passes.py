@@ -51,7 +51,8 @@ class ClipDrift:
     Attributes:
         values: metric to [passes] (`PER_CLIP`) or [passes, K] (`PER_LEVEL`); NaN for a failure.
         codes: [passes, K, T] of every encoding; None for a waveform codec.
-        failures: pass, metric and reason of each value that is not a number.
+        failures: pass, metric and reason of each failure. The SI-SDR of audio that equals the
+            original is infinite, which is no failure.
     """
 
     values: dict[str, np.ndarray]
@@ -243,17 +244,15 @@ def drift_of(
 def _failures(
     n: int, values: dict[str, list], pesq_reason: str, delay: str
 ) -> list[tuple[int, str, str]]:
-    """Return pass, metric and reason of the newest values that are not finite."""
+    """Return pass, metric and reason of the newest values that failed."""
     found = []
     silent = "the output is silent or not finite"
     for metric in PER_CLIP:
         value = values[metric][-1]
-        if math.isfinite(value):
+        if math.isfinite(value) or value == math.inf:
             continue
         if metric == "pesq":
             reason = pesq_reason
-        elif value == math.inf:
-            reason = "infinite, as the output equals the original"
         elif metric == "si_sdr_aligned" and math.isfinite(values["si_sdr"][-1]):
             reason = f"the clip is not longer than {delay}"
         else:

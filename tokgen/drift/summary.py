@@ -77,7 +77,7 @@ class DriftSummary:
         n_frames: frames per pass over all clips; 0 for a waveform codec.
         points: estimates.
         rejections: clips that were left out, with the reason.
-        failures: "clip", "pass", "metric" and "reason" of each value that is not a number.
+        failures: "clip", "pass", "metric" and "reason" of each value that failed.
     """
 
     name: str
@@ -188,7 +188,7 @@ def summarise(run: DriftRun) -> DriftSummary:
     for metric in PER_CLIP:
         table = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes]
         for n, column in enumerate(table.T, 1):
-            add(n, metric, [bootstrap_mean(column)])
+            add(n, metric, [bootstrap_mean(column[column != math.inf])])
     codes = [clip.codes for clip in run.clips if clip.codes is not None]
     if run.codebook_size is not None:
         for metric in PER_LEVEL:
