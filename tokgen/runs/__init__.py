@@ -6,7 +6,7 @@
 - `settings` - settings from YAML and flags, saved with each run
 - `flags` - how flags are written, and how help shows them
 - `checkpoints` - save and resume the state of a training
-- `interrupts` - Ctrl-C, SIGTERM and user errors in recipes
+- `interrupts` - Ctrl-C, SIGTERM, a killed launcher and errors in recipes
 - `accelerator` - set up Accelerate; precision and random seeds
 - `device` - choose the device
 - `progress` - progress bars, short in log files

@@ -17,6 +17,8 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, LoggerType
 from torch import Tensor
 
+from tokgen.runs.interrupts import end_with_launcher
+
 __all__ = [
     "LONGEST_WAIT",
     "conditions_of",
@@ -38,7 +40,7 @@ def make_accelerator(
     *,
     find_unused_parameters: bool = False,
 ) -> Accelerator:
-    """Create the Accelerator of a training run.
+    """Create the Accelerator of a training run. The process then ends with its launcher.
 
     Args:
         folder: folder of the run; trackers write there.
@@ -50,6 +52,7 @@ def make_accelerator(
         ModuleNotFoundError: the tracker's package is missing; the error names the fix.
         ValueError: unknown precision or tracker.
     """
+    end_with_launcher()
     available = [*map(str, get_available_trackers()), "all"]
     if tracker in LoggerType.list() and tracker not in available:
         wanted = "'tokgen[train]'" if tracker == "tensorboard" else tracker

@@ -116,17 +116,11 @@ class Checkpoints:
             accelerator.load_state(str(folder))
             averages.load(folder / _averages_file(accelerator))
             return step, json.loads((folder / "extra.json").read_text())
-        except (
-            OSError,
-            RuntimeError,
-            KeyError,
-            EOFError,
-            UnpicklingError,
-            SafetensorError,
-        ) as error:
+        except _UNREADABLE as error:
+            reason = f"{type(error).__name__}: {one_line(str(error))}"
             raise ValueError(
-                f"{folder} cannot be loaded ({type(error).__name__}: {one_line(str(error))}): delete "
-                "it to continue from the checkpoint before it"
+                f"{folder} cannot be loaded ({reason}): delete it to continue from the checkpoint "
+                "before it"
             ) from error
 
     def _newest(self) -> int | None:
