@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from makers.audio import make_tone
 from makers.paths import ALLISON
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.passes import DriftClips
@@ -79,6 +80,17 @@ def test_opus_has_less_than_a_sample_of_delay_in_every_mode(kbps: float, mode: s
     band = (hz > 700) & (hz < 2500)
     late = -cross.angle()[band] / (2 * torch.pi * hz[band]) * 48000
     assert late.mean().abs() < 0.6  # the high-pass filter follows a pitch, which noise lacks
+
+
+@pytest.mark.parametrize("kbps", [6, 12])
+def test_decoded_opus_does_not_depend_on_what_follows_a_packet_in_memory(kbps: float) -> None:
+    codec = FfmpegCodec("opus", kbps)
+    for sound in (make_tone(1.0, 0, 48000)[0], pink_noise(48000, 0)):
+        packets, _ = codec.packets(sound.numpy())
+        expected = codec.decode_packets(packets)
+        for filling in (b"\0", b"\xff", b"\x5a"):
+            followed = [memoryview(packet + 64 * filling)[: len(packet)] for packet in packets]
+            np.testing.assert_array_equal(codec.decode_packets(followed), expected)
 
 
 @pytest.mark.parametrize(("kind", "kbps"), [("mp3", 32), ("mp3", 128), ("opus", 24), ("opus", 64)])

@@ -11,6 +11,7 @@ of Opus' speech modes in FFmpeg's decoder (see `DECODER_DELAY`).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, cast
@@ -125,14 +126,20 @@ class FfmpegCodec(WaveformCodec):
         packets += encoder.encode(None)
         return [bytes(packet) for packet in packets], -(packets[0].pts or 0)
 
-    def _one(self, samples: np.ndarray) -> np.ndarray:
-        packets, delay = self.packets(samples)
+    def decode_packets(self, packets: Sequence[bytes]) -> np.ndarray:
+        """Decode packets to samples [N], with the delays of encoder and decoder."""
         decoder = _context(self.format.decoder, "r", self.spec.sample_rate)
         frames = []
-        for packet in packets:  # without side data, which would remove the delay twice
-            frames += decoder.decode(av.Packet(packet))
+        for data in packets:  # without side data, which would remove the delay twice
+            packet = av.Packet(len(data))
+            packet.update(data)  # unlike Packet(data), followed by the zeros that decoders read
+            frames += decoder.decode(packet)
         frames += decoder.decode(None)
-        decoded = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+        return np.concatenate([frame.to_ndarray()[0] for frame in frames])
+
+    def _one(self, samples: np.ndarray) -> np.ndarray:
+        packets, delay = self.packets(samples)
+        decoded = self.decode_packets(packets)
         if self.format.decoder == "opus":
             decoded = advance(decoded, DECODER_DELAY[opus_mode(packets)])
         return decoded[delay : delay + len(samples)].astype(np.float32)
