@@ -12,6 +12,7 @@ from makers.audio import codec_tone
 from makers.codecs import MAKERS
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Encoded
+from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.stft import StftCodec
 
 
@@ -62,6 +63,32 @@ def test_a_batch_gives_the_same_codes_as_one_by_one(codec: Codec) -> None:
     for batch, expected in ((clips, alone), (clips[::-1], alone[::-1]), (clips[2:5], alone[2:5])):
         together = codec.encode_batch(batch)
         assert all(torch.equal(a, b) for a, b in zip(together, expected, strict=True))
+
+
+def assert_padding_changes_nothing(codec: Codec) -> None:
+    """Right-padding with noise gives each clip's own codes."""
+    rate = codec.spec.sample_rate
+    lengths = [1, rate // 3, rate - 7, rate // 2 + 1, round(1.3 * rate)]
+    batch = 0.5 * torch.randn(len(lengths), 1, max(lengths), generator=torch.manual_seed(0))
+    clips = [codec_tone(codec, n, seed) for seed, n in enumerate(lengths)]
+    for item, clip in zip(batch, clips, strict=True):
+        item[:, : clip.shape[-1]] = clip[0]
+    encoded = codec.encode_with_side(batch, lengths=lengths)
+    for i, clip in enumerate(clips):
+        alone = codec.encode_with_side(clip)
+        n_frames = alone.codes.shape[-1]
+        assert torch.equal(encoded.codes[i, :, :n_frames], alone.codes[0])
+        for name, values in alone.side.items():
+            assert torch.equal(encoded.side[name][i, : values.shape[-1]], values[0])
+
+
+def test_padding_does_not_change_codes(codec: Codec) -> None:
+    assert_padding_changes_nothing(codec)
+
+
+@pytest.mark.parametrize("name", ["speech-16k", "speech-16k-code"])
+def test_padding_does_not_change_codes_of_real_codecs(name: str) -> None:
+    assert_padding_changes_nothing(load_codec(name))
 
 
 def test_encoding_twice_gives_the_same_codes(codec: Codec) -> None:

@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from tokgen.codec.checks import (
     WholeOnly,
     check_codes,
+    check_item_codes,
     check_lengths,
     check_levels,
+    check_mono,
     check_n_samples,
     check_waveform,
+    zero_padding,
 )
 from tokgen.codec.spec import CodecSpec, Encoded, Side, WaveformSpec
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, fit_length
@@ -56,13 +59,16 @@ class Codec(ABC):
 
         Args:
             waveform: [B, 1, N] or [B, spec.channels, N] float in [-1, 1] at `spec.sample_rate` Hz.
+                Floats of any width are converted to float32. A peak above 10 warns.
             n_codebooks: levels to keep; None keeps all K.
-            lengths: true samples of each item of a right-padded batch. Ignore the frames past
-                `spec.n_frames(length)`.
+            lengths: true samples of each item of a right-padded batch. Padding is set to zero.
+                Ignore the frames past `spec.n_frames(length)`.
         Returns:
             codes int64 [B, K, T], T = ceil(N / hop_length), values < codebook_size.
         Raises:
-            ValueError: wrong channels, empty, not finite, or n_codebooks outside 1..K.
+            TypeError: integers, or not a tensor.
+            ValueError: wrong channels, empty, not finite, a peak above 1000, or n_codebooks outside
+                1..K.
         """
         return self.encode_with_side(waveform, n_codebooks, lengths).codes
 
@@ -76,6 +82,7 @@ class Codec(ABC):
         """Encode as `encode` does, and return the side information that `decode` needs too."""
         waveform = check_waveform(waveform, self.spec.channels)
         lengths = check_lengths(lengths, waveform)
+        waveform = zero_padding(waveform, lengths)
         keep = check_levels(n_codebooks, self.spec)
         waveform = waveform.expand(-1, self.spec.channels, -1)
         if self.device.type == "cuda" and waveform.device.type == "cpu":
@@ -103,6 +110,7 @@ class Codec(ABC):
             waveform float32 [B, 1, N], N = n_samples or T * hop_length; [B, spec.channels, N]
             with `mono=False`.
         Raises:
+            TypeError: not a tensor.
             ValueError: wrong shape, code outside the codebook, or missing side information.
         """
         codes = check_codes(codes, self.spec)
@@ -130,10 +138,9 @@ class Codec(ABC):
 
     def encode_batch_with_side(self, waveforms: Sequence[Tensor]) -> list[Encoded]:
         """Encode as `encode_batch` does, with side information [S_i] of each utterance."""
-        for w in waveforms:
-            if w.ndim > 2 or (w.ndim == 2 and len(w) != 1):
-                raise ValueError(f"waveform of shape {tuple(w.shape)}: expected mono [N] or [1, N]")
-        flat = [w.reshape(-1) for w in waveforms]
+        flat = [check_mono(w) for w in waveforms]
+        if not flat:
+            return []
         lengths = [len(w) for w in flat]
         batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
         encoded = self.encode_with_side(batch, lengths=lengths)
@@ -160,6 +167,8 @@ class Codec(ABC):
         """
         groups: dict[int, list[int]] = {}
         for i, c in enumerate(codes):
+            check_item_codes(c, self.spec)
+            check_n_samples(n_samples[i], c.shape[-1], self.spec)
             groups.setdefault(c.shape[-1], []).append(i)
         out: list[Tensor] = [torch.empty(0)] * len(codes)
         for members in groups.values():

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tokgen.audio.decoders import Source
 from tokgen.audio.files import AudioWriter, open_blocks
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_codes, check_levels, check_n_samples
@@ -121,11 +122,17 @@ def _decoded(
 
 
 def encode_audio_file(
-    codec: Codec, path: str | Path, n_codebooks: int | None = None, *, progress: bool = True
+    codec: Codec,
+    file: Source,
+    n_codebooks: int | None = None,
+    *,
+    name: str | None = None,
+    progress: bool = True,
 ) -> tuple[Encoded, int]:
     """Encode an audio file of any length and rate.
 
     Args:
+        file, name: as for `open_blocks`.
         n_codebooks: levels to keep; None keeps all K.
         progress: show a progress bar after `BAR_DELAY` seconds.
     Returns:
@@ -135,7 +142,10 @@ def encode_audio_file(
         ValueError: as `encode_blocks`.
     """
     rate = codec.spec.sample_rate
-    with open_blocks(path, sample_rate=rate) as blocks, _bar(blocks.seconds, progress) as bar:
+    with (
+        open_blocks(file, sample_rate=rate, name=name) as blocks,
+        _bar(blocks.seconds, progress) as bar,
+    ):
 
         def counted() -> Iterator[Tensor]:
             for block in blocks:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tokgen.codec.base import Codec
+from tokgen.codec.checks import check_codes_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, Windows, run_whole
 
@@ -23,7 +24,10 @@ __all__ = ["ResidualCodec", "ResidualLevels", "StagedCodec", "WindowedCodec", "c
 
 
 class StagedCodec(Codec):
-    """A codec that exposes its stages."""
+    """A codec that exposes its stages.
+
+    Stages check the layout of waveforms and codes, but not their values.
+    """
 
     @abstractmethod
     def encode_latents(self, waveform: Tensor) -> Tensor:
@@ -126,9 +130,11 @@ class ResidualLevels:
         return torch.stack([indices for _, indices in self._descend(latents)], dim=1)
 
     def codebook_rows(self, codes: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
         return torch.cat(self._rows(codes), dim=1)
 
     def dequantize(self, codes: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
         rows = self._rows(codes)
         return sum(rows[1:], start=rows[0])
 

@@ -117,6 +117,10 @@ class StreamDecoder:
     def push(self, encoded: Encoded) -> Tensor:
         """Add codes [1, k, t] with their side information and return the audio [1, 1, m]."""
         _check_open(self._ended)
+        if not isinstance(encoded, Encoded):
+            raise TypeError(
+                f"a {type(encoded).__name__}, not what StreamEncoder returns: pass Encoded(codes)"
+            )
         if not encoded.codes.shape[-1]:
             return self._join([])
         codes = check_codes(encoded.codes, self._codec.spec).to(self._codec.device)

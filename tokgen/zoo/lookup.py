@@ -40,7 +40,6 @@ __all__ = [
     "OLD_CARD",
     "as_codec",
     "as_roundtrip",
-    "find_in_zoo",
     "list_codecs",
     "load_codec",
     "load_roundtrip",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tokgen.codec.checks import check_codes_layout, check_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.windows import Reach, run_whole
@@ -60,6 +61,7 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         return self.model.encode_latents(waveform, lengths)
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
+        check_layout(waveform)
         return self.model.encode_latents(waveform)
 
     def project(self, latents: Tensor) -> Tensor:
@@ -69,9 +71,11 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         return self.model.quantizer.encode(latents)[0]
 
     def codebook_rows(self, codes: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
         return self.model.quantizer.codebook_rows(codes)
 
     def dequantize(self, codes: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
         return self.model.quantizer.decode(codes)
 
     def decode_latents(self, quantized: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tokgen.codec.checks import check_codes_layout, check_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.windows import (
@@ -84,6 +85,7 @@ class DacCodec(TransformersCodec, WindowedCodec):
         return self.quantize(latents)
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
+        check_layout(waveform)
         n_samples = self.spec.n_frames(waveform.shape[-1]) * self.spec.hop_length
         return self.model.encoder(fit_length(waveform, n_samples))
 
@@ -94,9 +96,11 @@ class DacCodec(TransformersCodec, WindowedCodec):
         return self.model.quantizer(latents)[1]
 
     def codebook_rows(self, codes: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
         return self.model.quantizer.from_codes(codes)[1]
 
     def dequantize(self, codes: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
         return self.model.quantizer.from_codes(codes)[0]
 
     def decode_latents(self, quantized: Tensor) -> Tensor:

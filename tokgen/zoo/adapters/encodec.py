@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec.checks import check_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Side, join
 from tokgen.codec.stages import ResidualLevels, StagedCodec
 from tokgen.codec.windows import (
@@ -196,6 +197,7 @@ class StagedEncodecCodec(EncodecCodec, StagedCodec):
     """An EnCodec without chunks, scales or a second channel, such as the one at 24 kHz."""
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
+        check_layout(waveform)
         let_gradients_through(self.model.encoder)
         return self.model.encoder(waveform)
 

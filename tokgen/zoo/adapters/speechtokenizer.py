@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.codec.checks import check_layout
 from tokgen.codec.stages import ResidualCodec
 from tokgen.extras import require
 from tokgen.nn.hub import CONFIG
@@ -96,6 +97,7 @@ class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
         return self.model.quantizer.vq.layers
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
+        check_layout(waveform)
         let_gradients_through(self.model.encoder)
         return self.model.encoder(waveform)
 

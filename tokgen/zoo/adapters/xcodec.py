@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokgen.codec.checks import check_layout
 from tokgen.codec.spec import CodecSpec
 from tokgen.codec.stages import ResidualCodec
 from tokgen.codec.windows import fit_length
@@ -63,6 +64,7 @@ class XcodecCodec(TransformersCodec, ResidualCodec):
         return self.model.quantizer.quantizers[: self.spec.n_codebooks]  # type: ignore[return-value]
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
+        check_layout(waveform)
         n_samples = self.spec.n_frames(waveform.shape[-1]) * self.spec.hop_length
         waveform = fit_length(waveform, n_samples)
         padded = F.pad(waveform[:, 0], (self.model.pad, self.model.pad))
