@@ -21,8 +21,7 @@ from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.samples import Column, write_samples
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
-from tokgen.generation.prompts import TaskSettings
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers

@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from tokgen.comparison.plan import compare_codecs
     from tokgen.corpus.listed import open_corpus
     from tokgen.drift.compare import measure_drift
-    from tokgen.evaluation.rows import score_audio, score_codec
+    from tokgen.evaluation.codec_scores import score_codec
+    from tokgen.evaluation.rows import score_audio
     from tokgen.generation.generate import generate
-    from tokgen.generation.sampling import SamplingSettings
-    from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+    from tokgen.generation.settings import SamplingSettings
+    from tokgen.modelling.masked import MaskedTransformer
+    from tokgen.modelling.settings import ModelSettings
     from tokgen.report.page import write_report
     from tokgen.tokens.dataset import load_tokens
     from tokgen.tokens.tokenizing import tokenize_corpus
@@ -77,8 +79,8 @@ __all__ = [
 _MODULES = {
     "CodecStream": "codec.streaming",
     "MaskedTransformer": "modelling.masked",
-    "ModelSettings": "modelling.masked",
-    "SamplingSettings": "generation.sampling",
+    "ModelSettings": "modelling.settings",
+    "SamplingSettings": "generation.settings",
     "TrainingSettings": "training.settings",
     "compare_codecs": "comparison.plan",
     "decode_file": "bitstream.files",
@@ -91,7 +93,7 @@ _MODULES = {
     "open_corpus": "corpus.listed",
     "read_audio": "audio.files",
     "score_audio": "evaluation.rows",
-    "score_codec": "evaluation.rows",
+    "score_codec": "evaluation.codec_scores",
     "tokenize_corpus": "tokens.tokenizing",
     "train": "training.train",
     "write_audio": "audio.files",

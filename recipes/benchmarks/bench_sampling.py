@@ -29,8 +29,10 @@ from ceilings import count_flops, measure_ceilings, roofline
 from harness import Contender, alternate, measure, write_report
 from tokgen.codec.base import Codec
 from tokgen.generation.clips import generate_clips
-from tokgen.generation.sampling import SamplingSettings, sample
-from tokgen.modelling.masked import PRESETS, MaskedTransformer
+from tokgen.generation.sampling import sample
+from tokgen.generation.settings import SamplingSettings
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.settings import PRESETS
 from tokgen.zoo.lookup import load_codec
 
 COEFFICIENTS = 30

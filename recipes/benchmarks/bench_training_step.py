@@ -36,7 +36,8 @@ from torch import Tensor, nn
 from ceilings import count_flops, measure_ceilings, roofline
 from harness import Contender, alternate, write_report
 from tokgen.codec.spec import CodecSpec
-from tokgen.modelling.masked import PRESETS, MaskedTransformer
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.settings import PRESETS
 from tokgen.runs.accelerator import pick_precision
 from tokgen.tokens.columns import token_features
 from tokgen.tokens.dataset import TokenDataset

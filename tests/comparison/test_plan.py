@@ -9,11 +9,15 @@ import pytest
 
 from makers.codecs import make_stft_codec, save_codec
 from tokgen.comparison.plan import compare_codecs
-from tokgen.comparison.settings import MAY_CHANGE, MAY_CHANGE_IN_TRAINING, ComparisonSettings
-from tokgen.comparison.telephone import TelephoneSettings
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.comparison.settings import (
+    MAY_CHANGE,
+    MAY_CHANGE_IN_TRAINING,
+    ComparisonSettings,
+    TelephoneSettings,
+)
+from tokgen.generation.settings import SamplingSettings
 from tokgen.metrics.tables import Table
-from tokgen.modelling.masked import ModelSettings
+from tokgen.modelling.settings import ModelSettings
 from tokgen.results import Result
 
 FEW = {

@@ -11,13 +11,14 @@ import torch
 
 from makers.audio import make_tone
 from makers.codecs import BlockCodec, make_stft_codec
-from tokgen.comparison.telephone import UNTOUCHED, TelephoneSettings, play_telephone
+from tokgen.comparison.settings import TelephoneSettings
+from tokgen.comparison.telephone import UNTOUCHED, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.clips import conditioning_for
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.prompts import gap_start
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings
 from tokgen.metrics.pesq import pesq_wb
 from tokgen.modelling.masked import MaskedTransformer
 

@@ -18,7 +18,7 @@ from makers.paths import ALLISON, ROOT
 from tests.recipes.test_recipes import SETTINGS
 from tokgen.audio.files import write_audio
 from tokgen.cli import main as cli
-from tokgen.comparison.telephone import TelephoneSettings
+from tokgen.comparison.settings import TelephoneSettings
 from tokgen.corpus.listed import open_corpus
 from tokgen.runs.settings import parse_settings
 

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from makers.codecs import make_encodec, make_stft_codec
 from tokgen.generation.clips import conditioning_for, generate_clips
-from tokgen.generation.prompts import TaskSettings
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import ConditioningSettings

@@ -14,7 +14,7 @@ from tokgen.audio.files import write_audio
 from tokgen.codec.base import Codec
 from tokgen.generation.clips import conditioning_for, generate_clips
 from tokgen.generation.generate import generate
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.tokens.conditioning import ConditioningSettings
 from tokgen.zoo.stft import StftCodec

@@ -10,8 +10,7 @@ import torch
 from makers.held_out import make_held_out, make_small_model
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
-from tokgen.generation.prompts import TaskSettings
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, TaskSettings
 
 SAMPLING = SamplingSettings(steps=(2, 1))
 

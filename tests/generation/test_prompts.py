@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokgen.codec.spec import CodecSpec
-from tokgen.generation.prompts import (
-    TaskSettings,
-    around,
-    beginning,
-    coarse,
-    frame_starts,
-    gap_start,
-    periodic,
-)
+from tokgen.generation.prompts import around, beginning, coarse, frame_starts, gap_start, periodic
+from tokgen.generation.settings import TaskSettings
 
 SPEC = CodecSpec("x", 16000, 320, 4, 60)  # 20 ms per frame
 OTHER = CodecSpec("y", 24000, 240, 2, 60)  # 10 ms per frame

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tokgen.generation.sampling import SamplingSettings, _draw, sample
+from tokgen.generation.sampling import _draw, sample
+from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
 

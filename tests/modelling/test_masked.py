@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tokgen.modelling.masked import PRESETS, MaskedTransformer
+from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import (
     TrainingMask,
     level_accuracy,
     masked_cross_entropy,
     training_mask,
 )
+from tokgen.modelling.settings import PRESETS
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 

@@ -22,8 +22,7 @@ from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.comparison.settings import ComparisonSettings
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import choose_held_out
-from tokgen.generation.prompts import TaskSettings
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.settings import parse_settings
 from tokgen.tokens.cache import cached_tokens

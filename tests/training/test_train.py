@@ -15,7 +15,8 @@ from makers.codecs import make_stft_codec
 from makers.recipes import run
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
-from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.settings import ModelSettings
 from tokgen.runs.interrupts import Interrupted
 from tokgen.tokens.dataset import TokenDataset, load_tokens
 from tokgen.tokens.tokenizing import tokenize_corpus

@@ -14,8 +14,7 @@ from torch import Tensor
 from tokgen.comparison.compare import accuracy_records
 from tokgen.evaluation.accuracy import token_accuracy
 from tokgen.generation.held_out import HeldOut
-from tokgen.generation.prompts import TaskSettings
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.nn.pretrained import hash_weights
 from tokgen.runs.store import ClipStore

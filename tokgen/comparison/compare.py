@@ -6,13 +6,13 @@ over the same seeds and clips, so the table shows which differences are signific
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from tokgen.comparison.settings import check_margins
 from tokgen.evaluation.metric import METRICS
 from tokgen.metrics import pesq
 from tokgen.metrics.statistics import Estimate, bootstrap_crossed, judge, paired_crossed
@@ -24,7 +24,6 @@ __all__ = [
     "RowData",
     "accuracy_metrics",
     "accuracy_records",
-    "check_margins",
     "compare",
 ]
 
@@ -74,17 +73,6 @@ def accuracy_records(hits: np.ndarray, hidden: np.ndarray) -> list[dict[str, flo
             record |= {f"hits{k}": float(right[k]), f"hidden{k}": float(total[k])}
         out.append(record)
     return out
-
-
-def check_margins(margins: Mapping[str, float]) -> None:
-    """Raise ValueError for margins of metrics without a verdict, and for invalid margins."""
-    known = [*(name for name, metric in METRICS.items() if metric.better), "drift_pesq"]
-    unknown = sorted(set(margins) - set(known))
-    if unknown:
-        raise ValueError(f"margins of {unknown}: judged are {', '.join(known)}")
-    for name, margin in margins.items():
-        if not 0 <= margin < math.inf:
-            raise ValueError(f"margin of {name} = {margin}: must be at least 0 and finite")
 
 
 def compare(

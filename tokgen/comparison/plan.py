@@ -36,7 +36,8 @@ from tokgen.generation.held_out import (
 from tokgen.metrics.statistics import bootstrap_mean
 from tokgen.metrics.table_files import write_table
 from tokgen.metrics.tables import Table
-from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.settings import ModelSettings
 from tokgen.runs.accelerator import conditions_of, make_accelerator
 from tokgen.runs.folder import check_run_folder, clear_results
 from tokgen.runs.settings import claim_run, save_settings

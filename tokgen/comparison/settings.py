@@ -2,20 +2,60 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tokgen.comparison.compare import check_margins
-from tokgen.comparison.telephone import TelephoneSettings
+from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.settings import MetricSettings
-from tokgen.generation.prompts import TaskSettings
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.runs.checks import check_least
-from tokgen.tokens.conditioning import check_kind
 from tokgen.training import settings as training
 from tokgen.training.settings import ModelTrainingSettings
 
-__all__ = ["MAY_CHANGE", "MAY_CHANGE_IN_TRAINING", "ComparisonSettings"]
+__all__ = [
+    "MAY_CHANGE",
+    "MAY_CHANGE_IN_TRAINING",
+    "ComparisonSettings",
+    "TelephoneSettings",
+    "check_margins",
+]
+
+
+@dataclass(frozen=True)
+class TelephoneSettings:
+    """Settings of the token telephone.
+
+    Attributes:
+        rounds: number of successive edits; 0 skips the telephone.
+        n_clips: number of utterances, from the first on.
+        gap_seconds: length of the edited region in seconds.
+        moving: draw a new region in every round instead of editing the same region again.
+    """
+
+    rounds: int = 8
+    n_clips: int = 8
+    gap_seconds: float = 0.75
+    moving: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0 or self.n_clips < 1 or not self.gap_seconds > 0:
+            raise ValueError(
+                f"rounds = {self.rounds}, n_clips = {self.n_clips}, gap_seconds = "
+                f"{self.gap_seconds}: need at least 0, at least 1, and above 0"
+            )
+
+
+def check_margins(margins: Mapping[str, float]) -> None:
+    """Raise ValueError for margins of metrics without a verdict, and for invalid margins."""
+    known = [*(name for name, metric in METRICS.items() if metric.better), "drift_pesq"]
+    unknown = sorted(set(margins) - set(known))
+    if unknown:
+        raise ValueError(f"margins of {unknown}: judged are {', '.join(known)}")
+    for name, margin in margins.items():
+        if not 0 <= margin < math.inf:
+            raise ValueError(f"margin of {name} = {margin}: must be at least 0 and finite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +113,9 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
         if self.drift_passes == 1 or self.drift_passes < 0:
             raise ValueError(f"drift_passes = {self.drift_passes}: give 2 or more, or 0 for none")
         check_margins(self.margins)
-        if self.conditioning != "none":
-            check_kind(self.conditioning)
-        elif self.task.name == "vocode":
+        if self.conditioning not in ("mfcc", "log_mel", "none"):
+            raise ValueError(f"conditioning {self.conditioning!r}: known are mfcc, log_mel, none")
+        if self.conditioning == "none" and self.task.name == "vocode":
             raise ValueError(
                 "conditioning 'none' with task 'vocode': use mfcc, log_mel or another task"
             )

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokgen.comparison.settings import TelephoneSettings
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.clips import generate_clips
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.prompts import around, gap_start
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings
 from tokgen.metrics import pesq
 from tokgen.metrics.tables import Metric
 from tokgen.modelling.masked import MaskedTransformer
@@ -31,7 +32,7 @@ from tokgen.runs.accelerator import step_seed
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 
-__all__ = ["GUARD_SECONDS", "SCORED", "UNTOUCHED", "Call", "TelephoneSettings", "play_telephone"]
+__all__ = ["GUARD_SECONDS", "SCORED", "UNTOUCHED", "Call", "play_telephone"]
 
 GUARD_SECONDS = 0.1  # a decoder spreads an edit a little beyond its frames
 UNTOUCHED = (
@@ -39,30 +40,6 @@ UNTOUCHED = (
     Metric("match_untouched", "codes kept where nothing was edited", "higher", digits=3),
 )
 SCORED = ("mos", "cer", "speaker", "pesq")  # of the whole clip, if the scorer has them
-
-
-@dataclass(frozen=True)
-class TelephoneSettings:
-    """Settings of the token telephone.
-
-    Attributes:
-        rounds: number of successive edits; 0 skips the telephone.
-        n_clips: number of utterances, from the first on.
-        gap_seconds: length of the edited region in seconds.
-        moving: draw a new region in every round instead of editing the same region again.
-    """
-
-    rounds: int = 8
-    n_clips: int = 8
-    gap_seconds: float = 0.75
-    moving: bool = False
-
-    def __post_init__(self) -> None:
-        if self.rounds < 0 or self.n_clips < 1 or not self.gap_seconds > 0:
-            raise ValueError(
-                f"rounds = {self.rounds}, n_clips = {self.n_clips}, gap_seconds = "
-                f"{self.gap_seconds}: need at least 0, at least 1, and above 0"
-            )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from tokgen.comparison.telephone import SCORED, UNTOUCHED, Call, TelephoneSettings
+from tokgen.comparison.settings import TelephoneSettings
+from tokgen.comparison.telephone import SCORED, UNTOUCHED, Call
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
 from tokgen.metrics import pesq

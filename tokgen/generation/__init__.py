@@ -1,5 +1,6 @@
 """Generation of codes and audio with masked models.
 
+- `settings` - settings of tasks and of sampling
 - `sampling` - decode codes from a model: MaskGIT in each level, Gumbel noise, guidance
 - `prompts` - masks of the codes to keep, for continuation and infilling
 - `clips` - generate a list of utterances: codes and audio

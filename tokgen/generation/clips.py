@@ -16,7 +16,8 @@ from torch import Tensor
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
-from tokgen.generation.sampling import SamplingSettings, sample
+from tokgen.generation.sampling import sample
+from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore

@@ -21,7 +21,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.generation.clips import Generated, conditioning_for, generate_clips
 from tokgen.generation.prompts import around, frame_starts
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.device import pick_device
 from tokgen.zoo.recorded import codec_of

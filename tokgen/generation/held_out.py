@@ -15,8 +15,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.clips import Generated, generate_clips
-from tokgen.generation.prompts import TaskSettings
-from tokgen.generation.sampling import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore, hash_audio
 from tokgen.tokens.cache import cached_tokens

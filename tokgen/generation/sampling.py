@@ -20,55 +20,18 @@ of hidden positions are computed before the first step, so the loop never waits 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
 from tokgen.runs.progress import progress_bar
 
-__all__ = ["SamplingSettings", "sample"]
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """Settings of `sample`.
-
-    Attributes:
-        steps: steps per level, coarse first; the last number counts for all further levels.
-        temperature: divisor of the logits.
-        top_p: probability mass of the nucleus; 1 keeps the whole distribution.
-        mask_temperature: scale of the Gumbel noise on confidences at the start of a level; it falls
-            linearly to 0.
-        guidance_scale: w in u + w (c - u); 1 turns guidance off.
-        compile: run the model through `torch.compile`. Rounding may then change the order of codes
-            that are almost equally likely.
-    """
-
-    steps: tuple[int, ...] = (16, 1)
-    temperature: float = 1.0
-    top_p: float = 0.85
-    mask_temperature: float = 10.5
-    guidance_scale: float = 2.0
-    compile: bool = False
-
-    def __post_init__(self) -> None:
-        if isinstance(self.steps, int):
-            raise ValueError(f"steps = {self.steps}: give steps per level, such as ({self.steps},)")
-        if not self.steps or min(self.steps) < 1:
-            raise ValueError(f"steps = {self.steps}: give at least one level, each at least 1")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature = {self.temperature}: must be above 0")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p = {self.top_p}: must be in (0, 1]")
-
-    def at(self, level: int) -> int:
-        """Return the number of steps of `level`."""
-        return self.steps[min(level, len(self.steps) - 1)]
+__all__ = ["sample"]
 
 
 @torch.inference_mode()

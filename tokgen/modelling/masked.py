@@ -7,7 +7,6 @@ the frames, and one head per level predicts the codes of that level.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,43 +17,14 @@ from x_transformers import Encoder
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
+from tokgen.modelling.settings import ModelSettings
 from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.dense import linear, use_onednn
 from tokgen.nn.pretrained import Pretrained
 from tokgen.tokens.columns import compute_statistics
 from tokgen.tokens.dataset import TokenDataset, check_codec
 
-__all__ = ["PRESETS", "MaskedTransformer", "ModelSettings"]
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "small": {"dim": 256, "depth": 6, "heads": 4, "dim_head": 64},
-    "paper": {"dim": 512, "depth": 12, "heads": 8, "dim_head": 64},
-}
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Size of a recipe's transformer: a preset of `PRESETS`, and values that replace its own.
-
-    Raises:
-        ValueError: unknown preset.
-    """
-
-    preset: str = "small"
-    dim: int | None = None
-    depth: int | None = None
-    heads: int | None = None
-    dropout: float | None = None
-    embedding: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise ValueError(f"preset {self.preset!r}: known are {', '.join(PRESETS)}")
-
-    def arguments(self) -> dict[str, Any]:
-        """Return arguments for `MaskedTransformer`."""
-        changed = {k: v for k, v in vars(self).items() if k != "preset" and v is not None}
-        return {**PRESETS[self.preset], **changed}
+__all__ = ["MaskedTransformer"]
 
 
 class MaskedTransformer(Pretrained):

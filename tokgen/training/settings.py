@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
-from tokgen.modelling.masked import ModelSettings
+from tokgen.modelling.settings import ModelSettings
 from tokgen.runs.checks import closest
 
 __all__ = [

@@ -12,11 +12,13 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from tokgen.codec.base import Codec
-from tokgen.modelling.masked import MaskedTransformer, ModelSettings
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.settings import ModelSettings
 from tokgen.plotting import plot_curves
 from tokgen.runs.accelerator import conditions_of, make_accelerator, start_trackers
 from tokgen.runs.folder import check_run_folder
 from tokgen.runs.interrupts import Interrupted
+from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
 from tokgen.tokens.dataset import TokenDataset, load_tokens
 from tokgen.training.loop import Training
@@ -58,6 +60,8 @@ def train(
         ValueError: a setting is out of range; the tokens are of another codec or have no train
             split; or `out` holds something else, such as a run with other settings.
         FileNotFoundError: no such dataset or codec.
+        BlockingIOError: another process works in `out`.
+        OSError: the disk is full.
         FloatingPointError: the loss is no longer finite.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was written. It is a KeyboardInterrupt.
     """
@@ -65,14 +69,15 @@ def train(
     folder = Path(out)
     check_run_folder(folder)
     given = {"tokens": tokens, "codec": codec, "out": out, "preset": preset, **settings}
-    accelerator = make_accelerator(
-        folder, chosen.mixed_precision, chosen.tracker, chosen.gradient_accumulation
-    )
-    with accelerator.main_process_first():
-        if not isinstance(tokens, TokenDataset):
-            tokens = load_tokens(tokens)
-        codec = codec_of(tokens.provenance.spec, codec, device="cpu")
-    return train_model(accelerator, tokens, codec, folder, chosen, command=_call(given))
+    with lock_folder(folder):
+        accelerator = make_accelerator(
+            folder, chosen.mixed_precision, chosen.tracker, chosen.gradient_accumulation
+        )
+        with accelerator.main_process_first():
+            if not isinstance(tokens, TokenDataset):
+                tokens = load_tokens(tokens)
+            codec = codec_of(tokens.provenance.spec, codec, device="cpu")
+        return train_model(accelerator, tokens, codec, folder, chosen, command=_call(given))
 
 
 def _call(given: dict[str, Any]) -> str:

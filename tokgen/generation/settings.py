@@ -1,0 +1,111 @@
+"""Settings of generation. Imports no torch, so that settings are read fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tokgen.codec.spec import CodecSpec
+
+__all__ = ["MARGIN_SECONDS", "TASKS", "SamplingSettings", "TaskSettings"]
+
+TASKS = ("vocode", "continue", "infill")
+MARGIN_SECONDS = 0.25  # utterances are at least this much longer than their prompt or gap
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """Settings of `sample`.
+
+    Attributes:
+        steps: steps per level, coarse first; the last number counts for all further levels.
+        temperature: divisor of the logits.
+        top_p: probability mass of the nucleus; 1 keeps the whole distribution.
+        mask_temperature: scale of the Gumbel noise on confidences at the start of a level; it falls
+            linearly to 0.
+        guidance_scale: w in u + w (c - u); 1 turns guidance off.
+        compile: run the model through `torch.compile`. Rounding may then change the order of codes
+            that are almost equally likely.
+    """
+
+    steps: tuple[int, ...] = (16, 1)
+    temperature: float = 1.0
+    top_p: float = 0.85
+    mask_temperature: float = 10.5
+    guidance_scale: float = 2.0
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, int):
+            raise ValueError(f"steps = {self.steps}: give steps per level, such as ({self.steps},)")
+        if not self.steps or min(self.steps) < 1:
+            raise ValueError(f"steps = {self.steps}: give at least one level, each at least 1")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature = {self.temperature}: must be above 0")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p = {self.top_p}: must be in (0, 1]")
+
+    def at(self, level: int) -> int:
+        """Return the number of steps of `level`."""
+        return self.steps[min(level, len(self.steps) - 1)]
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """Settings of the task: which part of an utterance is generated.
+
+    Attributes:
+        name: "vocode" generates everything from the conditioning, "continue" keeps the first
+            `prompt_seconds`, "infill" generates a gap of `gap_seconds` at a random position.
+        prompt_seconds: duration of the kept beginning in "continue".
+        gap_seconds: duration of the gap in "infill".
+        period: "infill" keeps every `period`-th frame in the gap; 0 keeps none.
+        levels: number of coarse levels that "infill" keeps in the gap.
+        conditioned: use the conditioning in "continue" and "infill" too, if the model has one.
+    """
+
+    name: Literal["vocode", "continue", "infill"] = "vocode"
+    prompt_seconds: float = 1.0
+    gap_seconds: float = 1.0
+    period: int = 0
+    levels: int = 0
+    conditioned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in TASKS:
+            raise ValueError(f"task {self.name!r}: must be one of {', '.join(TASKS)}")
+        for name in ("prompt_seconds", "gap_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
+        for name in ("period", "levels"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
+
+    @property
+    def shortest_seconds(self) -> float:
+        """Duration in seconds that an utterance needs, so that some codes are kept and some not."""
+        of_task = {"continue": self.prompt_seconds, "infill": self.gap_seconds}
+        return of_task[self.name] + MARGIN_SECONDS if self.name in of_task else 0.0
+
+    def keep(self, spec: CodecSpec, n_samples: int, *, seed: int, item: int) -> Tensor:
+        """Return the mask [K, T] of an utterance of `n_samples` samples.
+
+        The gap starts at the same second for every codec: it depends only on the seed, the item and
+        the duration.
+        """
+        from tokgen.generation.prompts import around, beginning, coarse, gap_start, periodic
+
+        if self.name == "vocode":
+            return beginning(spec, n_samples, 0.0)
+        if self.name == "continue":
+            return beginning(spec, n_samples, self.prompt_seconds)
+        start = gap_start(spec, n_samples, self.gap_seconds, (seed, item))
+        mask = around(spec, n_samples, start, start + self.gap_seconds)
+        if self.period:
+            mask |= periodic(spec, n_samples, self.period)
+        if self.levels:
+            mask |= coarse(spec, n_samples, self.levels)
+        return mask
