@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ def test_names_and_objects_give_the_same(
     assert by_object.path is None and by_name.path == tmp_path / "a.safetensors"
     assert torch.equal(read_codes(by_name.path).codes, by_name.codes)
     for source in (by_object, by_name.path, str(by_name.path)):
-        found = decode_file(source, tmp_path / "b.wav", tiny_codec)
+        found = decode_file(source, tmp_path / "b.wav", tiny_codec, overwrite=True)
         assert (found.n_samples, found.sample_rate) == (11200, 16000)
         decoded, rate = read_audio(tmp_path / "b.wav")
         assert rate == 16000 and decoded.shape == waveform.shape
@@ -54,3 +56,65 @@ def test_another_codec_is_refused(wav: Path, tiny_codec: StftCodec, tmp_path: Pa
     with pytest.raises(ValueError, match="by codec 'tiny'"):
         decode_file(encoded, tmp_path / "b.wav", make_stft_codec(4, name="other"))
     assert not (tmp_path / "b.wav").exists()
+
+
+def test_no_input_or_existing_file_is_overwritten(
+    wav: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    audio = wav.read_bytes()
+    (tmp_path / "soft.safetensors").symlink_to(wav)
+    os.link(wav, tmp_path / "hard.safetensors")
+    for name in ("a.wav", "soft.safetensors", "hard.safetensors"):
+        for overwrite in (False, True):
+            with pytest.raises(ValueError, match="is an input file"):
+                encode_file(wav, tiny_codec, tmp_path / name, overwrite=overwrite)
+    codes = tmp_path / "a.safetensors"
+    encode_file(wav, tiny_codec, codes)
+    before = codes.read_bytes()
+    with pytest.raises(FileExistsError, match=r"a\.safetensors already exists"):
+        encode_file(wav, tiny_codec, codes, n_codebooks=1)
+    with pytest.raises(FileExistsError, match=r"a\.wav already exists"):
+        decode_file(codes, wav, tiny_codec)
+    (tmp_path / "soft.wav").symlink_to(codes)
+    with pytest.raises(ValueError, match="is an input file"):
+        decode_file(codes, tmp_path / "soft.wav", tiny_codec, overwrite=True)
+    assert (wav.read_bytes(), codes.read_bytes()) == (audio, before)
+    encode_file(wav, tiny_codec, codes, n_codebooks=1, overwrite=True)
+    assert read_codes(codes).codes.shape[0] == 1
+    decode_file(codes, wav, tiny_codec, overwrite=True)
+    assert wav.read_bytes() != audio
+
+
+def test_outputs_are_checked_before_the_codec_is_loaded(wav: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"b\.wav must end in \.safetensors"):
+        encode_file(wav, "no codec", tmp_path / "b.wav")
+    with pytest.raises(ValueError, match="no such file"):
+        encode_file(tmp_path / "none.wav", "no codec")
+    with pytest.raises(ValueError, match=r"b\.txt must end in \.wav or"):
+        decode_file(tmp_path / "none.safetensors", tmp_path / "b.txt")
+
+
+def test_bytes_and_open_files_are_encoded(wav: Path, tiny_codec: StftCodec) -> None:
+    expected = encode_file(wav, tiny_codec).codes
+    assert torch.equal(encode_file(wav.read_bytes(), tiny_codec).codes, expected)
+    with wav.open("rb") as file:
+        assert torch.equal(encode_file(file, tiny_codec).codes, expected)
+    with pytest.raises(ValueError, match="cannot read my clip: empty"):
+        encode_file(b"", tiny_codec, name="my clip")
+
+
+def test_a_failed_write_leaves_no_file(
+    wav: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    codes = tmp_path / "a.safetensors"
+    encode_file(wav, tiny_codec, codes)
+    before = codes.read_bytes()
+    monkeypatch.setattr(os, "fsync", refuse)
+    for name in ("a.safetensors", "new.safetensors"):
+        with pytest.raises(OSError, match=f"{name}: no space is left on the disk"):
+            encode_file(wav, tiny_codec, tmp_path / name, n_codebooks=1, overwrite=True)
+    assert codes.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "a.safetensors"}

@@ -1,5 +1,7 @@
 """Files that hold codes.
 
 - `files` - encode an audio file, and decode it
+- `batch` - encode and decode several files
+- `outputs` - where encoding and decoding write their files
 - `codes_file` - write and read the codes of one utterance, as `tokgen encode` stores them
 """

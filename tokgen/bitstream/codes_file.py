@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec, Side
 from tokgen.results import Grid, Result
+from tokgen.storage import write_file
 
 __all__ = ["CodesFile", "read_codes", "write_codes"]
 
@@ -83,12 +84,13 @@ def write_codes(
     """Write a codes file. Codes are stored as uint16, or int32 if codebook_size is above 65536.
 
     Args:
-        path: file to write; missing folders are created.
+        path: file to write or replace, completely or not at all; missing folders are created.
         codes: int64 [K, T].
         n_samples: length of the audio in samples.
         spec: spec of the codec that made the codes.
         side: side information [S] by name, if the codec needs it to decode.
     Raises:
+        OSError: the file cannot be written.
         ValueError: codes of another shape than [K, spec.n_frames(n_samples)].
     """
     path = Path(path)
@@ -105,11 +107,10 @@ def write_codes(
         "n_samples": str(n_samples),
         "sample_rate": str(spec.sample_rate),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {"codes": codes.to("cpu", dtype).contiguous()}
     for name, values in (side or {}).items():
         tensors[_SIDE + name] = values.to("cpu", torch.float32).contiguous()
-    path.write_bytes(save(tensors, metadata))
+    write_file(path, save(tensors, metadata))
 
 
 def read_codes(path: str | Path) -> CodesFile:

@@ -1,0 +1,179 @@
+"""Encode and decode several files. A file that fails does not stop the others.
+
+done = encode_files(["a.wav", "b.mp3"], "speech-16k", "codes/")
+done.results[0].path  # codes/a.safetensors
+done.failures  # name and reason of each file that failed
+decode_files([result.path for result in done.results], "decoded/")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokgen.audio.decoders import AudioError, display_name
+from tokgen.bitstream.codes_file import read_codes
+from tokgen.bitstream.files import decode_file, encode_file, named_codec
+from tokgen.bitstream.outputs import AUDIO, CODES, check_outputs, plan_outputs
+from tokgen.codec.base import Codec
+from tokgen.codec.checks import check_levels
+from tokgen.codec.long_audio import BAR_DELAY
+from tokgen.disk import FULL
+from tokgen.results import Grid, Result, one_line, printable
+from tokgen.runs.progress import progress_bar
+from tokgen.zoo.lookup import as_codec
+
+__all__ = ["CodedFiles", "Failure", "decode_files", "encode_files"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be encoded or decoded.
+
+    Attributes:
+        file: the input file.
+        reason: what is wrong.
+    """
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return printable(f"{self.file}: {self.reason}")
+
+
+@dataclass(frozen=True)
+class CodedFiles(Result):
+    """Files that were encoded or decoded.
+
+    Attributes:
+        results: a `CodesFile` or `DecodedFile` for each file that was written, in order.
+        failures: files that failed.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def parts(self) -> list[Grid | str]:
+        lines: list[Grid | str] = [part for result in self.results for part in result.parts()]
+        if self.failures:
+            lines.append(f"{len(self.results)} written, {len(self.failures)} failed")
+        return lines
+
+    def records(self) -> list[dict[str, Any]]:
+        return [record for result in self.results for record in result.records()]
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Return a dict for each file: what its result says, or `file` and `error`."""
+        failed = [{"file": f.file, "error": f.reason} for f in self.failures]
+        return [result.to_dict() for result in self.results] + failed
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"files": self.to_list()}
+
+
+def encode_files(
+    files: Sequence[str | Path],
+    codec: str | Path | Codec,
+    out: str | Path,
+    *,
+    n_codebooks: int | None = None,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    overwrite: bool = False,
+) -> CodedFiles:
+    """Encode audio files into a folder: a.wav becomes a.safetensors, as `plan_outputs` says.
+
+    Args:
+        files: the audio files.
+        codec: the codec, or its name as in `load_codec`.
+        out: folder for the codes files; it is created.
+        n_codebooks: levels to keep; None keeps all.
+        device: device to load a codec on that is given by name.
+        progress: show a progress bar if it takes long.
+        overwrite: replace existing files.
+    Raises:
+        FileExistsError: an output exists, and `overwrite` is False. Nothing is encoded.
+        FileNotFoundError: no such codec.
+        OSError: the disk is full, or `out` cannot be written.
+        ValueError: two files would be written to one, or wrong `n_codebooks`.
+    """
+    outputs = plan_outputs(files, out, CODES)
+    check_outputs(outputs, files, overwrite=overwrite, suffixes=[CODES])
+    codec = as_codec(codec, device=device)
+    check_levels(n_codebooks, codec.spec)
+    alone = progress and len(files) == 1
+
+    def one(file: str | Path, path: Path) -> Result:
+        return encode_file(
+            file, codec, path, n_codebooks=n_codebooks, progress=alone, overwrite=overwrite
+        )
+
+    return _each(one, files, outputs, progress and not alone)
+
+
+def decode_files(
+    files: Sequence[str | Path],
+    out: str | Path,
+    codec: str | Path | Codec | None = None,
+    *,
+    format: str = "wav",
+    device: str | torch.device = "auto",
+    progress: bool = True,
+    overwrite: bool = False,
+) -> CodedFiles:
+    """Decode codes files into a folder: a.safetensors becomes a.wav, as `plan_outputs` says.
+
+    Args:
+        files: codes files, of one codec or of several.
+        out: folder for the audio files; it is created.
+        codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
+            codec that each file names.
+        format: audio format to write.
+        device: device to load a codec on that is given by name.
+        progress: show a progress bar if it takes long.
+        overwrite: replace existing files.
+    Raises:
+        FileExistsError: an output exists, and `overwrite` is False. Nothing is decoded.
+        FileNotFoundError: no such codec.
+        OSError: the disk is full, or `out` cannot be written.
+        ValueError: two files would be written to one, or an unknown format.
+    """
+    outputs = plan_outputs(files, out, f".{format}")
+    check_outputs(outputs, files, overwrite=overwrite, suffixes=AUDIO)
+    loaded: dict[str, Codec] = {}
+    given = None if codec is None else as_codec(codec, device=device)
+    alone = progress and len(files) == 1
+
+    def one(file: str | Path, path: Path) -> Result:
+        found = read_codes(file)
+        used = given or loaded.get(found.codec)
+        if used is None:
+            used = loaded[found.codec] = named_codec(found, device)
+        return decode_file(found, path, used, progress=alone, overwrite=overwrite)
+
+    return _each(one, files, outputs, progress and not alone)
+
+
+def _each(
+    one: Callable[[str | Path, Path], Result],
+    files: Sequence[str | Path],
+    outputs: Sequence[Path],
+    progress: bool,
+) -> CodedFiles:
+    found = CodedFiles()
+    pairs = list(zip(files, outputs, strict=True))
+    bar = progress_bar("files", pairs, unit="file", delay=BAR_DELAY, show=progress)
+    for file, path in bar:
+        try:
+            found.results.append(one(file, path))
+        except (ValueError, OSError) as error:
+            if getattr(error, "errno", None) in FULL:
+                raise
+            reason = error.reason if isinstance(error, AudioError) else one_line(str(error))
+            found.failures.append(Failure(display_name(file), reason))
+    return found
