@@ -101,7 +101,13 @@ def make_codes(folder: Path) -> None:
 
 
 def open_codes(path: Path) -> list[str]:
-    decode_file(path, path.with_name("decoded.wav"), path.parents[1] / "codec", progress=False)
+    decode_file(
+        path,
+        path.with_name("decoded.wav"),
+        path.parents[1] / "codec",
+        progress=False,
+        overwrite=True,
+    )
     return []
 
 
