@@ -17,6 +17,7 @@ import torch
 from makers.audio import make_tone
 from tokgen.evaluation import scorer as scoring
 from tokgen.evaluation.pool import ScoringPool
+from tokgen.evaluation.reasons import DIED
 from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.scorer import Clip, Scorer, score_clips
 from tokgen.metrics.cer import RecognitionError, Wav2Vec2Recogniser
@@ -102,6 +103,7 @@ def test_a_clip_that_kills_its_process_twice_has_failed(tmp_path) -> None:
     with ScoringPool(Fragile(), 2) as pool, pytest.warns(UserWarning, match="7777 samples"):
         found = score_clips(pool, "r", clips, references, TEXTS, 16000, out=tmp_path)
     assert math.isnan(found[2]["pesq"]) and math.isnan(found[2]["si_sdr"])
+    assert found[2]["failures"] == dict.fromkeys(("pesq", "si_sdr"), DIED)
     assert same(found[:2] + found[3:], plain[:2] + plain[3:])
     again = score_clips(Fragile(), "r", clips, references, TEXTS, 16000, out=tmp_path)
     assert same(again, found)  # read from the file
@@ -126,6 +128,7 @@ class Batched(Wav2Vec2Recogniser):
     """Counts samples, so it needs no GPU."""
 
     backend = "counting"
+    languages = ()
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -144,12 +147,17 @@ def test_a_gpu_gets_batches_of_equal_length(monkeypatch) -> None:
     monkeypatch.setattr(scoring, "make_recogniser", lambda name: judge)
     clips = make_clips([*NOISY[:4], NOISY[4] * math.nan, NOISY[5]])
     plain = list(Scorer(("cer", "pesq"), device="cpu").score_all(clips))
-    assert judge.sizes == [1] * 5 and judge.place == "cpu"
+    assert judge.sizes == [1] * 4 and judge.place == "cpu"
     judge.sizes.clear()
     scorer = Scorer(("cer", "pesq"), device="meta")  # any device other than the CPU
     assert scorer.batched == ("cer",) and judge.place == "meta"
     assert same(score_with(scorer, 2, clips), plain)
-    assert judge.sizes == [2, 1, 2]  # pairs of equal length; one clip of NaN is left out
+    assert judge.sizes == [
+        2,
+        1,
+        1,
+    ]  # pairs of equal length; without a clip of NaN and one of no text
+    assert plain[4]["failures"] == dict.fromkeys(("cer", "pesq"), "NaN or infinite samples")
     assert plain[0]["transcript"] == f"{CLIPS[0].shape[-1]} samples"
     assert plain[4]["transcript"] is None
     with pytest.raises(RecognitionError):

@@ -2,19 +2,18 @@
 
 import json
 import math
+import warnings
 
 import pytest
 import torch
 
 from makers.audio import make_tone
-from makers.codecs import make_encodec
 from makers.paths import ALLISON
 from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation import scorer as scoring
-from tokgen.evaluation.rows import score_audio, score_codec
-from tokgen.evaluation.settings import MetricSettings
+from tokgen.evaluation.rows import score_audio
 from tokgen.metrics.cer import RecognitionError
-from tokgen.metrics.si_sdr import si_sdr
+from tokgen.metrics.tables import SHOWN_FAILURES
 
 CLIPS = [make_tone(s, i) for i, s in enumerate((1.2, 0.9, 1.5))]
 NOISY = [c + 0.05 * torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in CLIPS]
@@ -30,6 +29,7 @@ class Parrot:
     """A recogniser that returns the same text for every clip."""
 
     backend = "parrot"
+    languages = ("en",)
 
     def transcribe(self, waveform, sample_rate):
         return "one two"
@@ -43,9 +43,9 @@ def scores(monkeypatch):
     return score_audio(rows, texts=TEXTS, sample_rate=16000, metrics=metrics, progress=False)
 
 
-def test_cer_is_pooled_and_clips_without_text_are_counted(scores):
+def test_cer_is_pooled_over_the_clips_that_have_a_transcript(scores):
     cer = values_of(scores)["original"]["cer"]
-    assert (cer.n, cer.n_failed) == (2, 1)
+    assert (cer.n, cer.n_failed) == (2, 0)
     assert cer.mean == pytest.approx((0 + 5) / (7 + 5))
 
 
@@ -53,7 +53,8 @@ def test_reference_metrics_compare_with_the_reference_row(scores):
     rows = values_of(scores)
     assert rows["original"]["pesq"].mean == pytest.approx(4.644, abs=1e-3)
     assert rows["noisy"]["pesq"].mean < 4
-    assert rows["original"]["si_sdr"].n_failed == 3  # infinite, which no mean can include
+    si_sdr = rows["original"]["si_sdr"]  # infinite, which is no failure
+    assert (si_sdr.n, si_sdr.n_failed) == (0, 0) and math.isnan(si_sdr.mean)
     assert 0 < rows["noisy"]["si_sdr"].mean < 30
 
 
@@ -67,11 +68,107 @@ def test_json_form_has_all_keys(scores):
     assert content["original"]["si_sdr"]["mean"] is None
 
 
-def test_table_names_backends_and_failures(scores):
+def test_what_does_not_apply_is_a_dash_and_no_failure(scores):
     table = scores.table()
     assert "CER: parrot" in table and "P.862.2" in table
-    assert "failed or not measurable in original: cer 1, si_sdr 3" in table
+    original = next(line for line in table.splitlines() if line.startswith("original"))
+    assert original.endswith("–") and "failed" not in table
+    assert "CER does not apply to 1 of 3 clips: no transcript" in table
+    assert "SI-SDR does not apply to 3 of 3 clips of original: equal to the reference" in table
     assert len(scores.per_clip) == 6 and math.isnan(scores.per_clip[2]["edits"])
+    assert scores.per_clip[2]["not_applicable"]["cer"] == "no transcript"
+    assert scores.to_dict()["failures"] == [] and "–" in scores.means._repr_html_()
+
+
+def test_every_failure_has_its_clip_and_reason():
+    silence = torch.zeros_like(CLIPS[1])
+    short = [c[:, :800] for c in CLIPS]
+    metrics = ("pesq", "si_sdr", "mos", "speaker", "f0", "voicing")
+    backends = {"mos": "distillmos", "speaker": "resemblyzer", "progress": False, "workers": 0}
+    found = score_audio(
+        {"original": [CLIPS[0], silence], "decoded": [CLIPS[0] * math.nan, CLIPS[1]]},
+        sample_rate=16000, metrics=metrics, ids=["a", "b/1"], **backends,
+    )  # fmt: skip
+    failures = found.to_dict()["failures"]
+    assert failures == found.means.to_dict()["failures"]
+    told = {(f["row"], f["clip"], f["metric"]): f["reason"] for f in failures}
+    assert len(told) == len(failures)
+    none = "PESQ finds no utterance in the reference"
+    assert told["original", "b/1", "pesq"] == told["decoded", "b/1", "pesq"] == none
+    assert {told["decoded", "a", m] for m in metrics} == {"NaN or infinite samples"}
+    assert told["original", "b/1", "mos"] == "silent"
+    assert told["decoded", "b/1", "si_sdr"] == "the reference: silent"
+    assert told["original", "b/1", "speaker"] == "the reference: shorter than 1 s"
+    assert told["original", "b/1", "f0"] == "no frame is voiced in both the clip and the reference"
+    assert ("original", "a", "si_sdr") not in told and ("original", "b/1", "voicing") not in told
+    counted = sum(e.n_failed for row in values_of(found).values() for e in row.values())
+    assert counted == len(failures) > SHOWN_FAILURES
+    table = found.table()
+    assert "  pesq of b/1 in original: PESQ finds no utterance in the reference" in table
+    assert f"  and {counted - SHOWN_FAILURES} more, listed in the JSON form" in table
+    assert "failed in original: pesq 1, si_sdr 1, mos 1, speaker 1, f0 1" in table
+    tiny = score_audio({"original": short}, sample_rate=16000, metrics=("pesq", "f0"), **backends)
+    assert {f["reason"] for f in tiny.to_dict()["failures"]} == {
+        "shorter than 0.25 s, which PESQ needs", "the reference: shorter than 0.2 s"
+    }  # fmt: skip
+    assert [f["clip"] for f in tiny.to_dict()["failures"]] == ["0", "0", "1", "1", "2", "2"]
+
+
+def test_long_clips_have_a_pesq():
+    long = torch.cat([make_tone(8.0, 0), torch.zeros(1, 11 * 16000), make_tone(4.0, 1)], -1)
+    noisy = long + 0.01 * torch.randn(long.shape, generator=torch.Generator().manual_seed(1))
+    rows = {"original": [long], "noisy": [noisy]}
+    found = score_audio(rows, sample_rate=16000, metrics="pesq", progress=False, workers=0)
+    pesq = values_of(found)["noisy"]["pesq"]
+    assert 1 < pesq.mean < 4.6 and (pesq.n, pesq.n_failed) == (1, 0)
+    assert "PESQ of 1 clips longer than 19.5 s: mean over 2 equal pieces" in found.table()
+
+
+def test_one_clip_has_a_value_without_an_interval():
+    rows = {"original": CLIPS[:1], "noisy": NOISY[:1]}
+    found = score_audio(rows, sample_rate=16000, metrics="pesq", progress=False, workers=0)
+    assert "nan" not in found.table() and "[" not in found.table()
+    assert "values of one clip" in found.table()
+    value = found.to_dict()["rows"]["noisy"]["pesq"]
+    assert value["low"] is value["high"] is None and value["mean"] > 1
+
+
+def test_without_transcripts_no_recogniser_is_loaded(monkeypatch):
+    monkeypatch.setattr(scoring, "make_recogniser", lambda name: pytest.fail("loaded"))
+    options = {"sample_rate": 16000, "metrics": ("cer", "si_sdr"), "workers": 0, "progress": False}
+    rows = {"original": CLIPS, "noisy": NOISY}
+    for texts in (None, [None, "", "..."]):
+        found = score_audio(rows, texts=texts, **options)
+        assert "CER does not apply to" in found.table() and "no transcript" in found.table()
+        cer = values_of(found)["noisy"]["cer"]
+        assert (cer.n, cer.n_failed) == (0, 0) and not found.means.failures
+    found = score_audio(rows, texts=["eins"] * 3, language="de-AT", asr="moonshine", **options)
+    reason = "the recogniser knows en, but the language is de-AT"
+    assert f"CER does not apply to 3 of 3 clips: {reason}" in found.table()
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_clips_in_other_languages_have_no_cer(scores, monkeypatch):
+    monkeypatch.setattr(scoring, "make_recogniser", lambda name: Parrot())
+    found = score_audio(
+        {"original": CLIPS}, texts=TEXTS, language=["English", "Spanish", None],
+        sample_rate=16000, metrics="cer", workers=0, progress=False,
+    )  # fmt: skip
+    assert values_of(found)["original"]["cer"].n == 1
+    assert "1 of 3 clips: the recogniser knows en, but the language is Spanish" in found.table()
+    assert values_of(scores)["original"]["cer"].n == 2
+
+
+def test_originals_that_the_recogniser_does_not_hear_warn(monkeypatch):
+    monkeypatch.setattr(scoring, "make_recogniser", lambda name: Parrot())
+    options = {"sample_rate": 16000, "metrics": "cer", "workers": 0, "progress": False}
+    rows = {"original": CLIPS, "noisy": NOISY}
+    with pytest.warns(UserWarning, match=r"CER of the originals is 1.00.*language.*knows en") as w:
+        found = score_audio(rows, texts=["xyz uvw"] * 3, **options)
+    assert len(w) == 1 and str(w[0].message) in found.to_dict()["notes"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score_audio(rows, texts=["one two"] * 3, **options)
 
 
 def test_failures_of_a_recogniser_are_counted(monkeypatch):
@@ -90,6 +187,7 @@ def test_failures_of_a_recogniser_are_counted(monkeypatch):
         estimate = values_of(found)["broken"][metric]
         assert (estimate.n, estimate.n_failed) == (2, 1)
     assert values_of(found)["broken"]["cer"].mean == 0
+    assert {f.reason for f in found.means.failures if f.metric == "cer"} == {"not finite"}
     json.dumps(found.to_dict(), allow_nan=False)
 
 
@@ -100,67 +198,12 @@ def test_bad_arguments_are_refused():
         score_audio({"a": CLIPS}, reference="b", sample_rate=16000)
     with pytest.raises(ValueError, match=r"\['visqol'\]: known are"):
         score_audio({"a": CLIPS}, reference="a", sample_rate=16000, metrics="pesq, visqol")
+    with pytest.raises(ValueError, match="workers = -1: must be at least 0"):
+        score_audio({"a": CLIPS}, reference="a", sample_rate=16000, workers=-1)
+    with pytest.raises(ValueError, match="mos 'dnsmos': known are auto, squim"):
+        score_audio({"a": CLIPS}, reference="a", sample_rate=16000, mos="dnsmos")
     with pytest.raises(ValueError, match="unequal length"):
         score_audio({"a": CLIPS, "b": CLIPS[:2]}, reference="a", sample_rate=16000)
-
-
-def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
-    corpus = open_corpus(tiny_corpus, split="train")
-    found = score_codec(tiny_codec, corpus, metrics=("pesq", "si_sdr"), progress=False)
-    rows = values_of(found.scores)
-    assert list(rows) == ["original", "resynthesis"]
-    assert rows["original"]["pesq"].n + rows["original"]["pesq"].n_failed == len(corpus)
-    assert len(found.codebook_use) == 4 and all(0 < u <= 100 for u in found.codebook_use)
-    assert found.n_frames == sum(
-        tiny_codec.spec.n_frames(round(e.seconds * 16000)) for e in corpus.entries
-    )
-    assert "codebook use" in found.table() and found.speed > 1
-    json.dumps(found.to_dict(), allow_nan=False)
-    (tmp_path / "broken.wav").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"no usable clip in .*: 1 rejected"):
-        score_codec(tiny_codec, open_corpus(tmp_path), progress=False)
-
-
-def test_a_codec_and_a_corpus_by_name(tiny_codec, tiny_codec_folder, tiny_corpus):
-    options = {"split": "test", "metrics": ("si_sdr",), "workers": 0, "progress": False}
-    by_name = score_codec(str(tiny_codec_folder), str(tiny_corpus), device="cpu", **options)
-    by_object = score_codec(tiny_codec, open_corpus(tiny_corpus), **options)
-    assert by_name.scores.per_clip == by_object.scores.per_clip
-    assert by_name.corpus == by_object.corpus and by_name.codec["name"] == "tiny"
-    frame = by_name.to_frame()
-    assert frame["row"].tolist() == ["original", "resynthesis"]
-    assert frame["mean"].dtype == float and frame["n"].tolist() == [0, 2]
-    assert frame["n_failed"].tolist() == [2, 0]
-    assert by_name._repr_html_().count("<table>") == 1
-    assert by_name.table().startswith(by_name.scores.table())
-
-
-def test_wrong_settings_are_refused_before_anything_is_loaded(tiny_corpus):
-    with pytest.raises(ValueError, match=r"\['visqol'\]: known are"):
-        score_codec("no codec", tiny_corpus, metrics=["visqol"])
-    with pytest.raises(ValueError, match="asr 'whisper': known are auto, wav2vec2, moonshine"):
-        score_codec("no codec", tiny_corpus, asr="whisper")
-    with pytest.raises(ValueError, match="mos 'squim:x': known are"):
-        MetricSettings(mos="squim:x")
-    assert MetricSettings(metrics=["pesq, f0", "cer"]).metrics == ["pesq", "f0", "cer"]
-    assert MetricSettings(asr="wav2vec2:a/folder").asr == "wav2vec2:a/folder"
-    with pytest.raises(ValueError, match="give each once"):
-        MetricSettings(metrics=["pesq,pesq"])
-    with pytest.raises(ValueError, match="device 'tpu'"):
-        score_codec("speech-16k", tiny_corpus, device="tpu")
-
-
-def test_a_codec_with_side_information(tiny_corpus):
-    corpus = open_corpus(tiny_corpus, split="test")
-    codec = make_encodec("encodec-48k")
-    found = score_codec(codec, corpus, metrics=("si_sdr",), progress=False)
-    clips = corpus.utterances(8000, rejected=[])
-    expected = [si_sdr(c.waveform, codec.roundtrip(c.waveform[None])[0]) for c in clips]
-    scored = [r["si_sdr"] for r in found.scores.per_clip if r["row"] == "resynthesis"]
-    assert scored == pytest.approx(expected, abs=1e-3)
-    assert found.n_frames == sum(
-        codec.spec.n_frames(round(e.seconds * 8000)) for e in corpus.entries
-    )
 
 
 @pytest.mark.slow

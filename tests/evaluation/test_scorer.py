@@ -74,6 +74,7 @@ def test_failures_are_read_back(tmp_path) -> None:
 def test_every_metric_has_a_value(monkeypatch) -> None:
     class Parrot:
         backend = "parrot"
+        languages = ()
 
         def transcribe(self, waveform, sample_rate):
             return "one two"

@@ -12,7 +12,7 @@ import pytest
 
 from tokgen.metrics.statistics import Estimate, format_estimate, format_number
 from tokgen.metrics.table_files import to_csv, to_latex, to_markdown
-from tokgen.metrics.tables import Difference, Metric, Row, Table
+from tokgen.metrics.tables import Difference, Failure, Metric, Row, Table
 
 KNOWN = Estimate(1.25, 1.15, 1.35, 16, 2)
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0, 18)
@@ -68,6 +68,8 @@ def test_the_form_of_metrics_json_is_read_with_known_metrics():
         {"metrics": [{"name": "pesq", "digits": "many"}]},
         {"differences": [{"row": "x"}]},
         {"notes": [{}]},
+        {"failures": ["x"]},
+        {"failures": [{"clip": "a", "row": "x", "metric": "pesq", "reason": []}]},
     ],
 )
 def test_damaged_content_is_refused(change):
@@ -79,16 +81,29 @@ def test_numbers_have_one_format():
     assert format_estimate(KNOWN, 2) == "1.25 [1.15, 1.35]"
     assert format_estimate(Estimate(-1.0, -2.0, 0.5, 3, 0), 1, sign=True) == "-1.0 [-2.0, +0.5]"
     assert format_estimate(Estimate(4.0, math.nan, math.nan, 1, 0), 2) == "4.00"
-    assert format_estimate(UNKNOWN, 2) == format_estimate(None, 2) == "-"
+    assert format_estimate(UNKNOWN, 2) == format_estimate(None, 2) == "–"
     assert format_number(math.nan, 2) == format_number(math.inf, 2) == ""
 
 
 def test_text_tells_counts_of_clips_failures_and_backends():
     more = replace(TABLE, rows=[*TABLE.rows, Row("b", "generated", "b", {"pesq": UNKNOWN})])
     text = more.table()
-    assert "n = 16" in text and "failed or not measurable in b: pesq 18" in text
+    assert "n = 16" in text and "failed in b: pesq 18" in text
     assert "PESQ: pesq (P.862.2)" in text and "bitrate (kbps)" in text
     assert "+1.25 [+1.15, +1.35]  16 (2 failed)" in text
+
+
+def test_failures_are_kept_in_json_and_the_first_are_shown():
+    failures = [Failure(f"clip {i}", "b", "pesq", "no utterance") for i in range(7)]
+    table = replace(TABLE, failures=failures)
+    assert "  pesq of clip 4 in b: no utterance\n  and 2 more, listed in the" in table.table()
+    assert Table.from_dict(through_json(table.to_dict())) == table
+    assert table.to_dict()["failures"][0] == {
+        "clip": "clip 0", "row": "b", "metric": "pesq", "reason": "no utterance"
+    }  # fmt: skip
+    content = {"rows": TABLE.rows_as_dict(), "codec": "a", "failures": table.failures_as_dict()}
+    assert Table.from_dict(through_json({**content, "notes": ["x"]})).failures == failures
+    assert Table.from_dict(through_json({**content, "notes": ["x"]})).notes == ["x"]
 
 
 def test_names_are_escaped_in_every_format():

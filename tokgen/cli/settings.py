@@ -9,7 +9,7 @@ from typing import Literal
 from tokgen.corpus.settings import CorpusSettings
 from tokgen.drift.settings import DriftSettings
 from tokgen.evaluation.settings import ScoringSettings
-from tokgen.runs.checks import check_least
+from tokgen.runs.checks import check_least, check_writable
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.settings import TokenizeSettings
 
@@ -47,43 +47,45 @@ class Info:
 
 @dataclass(frozen=True, kw_only=True)
 class Encode(DeviceSettings):
-    """Encode an audio file as a codes file.
+    """Encode audio files as codes files.
 
     Attributes:
-        file: audio of any format and rate.
+        files: audio of any format and rate; - is the standard input.
         codec: name in the zoo (see `tokgen codecs`), folder, or hub id.
-        out: the .safetensors file to write.
+        out: .safetensors file to write, a folder, or - for the standard output. In a folder, a.wav
+            becomes a.safetensors.
         n_codebooks: levels to keep; all by default.
+        overwrite: replace existing files.
     """
 
-    file: Path
+    files: list[str]
     codec: str
-    out: Path
+    out: str
     n_codebooks: int | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.file.is_dir():
-            raise ValueError(f"{self.file} is a folder: `tokgen tokenize` encodes folders")
-        _check_out(self.out, ".safetensors", self.file)
         check_least(self, n_codebooks=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decode(DeviceSettings):
-    """Decode a codes file to an audio file.
+    """Decode codes files to audio files.
 
     Attributes:
-        file: a file written by `tokgen encode`.
-        codec: the codec that made the codes; by default the one that the file names.
-        out: the .wav or .flac file to write.
+        files: files written by `tokgen encode`; - is the standard input.
+        codec: the codec that made the codes; by default the one that each file names.
+        out: audio file to write (.wav or .flac), a folder, or - for the standard output. In a
+            folder, a.safetensors becomes a.wav.
+        format: format of the audio in a folder or in the standard output; wav by default.
+        overwrite: replace existing files.
     """
 
-    file: Path
+    files: list[str]
     codec: str | None = None
-    out: Path
-
-    def __post_init__(self) -> None:
-        _check_out(self.out, None, self.file)
+    out: str
+    format: Literal["wav", "flac"] | None = None
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,20 +107,25 @@ class Tokenize(TokenizeSettings, CorpusSettings, DeviceSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Score(ScoringSettings, CorpusSettings, DeviceSettings):
-    """Score a codec on a corpus.
+    """Score codecs on a corpus.
 
     Attributes:
-        codec: name in the zoo (see `tokgen codecs`), folder, or hub id.
+        codec: name in the zoo (see `tokgen codecs`), folder, or hub id; repeat the flag for several
+            codecs.
         out: .json file for the numbers.
+        overwrite: replace an existing file.
     """
 
-    codec: str
+    codec: list[str]
     out: Path | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         ScoringSettings.__post_init__(self)
         CorpusSettings.__post_init__(self)
-        _check_out(self.out, ".json")
+        if self.out is not None:
+            inputs = (self.corpus, self.mos_reference or self.corpus)
+            check_writable(self.out, overwrite=self.overwrite, inputs=inputs, suffixes=(".json",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +187,7 @@ class Report:
         clips: utterances to embed per run.
         audio: wav (16 bits, lossless) or opus (small).
         opus_kbps: bitrate of opus.
+        overwrite: replace an existing page.
     """
 
     runs: list[Path]
@@ -187,18 +195,7 @@ class Report:
     clips: int = 12
     audio: Literal["wav", "opus"] = "wav"
     opus_kbps: int = 64
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
-        _check_out(self.out, ".html")
-
-
-def _check_out(out: Path | None, suffix: str | None, file: Path | None = None) -> None:
-    """Raise ValueError if `out` is a folder, the input `file`, or has another suffix."""
-    if out is None:
-        return
-    if out.is_dir():
-        raise ValueError(f"--out {out} is a folder: give a file")
-    if file is not None and out.exists() and file.exists() and out.samefile(file):
-        raise ValueError(f"--out {out} is the input file: give another file")
-    if suffix is not None and out.suffix.lower() != suffix:
-        raise ValueError(f"--out {out} must end in {suffix}")
+        check_least(self, clips=0)

@@ -71,10 +71,10 @@ def tokenize(s: settings.Tokenize) -> Result | None:
 
 
 def score(s: settings.Score) -> Result:
-    from tokgen.evaluation.rows import score_codec
+    from tokgen.evaluation.codec_scores import score_codec
     from tokgen.runs.folder import write_json
 
-    scores = score_codec(**_without(s, "out"))
+    scores = score_codec(**_without(s, "out", "overwrite"))
     if s.out is not None:
         write_json(s.out, scores.to_dict())
     return scores

@@ -4,7 +4,9 @@
 - `settings` - settings of scoring
 - `scorer` - scores of clips
 - `pool` - scores of clips in several processes
-- `rows` - tables of rows of audio, and of a codec on a corpus
+- `reasons` - why metrics fail on clips or do not apply to them
+- `rows` - tables of rows of audio
+- `codec_scores` - scores of codecs on a corpus
 - `accuracy` - token accuracy of a model
 - `samples` - audio files and their index
 """

@@ -18,12 +18,19 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from tokgen.evaluation.reasons import join
 from tokgen.evaluation.scorer import Clip, Scorer
 from tokgen.runs.workers import begin_worker, usable_cores
 
-__all__ = ["WINDOW", "ScoringPool"]
+__all__ = ["WINDOW", "ScoringPool", "check_workers"]
 
 WINDOW = 64  # clips to read ahead and batch for a GPU
+
+
+def check_workers(workers: int | None) -> None:
+    """Raise ValueError for a negative number of workers."""
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers = {workers}: must be at least 0, or None for one per core")
 
 
 class ScoringPool:
@@ -42,8 +49,7 @@ class ScoringPool:
     """
 
     def __init__(self, scorer: Scorer, workers: int | None = None) -> None:
-        if workers is not None and workers < 0:
-            raise ValueError(f"workers = {workers}: must be at least 0, or None for one per core")
+        check_workers(workers)
         self.scorer = scorer
         self.workers = usable_cores() if workers is None else workers
         if "fork" not in multiprocessing.get_all_start_methods():
@@ -55,6 +61,11 @@ class ScoringPool:
         """Metric to backend."""
         return self.scorer.backends
 
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages of the scorer's recogniser."""
+        return self.scorer.languages
+
     def score_all(self, clips: Iterable[Clip]) -> Iterator[dict[str, Any]]:
         """Yield the records of clips, in order."""
         if self.workers < 2:
@@ -65,7 +76,7 @@ class ScoringPool:
             futures = [self._submit(clip) for clip in window]
             batch = self.scorer.score_batch(window)
             for clip, found, future in zip(window, batch, futures, strict=True):
-                yield found | self._result(clip, future)
+                yield join(found, self._result(clip, future))
 
     def close(self) -> None:
         """End the processes. The next clip starts new ones."""

@@ -1,32 +1,28 @@
-"""Score rows of audio, or a codec on a corpus, as a table with intervals."""
+"""Score rows of audio, as a table with intervals."""
 
 from __future__ import annotations
 
-import time
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from tokgen.audio.files import read_audio
-from tokgen.codec.base import Codec
-from tokgen.corpus.entries import Rejection
-from tokgen.corpus.listed import Corpus, as_corpus
 from tokgen.evaluation.metric import METRICS, check_backends, parse_metrics
-from tokgen.evaluation.pool import ScoringPool
+from tokgen.evaluation.pool import ScoringPool, check_workers
+from tokgen.evaluation.reasons import failures_of, notes_on, why_no_cer
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.evaluation.settings import DEFAULT_METRICS
-from tokgen.metrics.codebook import codebook_use
-from tokgen.metrics.statistics import bootstrap_ratio
+from tokgen.metrics.cer import languages_of
+from tokgen.metrics.statistics import Estimate, bootstrap_ratio
 from tokgen.metrics.tables import KINDS, Row, Table
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
-from tokgen.zoo.lookup import as_codec
 
-__all__ = ["CodecScores", "Scores", "score_audio", "score_codec"]
+__all__ = ["HIGH_CER", "AudioRow", "Scores", "make_scorer", "score_audio", "score_rows"]
+
+HIGH_CER = 0.5  # of original speech; a recogniser that knows the language stays far below
 
 
 @dataclass(frozen=True)
@@ -34,8 +30,9 @@ class Scores(Result):
     """Scores of rows of audio.
 
     Attributes:
-        means: means with intervals of every row and metric.
-        per_clip: one record per row and clip, with values and transcript; NaN if a metric failed.
+        means: means with intervals of every row and metric, failures and notes.
+        per_clip: one record per row and clip, with values and transcript. A value is NaN if the
+            metric failed or does not apply; the reason is in "failures" or "not_applicable".
     """
 
     means: Table
@@ -49,8 +46,33 @@ class Scores(Result):
         return self.means.records()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the means as in metrics.json, and the records of clips."""
-        return finite({"rows": self.means.rows_as_dict(), "clips": self.per_clip})
+        """Return means, notes and failures as in metrics.json, and the records of clips."""
+        return finite(
+            {
+                "rows": self.means.rows_as_dict(),
+                "notes": self.means.notes,
+                "failures": self.means.failures_as_dict(),
+                "clips": self.per_clip,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class AudioRow:
+    """A row of audio to score.
+
+    Attributes:
+        name, kind, codec: as in `tokgen.metrics.tables.Row`.
+        clips, references: waveforms [1, N], in the same order in every row.
+        sample_rate: Hz.
+    """
+
+    name: str
+    kind: str
+    codec: str | None
+    clips: Sequence[Tensor]
+    references: Sequence[Tensor]
+    sample_rate: int
 
 
 def score_audio(
@@ -59,6 +81,8 @@ def score_audio(
     sample_rate: int,
     reference: str = "original",
     texts: Sequence[str | None] | None = None,
+    ids: Sequence[str] | None = None,
+    language: str | Sequence[str | None] | None = None,
     metrics: str | Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     mos: str = "auto",
@@ -73,164 +97,135 @@ def score_audio(
         rows: row name to waveforms [1, N], the same utterances in the same order in each row.
         sample_rate: sample rate of all audio in Hz.
         reference: the row that PESQ and SI-SDR compare with. Its own PESQ is the ceiling of
-            the metric; its own SI-SDR is infinite and counts as failed.
-        texts: transcript of each utterance; None if there are none. CER counts an utterance as
-            failed if its transcript is None or has no letters.
+            the metric; its own SI-SDR is infinite, which does not apply.
+        texts: transcript of each utterance; None if there are none. CER does not apply to an
+            utterance whose transcript is None or has no letters.
+        ids: ids of the utterances, to name them in failures; None for their numbers.
+        language: language of all utterances or of each, as code or name; None if it is unknown. CER
+            does not apply if the recogniser does not know the language.
         metrics: names of `tokgen.evaluation.metric.METRICS`, also in one string with commas.
-        asr, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`.
+        asr, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`. No recogniser is loaded if
+            CER applies to no utterance.
         speaker: its `speaker_encoder`.
         workers: processes that score, as in `tokgen.evaluation.pool.ScoringPool`.
     Raises:
-        ValueError: unknown metric or row, or rows of unequal length.
+        ValueError: unknown metric, backend or row, or rows of unequal length.
     """
     metrics = parse_metrics(metrics)
+    check_backends(asr=asr, mos=mos, speaker=speaker)
+    check_workers(workers)
     if reference not in rows:
         raise ValueError(f"reference row {reference!r}: rows are {', '.join(rows)}")
-    if texts is None:
-        texts = [None] * len(rows[reference])
-    lengths = {name: len(clips) for name, clips in rows.items()} | {"texts": len(texts)}
+    n = len(rows[reference])
+    texts = [None] * n if texts is None else texts
+    languages = [language] * n if language is None or isinstance(language, str) else language
+    lengths = {name: len(clips) for name, clips in rows.items()}
+    lengths |= {"texts": len(texts), "language": len(languages)}
+    lengths |= {} if ids is None else {"ids": len(ids)}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
+    scorer = make_scorer(
+        metrics, texts, languages, asr, mos, speaker, mos_reference=mos_reference,
+        sample_rate=sample_rate,
+    )  # fmt: skip
+    chosen = [
+        AudioRow(
+            name, name if name in KINDS else "generated", None, clips, rows[reference], sample_rate
+        )
+        for name, clips in rows.items()
+    ]
+    return score_rows(
+        scorer, chosen, texts, languages, reference=reference, ids=ids, workers=workers,
+        progress=progress,
+    )  # fmt: skip
+
+
+def make_scorer(
+    metrics: Sequence[str],
+    texts: Sequence[str | None],
+    languages: Sequence[str | None],
+    asr: str,
+    mos: str,
+    speaker: str,
+    *,
+    mos_reference: Tensor | None,
+    sample_rate: int,
+) -> Scorer:
+    """Make a scorer for utterances, without a recogniser if CER applies to none of them.
+
+    Args:
+        metrics: names of metrics.
+        texts, languages: transcript and language of each utterance.
+        asr, mos, speaker, mos_reference, sample_rate: as in `Scorer`.
+    """
+    known = languages_of(asr)
+    pairs = zip(texts, languages, strict=True)
+    spoken = any(not why_no_cer(text, language, known) for text, language in pairs)
     scorer = Scorer(
         metrics,
-        asr=asr,
+        asr=asr if spoken else None,
         mos=mos,
         speaker_encoder=speaker,
         mos_reference=mos_reference,
         sample_rate=sample_rate,
     )
-    found, per_clip = [], []
-    total = len(rows) * len(texts)
+    scorer.languages = scorer.languages or known
+    return scorer
+
+
+def score_rows(
+    scorer: Scorer,
+    rows: Sequence[AudioRow],
+    texts: Sequence[str | None],
+    languages: Sequence[str | None],
+    *,
+    reference: str,
+    ids: Sequence[str] | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Scores:
+    """Score rows that hold the same utterances, with means over clips.
+
+    Args:
+        texts, languages, ids: transcript, language and id of each utterance.
+        reference: name of the row of originals. A CER above `HIGH_CER` in it gives a warning.
+        workers: as in `ScoringPool`.
+    """
+    found, records = [], {}
+    total = sum(len(row.clips) for row in rows)
     with (
         ScoringPool(scorer, workers) as pool,
         progress_bar("scoring", total=total, unit="clip", show=progress) as bar,
     ):
-        for name, clips in rows.items():
-            records = score_clips(pool, name, clips, rows[reference], texts, sample_rate, bar=bar)
-            values = {m: bootstrap_ratio(*METRICS[m].columns(records)) for m in metrics}
-            found.append(Row(name, name if name in KINDS else "generated", None, values))
-            per_clip += records
-    columns = [replace(METRICS[m], digits=3, backend=scorer.backends[m]) for m in metrics]
-    notes = ["means with 95 % bootstrap intervals over clips"]
-    return Scores(Table(columns, found, notes=notes), per_clip)
+        for row in rows:
+            of_row = score_clips(
+                pool, row.name, row.clips, row.references, texts, row.sample_rate, ids=ids,
+                languages=languages, bar=bar,
+            )  # fmt: skip
+            values = {}
+            for name in scorer.metrics:
+                applying = [r for r in of_row if METRICS[name].applies(r)]
+                values[name] = bootstrap_ratio(*METRICS[name].columns(applying))
+            found.append(Row(row.name, row.kind, row.codec, values))
+            records[row.name] = of_row
+    columns = [replace(METRICS[m], digits=3, backend=b) for m, b in scorer.backends.items()]
+    several = len(texts) > 1
+    notes = ["means with 95 % bootstrap intervals over clips" if several else "values of one clip"]
+    notes += notes_on(records)
+    original = next((row.values.get("cer") for row in found if row.name == reference), None)
+    if original is not None and original.mean > HIGH_CER:
+        notes.append(_explain_high_cer(original, scorer))
+        warnings.warn(notes[-1], stacklevel=3)
+    failures = [f for name, of_row in records.items() for f in failures_of(name, of_row)]
+    per_clip = [record for of_row in records.values() for record in of_row]
+    return Scores(Table(columns, found, notes=notes, failures=failures), per_clip)
 
 
-@dataclass(frozen=True)
-class CodecScores(Result):
-    """Scores of a codec on a corpus.
-
-    Attributes:
-        codec: `CodecSpec.as_dict()` of the codec.
-        corpus: name of the corpus.
-        scores: rows "original" and "resynthesis".
-        codebook_use: percent per level, pooled over `n_frames` frames.
-        n_frames: frames behind `codebook_use`. Entropy is biased low if there are few.
-        seconds: seconds of audio.
-        speed: seconds of audio encoded and decoded, clip by clip, per second of computing.
-        rejections: clips that could not be read.
-    """
-
-    codec: dict[str, Any]
-    corpus: str
-    scores: Scores
-    codebook_use: list[float]
-    n_frames: int
-    seconds: float
-    speed: float
-    rejections: list[Rejection]
-
-    def parts(self) -> list[Grid | str]:
-        use = " ".join(f"{u:.1f}" for u in self.codebook_use)
-        return [
-            *self.scores.parts(),
-            f"codebook use, % of log2(size), {self.n_frames} frames: {use}",
-            f"encode + decode, clip by clip: {self.speed:.0f} x real time ({self.seconds:.0f} s)",
-            *(f"left out {rejection}" for rejection in self.rejections),
-        ]
-
-    def records(self) -> list[dict[str, Any]]:
-        """Return one record for each row and metric."""
-        return self.scores.records()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all but the records of clips, with the scores as in metrics.json."""
-        rejections = [asdict(rejection) for rejection in self.rejections]
-        scores = self.scores.means.rows_as_dict()
-        return finite(vars(self) | {"scores": scores, "rejections": rejections})
-
-
-def score_codec(
-    codec: str | Path | Codec,
-    corpus: str | Path | Corpus,
-    *,
-    split: str | None = None,
-    min_seconds: float | None = None,
-    max_seconds: float | None = None,
-    metrics: str | Sequence[str] = DEFAULT_METRICS,
-    asr: str = "auto",
-    mos: str = "auto",
-    mos_reference: str | Path | Tensor | None = None,
-    speaker: str = "auto",
-    workers: int | None = None,
-    device: str | torch.device = "auto",
-    progress: bool = True,
-) -> CodecScores:
-    """Encode and decode every clip once and score it against the original.
-
-    Args:
-        codec: the codec, or its name as in `load_codec`.
-        corpus: the corpus, or its source as in `open_corpus`. All clips are held in memory.
-        split, min_seconds, max_seconds: part of the corpus to score, as in `open_corpus`.
-        metrics, asr, mos, speaker, workers: as in `score_audio`.
-        mos_reference: clean speech for SQUIM, not a clip of the corpus: an audio file, or [1, N] at
-            the codec's rate.
-        device: device to load a codec on that is given by name.
-    Raises:
-        ValueError: no clip of the corpus can be read, or an unknown metric or device.
-        FileNotFoundError: no such codec, corpus or file.
-    """
-    metrics = parse_metrics(metrics)
-    check_backends(asr=asr, mos=mos, speaker=speaker)
-    codec = as_codec(codec, device=device)
-    corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
-    rate = codec.spec.sample_rate
-    if isinstance(mos_reference, str | Path):
-        mos_reference, _ = read_audio(mos_reference, sample_rate=rate)
-    rejected: list[Rejection] = []
-    clips = list(corpus.utterances(rate, rejected=rejected))
-    if not clips:
-        raise ValueError(f"no usable clip in {corpus.name}: {len(rejected)} rejected")
-    originals = [c.waveform for c in clips]
-    began = time.perf_counter()
-    encoded = [codec.encode_with_side(w[None]) for w in originals]
-    decoded = [
-        codec.decode(e.codes, w.shape[-1], e.side)[0].cpu()
-        for e, w in zip(encoded, originals, strict=True)
-    ]
-    took = time.perf_counter() - began
-    codes = [e.codes[0].cpu() for e in encoded]
-    seconds = sum(w.shape[-1] for w in originals) / rate
-    scores = score_audio(
-        {"original": originals, "resynthesis": decoded},
-        sample_rate=rate,
-        texts=[c.text for c in clips],
-        metrics=metrics,
-        asr=asr,
-        mos=mos,
-        mos_reference=mos_reference,
-        speaker=speaker,
-        workers=workers,
-        progress=progress,
-    )
-    use = codebook_use(codes, codec.spec.codebook_size)
-    n_frames = sum(c.shape[-1] for c in codes)
-    return CodecScores(
-        codec.spec.as_dict(),
-        corpus.name,
-        scores,
-        use.tolist(),
-        n_frames,
-        seconds,
-        seconds / took,
-        rejected,
+def _explain_high_cer(cer: Estimate, scorer: Scorer) -> str:
+    known = ", ".join(scorer.languages) or "languages that it does not state"
+    return (
+        f"CER of the originals is {cer.mean:.2f}, so CER says little here: the clips may be in a "
+        f"language that the recogniser does not know (it knows {known}), be no speech, or have "
+        "the transcripts of other clips. State the language, choose another recogniser with asr, "
+        "or leave cer out"
     )

@@ -1,13 +1,14 @@
 """Settings of scoring, the same for every verb and recipe."""
 
 # No postponed annotations: jsonargparse could not evaluate them in the modules of subclasses.
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tokgen.runs.checks import check_least
 
-__all__ = ["DEFAULT_METRICS", "MetricSettings", "ScoringSettings"]
+__all__ = ["DEFAULT_METRICS", "MetricSettings", "ScoringSettings", "check_mos"]
 
 DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
 
@@ -52,5 +53,10 @@ class ScoringSettings(MetricSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least(self, workers=0)
-        if "mos" in self.metrics and self.mos == "squim" and self.mos_reference is None:
-            raise ValueError("mos squim needs mos_reference, an audio file of clean speech")
+        check_mos(self.metrics, self.mos, self.mos_reference)
+
+
+def check_mos(metrics: Sequence[str], mos: str, mos_reference: object) -> None:
+    """Raise ValueError if SQUIM has no reference."""
+    if "mos" in metrics and mos == "squim" and mos_reference is None:
+        raise ValueError("mos squim needs mos_reference, an audio file of clean speech")

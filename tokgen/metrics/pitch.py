@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tokgen.extras import require
-from tokgen.metrics.signals import RATE, at_16k
+from tokgen.metrics.signals import RATE, at_16k, why_unusable
 
 __all__ = [
     "BACKEND",
@@ -32,6 +32,7 @@ __all__ = [
     "PitchErrors",
     "pitch_errors",
     "track_pitch",
+    "why_no_track",
 ]
 
 F0_MIN, F0_MAX = 60.0, 500.0  # Hz
@@ -85,6 +86,12 @@ def track_pitch(waveform: Tensor, sample_rate: int) -> Tensor | None:
     found = _detector().detect(audio.numpy(), RATE, F0_MIN, F0_MAX)
     f0, confidence = torch.from_numpy(found.pitch_hz), torch.from_numpy(found.confidence)
     return torch.where(confidence >= VOICED, f0, 0.0)
+
+
+def why_no_track(waveform: Tensor, sample_rate: int) -> str:
+    """Return why `track_pitch` returns None for a clip; "" if it does not."""
+    short = waveform.numel() < MIN_SECONDS * sample_rate
+    return why_unusable(waveform) or (f"shorter than {MIN_SECONDS:g} s" if short else "")
 
 
 @cache

@@ -19,7 +19,7 @@ from torch import Tensor
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.metrics.backends import find_model, load_if_in_reach
 from tokgen.metrics.resemblyzer import ResemblyzerNetwork
-from tokgen.metrics.signals import RATE, at_16k
+from tokgen.metrics.signals import RATE, at_16k, why_unusable
 from tokgen.runs.progress import quiet_libraries
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "WavlmEncoder",
     "make_speaker_encoder",
     "speaker_similarity",
+    "why_no_embedding",
 ]
 
 WAVLM = "microsoft/wavlm-base-plus-sv"
@@ -79,15 +80,30 @@ def speaker_similarity(a: Tensor | None, b: Tensor | None) -> float:
     return float(cosine.clamp(-1, 1))
 
 
+def why_no_embedding(waveform: Tensor, sample_rate: int) -> str:
+    """Return why there is no voice to embed in a clip; "" if there may be one."""
+    audio = _resampled(waveform, sample_rate)
+    return why_unusable(waveform) if audio is None else _problem(audio)
+
+
+def _resampled(waveform: Tensor, sample_rate: int) -> Tensor | None:
+    """Cut to 30 s and resample to 16 kHz: [N']; None for no samples, NaN or infinity."""
+    if why_unusable(waveform):
+        return None
+    return at_16k(waveform.flatten()[: round(MAX_SECONDS * sample_rate)], sample_rate)
+
+
+def _problem(audio: Tensor) -> str:
+    """Return why there is no voice to embed in audio [N'] at 16 kHz; "" if there may be one."""
+    if len(audio) < MIN_SECONDS * RATE:
+        return f"shorter than {MIN_SECONDS:g} s"
+    return "silent" if audio.std() < SILENCE else ""
+
+
 def _prepare(waveform: Tensor, sample_rate: int) -> Tensor | None:
     """Resample to 16 kHz and cut to 30 s: [N']; None if there is no voice to embed."""
-    if not torch.isfinite(waveform).all():
-        return None
-    longest = round(MAX_SECONDS * sample_rate)
-    audio = at_16k(waveform.flatten()[:longest], sample_rate)
-    if audio is None or len(audio) < MIN_SECONDS * RATE or audio.std() < SILENCE:
-        return None
-    return audio
+    audio = _resampled(waveform, sample_rate)
+    return None if audio is None or _problem(audio) else audio
 
 
 def _normalise(embedding: Tensor) -> Tensor | None:

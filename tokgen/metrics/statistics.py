@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 __all__ = [
+    "NONE",
     "Direction",
     "Estimate",
     "Verdict",
@@ -36,6 +37,7 @@ __all__ = [
     "pearson",
 ]
 
+NONE = "–"  # shown for a value that does not apply or is not known
 Direction = Literal["higher", "lower"]
 Verdict = Literal["better", "no worse", "worse", "worse, margin undecided", "undecided"]
 
@@ -91,9 +93,9 @@ def format_interval(estimate: Estimate, digits: int, *, sign: bool = False) -> s
 
 
 def format_estimate(estimate: Estimate | None, digits: int, *, sign: bool = False) -> str:
-    """Format an estimate as "mean [low, high]"; "-" if there is none."""
+    """Format an estimate as "mean [low, high]", or "mean" for one clip; "–" if there is none."""
     if estimate is None or math.isnan(estimate.mean):
-        return "-"
+        return NONE
     mean = format_number(estimate.mean, digits, sign=sign)
     return f"{mean} {format_interval(estimate, digits, sign=sign)}".rstrip()
 

@@ -13,10 +13,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tokgen.metrics.statistics import Direction, Estimate, format_estimate
+from tokgen.metrics.statistics import NONE, Direction, Estimate, format_estimate
 from tokgen.results import Grid, Result
 
-__all__ = ["COLUMNS", "KINDS", "ROW_METRICS", "VERDICTS", "Difference", "Metric", "Row", "Table"]
+__all__ = [
+    "COLUMNS",
+    "KINDS",
+    "ROW_METRICS",
+    "SHOWN_FAILURES",
+    "VERDICTS",
+    "Difference",
+    "Failure",
+    "Metric",
+    "Row",
+    "Table",
+]
 
 KINDS = ("original", "resynthesis", "generated")
 VERDICTS = (
@@ -25,6 +36,7 @@ VERDICTS = (
     "margin; worse, margin undecided: all of it lies on the bad side of 0 and the margin is inside "
     "it; undecided: anything else"
 )
+SHOWN_FAILURES = 5  # with clip and reason under a table
 COLUMNS = (
     *("row", "kind", "codec", "than", "metric"),
     *("mean", "low", "high", "n", "n_failed"),
@@ -60,6 +72,10 @@ class Metric:
     def heading(self) -> str:
         """Label with unit."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
+
+    def applies(self, record: Mapping[str, Any]) -> bool:
+        """Return whether the metric can be measured on the clip of a record by its nature."""
+        return self.name not in record.get("not_applicable", ())
 
     def columns(self, records: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[float]]:
         """Numerators and denominators of clips; the denominators of a mean are 1."""
@@ -114,6 +130,23 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A metric that failed on a clip.
+
+    Attributes:
+        clip: id or number of the clip.
+        row: name of the row.
+        metric: name of the metric.
+        reason: why it failed.
+    """
+
+    clip: str
+    row: str
+    metric: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Table(Result):
     """Results of several rows in several metrics.
 
@@ -122,12 +155,14 @@ class Table(Result):
         rows: rows, in order.
         differences: paired differences between rows.
         notes: lines to show under the table.
+        failures: metrics that failed, clip by clip.
     """
 
     metrics: list[Metric]
     rows: list[Row]
     differences: list[Difference] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
 
     def parts(self) -> list[Grid | str]:
         details = self.grid(detail=True, intervals=False)
@@ -165,6 +200,7 @@ class Table(Result):
             "rows": rows,
             "differences": differences,
             "notes": self.notes,
+            "failures": self.failures_as_dict(),
         }
 
     def rows_as_dict(self) -> dict[str, dict[str, dict[str, Any]]]:
@@ -174,6 +210,10 @@ class Table(Result):
             row.name: {m: e.as_dict() | {"backend": backends[m]} for m, e in row.values.items()}
             for row in self.rows
         }
+
+    def failures_as_dict(self) -> list[dict[str, str]]:
+        """Return [{clip, row, metric, reason}]."""
+        return [asdict(failure) for failure in self.failures]
 
     @classmethod
     def from_dict(
@@ -195,6 +235,10 @@ class Table(Result):
             sorted(rows, key=lambda row: KINDS.index(row.kind)),
             [_read_difference(d) for d in content.get("differences") or []],
             [_text(note) for note in content.get("notes") or []],
+            [
+                Failure(*(_text(f[key]) for key in ("clip", "row", "metric", "reason")))
+                for f in content.get("failures") or []
+            ],
         )
 
     def estimates(self) -> Iterator[tuple[list[Any], Estimate, list[Any]]]:
@@ -219,7 +263,7 @@ class Table(Result):
             if not intervals:
                 estimates = [e and replace(e, low=math.nan, high=math.nan) for e in estimates]
             cells = [format_estimate(e, m.digits) for e, m in zip(estimates, metrics, strict=True)]
-            if not detail or set(cells) != {"-"}:
+            if not detail or set(cells) != {NONE}:
                 rows.append([row.name, *cells])
         return [["row", *(m.heading for m in metrics)], *rows]
 
@@ -235,8 +279,8 @@ class Table(Result):
             e = d.estimate
             difference = format_estimate(e, metric.digits, sign=True)
             n = f"{e.n} ({e.n_failed} failed)" if e.n_failed else str(e.n)
-            margin = "-" if d.margin is None else f"{d.margin:g}"
-            grid.append([d.row, d.than, metric.heading, difference, n, margin, d.verdict or "-"])
+            margin = NONE if d.margin is None else f"{d.margin:g}"
+            grid.append([d.row, d.than, metric.heading, difference, n, margin, d.verdict or NONE])
         return grid
 
     def footnotes(self) -> list[str]:
@@ -251,7 +295,11 @@ class Table(Result):
         for row in self.rows:
             failed = [f"{name} {e.n_failed}" for name, e in row.values.items() if e.n_failed]
             if failed:
-                lines.append(f"failed or not measurable in {row.name}: {', '.join(failed)}")
+                lines.append(f"failed in {row.name}: {', '.join(failed)}")
+        for f in self.failures[:SHOWN_FAILURES]:
+            lines.append(f"  {f.metric} of {f.clip} in {f.row}: {f.reason}")
+        if (more := len(self.failures) - SHOWN_FAILURES) > 0:
+            lines.append(f"  and {more} more, listed in the JSON form under failures")
         return lines + [f"{m.label}: {m.backend}" for m in self.metrics if m.backend]
 
 
@@ -267,7 +315,8 @@ def _convert_metrics_json(
         for key, value in values.items():
             metric = known.get(key, Metric(key, key, None, digits=3))
             metrics.setdefault(key, asdict(metric) | {"backend": value.get("backend")})
-    return {"metrics": [*metrics.values()], "rows": rows}
+    rest = {key: content.get(key) for key in ("notes", "failures")}
+    return {"metrics": [*metrics.values()], "rows": rows, **rest}
 
 
 def _read_metric(content: Mapping[str, Any]) -> Metric:

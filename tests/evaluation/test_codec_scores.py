@@ -1,0 +1,121 @@
+"""Scores of codecs on a corpus: rows, names, rates and arguments."""
+
+import json
+
+import pytest
+
+from makers.codecs import make_encodec
+from tokgen.corpus.listed import open_corpus
+from tokgen.evaluation import codec_scores
+from tokgen.evaluation.codec_scores import score_codec
+from tokgen.evaluation.settings import MetricSettings
+from tokgen.metrics.si_sdr import si_sdr
+
+
+def values_of(scores):
+    """Row name to metric name to estimate."""
+    return {row.name: row.values for row in scores.means.rows}
+
+
+def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
+    corpus = open_corpus(tiny_corpus, split="train")
+    found = score_codec(tiny_codec, corpus, metrics=("pesq", "si_sdr"), progress=False)
+    rows = values_of(found.scores)
+    assert list(rows) == ["original", "tiny decoded"]
+    assert rows["original"]["pesq"].n + rows["original"]["pesq"].n_failed == len(corpus)
+    [measures] = found.codecs
+    assert len(measures.codebook_use) == 4 and all(0 < u <= 100 for u in measures.codebook_use)
+    assert measures.n_frames == sum(
+        tiny_codec.spec.n_frames(round(e.seconds * 16000)) for e in corpus.entries
+    )
+    assert "tiny: codebook use" in found.table() and measures.speed > 1
+    json.dumps(found.to_dict(), allow_nan=False)
+    (tmp_path / "broken.wav").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no usable clip in .*: 1 rejected"):
+        score_codec(tiny_codec, open_corpus(tmp_path), progress=False)
+
+
+def test_a_codec_and_a_corpus_by_name(tiny_codec, tiny_codec_folder, tiny_corpus):
+    options = {"split": "test", "metrics": ("si_sdr",), "workers": 0, "progress": False}
+    by_name = score_codec(str(tiny_codec_folder), str(tiny_corpus), device="cpu", **options)
+    by_object = score_codec(tiny_codec, open_corpus(tiny_corpus), **options)
+    assert by_name.scores.per_clip == by_object.scores.per_clip
+    assert by_name.corpus == by_object.corpus and by_name.codecs[0].codec["name"] == "tiny"
+    frame = by_name.to_frame()
+    assert frame["row"].tolist() == ["original", "tiny decoded"]
+    assert frame["mean"].dtype == float and frame["n"].tolist() == [0, 2]
+    assert frame["n_failed"].tolist() == [0, 0]
+    assert by_name._repr_html_().count("<table>") == 1
+    assert by_name.table().startswith(by_name.scores.table())
+
+
+def test_several_codecs_have_a_row_each(tiny_codec, tiny_corpus):
+    corpus = open_corpus(tiny_corpus, split="test")
+    other = make_encodec("encodec-48k")  # at 8 kHz, with side information
+    options = {"metrics": ("pesq", "si_sdr"), "workers": 0, "progress": False}
+    found = score_codec([tiny_codec, other], corpus, **options)
+    rows = found.scores.means.rows
+    assert [(row.name, row.kind, row.codec) for row in rows] == [
+        ("original", "original", None),
+        ("tiny decoded", "resynthesis", "tiny"),
+        (f"{other.spec.name} decoded", "resynthesis", other.spec.name),
+    ]
+    assert [c.codec["name"] for c in found.codecs] == ["tiny", other.spec.name]
+    for codec in (tiny_codec, other):  # each as if it was scored alone
+        alone = score_codec(codec, corpus, **options)
+        name = f"{codec.spec.name} decoded"
+        assert values_of(found.scores)[name] == values_of(alone.scores)[name]
+    table = found.table()
+    assert table.count("\noriginal ") == 1 and "SI-SDR at the rate of each codec" in table
+    for name in ("tiny", other.spec.name):
+        assert f"{name}: codebook use" in table and f"{name}: encode + decode" in table
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert list(content["scores"]) == [row.name for row in rows]
+    assert [c["row"] for c in content["codecs"]] == [row.name for row in rows[1:]]
+    assert content["failures"] == found.scores.means.failures_as_dict()
+
+
+def test_a_codec_given_twice_is_refused(tiny_codec, tiny_codec_folder, tiny_corpus, monkeypatch):
+    monkeypatch.setattr(codec_scores, "as_corpus", lambda *a, **k: pytest.fail("opened"))
+    for codecs in (["no/codec", "speech-16k", "no/codec"], [tiny_codec, str(tiny_codec_folder)]):
+        with pytest.raises(ValueError, match=r"codec (no/codec|tiny) is given twice: give each"):
+            score_codec(codecs, tiny_corpus, progress=False)
+    with pytest.raises(ValueError, match="no codec: give at least one"):
+        score_codec([], tiny_corpus)
+
+
+def test_failures_name_the_clips_of_the_corpus(tiny_codec, tiny_corpus):
+    corpus = open_corpus(tiny_corpus, split="test")
+    found = score_codec(
+        tiny_codec, corpus, metrics="speaker", speaker="resemblyzer", workers=0, progress=False
+    )
+    assert found.scores.means.failures
+    assert {f.clip for f in found.scores.means.failures} <= {e.id for e in corpus.entries}
+
+
+def test_wrong_settings_are_refused_before_anything_is_loaded(tiny_corpus):
+    with pytest.raises(ValueError, match=r"\['visqol'\]: known are"):
+        score_codec("no codec", tiny_corpus, metrics=["visqol"])
+    with pytest.raises(ValueError, match="asr 'whisper': known are auto, wav2vec2, moonshine"):
+        score_codec("no codec", tiny_corpus, asr="whisper")
+    with pytest.raises(ValueError, match="mos 'squim:x': known are"):
+        MetricSettings(mos="squim:x")
+    assert MetricSettings(metrics=["pesq, f0", "cer"]).metrics == ["pesq", "f0", "cer"]
+    assert MetricSettings(asr="wav2vec2:a/folder").asr == "wav2vec2:a/folder"
+    with pytest.raises(ValueError, match="give each once"):
+        MetricSettings(metrics=["pesq,pesq"])
+    with pytest.raises(ValueError, match="device 'tpu'"):
+        score_codec("speech-16k", tiny_corpus, device="tpu")
+
+
+def test_a_codec_with_side_information(tiny_corpus):
+    corpus = open_corpus(tiny_corpus, split="test")
+    codec = make_encodec("encodec-48k")
+    found = score_codec(codec, corpus, metrics=("si_sdr",), progress=False)
+    clips = corpus.utterances(8000, rejected=[])
+    expected = [si_sdr(c.waveform, codec.roundtrip(c.waveform[None])[0]) for c in clips]
+    scored = [r["si_sdr"] for r in found.scores.per_clip if r["row"] == "encodec-48k decoded"]
+    assert scored == pytest.approx(expected, abs=1e-3)
+    assert found.codecs[0].n_frames == sum(
+        codec.spec.n_frames(round(e.seconds * 8000)) for e in corpus.entries
+    )

@@ -1,0 +1,227 @@
+"""Score codecs on a corpus: every clip is encoded and decoded once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tokgen.audio.files import read_audio
+from tokgen.codec.base import Codec
+from tokgen.corpus.entries import Rejection
+from tokgen.corpus.listed import Corpus, as_corpus
+from tokgen.corpus.reading import Utterance
+from tokgen.evaluation.metric import check_backends, parse_metrics
+from tokgen.evaluation.pool import check_workers
+from tokgen.evaluation.rows import AudioRow, Scores, make_scorer, score_rows
+from tokgen.evaluation.settings import DEFAULT_METRICS, check_mos
+from tokgen.metrics.codebook import codebook_use
+from tokgen.results import Grid, Result, finite
+from tokgen.runs.progress import progress_bar
+from tokgen.zoo.lookup import as_codec
+
+__all__ = ["ORIGINAL", "CodecMeasures", "CodecScores", "score_codec"]
+
+ORIGINAL = "original"  # name of the row of originals
+
+
+@dataclass(frozen=True)
+class CodecMeasures:
+    """What is measured of a codec besides the metrics of its audio.
+
+    Attributes:
+        row: name of the codec's row.
+        codec: `CodecSpec.as_dict()` of the codec.
+        codebook_use: percent per level, pooled over `n_frames` frames.
+        n_frames: frames behind `codebook_use`. Entropy is biased low if there are few.
+        speed: seconds of audio encoded and decoded, clip by clip, per second of computing.
+    """
+
+    row: str
+    codec: dict[str, Any]
+    codebook_use: list[float]
+    n_frames: int
+    speed: float
+
+
+@dataclass(frozen=True)
+class CodecScores(Result):
+    """Scores of codecs on a corpus.
+
+    Attributes:
+        corpus: name of the corpus.
+        scores: row "original", and a row "NAME decoded" for each codec.
+        codecs: what else is measured of each codec, in the order of the rows.
+        seconds: seconds of audio.
+        rejections: clips that could not be read.
+    """
+
+    corpus: str
+    scores: Scores
+    codecs: list[CodecMeasures]
+    seconds: float
+    rejections: list[Rejection]
+
+    def parts(self) -> list[Grid | str]:
+        lines = []
+        for found in self.codecs:
+            use = " ".join(f"{u:.1f}" for u in found.codebook_use)
+            lines += [
+                f"{found.codec['name']}: codebook use, % of log2(size), {found.n_frames} frames: "
+                f"{use}",
+                f"{found.codec['name']}: encode + decode, clip by clip: {found.speed:.0f} x real "
+                f"time ({self.seconds:.0f} s)",
+            ]
+        return [
+            *self.scores.parts(),
+            *lines,
+            *(f"left out {r.source}: {r.reason}" for r in self.rejections),
+        ]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one record for each row and metric."""
+        return self.scores.records()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the records of clips, with the scores as in metrics.json."""
+        table = self.scores.means
+        return finite(
+            {
+                "corpus": self.corpus,
+                "scores": table.rows_as_dict(),
+                "codecs": [asdict(found) for found in self.codecs],
+                "notes": table.notes,
+                "failures": table.failures_as_dict(),
+                "seconds": self.seconds,
+                "rejections": [asdict(rejection) for rejection in self.rejections],
+            }
+        )
+
+
+def score_codec(
+    codec: str | Path | Codec | Sequence[str | Path | Codec],
+    corpus: str | Path | Corpus,
+    *,
+    split: str | None = None,
+    min_seconds: float | None = None,
+    max_seconds: float | None = None,
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
+    asr: str = "auto",
+    mos: str = "auto",
+    mos_reference: str | Path | Tensor | None = None,
+    speaker: str = "auto",
+    workers: int | None = None,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+) -> CodecScores:
+    """Encode and decode every clip once with each codec and score it against the original.
+
+    Each codec gets the clips at its own rate. The row "original" is scored at the highest rate.
+
+    Args:
+        codec: one or several codecs, or their names as in `load_codec`, each once.
+        corpus: the corpus, or its source as in `open_corpus`. All clips are held in memory.
+        split, min_seconds, max_seconds: part of the corpus to score, as in `open_corpus`.
+        metrics, asr, mos, speaker, workers: as in `score_audio`.
+        mos_reference: clean speech for SQUIM, not a clip of the corpus: an audio file, or [1, N] at
+            the first codec's rate.
+        device: device to load codecs on that are given by name.
+    Raises:
+        ValueError: no clip of the corpus can be read, a codec is given twice, or an unknown metric,
+            backend or device.
+        FileNotFoundError: no such codec, corpus or file.
+    """
+    metrics = parse_metrics(metrics)
+    check_backends(asr=asr, mos=mos, speaker=speaker)
+    check_mos(metrics, mos, mos_reference)
+    check_workers(workers)
+    given = [codec] if isinstance(codec, str | Path | Codec) or codec is None else codec
+    _check_names([str(one) for one in given if not isinstance(one, Codec)])
+    if not given:
+        raise ValueError("no codec: give at least one")
+    codecs = [as_codec(one, device=device) for one in given]
+    _check_names([one.spec.name for one in codecs])
+    corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
+    rates = [one.spec.sample_rate for one in codecs]
+    if isinstance(mos_reference, str | Path):
+        mos_reference, _ = read_audio(mos_reference, sample_rate=rates[0])
+    rejected: list[Rejection] = []
+    by_rate = _read(corpus, rates, rejected)
+    clips = by_rate[rates[0]]
+    texts = [clip.text for clip in clips]
+    languages = [getattr(clip, "language", None) for clip in clips]
+    scorer = make_scorer(
+        metrics, texts, languages, asr, mos, speaker, mos_reference=mos_reference,
+        sample_rate=rates[0],
+    )  # fmt: skip
+    best = [clip.waveform for clip in by_rate[max(rates)]]
+    rows = [AudioRow(ORIGINAL, "original", None, best, best, max(rates))]
+    found = []
+    for one in codecs:
+        originals = [clip.waveform for clip in by_rate[one.spec.sample_rate]]
+        row, measures = _decode(one, originals, progress)
+        rows.append(row)
+        found.append(measures)
+    scores = score_rows(
+        scorer, rows, texts, languages, reference=ORIGINAL, ids=[clip.id for clip in clips],
+        workers=workers, progress=progress,
+    )  # fmt: skip
+    if "si_sdr" in metrics and len(set(rates)) > 1:
+        scores.means.notes.append("SI-SDR at the rate of each codec")
+    seconds = sum(w.shape[-1] for w in best) / max(rates)
+    return CodecScores(corpus.name, scores, found, seconds, rejected)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Raise ValueError if two codecs have the same name."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"codec {', '.join(twice)} is given twice: give each once")
+
+
+def _read(
+    corpus: Corpus, rates: Sequence[int], rejected: list[Rejection]
+) -> dict[int, list[Utterance]]:
+    """Read the corpus at each rate, with the same utterances in the same order.
+
+    Raises:
+        ValueError: no utterance can be read.
+    """
+    by_rate: dict[int, list[Utterance]] = {}
+    for rate in dict.fromkeys(rates):
+        again: list[Rejection] = []
+        by_rate[rate] = list(corpus.utterances(rate, rejected=again))
+        rejected += [r for r in again if r not in rejected]
+    common = set.intersection(*({clip.id for clip in clips} for clips in by_rate.values()))
+    if not common:
+        raise ValueError(f"no usable clip in {corpus.name}: {len(rejected)} rejected")
+    return {rate: [c for c in clips if c.id in common] for rate, clips in by_rate.items()}
+
+
+def _decode(
+    codec: Codec, originals: Sequence[Tensor], progress: bool
+) -> tuple[AudioRow, CodecMeasures]:
+    """Encode and decode clips [1, N] one by one."""
+    rate, name = codec.spec.sample_rate, codec.spec.name
+    decoded, codes, took = [], [], 0.0
+    bar = progress_bar(f"decoding {name}", originals, unit="clip", delay=2.0, show=progress)
+    for waveform in bar:
+        began = time.perf_counter()
+        encoded = codec.encode_with_side(waveform[None])
+        decoded.append(codec.decode(encoded.codes, waveform.shape[-1], encoded.side)[0].cpu())
+        took += time.perf_counter() - began
+        codes.append(encoded.codes[0].cpu())
+    row = AudioRow(f"{name} decoded", "resynthesis", name, decoded, originals, rate)
+    measures = CodecMeasures(
+        row.name,
+        codec.spec.as_dict(),
+        codebook_use(codes, codec.spec.codebook_size).tolist(),
+        sum(c.shape[-1] for c in codes),
+        sum(w.shape[-1] for w in originals) / rate / took,
+    )
+    return row, measures

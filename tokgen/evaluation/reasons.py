@@ -1,0 +1,138 @@
+"""Why metrics fail on clips or do not apply to them.
+
+Records of clips hold the reasons by metric, in "failures" and "not_applicable".
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from tokgen.evaluation.metric import METRICS
+from tokgen.metrics import pesq, pitch, speaker
+from tokgen.metrics.languages import language_code
+from tokgen.metrics.signals import why_unusable
+from tokgen.metrics.tables import Failure
+from tokgen.metrics.text import normalise_text
+
+__all__ = [
+    "DIED",
+    "KINDS",
+    "explain",
+    "failures_of",
+    "join",
+    "notes_on",
+    "why_no_cer",
+]
+
+DIED = "scoring this clip ended its process twice"
+KINDS = ("failures", "not_applicable")
+
+
+def why_no_cer(text: str | None, language: str | None, known: Sequence[str]) -> str:
+    """Return why a clip has no CER; "" if it has one.
+
+    Args:
+        text: transcript.
+        language: code or name; None if it is unknown.
+        known: languages of the recogniser; none if it does not state them.
+    """
+    if text is None:
+        return "no transcript"
+    if not normalise_text(text):
+        return "no letters in the transcript"
+    if language and known and language_code(language) not in known:
+        return f"the recogniser knows {', '.join(known)}, but the language is {language}"
+    return ""
+
+
+def explain(
+    record: Mapping[str, Any], clip: Tensor, reference: Tensor, sample_rate: int
+) -> dict[str, Any]:
+    """Return the reasons for the values of a record that are not finite, except CER and PESQ.
+
+    Args:
+        record: metric to value, of one clip.
+        clip, reference: waveforms [1, N].
+    """
+    failed, senseless = {}, {}
+    for metric in ("mos", "si_sdr", "speaker", "f0", "voicing"):
+        if metric not in record or math.isfinite(record[metric]):
+            continue
+        if metric == "si_sdr" and record[metric] == math.inf:
+            senseless[metric] = "equal to the reference"
+        else:
+            failed[metric] = _reason(metric, clip, reference, sample_rate)
+    return {k: v for k, v in zip(KINDS, (failed, senseless), strict=True) if v}
+
+
+def join(*records: Mapping[str, Any]) -> dict[str, Any]:
+    """Join records of one clip that hold different metrics, with all their reasons."""
+    found = {name: value for record in records for name, value in record.items()}
+    for kind in KINDS:
+        reasons = {m: reason for r in records for m, reason in r.get(kind, {}).items()}
+        if reasons:
+            found[kind] = reasons
+    return found
+
+
+def failures_of(row: str, records: Sequence[Mapping[str, Any]]) -> list[Failure]:
+    """Return the failures in the records of a row, clip by clip."""
+    return [
+        Failure(str(record.get("id", record.get("clip", i))), row, metric, reason)
+        for i, record in enumerate(records)
+        for metric, reason in record.get("failures", {}).items()
+    ]
+
+
+def notes_on(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Describe what does not apply, and clips whose PESQ was measured in pieces.
+
+    Args:
+        rows: name of a row to the records of its clips.
+    """
+    found: dict[str, list[str]] = {}  # note to the rows that it is about
+    for row, records in rows.items():
+        counts = Counter(pair for r in records for pair in r.get("not_applicable", {}).items())
+        for (metric, reason), n in counts.items():
+            label = METRICS[metric].label
+            note = f"{label} does not apply to {n} of {len(records)} clips{{}}: {reason}"
+            found.setdefault(note, []).append(row)
+        cut = [r["pesq_pieces"] for r in records if "pesq_pieces" in r]
+        if cut:
+            n, silent = (sum(pair[i] for pair in cut) for i in (0, 1))
+            left_out = f", {silent} of them without an utterance and left out" if silent else ""
+            longer = f"{len(cut)} clips{{}} longer than {pesq.MAX_SECONDS} s"
+            note = f"PESQ of {longer}: mean over {n} equal pieces{left_out}"
+            found.setdefault(note, []).append(row)
+    return [
+        note.format("" if len(names) == len(rows) else f" of {', '.join(names)}")
+        for note, names in found.items()
+    ]
+
+
+def _reason(metric: str, clip: Tensor, reference: Tensor, sample_rate: int) -> str:
+    """Return why a metric of a clip is not finite."""
+    signals = {"": clip} if metric == "mos" else {"the reference: ": reference, "": clip}
+    for prefix, waveform in signals.items():
+        if problem := _problem(metric, waveform, sample_rate):
+            return prefix + problem
+    return {
+        "f0": "no frame is voiced in both the clip and the reference",
+        "si_sdr": "nothing in common with the reference",
+    }.get(metric, "the value is not finite")
+
+
+def _problem(metric: str, waveform: Tensor, sample_rate: int) -> str:
+    """Return why a waveform cannot be measured; "" if it can."""
+    if problem := why_unusable(waveform):
+        return problem
+    if metric == "speaker":
+        return speaker.why_no_embedding(waveform, sample_rate)
+    if metric in ("f0", "voicing"):
+        return pitch.why_no_track(waveform, sample_rate)
+    return "silent" if waveform.min() == waveform.max() else ""
