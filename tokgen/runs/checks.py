@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-__all__ = ["check_folder", "check_least", "check_writable", "closest"]
+__all__ = [
+    "check_folder",
+    "check_least",
+    "check_positive",
+    "check_shares",
+    "check_writable",
+    "closest",
+]
+
+_OMIT = {"n_codebooks": "to keep all", "workers": "for one per core", "clips": "for all"}
 
 
 def check_least(settings: object, **least: float) -> None:
@@ -20,8 +30,25 @@ def check_least(settings: object, **least: float) -> None:
     """
     for name, limit in least.items():
         value = getattr(settings, name)
-        if value is not None and value < limit:
-            raise ValueError(f"{name} is {value:g}, but must be at least {limit:g}")
+        if value is not None and not value >= limit:
+            omit = f"; omit {name} {_OMIT[name]}" if name in _OMIT else ""
+            raise ValueError(f"{name} is {value:g}, but must be at least {limit:g}{omit}")
+
+
+def check_positive(settings: object, *names: str) -> None:
+    """Raise ValueError if a setting is not above 0 and finite. None is allowed."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value:g}, but must be above 0 and finite")
+
+
+def check_shares(settings: object, *names: str) -> None:
+    """Raise ValueError if a setting is not in 0..1."""
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value:g}, but must be between 0 and 1")
 
 
 def closest(word: str, known: Iterable[str]) -> str:
