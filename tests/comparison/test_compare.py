@@ -13,6 +13,7 @@ import pytest
 from tokgen.comparison.compare import RowData, accuracy_records, compare
 from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from tokgen.metrics.table_files import to_latex, to_markdown, write_table
+from tokgen.metrics.tables import Failure
 
 BACKENDS = {"pesq": "pesq (wideband)", "cer": "parrot"}
 RNG = np.random.default_rng(0)
@@ -104,9 +105,38 @@ def test_failures_are_counted() -> None:
     lost = next(d for d in found.differences if d.metric == "pesq")
     assert (lost.estimate.n_failed, lost.verdict) == (20, "undecided")
     for text in (found.table(), to_markdown(found).replace("\\", ""), to_latex(found)):
-        assert "failed or not measurable in a generated: pesq 1" in text
-        assert "failed or not measurable in b generated: pesq 20" in text
+        assert "failed in a generated: pesq 1" in text
+        assert "failed in b generated: pesq 20" in text
         assert "n = 19 to 20" in text and "no worse: its bad end" in text
+
+
+def test_clips_that_a_metric_does_not_apply_to_are_no_failures() -> None:
+    def rows(values, **reasons):
+        found = records(values)
+        found[0] |= {"edits": math.nan, "chars": math.nan, "id": "x", **reasons}
+        return found
+
+    silent = {"failures": {"pesq": "no utterance"}}
+    wordless = {"not_applicable": {"cer": "no transcript"}}
+    values = BASE.copy()
+    values[0] = math.nan
+    data = [RowData("a generated", "generated", "a", [rows(values, **silent, **wordless)]),
+            RowData("b generated", "generated", "b", [rows(BASE, **wordless)])]  # fmt: skip
+    found = compare(data, BACKENDS)
+    assert [(r.values["cer"].n, r.values["cer"].n_failed) for r in found.rows] == [(19, 0)] * 2
+    cer = next(d for d in found.differences if d.metric == "cer")
+    assert (cer.estimate.n, cer.estimate.n_failed) == (19, 0)
+    assert found.failures == [Failure("x", "a generated", "pesq", "no utterance")]
+    assert "CER does not apply to 1 of 20 clips: no transcript" in found.notes
+    for text in (found.table(), to_markdown(found).replace("\\", ""), to_latex(found)):
+        assert "pesq of x in a generated: no utterance" in text
+
+
+def test_originals_that_the_recogniser_does_not_hear_warn() -> None:
+    lost = RowData("original", "original", None, [records(BASE, 9)])
+    with pytest.warns(UserWarning, match=r"CER of the originals is 0\..*language"):
+        found = compare([lost], BACKENDS)
+    assert "State the language" in found.notes[-1]
 
 
 def test_token_accuracy_is_compared_without_a_verdict(found) -> None:

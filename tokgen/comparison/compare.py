@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tokgen.comparison.settings import check_margins
 from tokgen.evaluation.metric import METRICS
+from tokgen.evaluation.reasons import failures_of, notes_on, warn_of_high_cer
 from tokgen.metrics import pesq
 from tokgen.metrics.statistics import Estimate, bootstrap_crossed, judge, paired_crossed
 from tokgen.metrics.tables import ROW_METRICS, Difference, Metric, Row, Table
@@ -114,7 +115,11 @@ def compare(
     rows = []
     for row in data:
         found = {metric.name: _counts(row, metric) for metric in per_clip}
-        values = {name: bootstrap_crossed(*c) for name, c in found.items() if c is not None}
+        values = {
+            name: bootstrap_crossed(c.numerators[:, c.applies], c.denominators[:, c.applies])
+            for name, c in found.items()
+            if c is not None
+        }
         rows.append(Row(row.name, row.kind, row.codec, values | dict(row.extra)))
     measured = {name for row in rows for name in row.values}
     metrics = [m for m in (*per_clip, *ROW_METRICS) if m.name in measured]
@@ -126,7 +131,11 @@ def compare(
         base = first.setdefault(row.kind, row)
         if base is not row:
             differences += _differences(base, row, per_clip, margins)
-    return Table(metrics, rows, differences, list(notes))
+    by_row = {row.name: [r for records in row.records for r in records] for row in data}
+    failures = [f for name, records in by_row.items() for f in failures_of(name, records)]
+    originals = [row.values.get("cer") for row in rows if row.kind == "original"]
+    more = [*notes_on(by_row), *(note for e in originals for note in warn_of_high_cer(e))]
+    return Table(metrics, rows, differences, [*notes, *more], failures)
 
 
 def _differences(
@@ -142,18 +151,29 @@ def _differences(
         ours, theirs = _counts(row, metric), _counts(base, metric)
         if ours is None or theirs is None:
             continue
-        estimate = paired_crossed(theirs[0], ours[0], theirs[1], ours[1])
+        keep = ours.applies & theirs.applies
+        sides = theirs.numerators, ours.numerators, theirs.denominators, ours.denominators
+        estimate = paired_crossed(*(side[:, keep] for side in sides))
         margin = margins.get(metric.name)
         verdict = judge(estimate, better=metric.better, margin=margin) if metric.better else ""
         found.append(Difference(row.name, base.name, metric.name, estimate, margin, verdict))
     return found
 
 
-def _counts(row: RowData, metric: Metric) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return numerators and denominators [S, C]; None if the row does not have the metric."""
+class _Counts(NamedTuple):
+    """Values of a metric: numerators and denominators [S, C], and the clips [C] it applies to."""
+
+    numerators: np.ndarray
+    denominators: np.ndarray
+    applies: np.ndarray
+
+
+def _counts(row: RowData, metric: Metric) -> _Counts | None:
+    """Return the values of a metric; None if the row does not have it."""
     name = metric.ratio[0] if metric.ratio else metric.name
     if not row.records[0] or name not in row.records[0][0]:
         return None
     pairs = [metric.columns(records) for records in row.records]
     numerators, denominators = (np.array([p[i] for p in pairs], dtype=float) for i in (0, 1))
-    return numerators, denominators
+    applies = np.array([[metric.applies(r) for r in records] for records in row.records])
+    return _Counts(numerators, denominators, np.asarray(applies.any(0)))

@@ -6,6 +6,7 @@ Records of clips hold the reasons by metric, in "failures" and "not_applicable".
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,20 +17,24 @@ from tokgen.evaluation.metric import METRICS
 from tokgen.metrics import pesq, pitch, speaker
 from tokgen.metrics.languages import language_code
 from tokgen.metrics.signals import why_unusable
+from tokgen.metrics.statistics import Estimate
 from tokgen.metrics.tables import Failure
 from tokgen.metrics.text import normalise_text
 
 __all__ = [
     "DIED",
+    "HIGH_CER",
     "KINDS",
     "explain",
     "failures_of",
     "join",
     "notes_on",
+    "warn_of_high_cer",
     "why_no_cer",
 ]
 
 DIED = "scoring this clip ended its process twice"
+HIGH_CER = 0.5  # of originals; recognisers that know the language stay far below
 KINDS = ("failures", "not_applicable")
 
 
@@ -113,6 +118,26 @@ def notes_on(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         note.format("" if len(names) == len(rows) else f" of {', '.join(names)}")
         for note, names in found.items()
     ]
+
+
+def warn_of_high_cer(original: Estimate | None, known: Sequence[str] = ()) -> list[str]:
+    """Warn if the CER of originals is above `HIGH_CER`, and return the warning as a note.
+
+    Args:
+        original: CER of the originals; None if it was not measured.
+        known: languages of the recogniser; none if it does not state them.
+    """
+    if original is None or not original.mean > HIGH_CER:
+        return []
+    languages = f" (it knows {', '.join(known)})" if known else ""
+    note = (
+        f"CER of the originals is {original.mean:.2f}, so CER says little here: the clips may be "
+        f"in a language that the recogniser does not know{languages}, be no speech, or have the "
+        "transcripts of other clips. State the language, choose another recogniser (asr), or leave "
+        "cer out"
+    )
+    warnings.warn(note, stacklevel=4)
+    return [note]
 
 
 def _reason(metric: str, clip: Tensor, reference: Tensor, sample_rate: int) -> str:

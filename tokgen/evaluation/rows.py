@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,18 +10,16 @@ from torch import Tensor
 
 from tokgen.evaluation.metric import METRICS, check_backends, parse_metrics
 from tokgen.evaluation.pool import ScoringPool, check_workers
-from tokgen.evaluation.reasons import failures_of, notes_on, why_no_cer
+from tokgen.evaluation.reasons import failures_of, notes_on, warn_of_high_cer, why_no_cer
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.evaluation.settings import DEFAULT_METRICS
 from tokgen.metrics.cer import languages_of
-from tokgen.metrics.statistics import Estimate, bootstrap_ratio
+from tokgen.metrics.statistics import bootstrap_ratio
 from tokgen.metrics.tables import KINDS, Row, Table
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
 
-__all__ = ["HIGH_CER", "AudioRow", "Scores", "make_scorer", "score_audio", "score_rows"]
-
-HIGH_CER = 0.5  # of original speech; a recogniser that knows the language stays far below
+__all__ = ["AudioRow", "Scores", "make_scorer", "score_audio", "score_rows"]
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ def score_rows(
 
     Args:
         texts, languages, ids: transcript, language and id of each utterance.
-        reference: name of the row of originals. A CER above `HIGH_CER` in it gives a warning.
+        reference: name of the row of originals. A high CER in it gives a warning.
         workers: as in `ScoringPool`.
     """
     found, records = [], {}
@@ -213,19 +210,7 @@ def score_rows(
     notes = ["means with 95 % bootstrap intervals over clips" if several else "values of one clip"]
     notes += notes_on(records)
     original = next((row.values.get("cer") for row in found if row.name == reference), None)
-    if original is not None and original.mean > HIGH_CER:
-        notes.append(_explain_high_cer(original, scorer))
-        warnings.warn(notes[-1], stacklevel=3)
+    notes += warn_of_high_cer(original, scorer.languages)
     failures = [f for name, of_row in records.items() for f in failures_of(name, of_row)]
     per_clip = [record for of_row in records.values() for record in of_row]
     return Scores(Table(columns, found, notes=notes, failures=failures), per_clip)
-
-
-def _explain_high_cer(cer: Estimate, scorer: Scorer) -> str:
-    known = ", ".join(scorer.languages) or "languages that it does not state"
-    return (
-        f"CER of the originals is {cer.mean:.2f}, so CER says little here: the clips may be in a "
-        f"language that the recogniser does not know (it knows {known}), be no speech, or have "
-        "the transcripts of other clips. State the language, choose another recogniser with asr, "
-        "or leave cer out"
-    )
