@@ -82,6 +82,7 @@ def score_lines(
                     line.held_out.originals,
                     line.held_out.texts,
                     line.held_out.codec.spec.sample_rate,
+                    ids=line.held_out.ids,
                     out=out,
                     bar=bar,
                 )
