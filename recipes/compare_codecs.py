@@ -14,10 +14,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokgen.comparison.plan import run_comparison
 from tokgen.comparison.settings import ComparisonSettings
 from tokgen.runs.interrupts import plain_errors, run_recipe
-from tokgen.runs.settings import parse_settings
+from tokgen.runs.settings import begin_recipe, parse_settings
+
+if __name__ == "__main__":
+    begin_recipe(ComparisonSettings, __file__)
+
+from tokgen.comparison.plan import run_comparison
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,6 +13,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tokgen.codec_training.settings import CodecTrainingSettings
+from tokgen.runs.interrupts import plain_errors, run_recipe
+from tokgen.runs.locks import lock_folder
+from tokgen.runs.settings import (
+    begin_recipe,
+    claim_run,
+    command_of,
+    parse_settings,
+    save_settings,
+)
+
+if __name__ == "__main__":
+    begin_recipe(CodecTrainingSettings, __file__)
+
 import numpy as np
 from accelerate.utils import set_seed
 
@@ -21,18 +35,21 @@ from tokgen.codec_training.crops import open_crops, open_validation
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import phase_at, rate_factor
-from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.codec_training.validation import validate
 from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
-from tokgen.runs.interrupts import plain_errors, run_recipe
-from tokgen.runs.settings import claim_run, command_of, parse_settings, save_settings
 
 
 def main(argv: list[str] | None = None) -> int:
     s = parse_settings(CodecTrainingSettings, Path(__file__).with_suffix(".yaml"), argv)
     run = Path(s.runs) / s.name
+    with lock_folder(run):
+        return train(s, run, command_of(__file__, argv))
+
+
+def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
+    """Train in the folder `run`. Returns the exit code."""
     with plain_errors():
         accelerator = make_accelerator(
             run, s.mixed_precision, s.tracker, find_unused_parameters=True
@@ -51,8 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             claim_run(run, s)
             crops = open_crops(s, codec.sample_rate, run)
         heard = open_validation(s)
-    command, start = command_of(__file__, argv), Path(s.start_from or "").name
-    card = card_facts(s, crops, base=start, command=command)
+    card = card_facts(s, crops, base=Path(s.start_from or "").name, command=command)
     accelerator.print(crops.summary())
 
     # 2. The training. It continues from a checkpoint if there is one.
@@ -61,9 +77,10 @@ def main(argv: list[str] | None = None) -> int:
         codec.fit_statistics(
             crops.batch(-1 % 2**31, seed=s.seed, batch_size=200, n_samples=n_samples)
         )
-    training = CodecTraining(
-        accelerator, codec, discriminator, crops, s, run, steps=s.steps, compile=s.compile
-    )
+    with plain_errors():
+        training = CodecTraining(
+            accelerator, codec, discriminator, crops, s, run, steps=s.steps, compile=s.compile
+        )
     encoder = codec.encoder_parameters()
     if accelerator.is_main_process:
         save_settings(run, s, audio_hours=crops.seconds / 3600, audio=crops.fingerprint)

@@ -15,6 +15,20 @@ import copy
 from dataclasses import asdict
 from pathlib import Path
 
+from tokgen.codec_training.settings import TuningSettings
+from tokgen.runs.interrupts import plain_errors, run_recipe
+from tokgen.runs.locks import lock_folder
+from tokgen.runs.settings import (
+    begin_recipe,
+    claim_run,
+    command_of,
+    parse_settings,
+    save_settings,
+)
+
+if __name__ == "__main__":
+    begin_recipe(TuningSettings, __file__)
+
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -26,25 +40,28 @@ from tokgen.codec_training.discriminators.ensemble import Discriminator, find_di
 from tokgen.codec_training.idempotence import Reencoder
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import Phase, rate_factor
-from tokgen.codec_training.settings import TuningSettings
 from tokgen.codec_training.sweep import choose_weight
 from tokgen.codec_training.validation import Tuned, validate_tuned
 from tokgen.drift.passes import DriftClips
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
-from tokgen.runs.interrupts import plain_errors, run_recipe
-from tokgen.runs.settings import claim_run, command_of, parse_settings, save_settings
 from tokgen.zoo.lookup import load_codec
 
 
 def main(argv: list[str] | None = None) -> int:
     s = parse_settings(TuningSettings, Path(__file__).with_suffix(".yaml"), argv)
+    run = Path(s.runs) / (s.name or f"{Path(s.codec).name}-{s.loss}")
+    with lock_folder(run):
+        return sweep_and_tune(s, run, command_of(__file__, argv))
+
+
+def sweep_and_tune(s: TuningSettings, run: Path, command: str) -> int:
+    """Choose the weight and tune in the folder `run`. Returns the exit code."""
     with plain_errors():
         base = load_codec(s.codec)
         Reencoder(base, s.loss, s.passes, hold_first=s.hold_first)
         find_discriminator(s.start_discriminator, s.codec)
-        run = Path(s.runs) / (s.name or f"{Path(s.codec).name}-{s.loss}")
         accelerator = make_accelerator(
             run, s.mixed_precision, s.tracker, find_unused_parameters=True
         )
@@ -61,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         crops,
         base=base.spec.name,
         licence=base.spec.licence,
-        command=command_of(__file__, argv),
+        command=command,
     )
     accelerator.print(crops.summary())
     if accelerator.is_main_process:
@@ -119,9 +136,10 @@ def tune(
         f"{run.name}: {s.loss} x {weight:g}, discriminator "
         f"{saved or f'new, alone for {alone} steps'}"
     )
-    training = CodecTraining(
-        accelerator, reencoder, discriminator, crops, s, run, steps=alone + steps, name=run.name
-    )
+    with plain_errors():
+        training = CodecTraining(
+            accelerator, reencoder, discriminator, crops, s, run, steps=alone + steps, name=run.name
+        )
     for step in training.steps():
         tuned = step - alone  # steps of the codec; below 0 the discriminator trains alone
         factor = rate_factor(tuned, Phase(0, steps), s.warmup, s.cooldown)

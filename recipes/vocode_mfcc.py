@@ -15,23 +15,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from accelerate.utils import gather_object, set_seed
-
-from tokgen.evaluation.rows import score_audio
-from tokgen.evaluation.samples import Column, write_samples
 from tokgen.evaluation.settings import MetricSettings
-from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
 from tokgen.generation.settings import SamplingSettings, TaskSettings
-from tokgen.modelling.masked import MaskedTransformer
-from tokgen.plotting import plot_curves, plot_spectrograms
-from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
-from tokgen.runs.folder import write_json
+from tokgen.runs.checks import check_least
 from tokgen.runs.interrupts import plain_errors, run_recipe
-from tokgen.runs.settings import claim_run, command_of, parse_settings, save_settings
+from tokgen.runs.locks import lock_folder
+from tokgen.runs.settings import (
+    begin_recipe,
+    claim_run,
+    command_of,
+    parse_settings,
+    save_settings,
+)
 from tokgen.training import settings as training_settings
-from tokgen.training.loop import Training
 from tokgen.training.settings import ModelTrainingSettings
-from tokgen.zoo.lookup import load_codec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +64,7 @@ class Settings(ModelTrainingSettings, MetricSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         MetricSettings.__post_init__(self)
+        check_least(self, n_test=1, min_test_seconds=0, generation_batch=1, n_saved=0)
 
 
 N_LOGGED = 3  # utterances that the tracker gets
@@ -77,10 +75,31 @@ MAY_CHANGE = (
     *("asr", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs"),
 )
 
+if __name__ == "__main__":
+    begin_recipe(Settings, __file__)
+
+from accelerate.utils import gather_object, set_seed
+
+from tokgen.evaluation.rows import score_audio
+from tokgen.evaluation.samples import Column, write_samples
+from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.plotting import plot_curves, plot_spectrograms
+from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
+from tokgen.runs.folder import write_json
+from tokgen.training.loop import Training
+from tokgen.zoo.lookup import load_codec
+
 
 def main(argv: list[str] | None = None) -> int:
     s = parse_settings(Settings, Path(__file__).with_suffix(".yaml"), argv)
     run = Path(s.runs) / s.name
+    with lock_folder(run):
+        return train_and_score(s, run, command_of(__file__, argv))
+
+
+def train_and_score(s: Settings, run: Path, command: str) -> int:
+    """Train and score in the folder `run`. Returns the exit code."""
     with plain_errors():
         accelerator = make_accelerator(run, s.mixed_precision, s.tracker, s.gradient_accumulation)
     say = accelerator.print
@@ -114,7 +133,8 @@ def main(argv: list[str] | None = None) -> int:
         f"{size:.1f}M parameters ({s.model.preset}), {accelerator.num_processes} process(es) on "
         f"{accelerator.device.type}, precision {accelerator.mixed_precision}"
     )
-    training = Training(accelerator, model, tokens, s, run)
+    with plain_errors():
+        training = Training(accelerator, model, tokens, s, run)
     if accelerator.is_main_process:
         save_settings(run, s, **about)
         start_trackers(accelerator, s)
@@ -127,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
         accelerator.end_training()
         return 130
     trained = time.monotonic()
-    card = replace(training.card, command=command_of(__file__, argv))
+    card = replace(training.card, command=command)
     training.save_model(run / "model", card)
     if accelerator.is_main_process:
         plot_curves(training.history, run / "curves.png")
@@ -164,6 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         scores = score_audio(
             audio,
             texts=held_out.texts,
+            ids=held_out.ids,
             sample_rate=rate,
             metrics=s.metrics,
             asr=s.asr,
@@ -176,16 +197,17 @@ def main(argv: list[str] | None = None) -> int:
             "generate": made - trained,
             "score": time.monotonic() - made,
         }
+        content = scores.to_dict()
+        write_json(run / "clips.json", content.pop("clips"))
         write_json(
             run / "metrics.json",
             {
-                "rows": scores.means.rows_as_dict(),
+                **content,
                 "steps": training.step,
                 "seconds": timing,
                 "codec": codec.spec.name,
             },
         )
-        write_json(run / "clips.json", scores.per_clip)
         on = f"{len(held_out)} test clips of {test_tokens.provenance.corpus}"
         rows = scores.means.rows_as_dict()
         model.write_card(run / "model", replace(card, scores=rows, scored_on=on))

@@ -54,7 +54,7 @@ def test_objects_and_names_give_one_table(
 @pytest.mark.parametrize(
     ("more", "error", "message"),
     [
-        ({"seed": -1}, ValueError, "seed = -1: must be at least 0"),
+        ({"seed": -1}, ValueError, "seed is -1, but must be at least 0"),
         ({"step": 1}, TypeError, r"compare_codecs\(\) has no setting 'step' .did you mean steps"),
         ({"runs": "x"}, TypeError, "no setting 'runs'"),
         ({"metrics": ["visqol"]}, ValueError, r"metrics \['visqol'\]: known are"),

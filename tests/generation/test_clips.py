@@ -11,6 +11,7 @@ from torch import Tensor
 
 from makers.codecs import make_encodec, make_stft_codec
 from tokgen.generation.clips import conditioning_for, generate_clips
+from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore
@@ -164,7 +165,7 @@ def test_generate_keeps_codes(
 ) -> None:
     codes = codec.encode_batch(waveforms)
     task = TaskSettings("infill", gap_seconds=0.1)
-    keep = [task.keep(codec.spec, n, seed=0, item=i) for i, n in enumerate(N_SAMPLES)]
+    keep = [task_prompt(task, codec.spec, n, seed=0, item=i) for i, n in enumerate(N_SAMPLES)]
     out = generate_clips(
         model, codec, N_SAMPLES, SETTINGS, codes=codes, keep=keep, seed=1, batch_size=2
     )
@@ -183,7 +184,9 @@ def test_generate_uses_the_conditioning_and_the_kept_codes(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:
     codes = codec.encode_batch(waveforms[:1])
-    keep = [TaskSettings("continue", prompt_seconds=0.2).keep(codec.spec, 5000, seed=0, item=0)]
+    keep = [
+        task_prompt(TaskSettings("continue", prompt_seconds=0.2), codec.spec, 5000, seed=0, item=0)
+    ]
     conditioning = conditioning_for(model, waveforms[:1])
 
     def made(codes: list[Tensor], conditioning: list[Tensor] | None) -> Tensor:
@@ -206,7 +209,7 @@ def test_continue_with_a_model_without_conditioning(
             codec, dim=32, depth=1, heads=2, dim_head=32, conditioning_dim=0
         ).eval()
     codes = codec.encode_batch(waveforms)
-    keep = [TaskSettings("continue", prompt_seconds=0.1).keep(codec.spec, n, seed=0, item=0)
+    keep = [task_prompt(TaskSettings("continue", prompt_seconds=0.1), codec.spec, n, seed=0, item=0)
             for n in N_SAMPLES]  # fmt: skip
     out = generate_clips(bare, codec, N_SAMPLES, SETTINGS, codes=codes, keep=keep)
     assert [g.waveform.shape[-1] for g in out] == N_SAMPLES

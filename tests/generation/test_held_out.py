@@ -10,6 +10,7 @@ import torch
 from makers.held_out import make_held_out, make_small_model
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
+from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 
 SAMPLING = SamplingSettings(steps=(2, 1))
@@ -86,7 +87,7 @@ def test_tasks_keep_their_codes(held_out, model, name) -> None:
     )
     for i, (a, b, codes) in enumerate(zip(made, conditioned, held_out.codes, strict=True)):
         n, item = held_out.n_samples[i], held_out.items[i]
-        keep = task.keep(held_out.codec.spec, n, seed=0, item=item)
+        keep = task_prompt(task, held_out.codec.spec, n, seed=0, item=item)
         assert keep.any() and not keep.all()
         assert a.codes[keep].equal(codes[keep]) and b.codes[keep].equal(codes[keep])
     assert not all(a.codes.equal(b.codes) for a, b in zip(made, conditioned, strict=True))

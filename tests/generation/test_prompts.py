@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokgen.codec.spec import CodecSpec
-from tokgen.generation.prompts import around, beginning, coarse, frame_starts, gap_start, periodic
+from tokgen.generation.prompts import (
+    around,
+    beginning,
+    coarse,
+    frame_starts,
+    gap_start,
+    periodic,
+    task_prompt,
+)
 from tokgen.generation.settings import TaskSettings
 
 SPEC = CodecSpec("x", 16000, 320, 4, 60)  # 20 ms per frame
@@ -61,13 +69,13 @@ def test_gap_starts_at_the_same_second_for_every_codec(seconds, gap, seed, item)
 
 def test_tasks_by_name() -> None:
     n = 32000
-    assert not TaskSettings().keep(SPEC, n, seed=0, item=0).any()
-    begun = TaskSettings("continue", prompt_seconds=0.4).keep(SPEC, n, seed=0, item=0)
+    assert not task_prompt(TaskSettings(), SPEC, n, seed=0, item=0).any()
+    begun = task_prompt(TaskSettings("continue", prompt_seconds=0.4), SPEC, n, seed=0, item=0)
     assert begun.equal(beginning(SPEC, n, 0.4))
-    plain = TaskSettings("infill").keep(SPEC, n, seed=0, item=3)
+    plain = task_prompt(TaskSettings("infill"), SPEC, n, seed=0, item=3)
     assert 50 <= (~plain[0]).sum() <= 51 and plain[0].equal(plain[3])
-    assert not plain.equal(TaskSettings("infill").keep(SPEC, n, seed=0, item=6))
-    helped = TaskSettings("infill", period=5, levels=1).keep(SPEC, n, seed=0, item=3)
+    assert not plain.equal(task_prompt(TaskSettings("infill"), SPEC, n, seed=0, item=6))
+    helped = task_prompt(TaskSettings("infill", period=5, levels=1), SPEC, n, seed=0, item=3)
     assert helped[0].all() and helped[1, ::5].all()
     assert helped[1].sum() == (plain[1] | periodic(SPEC, n, 5)[1]).sum()
 

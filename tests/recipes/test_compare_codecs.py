@@ -144,7 +144,7 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
         ({"task.name": "edit"}, "task.name is 'edit', but must be one of vocode, continue, infill"),
         ({"telephone.n_clips": 0}, "n_clips = 0"),
         ({"schedule": "linear"}, "schedule is 'linear', but must be one of constant, cosine"),
-        ({"steps": 0}, "steps = 0: must be at least 1"),
+        ({"steps": 0}, "steps is 0, but must be at least 1"),
         ({"log_every": 0}, "log_every = 0"),
         ({"crop_seconds": 0}, "crop_seconds = 0"),
         ({"conditioning_dropout": 2}, "conditioning_dropout = 2"),

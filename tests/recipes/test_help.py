@@ -3,21 +3,58 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
 import vocode_mfcc
+from makers.paths import ROOT
 from tokgen.cli.parsing import texts_of
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.comparison.settings import ComparisonSettings
 
-SETTINGS = [vocode_mfcc.Settings, ComparisonSettings, CodecTrainingSettings, TuningSettings]
+SETTINGS = {
+    "vocode_mfcc": vocode_mfcc.Settings,
+    "compare_codecs": ComparisonSettings,
+    "train_codec": CodecTrainingSettings,
+    "tune_idempotence": TuningSettings,
+}
 
 
-@pytest.mark.parametrize("cls", SETTINGS, ids=lambda cls: cls.__name__)
-def test_every_setting_has_a_text(cls: type) -> None:
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_has_a_text(name: str) -> None:
+    cls = SETTINGS[name]
     texts = texts_of(cls)
     missing = [name for name in cls.__dataclass_fields__ if not texts.get(name)]
     assert not missing
     constants = {name: re.findall(r"`[A-Z_]{4,}`", text) for name, text in texts.items()}
     assert not any(constants.values())
+
+
+READ = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    print(end.code)
+print(sorted({"torch", "accelerate", "transformers", "datasets"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--stpes", "3"], "error: unrecognized arguments: --stpes 3; see --help"),
+        (["--steps", "0"], "error: steps is 0, but must be at least 1"),
+        (["--seed", "-1"], "error: seed is -1, but must be at least 0"),
+    ],
+)
+def test_flags_are_checked_before_torch_is_imported(name, flags, message) -> None:
+    script = ROOT / "recipes" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, "-c", READ, script, *flags], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout == f"{message}\n[]\n" and not done.stderr

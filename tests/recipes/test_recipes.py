@@ -254,7 +254,7 @@ def test_tune_idempotence_tunes_any_codec_with_open_stages(make, name, loss, tin
     ("more", "message"),
     [
         ({"loss": "latent"}, "loss 'latent': known are enc, proj, code"),
-        ({"steps": 0}, "steps = 0: must be at least 1"),
+        ({"steps": 0}, "steps is 0, but must be at least 1"),
         ({"later_target": "last"}, "later_target 'last': known are 'original' and 'first'"),
         ({"sweep_tolerance": -0.9}, "no weight of [1.0, 2.0, 1000000000.0] holds"),
         ({"start_discriminator": "nowhere"}, "start_discriminator = 'nowhere'"),

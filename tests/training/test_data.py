@@ -138,6 +138,11 @@ def test_packing_fills_rows_and_keeps_every_utterance() -> None:
         ({"crop_seconds_min": 2.0}, "crop_seconds_min = 2.0: must be at most crop_seconds = 1.0"),
         ({"equal_tokens": True}, "equal_tokens without crop_seconds_min"),
         ({"ema": 1.0}, "ema = 1.0: must be at least 0 and below 1"),
+        ({"workers": -1}, "workers is -1, but must be at least 0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1, but must be at least 0"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, but must be above 0 and finite"),
+        ({"crop_seconds": -3.0}, "crop_seconds is -3, but must be above 0 and finite"),
+        ({"conditioning_dropout": 1.5}, "conditioning_dropout is 1.5, but must be between 0 and 1"),
     ],
 )
 def test_wrong_settings_are_refused(more, message) -> None:

@@ -150,7 +150,7 @@ def test_other_settings_and_other_folders_are_refused(tokens, tiny_codec, tmp_pa
         ({"settings": TrainingSettings()}, TypeError, "pass its fields by name"),
         ({"step": 3}, TypeError, "no setting 'step' .did you mean steps"),
         ({"colour": 3}, TypeError, "no setting 'colour'; known are steps, batch_size"),
-        ({"steps": 0}, ValueError, "steps = 0: must be at least 1"),
+        ({"steps": 0}, ValueError, "steps is 0, but must be at least 1"),
         ({"preset": "huge"}, ValueError, "preset 'huge': known are small, paper"),
     ],
 )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from tokgen.runs.checks import check_least, check_positive, check_shares
 
 __all__ = [
     "CodecLossWeights",
@@ -28,8 +27,11 @@ class LossWeights:
     adversarial: float = 1.0
     commitment: float = 0.25
 
-    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of losses; losses without a weight are left out."""
+    def __post_init__(self) -> None:
+        check_least(self, **dict.fromkeys(vars(self), 0))
+
+    def total(self, losses: Mapping[str, Any]) -> Any:
+        """The weighted sum of losses (tensors); losses without a weight are left out."""
         weighted = [vars(self)[name] * loss for name, loss in losses.items() if name in vars(self)]
         return sum(weighted[1:], weighted[0])
 
@@ -97,10 +99,19 @@ class SharedSettings:
     validation_min_seconds: float = 2.0
     validate_every: int = 1000
     checkpoint_every: int = 500
-    mixed_precision: str = "auto"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     tracker: str = "none"
     seed: int = 0
     runs: str = "runs"
+
+    def __post_init__(self) -> None:
+        check_least(self, batch_size=1, warmup=0, gain_db=0, mel_scales_per_step=1, seed=0)
+        check_least(self, validate_every=1, checkpoint_every=1, validation_min_seconds=0)
+        check_positive(self, "seconds", "learning_rate", "discriminator_learning_rate")
+        check_positive(self, "lr_decay", "clip", "discriminator_clip", "adversarial_seconds")
+        check_shares(self, "cooldown", "ema", "lr_decay")
+        if not self.corpora:
+            raise ValueError("corpora is empty: give at least one corpus to train on")
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,10 @@ class CodecTrainingSettings(SharedSettings):
     compile: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, steps=1, continuous_steps=0, decoder_steps=0)
+        check_least(self, adversarial_start=0, adversarial_warmup=0)
+        check_positive(self, "joint_learning_rate", "max_codebook_loss", "quantizer_init_seconds")
         before = self.continuous_steps + self.decoder_steps
         if before > self.steps:
             raise ValueError(
@@ -202,8 +217,10 @@ class TuningSettings(SharedSettings):
     validation_passes: int = 10
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps = {self.steps}: must be at least 1")
+        super().__post_init__()
+        check_least(self, steps=1, sweep_steps=1, passes=1, drifted_passes=0, validation_passes=2)
+        check_least(self, discriminator_warmup=0, later_weight=0, weight=0)
+        check_shares(self, "adversarial_share")
         if self.later_target not in ("original", "first"):
             raise ValueError(
                 f"later_target {self.later_target!r}: known are 'original' and 'first'"

@@ -15,6 +15,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.clips import Generated, generate_clips
+from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.store import ClipStore, hash_audio
@@ -69,7 +70,7 @@ class HeldOut:
     def keep(self, task: TaskSettings, *, seed: int) -> list[Tensor]:
         """Return the mask of kept codes, bool [K, T], of each utterance."""
         return [
-            task.keep(self.codec.spec, n, seed=seed, item=item)
+            task_prompt(task, self.codec.spec, n, seed=seed, item=item)
             for n, item in zip(self.n_samples, self.items, strict=True)
         ]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tokgen.codec.spec import CodecSpec
+from tokgen.generation.settings import TaskSettings
 
 __all__ = [
     "around",
@@ -19,7 +20,29 @@ __all__ = [
     "frame_starts",
     "gap_start",
     "periodic",
+    "task_prompt",
 ]
+
+
+def task_prompt(
+    task: TaskSettings, spec: CodecSpec, n_samples: int, *, seed: int, item: int
+) -> Tensor:
+    """Return the mask [K, T] of an utterance of `n_samples` samples.
+
+    The gap starts at the same second for every codec: it depends only on the seed, the item and
+    the duration.
+    """
+    if task.name == "vocode":
+        return beginning(spec, n_samples, 0.0)
+    if task.name == "continue":
+        return beginning(spec, n_samples, task.prompt_seconds)
+    start = gap_start(spec, n_samples, task.gap_seconds, (seed, item))
+    mask = around(spec, n_samples, start, start + task.gap_seconds)
+    if task.period:
+        mask |= periodic(spec, n_samples, task.period)
+    if task.levels:
+        mask |= coarse(spec, n_samples, task.levels)
+    return mask
 
 
 def gap_start(spec: CodecSpec, n_samples: int, gap_seconds: float, seeds: tuple[int, ...]) -> float:

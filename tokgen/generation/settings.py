@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from tokgen.codec.spec import CodecSpec
+from typing import Literal
 
 __all__ = ["MARGIN_SECONDS", "TASKS", "SamplingSettings", "TaskSettings"]
 
@@ -89,23 +84,3 @@ class TaskSettings:
         """Duration in seconds that an utterance needs, so that some codes are kept and some not."""
         of_task = {"continue": self.prompt_seconds, "infill": self.gap_seconds}
         return of_task[self.name] + MARGIN_SECONDS if self.name in of_task else 0.0
-
-    def keep(self, spec: CodecSpec, n_samples: int, *, seed: int, item: int) -> Tensor:
-        """Return the mask [K, T] of an utterance of `n_samples` samples.
-
-        The gap starts at the same second for every codec: it depends only on the seed, the item and
-        the duration.
-        """
-        from tokgen.generation.prompts import around, beginning, coarse, gap_start, periodic
-
-        if self.name == "vocode":
-            return beginning(spec, n_samples, 0.0)
-        if self.name == "continue":
-            return beginning(spec, n_samples, self.prompt_seconds)
-        start = gap_start(spec, n_samples, self.gap_seconds, (seed, item))
-        mask = around(spec, n_samples, start, start + self.gap_seconds)
-        if self.period:
-            mask |= periodic(spec, n_samples, self.period)
-        if self.levels:
-            mask |= coarse(spec, n_samples, self.levels)
-        return mask

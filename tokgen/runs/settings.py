@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,12 +14,28 @@ from typing import Any, TypeVar
 
 from jsonargparse import ArgumentError, auto_cli
 
+from tokgen.results import short_warning
 from tokgen.runs.flags import PlainHelp, plain_error, plain_flags
 from tokgen.runs.folder import versions, write_json
+from tokgen.runs.interrupts import end_with_launcher, plain_errors
 
-__all__ = ["claim_run", "command_of", "parse_settings", "save_settings"]
+__all__ = ["begin_recipe", "claim_run", "command_of", "parse_settings", "save_settings"]
 
 Settings = TypeVar("Settings")
+
+
+def begin_recipe(cls: type, script: str) -> None:
+    """Check the flags of a recipe; call this before the imports that take seconds.
+
+    From here on, warnings take one line and the process ends with its launcher.
+
+    Args:
+        cls: class of the recipe's settings.
+        script: `__file__` of the recipe, which has a YAML file beside it.
+    """
+    warnings.formatwarning = short_warning
+    end_with_launcher()
+    parse_settings(cls, Path(script).with_suffix(".yaml"))
 
 
 def parse_settings(
@@ -30,8 +47,6 @@ def parse_settings(
     was read. See `plain_flags` for how flags may be written. Without `argv`, the flags of the
     process are read.
     """
-    from tokgen.runs.interrupts import plain_errors  # imports torch, which `plain_flags` does not
-
     with plain_errors():
         argv = plain_flags(sys.argv[1:] if argv is None else argv, cls)
     named = any(a == "--config" or a.startswith("--config=") for a in argv)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from tokgen.modelling.settings import ModelSettings
-from tokgen.runs.checks import closest
+from tokgen.runs.checks import check_least, check_positive, check_shares, closest
 
 __all__ = [
     "FRAME_BUCKET",
@@ -76,20 +76,12 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch_size", "gradient_accumulation")
-        for name in (*counts, "log_every", "validate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 1")
-        for name in ("crop_seconds", "learning_rate", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0 and finite")
-        for name in ("warmup", "workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")
-        if not 0 <= self.conditioning_dropout <= 1:
-            raise ValueError(
-                f"conditioning_dropout = {self.conditioning_dropout}: must be between 0 and 1"
-            )
+        check_least(self, steps=1, batch_size=1, gradient_accumulation=1, warmup=0)
+        check_least(self, log_every=1, validate_every=1, checkpoint_every=1, seed=0, weight_decay=0)
+        check_positive(self, "crop_seconds", "learning_rate", "clip")
+        check_shares(self, "conditioning_dropout")
+        if self.workers < 0:
+            raise ValueError(f"workers is {self.workers}, but must be at least 0")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema = {self.ema}: must be at least 0 and below 1")
         if not 0 <= self.crop_seconds_min <= self.crop_seconds:

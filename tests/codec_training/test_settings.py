@@ -1,0 +1,50 @@
+"""Wrong settings of codec trainings are refused before anything is loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from tokgen.codec_training.settings import (
+    CodecLossWeights,
+    CodecTrainingSettings,
+    LossWeights,
+    TuningSettings,
+)
+
+
+@pytest.mark.parametrize("cls", [CodecTrainingSettings, TuningSettings])
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"steps": 0}, "steps is 0, but must be at least 1"),
+        ({"batch_size": 0}, "batch_size is 0, but must be at least 1"),
+        ({"validation_min_seconds": -3.0}, "validation_min_seconds is -3, but must be at least 0"),
+        ({"seconds": 0.0}, "seconds is 0, but must be above 0 and finite"),
+        ({"learning_rate": float("inf")}, "learning_rate is inf, but must be above 0 and finite"),
+        ({"cooldown": 1.5}, "cooldown is 1.5, but must be between 0 and 1"),
+        ({"adversarial_seconds": -1.0}, "adversarial_seconds is -1, but must be above 0"),
+        ({"corpora": []}, "corpora is empty: give at least one corpus"),
+        ({"seed": -1}, "seed is -1, but must be at least 0"),
+    ],
+)
+def test_shared_settings(cls, more, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        cls(**more)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: CodecTrainingSettings(decoder_steps=-1), "decoder_steps is -1"),
+        (lambda: CodecTrainingSettings(adversarial_start=-1), "adversarial_start is -1"),
+        (lambda: TuningSettings(sweep_steps=0), "sweep_steps is 0, but must be at least 1"),
+        (lambda: TuningSettings(validation_passes=1), "validation_passes is 1, but must be at"),
+        (lambda: TuningSettings(adversarial_share=-0.5), "adversarial_share is -0.5"),
+        (lambda: TuningSettings(weight=-1.0), "weight is -1, but must be at least 0"),
+        (lambda: LossWeights(mel=-1.0), "mel is -1, but must be at least 0"),
+        (lambda: CodecLossWeights(codebook=-1.0), "codebook is -1, but must be at least 0"),
+    ],
+)
+def test_settings_of_one_recipe(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
