@@ -58,6 +58,11 @@ class CodedFiles(Result):
     results: list[Result] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command: 1 if a file failed."""
+        return int(bool(self.failures))
+
     def parts(self) -> list[Grid | str]:
         lines: list[Grid | str] = [part for result in self.results for part in result.parts()]
         if self.failures:

@@ -113,21 +113,26 @@ def write_codes(
     write_file(path, save(tensors, metadata))
 
 
-def read_codes(path: str | Path) -> CodesFile:
+def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
     """Read a file that `write_codes` wrote.
 
+    Args:
+        name: name of the file for messages.
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is not a codes file, or is damaged.
     """
     path = Path(path)
+    label = str(path) if name is None else name
+    if not path.exists():
+        raise FileNotFoundError(f"no such file: {label}")
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+        raise ValueError(f"{label} is not a regular file; pipe it into `tokgen decode -`")
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             if metadata.get("kind") != _KIND:
-                raise ValueError(f"{path} is not a codes file; make one with `tokgen encode`")
+                raise ValueError(f"{label} is not a codes file; make one with `tokgen encode`")
             codes = file.get_tensor("codes")
             side = {
                 key.removeprefix(_SIDE): file.get_tensor(key)
@@ -144,16 +149,16 @@ def read_codes(path: str | Path) -> CodesFile:
                 path=path,
             )
     except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{path} is not a codes file, or damaged: {error}") from error
+        raise ValueError(f"{label} is not a codes file, or damaged: {error}") from error
     if codes.ndim != 2 or codes.dtype not in (torch.uint16, torch.int32) or codes.numel() == 0:
         raise ValueError(
-            f"{path} holds codes of shape {tuple(codes.shape)} {codes.dtype}: "
+            f"{label} holds codes of shape {tuple(codes.shape)} {codes.dtype}: "
             "expected [K, T] uint16 or int32"
         )
     for name, values in side.items():
         if values.ndim != 1 or values.dtype != torch.float32 or not values.isfinite().all():
             raise ValueError(
-                f"{path} holds side information {name!r} of shape {tuple(values.shape)} "
+                f"{label} holds side information {name!r} of shape {tuple(values.shape)} "
                 f"{values.dtype}: expected [S] float32 without NaN"
             )
     return found

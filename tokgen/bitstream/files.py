@@ -110,6 +110,7 @@ def decode_file(
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
+    name: str | None = None,
 ) -> DecodedFile:
     """Decode codes to an audio file.
 
@@ -121,6 +122,7 @@ def decode_file(
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace an existing `out`.
+        name: name of the codes file for messages.
     Raises:
         FileExistsError: `out` exists, and `overwrite` is False.
         FileNotFoundError: no such file or codec.
@@ -130,7 +132,7 @@ def decode_file(
     """
     inputs = [] if isinstance(file, CodesFile) else [file]
     check_writable(out, overwrite=overwrite, inputs=inputs, suffixes=AUDIO)
-    found = file if isinstance(file, CodesFile) else read_codes(file)
+    found = file if isinstance(file, CodesFile) else read_codes(file, name=name)
     codec = named_codec(found, device) if codec is None else as_codec(codec, device=device)
     found.check_codec(codec.spec)
     side = {name: values[None] for name, values in found.side.items()}

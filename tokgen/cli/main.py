@@ -8,16 +8,19 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tokgen
 from tokgen.cli import settings, verbs
-from tokgen.cli.parsing import Verb, read_settings
-from tokgen.results import one_line, printable, short_warning, to_json
+from tokgen.cli.checks import STREAM, check
+from tokgen.cli.parsing import Verb, name_flags, read_settings
+from tokgen.cli.streams import ClosedOutput, output_errors
+from tokgen.results import Result, one_line, printable, short_warning, to_json
 from tokgen.runs.checks import closest
 
-__all__ = ["AGAIN", "GO_ON", "VERBS", "main", "run"]
+__all__ = ["AGAIN", "GO_ON", "VERBS", "WHOLE", "main", "run"]
 
+WHOLE = "; files that were written are whole, and no other file was left"
 AGAIN = "; run the same command again"
 GO_ON = ": run the same command again to go on"
 
@@ -34,16 +37,23 @@ VERBS = {
         Verb(
             verbs.encode,
             settings.Encode,
-            ("file",),
-            ("tokgen encode speech.wav --codec speech-16k --out speech.safetensors",),
-            AGAIN,
+            ("files",),
+            (
+                "tokgen encode speech.wav --codec speech-16k --out speech.safetensors",
+                "tokgen encode a.wav b.mp3 --codec speech-16k --out codes/",
+                "cat a.wav | tokgen encode - --codec speech-16k --out - > a.safetensors",
+            ),
+            WHOLE,
         ),
         Verb(
             verbs.decode,
             settings.Decode,
-            ("file",),
-            ("tokgen decode speech.safetensors --out decoded.wav",),
-            AGAIN,
+            ("files",),
+            (
+                "tokgen decode speech.safetensors --out decoded.wav",
+                "tokgen decode a.safetensors b.safetensors --out decoded/ --format flac",
+            ),
+            WHOLE,
         ),
         Verb(
             verbs.tokenize,
@@ -109,7 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0 if it succeeded, 2 after an error, 130 after Ctrl-C.
+        0 if it succeeded, 1 if some of several files failed, 2 after an error, 130 after Ctrl-C,
+        and 141 if nobody reads the standard output any more.
     """
     argv = sys.argv[1:] if argv is None else argv
     if "_ARGCOMPLETE" in os.environ:
@@ -119,36 +130,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv:
         _parser().print_help(sys.stderr)
         return 2
-    again = ""
+    verb = None
     try:
         if not argv[0].startswith("-") and argv[0] not in VERBS:
             raise ValueError(
                 f"no verb {argv[0]!r}{closest(argv[0], VERBS)}; verbs are {', '.join(VERBS)}"
             )
-        verb = VERBS[_parser().parse_args(argv[:1]).verb]
-        again = verb.again
-        run(verb, argv[1:])
+        try:
+            verb = VERBS[_parser().parse_args(argv[:1]).verb]
+            return run(verb, argv[1:])
+        except SystemExit:  # after --help and --version
+            with output_errors():
+                raise
+    except ClosedOutput:
+        return 128 + 13  # as after SIGPIPE
     except KeyboardInterrupt:
-        print(f"interrupted{again}", file=sys.stderr)
+        print(f"interrupted{verb.again if verb else ''}", file=sys.stderr)
         return 130
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        print("error:", printable(one_line(str(error))), file=sys.stderr)
+        message = printable(one_line(str(error)))
+        print("error:", name_flags(message, verb) if verb else message, file=sys.stderr)
         return 2
-    return 0
 
 
-def run(verb: Verb, argv: Sequence[str]) -> None:
-    """Run a verb and print its result. Warnings take one line."""
-    found, as_json = read_settings(verb, argv)
+def run(verb: Verb, argv: Sequence[str]) -> int:
+    """Check a verb's settings, run the verb, and print its result. Warnings take one line.
+
+    Returns:
+        1 if some of several files failed, else 0.
+    """
     form = warnings.formatwarning
     warnings.formatwarning = short_warning
-    try:  # with --json, whatever a library prints goes to stderr
+    try:
+        found, as_json = read_settings(verb, argv)
+        if as_json and getattr(found, "out", None) == STREAM:
+            raise ValueError(f"--json and --out {STREAM} both write to the standard output")
+        check(found)
+        # with --json, whatever a library prints goes to stderr
         with redirect_stdout(sys.stderr) if as_json else nullcontext():
             result = verb.run(found)
     finally:
         warnings.formatwarning = form
     if result is not None:
-        print(to_json(result.to_dict()) if as_json else result)
+        with output_errors():
+            print(to_json(_values(result)) if as_json else result)
+    return getattr(result, "exit_code", 0)
+
+
+def _values(result: Result) -> Any:
+    """Return the JSON values of a result: a list for several files."""
+    values = getattr(result, "to_list", result.to_dict)
+    return values()
 
 
 class _Parser(argparse.ArgumentParser):

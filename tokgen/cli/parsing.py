@@ -17,6 +17,7 @@ __all__ = [
     "groups_of",
     "is_required",
     "make_parser",
+    "name_flags",
     "read_settings",
     "texts_of",
 ]
@@ -147,6 +148,19 @@ def read_settings(verb: Verb, argv: Sequence[str]) -> tuple[Any, bool]:
     del found["config"]
     as_json = found.pop("json", False)
     return verb.settings(**found), as_json
+
+
+def name_flags(message: str, verb: Verb) -> str:
+    """Write the names of settings in a message as flags: "workers is -1" as "--workers is -1".
+
+    A name without "_" is also a word, so it is a flag only at the start and before "is" or "=".
+    """
+    for field in fields(verb.settings):
+        name, end = field.name, "" if "_" in field.name else r"(?= is | = )"
+        start = r"(?<![\w./-])" if "_" in name else "^"
+        if name not in verb.positional:
+            message = re.sub(rf"{start}{name}(?![\w./-]){end}", f"--{name}", message)
+    return message
 
 
 def _explain(error: str, verb: Verb) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tokgen.corpus.settings import CorpusSettings
 from tokgen.drift.settings import DriftSettings
-from tokgen.evaluation.settings import ScoringSettings
+from tokgen.evaluation.settings import ScoringSettings, check_once
 from tokgen.runs.checks import check_least, check_writable
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.settings import TokenizeSettings
@@ -123,6 +123,7 @@ class Score(ScoringSettings, CorpusSettings, DeviceSettings):
     def __post_init__(self) -> None:
         ScoringSettings.__post_init__(self)
         CorpusSettings.__post_init__(self)
+        check_once(self.codec)
         if self.out is not None:
             inputs = (self.corpus, self.mos_reference or self.corpus)
             check_writable(self.out, overwrite=self.overwrite, inputs=inputs, suffixes=(".json",))
@@ -187,7 +188,7 @@ class Report:
         clips: utterances to embed per run.
         audio: wav (16 bits, lossless) or opus (small).
         opus_kbps: bitrate of opus.
-        overwrite: replace an existing page.
+        overwrite: replace a file that is not a page of this command, too.
     """
 
     runs: list[Path]

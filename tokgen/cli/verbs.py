@@ -6,9 +6,16 @@ Each function returns the result that is printed, or None in a process that prin
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tokgen.bitstream.outputs import CODES
 from tokgen.cli import settings
+from tokgen.cli.checks import STREAM, plan
+from tokgen.cli.streams import INPUT, OUTPUT, output_file, saved_input
 
 if TYPE_CHECKING:
     from tokgen.results import Result
@@ -43,19 +50,61 @@ def info(s: settings.Info) -> Result:
     return describe_codec(load_codec(s.codec, revision=s.revision))
 
 
-def encode(s: settings.Encode) -> Result:
+def encode(s: settings.Encode) -> Result | None:
+    from tokgen.bitstream.batch import encode_files
     from tokgen.bitstream.files import encode_file
 
-    return encode_file(**vars(s))
+    if len(s.files) > 1:
+        return _noted(encode_files(**vars(s)))
+
+    def run(file: str, out: Path, **more: Any) -> Result:
+        return encode_file(file, out=out, **_without(s, "files", "out"), **more)
+
+    return _code_one(run, s, CODES)
 
 
-def decode(s: settings.Decode) -> Result:
+def decode(s: settings.Decode) -> Result | None:
+    from tokgen.bitstream.batch import decode_files
     from tokgen.bitstream.files import decode_file
 
-    decoded = decode_file(**vars(s))
-    if decoded.n_clipped:
-        print(f"note: {decoded.n_clipped} samples outside [-1, 1] were clipped", file=sys.stderr)
-    return decoded
+    form = s.format or "wav"
+    if len(s.files) > 1:
+        return _noted(decode_files(**{**vars(s), "format": form}))
+
+    def run(file: str, out: Path, **more: Any) -> Result:
+        return decode_file(file, out, **_without(s, "files", "out", "format"), **more)
+
+    return _code_one(run, s, f".{form}")
+
+
+def _code_one(run: Callable[..., Any], s: Any, suffix: str) -> Result | None:
+    """Encode or decode one file. The input and the output may be standard streams.
+
+    Returns:
+        the result; None if it was printed on stderr, because stdout holds the file.
+    """
+    with ExitStack() as stack:
+        file, more = s.files[0], {}
+        if file == STREAM:
+            file, more = str(stack.enter_context(saved_input())), {"name": INPUT}
+        if s.out != STREAM:
+            return _noted(run(file, plan(s)[0], **more))
+        result = run(file, stack.enter_context(output_file(suffix)), **more)
+        print(_noted(replace(result, path=Path(OUTPUT))), file=sys.stderr)
+    return None
+
+
+def _noted(result: Any) -> Any:
+    """Tell on stderr which files failed, and which samples were clipped."""
+    for failure in getattr(result, "failures", ()):
+        print(f"failed: {failure}", file=sys.stderr)
+    for one in getattr(result, "results", [result]):
+        if n_clipped := getattr(one, "n_clipped", 0):
+            print(
+                f"note: {one.path}: {n_clipped} samples outside [-1, 1] were clipped",
+                file=sys.stderr,
+            )
+    return result
 
 
 def tokenize(s: settings.Tokenize) -> Result | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DeviceSettings", "pick_device"]
+__all__ = ["DeviceSettings", "check_device", "pick_device"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,13 @@ class DeviceSettings:
     """
 
     device: str = "auto"
+
+
+def check_device(name: str) -> None:
+    """Raise ValueError if no device can have a name. It imports no torch."""
+    kind, _, index = name.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or not (index or "0").isdecimal():
+        raise ValueError(f"device {name!r}: give auto, cpu, cuda, cuda:<number> or mps")
 
 
 def pick_device(name: str | torch.device = "auto") -> torch.device:
@@ -41,9 +48,8 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, n in counts.items() if n))
+    check_device(str(name))
     kind, _, index = str(name).partition(":")
-    if kind not in counts or not (index or "0").isdecimal():
-        raise ValueError(f"device {str(name)!r}: give auto, cpu, cuda, cuda:<number> or mps")
     if int(index or 0) >= counts[kind]:
         has = ", ".join(f"{n} of {kind}" for kind, n in counts.items())
         raise ValueError(f"device {str(name)!r}: this machine has {has}")

@@ -1,0 +1,100 @@
+"""Checks of each verb's files and names, before a library is imported or a codec is loaded.
+
+The values of settings are checked by the settings themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokgen.bitstream.outputs import AUDIO, CODES, check_outputs, plan_outputs
+from tokgen.cli import settings
+from tokgen.corpus.settings import check_corpus
+from tokgen.runs.checks import check_folder, check_writable
+from tokgen.runs.device import check_device
+from tokgen.storage import local_path
+from tokgen.zoo.names import check_name
+
+__all__ = ["STREAM", "check", "plan"]
+
+STREAM = "-"  # standard input or output
+
+
+def check(s: Any) -> None:
+    """Check the files and names in a verb's settings.
+
+    Raises:
+        ValueError, OSError: a name is unknown, an input does not exist, or an output cannot be
+            written.
+    """
+    if hasattr(s, "device"):
+        check_device(s.device)
+    for codec in _codecs_of(s):
+        check_name(codec, waveform=isinstance(s, settings.Drift))
+    if hasattr(s, "corpus"):
+        check_corpus(s.corpus)
+    if isinstance(s, settings.Score) and s.mos_reference and not s.mos_reference.is_file():
+        raise FileNotFoundError(f"mos_reference: no such file: {s.mos_reference}")
+    if isinstance(s, settings.Drift):
+        check_folder(s.out)
+    if isinstance(s, settings.Tokenize) and (out := local_path(s.out)) is not None:
+        check_folder(out.parent)
+    if isinstance(s, settings.Report):
+        _check_report(s)
+    if isinstance(s, settings.Encode | settings.Decode):
+        _check_files(s)
+
+
+def plan(s: settings.Encode | settings.Decode) -> list[Path]:
+    """Return the output file of each input."""
+    suffix = CODES if isinstance(s, settings.Encode) else f".{s.format or 'wav'}"
+    return plan_outputs(s.files, s.out, suffix)
+
+
+def _check_files(s: settings.Encode | settings.Decode) -> None:
+    if STREAM in s.files and len(s.files) > 1:
+        raise ValueError(f"{STREAM} is the standard input: give it without other files")
+    if STREAM in s.files and (sys.stdin is None or sys.stdin.isatty()):
+        raise ValueError(f"{STREAM} is the standard input, and nothing is piped into it")
+    files = [file for file in s.files if file != STREAM]
+    _check_inputs(files, isinstance(s, settings.Encode))
+    if s.out == STREAM:
+        if len(s.files) > 1:
+            raise ValueError(f"--out {STREAM} takes one file: give a folder for {len(files)} files")
+        if sys.stdout is None or sys.stdout.isatty():
+            raise ValueError(f"--out {STREAM} writes no sound to a terminal: redirect it to a file")
+        return
+    outputs = plan(s)
+    if STREAM in s.files and str(outputs[0]) != s.out.rstrip("/"):
+        raise ValueError(f"{s.out} is a folder: give the name of a file for the standard input")
+    known = [CODES] if isinstance(s, settings.Encode) else AUDIO
+    check_outputs(outputs, files, overwrite=s.overwrite, suffixes=known)
+    wanted = getattr(s, "format", None)
+    if wanted is not None and outputs[0].suffix.lower() != f".{wanted}":
+        raise ValueError(f"--format {wanted}, but --out {s.out} ends in another suffix")
+
+
+def _check_inputs(files: Sequence[str], encode: bool) -> None:
+    """Refuse folders, and one file that does not exist. Among several files it is a failure."""
+    for file in files:
+        if Path(file).is_dir():
+            verb = "`tokgen tokenize` encodes folders" if encode else "give its files"
+            raise ValueError(f"{file} is a folder: {verb}")
+    if files and not any(Path(file).exists() for file in files):
+        raise FileNotFoundError(f"no such file: {files[0]}")
+
+
+def _check_report(s: settings.Report) -> None:
+    for run in s.runs:
+        if not run.is_dir():
+            raise FileNotFoundError(f"{run}: no such folder; give the folder of a run")
+    out = s.out or (s.runs[0] if len(s.runs) == 1 else Path()) / "report.html"
+    check_writable(out, overwrite=True, suffixes=[".html", ".htm"])  # a report may be replaced
+
+
+def _codecs_of(s: Any) -> list[str]:
+    codec = None if getattr(s, "revision", None) else getattr(s, "codec", None)
+    return codec if isinstance(codec, list) else [codec] if codec else []

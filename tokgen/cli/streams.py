@@ -1,0 +1,76 @@
+"""The standard input and output of verbs, and a standard output that is closed early."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+
+__all__ = ["INPUT", "OUTPUT", "ClosedOutput", "output_errors", "output_file", "saved_input"]
+
+INPUT, OUTPUT = "standard input", "standard output"
+
+
+class ClosedOutput(Exception):
+    """Nobody reads the standard output any more, as after `| head`."""
+
+
+@contextmanager
+def saved_input() -> Iterator[Path]:
+    """Save the standard input as a temporary file, for the time of the `with` block."""
+    with tempfile.TemporaryDirectory(prefix="tokgen-") as folder:
+        path = Path(folder) / INPUT
+        with path.open("xb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield path
+
+
+@contextmanager
+def output_file(suffix: str) -> Iterator[Path]:
+    """Name a temporary file, and copy it to the standard output after the `with` block.
+
+    Inside the block, whatever is printed goes to stderr.
+
+    Raises:
+        ClosedOutput: nobody reads the standard output.
+        OSError: the standard output cannot be written to.
+    """
+    stdout = sys.stdout
+    with tempfile.TemporaryDirectory(prefix="tokgen-") as folder:
+        path = Path(folder) / f"output{suffix}"
+        with redirect_stdout(sys.stderr):
+            yield path
+        with output_errors(), path.open("rb") as file:
+            shutil.copyfileobj(file, stdout.buffer)
+
+
+@contextmanager
+def output_errors() -> Iterator[None]:
+    """Flush the standard output after the `with` block, and explain why it cannot be written to.
+
+    Raises:
+        ClosedOutput: nobody reads it.
+        OSError: another reason, such as a full disk.
+    """
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except OSError as error:
+        _drop_output()
+        if isinstance(error, BrokenPipeError):
+            raise ClosedOutput from error
+        reason = error.strerror or str(error)
+        raise OSError(f"the standard output cannot be written to: {reason}") from error
+
+
+def _drop_output() -> None:
+    """Let Python's flush at exit succeed."""
+    with suppress(OSError), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
