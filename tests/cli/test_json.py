@@ -65,8 +65,8 @@ def test_score_and_drift(said, tiny_corpus: Path, tmp_path: Path) -> None:
     flags = ("--corpus", tiny_corpus, "--split", "test", "--codec", "tiny")
     scores = said("score", *flags, "--metrics", "si_sdr,pesq", "--workers", "0")
     assert scores["scores"]["original"]["si_sdr"]["mean"] is None  # infinite
-    assert scores["scores"]["resynthesis"]["pesq"]["n"] == 2
-    assert scores["codec"]["name"] == "tiny"
+    assert scores["scores"]["tiny decoded"]["pesq"]["n"] == 2
+    assert scores["codecs"][0]["codec"]["name"] == "tiny"
     drift = said("drift", *flags, "--out", tmp_path / "drift", "--passes", "2", "--clips", "1")
     assert drift["codecs"][0]["name"] == "tiny" and drift["differences"] == []
 

@@ -133,7 +133,7 @@ def test_clips_that_a_metric_does_not_apply_to_are_no_failures() -> None:
 
 
 def test_originals_that_the_recogniser_does_not_hear_warn() -> None:
-    lost = RowData("original", "original", None, [records(BASE, 9)])
+    lost = RowData("original", "original", None, [plain(records(BASE, 15))])
     with pytest.warns(UserWarning, match=r"CER of the originals is 0\..*language"):
         found = compare([lost], BACKENDS)
     assert "State the language" in found.notes[-1]

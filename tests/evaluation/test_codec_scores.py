@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from makers.audio import make_tone
 from makers.codecs import make_encodec
+from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation import codec_scores
 from tokgen.evaluation.codec_scores import score_codec
@@ -84,13 +86,19 @@ def test_a_codec_given_twice_is_refused(tiny_codec, tiny_codec_folder, tiny_corp
         score_codec([], tiny_corpus)
 
 
-def test_failures_name_the_clips_of_the_corpus(tiny_codec, tiny_corpus):
-    corpus = open_corpus(tiny_corpus, split="test")
-    found = score_codec(
-        tiny_codec, corpus, metrics="speaker", speaker="resemblyzer", workers=0, progress=False
-    )
-    assert found.scores.means.failures
-    assert {f.clip for f in found.scores.means.failures} <= {e.id for e in corpus.entries}
+def test_failures_name_the_clips_of_the_corpus(tiny_codec, tmp_path):
+    for name, audio in (("good", make_tone(1.0, 0)), ("brief", make_tone(0.2, 0))):
+        write_audio(tmp_path / f"{name}.wav", audio, 16000)
+    options = {"metrics": ("pesq", "cer"), "workers": 0, "progress": False}
+    found = score_codec(tiny_codec, tmp_path, **options)
+    reason = "shorter than 0.25 s, which PESQ needs"
+    assert found.to_dict()["failures"] == [
+        {"clip": "brief", "row": row, "metric": "pesq", "reason": reason}
+        for row in ("original", "tiny decoded")
+    ]
+    table = found.table()
+    assert f"pesq of brief in original: {reason}" in table
+    assert "CER does not apply to 2 of 2 clips: no transcript" in table
 
 
 def test_wrong_settings_are_refused_before_anything_is_loaded(tiny_corpus):

@@ -19,7 +19,7 @@ from tokgen.corpus.reading import Utterance
 from tokgen.evaluation.metric import check_backends, parse_metrics
 from tokgen.evaluation.pool import check_workers
 from tokgen.evaluation.rows import AudioRow, Scores, make_scorer, score_rows
-from tokgen.evaluation.settings import DEFAULT_METRICS, check_mos
+from tokgen.evaluation.settings import DEFAULT_METRICS, check_mos, check_once
 from tokgen.metrics.codebook import codebook_use
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
@@ -110,6 +110,8 @@ def score_codec(
     split: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    language: str | None = None,
+    follow_links: bool = False,
     metrics: str | Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     mos: str = "auto",
@@ -127,6 +129,9 @@ def score_codec(
         codec: one or several codecs, or their names as in `load_codec`, each once.
         corpus: the corpus, or its source as in `open_corpus`. All clips are held in memory.
         split, min_seconds, max_seconds: part of the corpus to score, as in `open_corpus`.
+        language, follow_links: as in `open_corpus`. CER does not apply to clips in a language that
+            the recogniser does not know.
+        language, follow_links: as in `open_corpus`.
         metrics, asr, mos, speaker, workers: as in `score_audio`.
         mos_reference: clean speech for SQUIM, not a clip of the corpus: an audio file, or [1, N] at
             the first codec's rate.
@@ -141,20 +146,27 @@ def score_codec(
     check_mos(metrics, mos, mos_reference)
     check_workers(workers)
     given = [codec] if isinstance(codec, str | Path | Codec) or codec is None else codec
-    _check_names([str(one) for one in given if not isinstance(one, Codec)])
+    check_once([str(one) for one in given if not isinstance(one, Codec)])
     if not given:
         raise ValueError("no codec: give at least one")
     codecs = [as_codec(one, device=device) for one in given]
-    _check_names([one.spec.name for one in codecs])
-    corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
+    check_once([one.spec.name for one in codecs])
+    corpus = as_corpus(
+        corpus,
+        split=split,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+        language=language,
+        follow_links=follow_links,
+    )
     rates = [one.spec.sample_rate for one in codecs]
     if isinstance(mos_reference, str | Path):
         mos_reference, _ = read_audio(mos_reference, sample_rate=rates[0])
-    rejected: list[Rejection] = []
+    rejected = list(corpus.rejections)
     by_rate = _read(corpus, rates, rejected)
     clips = by_rate[rates[0]]
     texts = [clip.text for clip in clips]
-    languages = [getattr(clip, "language", None) for clip in clips]
+    languages = [clip.language for clip in clips]
     scorer = make_scorer(
         metrics, texts, languages, asr, mos, speaker, mos_reference=mos_reference,
         sample_rate=rates[0],
@@ -175,13 +187,6 @@ def score_codec(
         scores.means.notes.append("SI-SDR at the rate of each codec")
     seconds = sum(w.shape[-1] for w in best) / max(rates)
     return CodecScores(corpus.name, scores, found, seconds, rejected)
-
-
-def _check_names(names: Sequence[str]) -> None:
-    """Raise ValueError if two codecs have the same name."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"codec {', '.join(twice)} is given twice: give each once")
 
 
 def _read(

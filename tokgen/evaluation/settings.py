@@ -8,7 +8,7 @@ from typing import Literal
 
 from tokgen.runs.checks import check_least
 
-__all__ = ["DEFAULT_METRICS", "MetricSettings", "ScoringSettings", "check_mos"]
+__all__ = ["DEFAULT_METRICS", "MetricSettings", "ScoringSettings", "check_mos", "check_once"]
 
 DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
 
@@ -60,3 +60,10 @@ def check_mos(metrics: Sequence[str], mos: str, mos_reference: object) -> None:
     """Raise ValueError if SQUIM has no reference."""
     if "mos" in metrics and mos == "squim" and mos_reference is None:
         raise ValueError("mos squim needs mos_reference, an audio file of clean speech")
+
+
+def check_once(codecs: Sequence[str]) -> None:
+    """Raise ValueError if a codec's name is given twice."""
+    twice = sorted({name for name in codecs if codecs.count(name) > 1})
+    if twice:
+        raise ValueError(f"codec {', '.join(twice)} is given twice: give each once")
