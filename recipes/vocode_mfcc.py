@@ -82,7 +82,12 @@ from accelerate.utils import gather_object, set_seed
 
 from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.samples import Column, write_samples
-from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
+from tokgen.generation.held_out import (
+    check_corpora,
+    choose_held_out,
+    longest_clip,
+    training_and_test_tokens,
+)
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
@@ -108,6 +113,7 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 1. Tokens. They are reused if the corpus and the codec have not changed.
     with accelerator.main_process_first(), plain_errors():
+        check_corpora(s.corpus, s.test_corpus, n=s.n_test, min_seconds=s.min_test_seconds)
         codec = load_codec(s.codec, device=str(accelerator.device))
         tokens, test_tokens = training_and_test_tokens(
             s.corpus, s.test_corpus, codec, Path(s.runs) / "tokens", s.conditioning

@@ -20,6 +20,14 @@ def test_crops_repeat_by_seed_and_step(tiny_corpus, tmp_path):
         crops.batch(0, seed=0, batch_size=1, n_samples=10**9)
 
 
+def test_a_failure_leaves_no_partial_file(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.wav").write_bytes(b"no audio")
+    with pytest.raises(ValueError, match="no readable audio"):
+        AudioCrops([open_corpus(tmp_path / "corpus")], 16000, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_sixteen_bits_clip_and_round():
     assert to_int16(torch.tensor([-2.0, -1.0, 0.0, 0.5, 2.0])).tolist() == [
         -32768, -32768, 0, 16384, 32767,

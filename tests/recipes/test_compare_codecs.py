@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 import compare_codecs
+from makers.audio import make_tone
 from makers.codecs import make_stft_codec, save_codec
 from makers.recipes import TINY_MODEL, kill_when, launch, run
+from tokgen.audio.files import write_audio
 
 SPEEDS = ("training_speed", "sampling_speed")
 
@@ -145,9 +147,9 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
         ({"telephone.n_clips": 0}, "n_clips = 0"),
         ({"schedule": "linear"}, "schedule is 'linear', but must be one of constant, cosine"),
         ({"steps": 0}, "steps is 0, but must be at least 1"),
-        ({"log_every": 0}, "log_every = 0"),
-        ({"crop_seconds": 0}, "crop_seconds = 0"),
-        ({"conditioning_dropout": 2}, "conditioning_dropout = 2"),
+        ({"log_every": 0}, "log_every is 0"),
+        ({"crop_seconds": 0}, "crop_seconds is 0"),
+        ({"conditioning_dropout": 2}, "conditioning_dropout is 2"),
         ({"generation_batch": 0}, "generation_batch is 0, but must be at least 1"),
         ({"n_test": -1}, "n_test is -1, but must be at least 1"),
         ({"model.preset": "huge"}, "preset 'huge': known are small, paper"),
@@ -159,6 +161,29 @@ def test_wrong_settings_are_refused_before_any_work(more, message, flags, tmp_pa
     with pytest.raises(SystemExit, match=message):
         compare_codecs.main([str(flag) for flag in flags("wrong", **more)])
     assert not (tmp_path / "wrong").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"min_test_seconds": 99}, "no test utterance of .* n_test = 2, min_test_seconds = 99"),
+        ({"corpus": "without_test"}, "without_test has no test split: it has 2 train; set test_"),
+        ({"corpus": "without_text"}, "without_text has no transcripts for cer"),
+    ],
+)
+def test_corpora_are_checked_before_they_are_tokenized(more, message, flags, tmp_path) -> None:
+    for name, split in (("without_test", "train"), ("without_text", "test")):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            write_audio(tmp_path / name / f"{i}.wav", make_tone(1.0, i), 16000)
+        lines = ["file_name,split", "0.wav,train", f"1.wav,{split}"]
+        (tmp_path / name / "metadata.csv").write_text("\n".join(lines))
+    if "corpus" in more:
+        more = {"corpus": tmp_path / more["corpus"]}
+    words = {"n_test": 2, "metrics": "cer", **more}
+    with pytest.raises(SystemExit, match=message):
+        compare_codecs.main([str(flag) for flag in flags("early", **words)])
+    assert not (tmp_path / "tokens").exists() and not (tmp_path / "early").exists()
 
 
 def test_unknown_and_repeated_codecs_are_refused(flags, tiny_codec_folder) -> None:

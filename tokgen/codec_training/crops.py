@@ -46,6 +46,7 @@ class AudioCrops:
         total = sum(len(c) for c in corpora)
         with partial.open("wb") as file, progress_bar("audio", total=total, unit="clip") as bar:
             for corpus in corpora:
+                self.rejections += corpus.rejections
                 for utterance in corpus.utterances(self.sample_rate, rejected=self.rejections):
                     file.write(to_int16(utterance.waveform).tobytes())
                     bar.update()

@@ -29,6 +29,7 @@ from tokgen.evaluation.samples import write_samples
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.held_out import (
     HeldOut,
+    check_corpora,
     choose_held_out,
     longest_clip,
     training_and_test_tokens,
@@ -40,6 +41,7 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.settings import ModelSettings
 from tokgen.runs.accelerator import conditions_of, make_accelerator
 from tokgen.runs.folder import check_run_folder, clear_results
+from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
 from tokgen.runs.store import slug
 from tokgen.tokens.dataset import TokenDataset
@@ -90,6 +92,8 @@ def compare_codecs(
         ValueError: a setting is out of range, the corpus lacks a split or transcripts, or `out`
             holds something else, such as a run with other settings.
         FileNotFoundError: no such codec or corpus.
+        BlockingIOError: another process works in `out`.
+        OSError: the disk is full.
         FloatingPointError: a loss is no longer finite.
         Interrupted: Ctrl-C or SIGTERM in a training; a checkpoint was written.
     """
@@ -127,8 +131,18 @@ def run_comparison(
         s: settings; the folder of the results is `runs`/`name`.
         codecs: the codecs of `s.codec`, as names or objects.
         tokens: folder to keep the token datasets in.
+    Raises:
+        BlockingIOError: another process works in the folder.
+        OSError: the disk is full.
     """
     run = Path(s.runs) / s.name
+    with lock_folder(run):
+        return _compare(s, codecs, run, tokens)
+
+
+def _compare(
+    s: ComparisonSettings, codecs: Sequence[str | Path | Codec], run: Path, tokens: Path
+) -> Table | None:
     accelerator = make_accelerator(run, s.mixed_precision, s.tracker, s.gradient_accumulation)
 
     # 1. Tokens of every codec, and the utterances to generate, the same for all codecs.
@@ -206,28 +220,32 @@ def _prepare(
 ) -> list[Entry]:
     """Load the codecs and tokenize the corpus with each, or reuse the tokens."""
     entries: list[Entry] = []
-    for named in codecs:
-        codec = as_codec(named, device=device)
-        spec, test_corpus = codec.spec, s.test_corpus or s.corpus
-        conditioning = None if s.conditioning == "none" else s.conditioning
+    enough = max(s.min_test_seconds, s.task.shortest_seconds)
+    check_corpora(
+        s.corpus, s.test_corpus, n=s.n_test, min_seconds=enough, with_text="cer" in s.metrics
+    )
+    loaded = [as_codec(named, device=device) for named in codecs]
+    names = [codec.spec.name for codec in loaded]
+    if len({slug(name) for name in names}) < len(names):
+        raise ValueError(f"codecs are named {names}: rename a folder, so that they differ")
+    for spec in (codec.spec for codec in loaded):
+        if s.task.levels > spec.n_codebooks:
+            raise ValueError(f"levels = {s.task.levels}: {spec.name} has {spec.n_codebooks}")
+    conditioning = None if s.conditioning == "none" else s.conditioning
+    test_corpus = s.test_corpus or s.corpus
+    for codec in loaded:
         tokens, test_tokens = training_and_test_tokens(
             s.corpus, s.test_corpus, codec, cache, conditioning
         )
-        enough = max(s.min_test_seconds, s.task.shortest_seconds)
         held_out = choose_held_out(test_tokens, codec, test_corpus, n=s.n_test, min_seconds=enough)
-        if s.task.levels > spec.n_codebooks:
-            raise ValueError(f"levels = {s.task.levels}: {spec.name} has {spec.n_codebooks}")
         if "cer" in s.metrics and not any(held_out.texts):
             raise ValueError(f"{test_corpus} has no transcripts for cer: leave it out of metrics")
-        entries.append(Entry(spec.name, tokens, held_out))
+        entries.append(Entry(codec.spec.name, tokens, held_out))
         if held_out.ids != entries[0].held_out.ids:
             raise ValueError(
-                f"{entries[0].name} and {spec.name} do not have the same test utterances: "
+                f"{entries[0].name} and {codec.spec.name} do not have the same test utterances: "
                 "one of them could not encode some; leave those out of the corpus"
             )
-    names = [entry.name for entry in entries]
-    if len({slug(name) for name in names}) < len(names):
-        raise ValueError(f"codecs are named {names}: rename a folder, so that they differ")
     return entries
 
 

@@ -22,8 +22,15 @@ from tokgen.runs.store import ClipStore, hash_audio
 from tokgen.tokens.cache import cached_tokens
 from tokgen.tokens.columns import codes_of, conditioning_of, sides_of
 from tokgen.tokens.dataset import TokenDataset
+from tokgen.tokens.engines.job import split_name
 
-__all__ = ["HeldOut", "choose_held_out", "longest_clip", "training_and_test_tokens"]
+__all__ = [
+    "HeldOut",
+    "check_corpora",
+    "choose_held_out",
+    "longest_clip",
+    "training_and_test_tokens",
+]
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,43 @@ class HeldOut:
             store=store,
             progress=progress,
         )
+
+
+def check_corpora(
+    corpus: str,
+    test_corpus: str | None,
+    *,
+    n: int,
+    min_seconds: float = 0.0,
+    with_text: bool = False,
+) -> None:
+    """Check that there are clips to train on and to test with, before any work.
+
+    Args:
+        corpus, test_corpus: as in `training_and_test_tokens`.
+        n, min_seconds: as in `choose_held_out`.
+        with_text: test clips need transcripts.
+    Raises:
+        ValueError: a split is missing, no test clip is long enough, or none has a transcript.
+    """
+    opened = open_corpus(corpus)
+    tested = open_corpus(test_corpus) if test_corpus else opened
+    for split, where, setting in (("train", opened, "corpus"), ("test", tested, "test_corpus")):
+        if split not in map(split_name, where.splits):
+            has = ", ".join(f"{n} {name or 'train'}" for name, n in where.splits.items())
+            raise ValueError(
+                f"{where.name} has no {split} split: it has {has or 'no clips'}; set {setting}"
+            )
+    test = [e for e in tested.entries if split_name(e.split) == "test"]
+    if min_seconds > 0:
+        chosen = tested.select(ids=[e.id for e in test], min_seconds=min_seconds)
+        if not chosen.entries:
+            raise ValueError(
+                f"no test utterance of {tested.name} to generate: n_test = {n}, "
+                f"min_test_seconds = {min_seconds}"
+            )
+    if with_text and not any(e.text for e in test):
+        raise ValueError(f"{tested.name} has no transcripts for cer: leave it out of metrics")
 
 
 def choose_held_out(
