@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from ceilings import count_flops, measure_ceilings, roofline
 from harness import Contender, alternate, measure, write_report
-from tokgen.audio.files import read_audio, resample, write_audio
+from tokgen.audio.files import read_audio, write_audio
+from tokgen.audio.resampling import resample
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
 from tokgen.nn.dense import Dense, without_onednn

@@ -23,9 +23,9 @@ from tokgen.audio.files import (
     open_blocks,
     read_audio,
     read_duration,
-    resample,
     write_audio,
 )
+from tokgen.audio.resampling import resample
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
@@ -111,7 +111,7 @@ def test_clipping_is_counted(tmp_path):
 @pytest.mark.parametrize(
     ("name", "waveform", "subtype", "match"),
     [
-        ("a.mp3", torch.zeros(4), "PCM_16", "not .wav or .flac"),
+        ("a.aiff", torch.zeros(4), "PCM_16", r"suffix .*use one of .wav, .flac, .mp3"),
         ("a.flac", torch.zeros(4), "FLOAT", "not available for FLAC"),
         ("a.wav", torch.zeros(2, 4), "PCM_16", r"shape \[2, 4\]"),
         ("a.wav", torch.zeros(0), "PCM_16", r"shape \[0\]"),

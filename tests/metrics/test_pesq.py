@@ -22,7 +22,7 @@ def test_golden_values():
 
 
 def test_other_rates_are_resampled():
-    from tokgen.audio.files import resample
+    from tokgen.audio.resampling import resample
 
     clean, noisy = (resample(x, 16000, 48000) for x in (CLEAN, CLEAN + 0.01 * NOISE))
     wanted = pesq_wb(CLEAN, CLEAN + 0.01 * NOISE, 16000)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from makers.paths import ALLISON
-from tokgen.audio.files import resample
+from tokgen.audio.resampling import resample
 from tokgen.corpus.listed import open_corpus
 from tokgen.metrics import pitch
 from tokgen.metrics.pitch import HOP_SECONDS, PitchErrors, pitch_errors, track_pitch

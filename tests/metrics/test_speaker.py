@@ -11,7 +11,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from makers.audio import make_tone
 from makers.paths import ALLISON
 from makers.speech_models import save_wavlm
-from tokgen.audio.files import resample
+from tokgen.audio.resampling import resample
 from tokgen.corpus.listed import open_corpus
 from tokgen.metrics import backends
 from tokgen.metrics.speaker import (

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,9 +21,11 @@ import av
 import numpy as np
 import soundfile as sf
 
+from tokgen.audio.resampling import RATES
+from tokgen.disk import disk_errors
+
 __all__ = [
     "BLOCK_VALUES",
-    "RATES",
     "AudioError",
     "Source",
     "Stream",
@@ -31,9 +35,8 @@ __all__ = [
 ]
 
 BLOCK_VALUES = 1 << 18  # samples times channels per block
-RATES = (1_000, 768_000)  # Hz; a header with any other rate is damaged
 
-Source = str | Path | bytes | BinaryIO  # a path, a file's bytes, or an open, seekable file
+Source = str | Path | bytes | BinaryIO  # a path, a file's bytes, or an open binary file
 
 # FFmpeg formats that hold audio and do not open other files, as concat and hls do.
 _FORMATS = (
@@ -155,11 +158,13 @@ def _open_file(source: Source, label: str) -> AbstractContextManager[BinaryIO]:
     if isinstance(source, bytes):
         size, file = len(source), cast(BinaryIO, io.BytesIO(source))
     elif not isinstance(source, str | Path):
-        size = source.seek(0, os.SEEK_END)
-        source.seek(0)
-        if size:
+        file = source if source.seekable() else _copied(source)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if file is source and size:
             return nullcontext(source)  # the caller closes it
-        file = cast(BinaryIO, io.BytesIO())
+        if file is source:
+            file = cast(BinaryIO, io.BytesIO())
     else:
         path = Path(source)
         if not path.is_file():
@@ -172,6 +177,14 @@ def _open_file(source: Source, label: str) -> AbstractContextManager[BinaryIO]:
     if size == 0:
         file.close()
         raise AudioError(label, "empty file (0 bytes)")
+    return file
+
+
+def _copied(pipe: BinaryIO) -> BinaryIO:
+    """Return a temporary file with the bytes of a pipe."""
+    with disk_errors(tempfile.gettempdir()):
+        file = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115
+        shutil.copyfileobj(pipe, file)
     return file
 
 

@@ -1,4 +1,4 @@
-"""Read, write and resample audio.
+"""Read and write audio.
 
     with open_blocks("long.mp3", sample_rate=16000) as blocks:
         for block in blocks:  # [1, n] each
@@ -12,22 +12,21 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 import numpy as np
-import soundfile as sf
-import soxr
 import torch
 from torch import Tensor
 
 from tokgen.audio.decoders import (
-    RATES,
     AudioError,
     Source,
     Stream,
@@ -35,6 +34,9 @@ from tokgen.audio.decoders import (
     open_stream,
     truncated,
 )
+from tokgen.audio.encoders import WRITTEN, Encoder, check_encoding, open_encoder
+from tokgen.audio.resampling import Resampler
+from tokgen.disk import disk_errors
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -46,7 +48,6 @@ __all__ = [
     "open_blocks",
     "read_audio",
     "read_duration",
-    "resample",
     "write_audio",
 ]
 
@@ -90,7 +91,8 @@ def open_blocks(
     """Open audio to decode it block by block.
 
     Args:
-        source: a path, the bytes of a file, or an open, seekable binary file.
+        source: a path, the bytes of a file, or an open binary file. A pipe, such as
+            `sys.stdin.buffer`, is copied to a temporary file first.
         sample_rate: Hz to resample to; None keeps the file's rate.
         name: name for messages. For headerless bytes (g722), its suffix names the format.
         max_seconds: longest audio to accept; None accepts any length.
@@ -125,7 +127,7 @@ class AudioBlocks:
             raise AudioError(label, _too_long(f"{seconds:.1f} s long", max_seconds))
         self.sample_rate = stream.sample_rate if sample_rate is None else sample_rate
         self.seconds, self.n_samples = stream.seconds, 0
-        self._resampler = _Resampler(stream.sample_rate, self.sample_rate)
+        self._resampler = Resampler(stream.sample_rate, self.sample_rate)
         self._blocks = self._resampled()
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -195,40 +197,53 @@ def read_duration(source: Source, *, name: str | None = None) -> float | None:
 
 
 class AudioWriter:
-    """Writes mono audio block by block to a .wav or .flac file.
+    """Writes mono audio block by block to a .wav, .flac, .mp3, .opus or .m4a file.
 
         with AudioWriter("out/a.flac", 24000) as writer:
             for block in blocks:
                 writer.write(block)
 
-    Parent folders are created. The file appears when the `with` block ends without an error.
+    Parent folders are created. The file appears when the `with` block ends without an error. An
+    open binary file, such as `sys.stdout.buffer`, gets all bytes at that time and stays open.
 
     Args:
-        path: file to write; the suffix chooses the format.
-        sample_rate: Hz.
-        subtype: sample type of soundfile: "PCM_16", "PCM_24", or for wav "FLOAT".
+        path: file to write; the suffix chooses the format. Or an open binary file.
+        sample_rate: Hz. mp3, opus and m4a resample to the next rate that they have.
+        subtype: sample type of soundfile for wav and flac: "PCM_16" (None), "PCM_24", or for wav
+            "FLOAT".
+        format: "wav", "flac", "mp3", "opus" or "m4a", whatever the suffix.
+        kbps: bitrate of mp3 (128), opus (64) or m4a (96); see `tokgen.audio.encoders.BITRATES`.
     Attributes:
         n_samples: samples written so far.
         clipped: samples outside [-1, 1], which were clipped; always 0 for float subtypes.
     Raises:
-        ValueError: unknown suffix or subtype.
+        ValueError: unknown suffix, format, subtype or bitrate.
     """
 
-    def __init__(self, path: str | Path, sample_rate: int, subtype: str = "PCM_16") -> None:
-        self.path, self.sample_rate, self.subtype = Path(path), sample_rate, subtype
-        suffix = self.path.suffix
-        self._format = suffix[1:].upper()
-        if self._format not in ("WAV", "FLAC"):
-            raise ValueError(f"{path}: suffix {suffix!r} is not .wav or .flac; use one of them")
-        if not sf.check_format(self._format, subtype):
-            known = ", ".join(sf.available_subtypes(self._format))
-            raise ValueError(
-                f"subtype {subtype!r} is not available for {self._format}; use one of {known}"
-            )
+    def __init__(
+        self,
+        path: str | Path | BinaryIO,
+        sample_rate: int,
+        subtype: str | None = None,
+        *,
+        format: str | None = None,
+        kbps: float | None = None,
+    ) -> None:
+        self.path = Path(path) if isinstance(path, str | Path) else None
+        self.name = display_name(path)
+        self._target = None if isinstance(path, str | Path) else path
+        suffix = "" if self.path is None else self.path.suffix
+        self._format = (format or suffix[1:]).lower()
+        if self._format not in WRITTEN:
+            known = ", ".join(f".{kind}" for kind in WRITTEN)
+            given = f"suffix {suffix!r}" if format is None and self.path else f"format {format!r}"
+            raise ValueError(f"{self.name}: {given} is unknown; use one of {known}")
+        check_encoding(self._format, subtype, kbps)
+        self.sample_rate, self.subtype, self._kbps = sample_rate, subtype or "PCM_16", kbps
         self.n_samples = self.clipped = 0
-        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._partial = self.path and self.path.with_name(self.path.name + ".partial")
         self._file: BinaryIO | None = None
-        self._sound: sf.SoundFile | None = None
+        self._encoder: Encoder | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -238,6 +253,7 @@ class AudioWriter:
 
         Raises:
             ValueError: wrong shape, empty, not finite, or more than a wav file can hold.
+            OSError: the file cannot be written, for example because the disk is full.
         """
         samples = torch.as_tensor(waveform).detach().float().cpu()
         if samples.ndim == 2 and samples.shape[0] == 1:
@@ -246,96 +262,74 @@ class AudioWriter:
             shape = list(waveform.shape)
             raise ValueError(f"waveform of shape {shape}: must be [N] or [1, N], N >= 1")
         if not samples.isfinite().all():
-            raise ValueError(f"waveform for {self.path} holds NaN or infinite samples")
+            raise ValueError(f"waveform for {self.name} holds NaN or infinite samples")
         n_bytes = (self.n_samples + len(samples)) * _SAMPLE_BYTES.get(self.subtype, 8)
-        if self._format == "WAV" and n_bytes > MAX_WAV_BYTES:
+        if self._format == "wav" and n_bytes > MAX_WAV_BYTES:
             raise ValueError(
-                f"{self.path}: {n_bytes} bytes of samples are more than the {MAX_WAV_BYTES} that "
+                f"{self.name}: {n_bytes} bytes of samples are more than the {MAX_WAV_BYTES} that "
                 "a .wav file holds; write .flac"
             )
         if self.subtype not in ("FLOAT", "DOUBLE"):
             self.clipped += int((samples.abs() > 1).sum())
             samples = samples.clamp(-1, 1)
         self.n_samples += len(samples)
-        with held_interrupts():
-            if self._sound is None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._partial.open("wb")
-                self._sound = sf.SoundFile(
-                    self._file, "w", self.sample_rate, 1, self.subtype, format=self._format
+        with held_interrupts(), disk_errors(self.name):
+            if self._encoder is None:
+                self._file = self._open()
+                self._encoder = open_encoder(
+                    self._file, self._format, self.sample_rate, self.subtype, self._kbps
                 )
-            self._sound.write(samples.numpy())
+            self._encoder.write(samples.numpy())
+
+    def _open(self) -> BinaryIO:
+        if self._partial is None:  # a pipe cannot go back to write the length
+            return cast(BinaryIO, tempfile.TemporaryFile())
+        self._partial.parent.mkdir(parents=True, exist_ok=True)
+        return self._partial.open("wb")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._sound is None or self._file is None:
+        if self._file is None:
             if kind is None:
-                raise ValueError(f"nothing was written to {self.path}: write at least one sample")
+                raise ValueError(f"nothing was written to {self.name}: write at least one sample")
             return
         try:
-            with held_interrupts():
-                self._sound.close()
-                self._file.close()
-            if kind is None:
+            with held_interrupts(), disk_errors(self.name), self._file:
+                if self._encoder is not None:
+                    self._encoder.close()
+                if kind is None and self._target is not None:
+                    self._file.seek(0)
+                    shutil.copyfileobj(self._file, self._target)
+                    self._target.flush()
+            if kind is None and self._partial and self.path:
                 os.replace(self._partial, self.path)
+        except Exception:
+            if kind is None:
+                raise  # the error in the `with` block says more
         finally:
-            self._partial.unlink(missing_ok=True)
+            if self._partial:
+                self._partial.unlink(missing_ok=True)
 
 
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
 
 
 def write_audio(
-    path: str | Path, waveform: Tensor | np.ndarray, sample_rate: int, subtype: str = "PCM_16"
+    path: str | Path | BinaryIO,
+    waveform: Tensor | np.ndarray,
+    sample_rate: int,
+    subtype: str | None = None,
+    *,
+    format: str | None = None,
+    kbps: float | None = None,
 ) -> int:
-    """Write mono audio [N] or [1, N] to a .wav or .flac file as `AudioWriter` does.
+    """Write mono audio [N] or [1, N] as `AudioWriter` does, with its arguments.
 
     Returns:
         number of samples that were clipped.
     """
-    with AudioWriter(path, sample_rate, subtype) as writer:
+    with AudioWriter(path, sample_rate, subtype, format=format, kbps=kbps) as writer:
         writer.write(waveform)
     return writer.clipped
-
-
-def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
-    """Resample a waveform [..., N] with soxr (HQ); rates are in Hz.
-
-    Returns:
-        float32 [..., ceil(N * to_rate / from_rate)] on the same device.
-    """
-    flat = waveform.detach().float().reshape(-1, waveform.shape[-1]).cpu().numpy()
-    rows = []
-    for row in flat:
-        resampler = _Resampler(from_rate, to_rate)
-        rows.append(np.concatenate([resampler.add(row), resampler.finish()]))
-    n_out = -(-waveform.shape[-1] * to_rate // from_rate)
-    out = torch.from_numpy(np.stack(rows)) if rows else torch.zeros(0, n_out)
-    return out.reshape(*waveform.shape[:-1], n_out).to(waveform.device)
-
-
-class _Resampler:
-    """Resamples blocks [n] with soxr, to ceil(N * to_rate / from_rate) samples in all."""
-
-    def __init__(self, from_rate: int, to_rate: int) -> None:
-        for rate in (from_rate, to_rate):
-            if not RATES[0] <= rate <= RATES[1]:
-                raise ValueError(f"sample rate {rate} Hz: must be {RATES[0]} to {RATES[1]} Hz")
-        self.from_rate, self.to_rate = from_rate, to_rate
-        self.n_in = self.n_out = 0
-        same = from_rate == to_rate
-        self.stream = None if same else soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32")
-
-    def add(self, block: np.ndarray) -> np.ndarray:
-        self.n_in += len(block)
-        out = block if self.stream is None else self.stream.resample_chunk(block)
-        self.n_out += len(out)
-        return out
-
-    def finish(self) -> np.ndarray:
-        empty = np.zeros(0, np.float32)
-        out = empty if self.stream is None else self.stream.resample_chunk(empty, last=True)
-        missing = -(-self.n_in * self.to_rate // self.from_rate) - self.n_out
-        return np.pad(out[: max(missing, 0)], (0, max(missing - len(out), 0)))
 
 
 def _too_long(length: str, max_seconds: float | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -159,15 +160,18 @@ def decode_audio_file(
     codec: Codec,
     codes: Tensor,
     n_samples: int,
-    path: str | Path,
+    path: str | Path | BinaryIO,
     side: Side | None = None,
     *,
+    format: str | None = None,
+    kbps: float | None = None,
     progress: bool = True,
 ) -> int:
-    """Decode codes [1, k, T] into a .wav or .flac file.
+    """Decode codes [1, k, T] into a file of a format that `AudioWriter` writes.
 
     Args:
         n_samples, side: as for `Codec.decode`.
+        path, format, kbps: as for `AudioWriter`.
         progress: show a progress bar after `BAR_DELAY` seconds.
     Returns:
         number of samples outside [-1, 1], which were clipped.
@@ -176,7 +180,10 @@ def decode_audio_file(
     """
     rate = codec.spec.sample_rate
     blocks = decode_blocks(codec, codes, n_samples, side)
-    with AudioWriter(path, rate) as writer, _bar(n_samples / rate, progress) as bar:
+    with (
+        AudioWriter(path, rate, format=format, kbps=kbps) as writer,
+        _bar(n_samples / rate, progress) as bar,
+    ):
         for block in blocks:
             writer.write(block[0])
             bar.update(block.shape[-1] / rate)

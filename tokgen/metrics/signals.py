@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tokgen.audio.files import resample
+from tokgen.audio.resampling import resample
 
 __all__ = ["RATE", "at_16k", "why_unusable"]
 

@@ -11,7 +11,7 @@ import av
 import numpy as np
 from torch import Tensor
 
-from tokgen.audio.files import resample
+from tokgen.audio.resampling import resample
 from tokgen.codec_training.crops import to_int16
 
 __all__ = ["KINDS", "OPUS_KBPS", "OPUS_RATE", "AudioFormat"]

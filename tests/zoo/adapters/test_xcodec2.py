@@ -12,7 +12,7 @@ from torch import Tensor
 import tokgen.zoo.adapters.xcodec2 as module
 from makers.audio import make_tone
 from makers.codecs import MAKERS, make_xcodec2
-from tokgen.audio.files import resample
+from tokgen.audio.resampling import resample
 from tokgen.zoo.adapters.xcodec2 import EXTRACTOR_CONFIG, NeuCodecCodec, Xcodec2Codec
 from tokgen.zoo.loading import from_transformers
 from tokgen.zoo.lookup import load_codec

@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from tokgen.audio.files import resample
+from tokgen.audio.resampling import resample
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.windows import fit_length
-from tokgen.nn.pretrained import read_json
+from tokgen.nn.checks import read_json
 from tokgen.zoo.loading import TransformersCodec, from_transformers, refuse_bandwidth
 
 __all__ = ["EXTRACTOR_CONFIG", "NeuCodecCodec", "Xcodec2Codec"]
