@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 
@@ -119,6 +121,16 @@ def test_a_dataset_without_codes(tokens: TokenDataset) -> None:
         load_tokens(rows.rename_column("codes", "tokens"))
 
 
+def test_an_old_dataset_without_codes(tmp_path: Path) -> None:
+    old = Path(__file__).parent / "old" / "parquet"
+    shutil.copytree(old, tmp_path / "x")
+    for file in (tmp_path / "x").glob("data/*.parquet"):
+        table = pq.read_table(file)
+        pq.write_table(table.rename_columns({"codes": "xodes"}), file)
+    with pytest.raises(ValueError, match=r"/x, split 'test', has no column 'codes'"):
+        load_tokens(tmp_path / "x")
+
+
 def test_damaged_offsets_of_a_saved_dataset(tokens: TokenDataset, tmp_path: Path) -> None:
     """Offsets that lead out of the file would end the process."""
     DatasetDict(train=tokens.splits["train"]).save_to_disk(tmp_path / "x")
@@ -144,8 +156,9 @@ def test_damaged_offsets_of_a_saved_dataset(tokens: TokenDataset, tmp_path: Path
         ({"sample_rate": 10**400}, "sample_rate = 1000.*…: must be an integer up to 10000000"),
         ({"sample_rate": 16000.0}, "sample_rate = 16000.0: must be an integer"),
         ({"codebook_size": float("inf")}, "codebook_size = inf: must be an integer"),
-        ({"codec": "x"}, "the codec is not an object"),
-        ({"side_names": {}}, "the codec is not an object, or the side_names are not a list"),
+        ({"codec": "x"}, "codec = x: of another type"),
+        ({"conditioning": 3.5}, "conditioning = 3.5: of another type"),
+        ({"side_names": {}}, "side_names = {}: of another type"),
     ],
 )
 def test_provenance_that_contradicts_itself(tokens: TokenDataset, value: dict, reason: str) -> None:

@@ -124,7 +124,9 @@ def test_load_tokens_opens_what_datasets_wrote(
 
 
 def test_parquet_files_without_provenance_are_refused(tmp_path: Path) -> None:
-    Dataset.from_dict({"codes": [[1]]}).to_parquet(tmp_path / "x" / "train.parquet")
+    Dataset.from_dict({"codes": [[1]], "n_samples": [1]}).to_parquet(
+        tmp_path / "x" / "train.parquet"
+    )
     with pytest.raises(ValueError, match="no readable provenance"):
         load_tokens(tmp_path / "x")
 

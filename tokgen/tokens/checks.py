@@ -18,7 +18,7 @@ from tokgen.tokens.provenance import Provenance, side_column
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-__all__ = ["ROWS_AT_ONCE", "check_rows"]
+__all__ = ["ROWS_AT_ONCE", "check_columns", "check_rows"]
 
 ROWS_AT_ONCE = 10_000
 _FIX = "make the dataset again with `tokgen tokenize`"
@@ -28,6 +28,17 @@ class _Fault(NamedTuple):
     row: int  # position in the batch
     column: str
     reason: str
+
+
+def check_columns(splits: DatasetDict, source: str) -> None:
+    """Raise ValueError if a split has no column "codes" or "n_samples"."""
+    for split, rows in splits.items():
+        for name in ("codes", "n_samples"):
+            if name not in rows.column_names:
+                raise ValueError(
+                    f"{source}, split {split!r}, has no column {name!r}, so it has no readable "
+                    f"tokens: {_FIX}"
+                )
 
 
 def check_rows(splits: DatasetDict, provenance: Provenance, source: str) -> None:
@@ -71,9 +82,6 @@ def _batches(rows: Dataset) -> Iterator[pa.RecordBatch]:
 
 def _check_types(schema: pa.Schema, provenance: Provenance, source: str) -> None:
     """Raise ValueError if a column has another type, or another size of fixed-size lists."""
-    missing = [name for name in ("codes", "n_samples") if name not in schema.names]
-    if missing:
-        raise ValueError(f"{source} has no column {missing[0]!r}, so it holds no tokens: {_FIX}")
     integer, floating, text = pa.types.is_integer, pa.types.is_floating, _is_text
     frames = (2, floating, "lists of lists of floats")
     expected = {

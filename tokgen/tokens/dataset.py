@@ -30,7 +30,7 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.hub import why_unavailable
 from tokgen.storage import Storage
 from tokgen.tokens.card import push_card
-from tokgen.tokens.checks import check_rows
+from tokgen.tokens.checks import check_columns, check_rows
 from tokgen.tokens.columns import codes_of, sides_of
 from tokgen.tokens.provenance import (
     LARGEST,
@@ -259,6 +259,7 @@ def _checked(
         read_provenance: returns JSON that is kept beside the rows, None if there is none. An old
             dataset gets it into its features.
     """
+    check_columns(splits, source)
     if read_provenance is not None and not carries_provenance(splits):
         if any(part.info.description for part in splits.values()):  # an old Arrow dataset
             found = provenance_of(splits)

@@ -130,8 +130,9 @@ class Provenance:
             self.corpus_fingerprint,
             self.precision,
         ]
-        if not isinstance(self.codec, dict) or not isinstance(self.side_names, list):
-            raise ValueError("the codec is not an object, or the side_names are not a list")
+        for name, kind in (("codec", dict), ("conditioning", dict | None), ("side_names", list)):
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(f"{name} = {_short(getattr(self, name))}: of another type")
         texts += [self.codec.get("name"), self.codec.get("weight_hash", ""), *self.side_names]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a name or a hash is not a string")

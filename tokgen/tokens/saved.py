@@ -9,9 +9,12 @@ from __future__ import annotations
 import errno
 import glob
 import json
+import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -70,7 +73,7 @@ def open_arrow(folder: Path, *, follow_links: bool) -> DatasetDict:
         _read_json(folder, f"{split}/dataset_info.json", follow_links)
         listed = _read_json(folder, f"{split}/state.json", follow_links).get("_data_files")
         try:
-            names = [f"{split}/{file['filename']}" for file in listed or []]
+            names = [os.path.join(split, file["filename"]) for file in listed or []]
         except (TypeError, KeyError) as error:
             raise ValueError(
                 f"{folder / split / 'state.json'} lists no data files: {_FIX}"
@@ -78,7 +81,8 @@ def open_arrow(folder: Path, *, follow_links: bool) -> DatasetDict:
         for name in names:
             shards.append(str(_existing(folder, name, follow_links)))
     try:
-        return load_from_disk(str(folder))
+        with _quiet():
+            return load_from_disk(str(folder))
     except Exception as error:  # `datasets` lets errors of any kind of damage pass
         _name_damaged(shards, _read_arrow)
         raise ValueError(f"{folder} is damaged ({_line(error)}): {_FIX}") from error
@@ -97,9 +101,12 @@ def open_parquet(files: Mapping[str, list[str]], cache: str | None, source: str)
     """
     from datasets import load_dataset
 
+    for name in chain.from_iterable(files.values()):
+        if not is_url(name) and not Path(name).is_file():  # reading a pipe would wait for ever
+            raise ValueError(f"{name} is not a file: {_FIX}")
     patterns = {split: [glob.escape(name) for name in names] for split, names in files.items()}
     try:
-        with quiet_libraries():
+        with _quiet():
             return load_dataset("parquet", data_files=patterns, cache_dir=cache)
     except Exception as error:  # `datasets` lets errors of any kind of damage pass
         found: BaseException | None = error
@@ -110,7 +117,7 @@ def open_parquet(files: Mapping[str, list[str]], cache: str | None, source: str)
                 f"{source} cannot be copied to the cache of `datasets` ({found.strerror}): make "
                 "room, or pass another folder as cache_dir"
             ) from error
-        names = [name for group in files.values() for name in group]
+        names = list(chain.from_iterable(files.values()))
         _name_damaged(names, _read_parquet)
         first = _schema(names[0])
         for name in names[1:]:
@@ -163,12 +170,12 @@ def check_inside(folder: Path, paths: Iterable[Path]) -> None:
 
     In a snapshot of the Hugging Face hub's cache, links to the blobs beside it are accepted.
     """
-    real = folder.resolve()
+    real = Path(os.path.realpath(folder))
     roots = [real]
     if real.parent.name == "snapshots":
         roots.append(real.parent.parent / "blobs")
     for path in paths:
-        target = path.resolve()
+        target = Path(os.path.realpath(path))  # unlike `resolve`, no error for links in a circle
         if not any(target.is_relative_to(root) for root in roots):
             raise ValueError(
                 f"{path} leads out of the dataset's folder, to {target}: copy the file into the "
@@ -187,10 +194,11 @@ def split_of_file(stem: str) -> str:
 def _existing(folder: Path, name: str, follow_links: bool) -> Path:
     """Return the path of a file that a dataset names."""
     path = folder / name
-    if "\0" in name or not path.is_file():
-        raise ValueError(f"{folder} lacks its file {name!r}: {_FIX}")
-    if not follow_links:
+    if name.isprintable() and not follow_links:
         check_inside(folder, [path])
+    if not name.isprintable() or not os.path.isfile(path):
+        shown = name if len(name) <= 200 else f"{name[:200]}…"
+        raise ValueError(f"{folder} lacks its file {shown!r}: {_FIX}")
     return path
 
 
@@ -217,6 +225,19 @@ def _name_damaged(files: Iterable[str], read: Any) -> None:
                 read(stack.enter_context(_open(name)))
         except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{name} cannot be read ({_line(error)}): {_FIX}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the bars and messages of `datasets`: errors are raised in one line."""
+    logger = logging.getLogger("datasets")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with quiet_libraries():
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _open(name: str) -> IO[bytes]:
