@@ -9,7 +9,17 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-__all__ = ["CodecSpec", "Encoded", "Quantized", "Side", "WaveformSpec", "join"]
+__all__ = [
+    "MAX_SAMPLE_RATE",
+    "CodecSpec",
+    "Encoded",
+    "Quantized",
+    "Side",
+    "WaveformSpec",
+    "join",
+]
+
+MAX_SAMPLE_RATE = 768_000  # the highest rate of audio converters
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,12 @@ class CodecSpec:
     def __post_init__(self) -> None:
         for name in ("sample_rate", "hop_length", "n_codebooks", "codebook_size", "channels"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"CodecSpec.{name} = {value!r}: must be an integer of at least 1")
+        if self.sample_rate > MAX_SAMPLE_RATE:
+            raise ValueError(
+                f"CodecSpec.sample_rate = {self.sample_rate}: must be at most {MAX_SAMPLE_RATE} Hz"
+            )
         if self.chunk_length and not (
             self.chunk_length % self.hop_length == 0 and 0 < self.chunk_stride <= self.chunk_length
         ):

@@ -10,27 +10,33 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import tokgen
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
+from tokgen.nn.checks import (
+    WEIGHTS,
+    WeightsHeader,
+    building,
+    check_finite,
+    check_fit,
+    check_settings,
+    read_header,
+    read_json,
+)
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 
 __all__ = [
     "NOT_SETTINGS",
-    "WEIGHTS",
     "LoadedCard",
     "Pretrained",
     "folder_name",
     "hash_weights",
     "load_weights",
-    "read_json",
 ]
 
-WEIGHTS = "model.safetensors"
 # Keys of config.json that are not arguments of the constructor.
 NOT_SETTINGS = ("architectures", "tokgen_version", "transformers_version", "dtype")
 
@@ -96,8 +102,8 @@ class Pretrained(nn.Module, Pushable):
             hub: token, cache_dir, local_files_only and subfolder, see `tokgen.hub.HubArguments`.
         Raises:
             FileNotFoundError: no such folder, and no such hub model in reach.
-            ValueError: the config is of another class, has an unknown setting, or does not fit the
-                weights.
+            ValueError: a file is damaged, the config is of another class, has an unknown or wrong
+                setting, or does not fit the weights, or a weight is not finite.
         """
         if revision is not None and Path(name).is_dir():
             raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {name}")
@@ -112,8 +118,13 @@ class Pretrained(nn.Module, Pushable):
         unknown = sorted(set(config) - known)
         if unknown:
             raise ValueError(f"{folder}: config.json has settings {cls.__name__} lacks: {unknown}")
+        header = read_header(folder)
+        check_settings(cls, config, header)
+        with building(header, config, meta=True):
+            skeleton = cls(**config)
+        check_fit(skeleton.state_dict(), header)
         model = cls(**config)
-        load_weights(model, folder)
+        load_weights(model, header)
         model._loaded_card = LoadedCard.read(folder, model)
         return model.eval()
 
@@ -146,25 +157,19 @@ class LoadedCard:
         return True
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of settings; raises ValueError if it holds none."""
-    try:
-        settings = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} holds a {type(settings).__name__}, not settings")
-    return settings
+def load_weights(model: nn.Module, header: WeightsHeader, *, assign: bool = False) -> None:
+    """Load model.safetensors in float32.
 
-
-def load_weights(model: nn.Module, folder: Path, *, assign: bool = False) -> None:
-    """Load model.safetensors in float32; raises ValueError if the weights do not fit."""
-    try:
-        state = load_file(str(folder / WEIGHTS))
-        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
-        model.load_state_dict(state, strict=True, assign=assign)
-    except (RuntimeError, SafetensorError) as error:
-        raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
+    Args:
+        model: network that `check_fit` found to fit the header.
+        assign: replace the network's parameters, which may be on the meta device.
+    Raises:
+        ValueError: a weight is NaN or infinite.
+    """
+    state = load_file(str(header.path))
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    check_finite(state, header.path)
+    model.load_state_dict(state, strict=True, assign=assign)
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -6,11 +6,17 @@ Models load strictly: only from safetensors, and every weight must fit.
 from __future__ import annotations
 
 import copy
+import json
+import logging
+import re
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
@@ -18,7 +24,16 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
-from tokgen.nn.hub import Pushable, resolve_folder
+from tokgen.nn.checks import (
+    building,
+    check_common,
+    check_count,
+    check_finite,
+    check_size,
+    read_header,
+    read_json,
+)
+from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
 from tokgen.runs.progress import quiet_libraries
 
@@ -30,6 +45,12 @@ __all__ = [
     "let_gradients_through",
     "refuse_bandwidth",
 ]
+
+_REDIRECTS = {
+    "configuration_files": "put the settings into config.json",
+    "quantization_config": "save the weights in floating point",
+    "transformers_weights": "name the weights model.safetensors",
+}  # settings of transformers, and what to do
 
 
 class PretrainedCodec(Codec, Pushable):
@@ -47,6 +68,25 @@ class PretrainedCodec(Codec, Pushable):
         Raises:
             ValueError: the model does not have this bandwidth in kbps.
         """
+
+    @classmethod
+    def read_spec(
+        cls, name: str, config: dict[str, Any], bandwidth: float | None = None, **about: Any
+    ) -> CodecSpec:
+        """Return the spec for a config.json.
+
+        Args:
+            about: the fields of `CodecSpec` that are not in config.json.
+        Raises:
+            KeyError: a setting is missing, for which the library has a default.
+            ValueError: a setting is wrong, or the model does not have this bandwidth.
+        """
+        try:
+            return CodecSpec(name, **cls.numbers(config, bandwidth), **about)
+        except (ArithmeticError, AttributeError, IndexError, TypeError) as error:
+            raise ValueError(f"a setting is wrong: {error}") from error
+        except ValueError as error:
+            raise ValueError(str(error)[:300]) from error
 
     @classmethod
     @abstractmethod
@@ -82,14 +122,9 @@ class PretrainedCodec(Codec, Pushable):
             ValueError: the model does not have this bandwidth, or its settings disagree.
         """
         config = cls.config_of(model)
-        spec = CodecSpec(
-            name or config["model_type"],
-            **cls.numbers(config, bandwidth),
-            weight_hash=hash_weights(model),
-            library=cls.library,
-            revision=revision,
-            licence=licence,
-        )
+        name = name or config["model_type"]
+        about = {"library": cls.library, "revision": revision, "licence": licence}
+        spec = cls.read_spec(name, config, bandwidth, weight_hash=hash_weights(model), **about)
         return cls.class_for(config)(model.eval(), spec)
 
     @classmethod
@@ -123,7 +158,11 @@ class PretrainedCodec(Codec, Pushable):
         name = name or (folder_name(folder) if Path(source).is_dir() else hub_name)
         if licence is None:
             licence = read_licence(read_metadata(folder))
-        codec = cls.from_model(model, name, bandwidth=bandwidth, revision=revision, licence=licence)
+        about: Any = {"bandwidth": bandwidth, "revision": revision, "licence": licence}
+        try:
+            codec = cls.from_model(model, name, **about)
+        except ValueError as error:
+            raise ValueError(f"{folder / CONFIG}: {error}") from error
         codec.loaded_card = LoadedCard.read(folder, codec.spec.weight_hash)
         return codec
 
@@ -190,17 +229,26 @@ class TransformersCodec(PretrainedCodec):
 
     @classmethod
     def load_model(cls, folder: Path) -> Any:
-        from safetensors import SafetensorError
-
+        config, header = read_json(folder / CONFIG), read_header(folder, sharded=True)
+        _refuse_redirects(folder / CONFIG, config)
+        with suppress(KeyError):  # the library has a default for this setting
+            try:
+                n_codebooks = cls.read_spec(folder.name, config).n_codebooks
+            except ValueError as error:
+                raise ValueError(f"{folder / CONFIG}: {error}") from error
+            check_count("n_codebooks", n_codebooks, header)
         model_class = from_transformers(cls.model_class)
         config_class = model_class.config_class
-        config, _ = config_class.get_config_dict(str(folder), local_files_only=True)
         if (found := config.get("model_type")) != config_class.model_type:
             raise ValueError(
                 f"{folder}: config.json is of a {found!r}, not a {config_class.model_type!r} model"
             )
+        with building(header, config, meta=True), quiet_libraries():
+            skeleton = model_class(config_class.from_dict(config))
+        check_size(skeleton, header)
+        check_common(skeleton.state_dict(), header)
         try:
-            with quiet_libraries():
+            with quiet_libraries(), _without_report():
                 model, loading = model_class.from_pretrained(
                     str(folder),
                     local_files_only=True,
@@ -209,11 +257,39 @@ class TransformersCodec(PretrainedCodec):
                     output_loading_info=True,
                 )
         except (RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{folder}: weights do not fit config.json: {error}") from error
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{folder}: weights do not fit config.json: {reason}") from error
         wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
         if wrong:
             raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
+        check_finite(model.state_dict(), header.path)
         return model
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Hide transformers' table of weights that do not fit; the error says what it says."""
+    log = logging.getLogger("transformers.modeling_utils")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _refuse_redirects(path: Path, config: dict[str, Any]) -> None:
+    """Raise ValueError if settings make transformers read other files or fetch code."""
+    for key in _REDIRECTS:
+        if config.get(key) is not None:
+            raise ValueError(
+                f"{path}: {key} = {str(config[key])[:60]!r} is not supported: {_REDIRECTS[key]}"
+            )
+    kernel = re.search(r'"_?attn_implementation": "([^"]*/[^"]*)"', json.dumps(config))
+    if kernel is not None:
+        raise ValueError(
+            f"{path}: attn_implementation = {kernel[1][:60]!r} would fetch code; delete the setting"
+        )
 
 
 def from_transformers(name: str) -> Any:

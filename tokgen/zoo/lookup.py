@@ -19,10 +19,10 @@ from typing import Any, cast
 import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
-from tokgen.codec.spec import CodecSpec
 from tokgen.nn.cards import read_licence, read_metadata
+from tokgen.nn.checks import read_json
 from tokgen.nn.hub import CONFIG, commit_of, resolve_folder
-from tokgen.nn.pretrained import folder_name, read_json
+from tokgen.nn.pretrained import folder_name
 from tokgen.runs.device import pick_device
 from tokgen.zoo.cards import CodecCard, CodecList
 from tokgen.zoo.folders import zoo_folders
@@ -77,9 +77,9 @@ def read_card(folder: Path) -> CodecCard:
     """
     adapter, card, config = _identify(folder)
     try:
-        numbers = adapter.codec_class().numbers(config)
-        spec = CodecSpec(folder.name, **numbers, library=adapter.library, licence=card["licence"])
-    except (KeyError, TypeError) as error:
+        about = {"library": adapter.library, "licence": card["licence"]}
+        spec = adapter.codec_class().read_spec(folder.name, config, **about)
+    except (KeyError, ValueError) as error:
         raise ValueError(f"{folder / CONFIG}: a setting is missing or wrong: {error}") from error
     return CodecCard(folder.name, folder, spec, adapter.class_name, card["summary"])
 
@@ -131,7 +131,7 @@ def load_codec(
     if bandwidth is not None:
         try:  # before the weights are loaded
             with suppress(KeyError):  # config.json leaves this setting to the library's default
-                codec_class.numbers(config, bandwidth)
+                codec_class.read_spec(label, config, bandwidth)
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
         label = f"{label}:{bandwidth:g}"

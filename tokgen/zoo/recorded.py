@@ -9,7 +9,8 @@ import torch
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
-from tokgen.zoo.lookup import as_codec, find_in_zoo, load_codec
+from tokgen.zoo.lookup import as_codec, load_codec
+from tokgen.zoo.names import find_in_zoo
 
 __all__ = ["codec_of"]
 

@@ -10,7 +10,7 @@ from tokgen.codec_training.discriminators.bands import SpectrumDiscriminator
 from tokgen.codec_training.discriminators.period import PeriodDiscriminator
 from tokgen.nn.hub import CONFIG
 from tokgen.nn.pretrained import Pretrained
-from tokgen.zoo.lookup import find_in_zoo
+from tokgen.zoo.names import find_in_zoo
 
 __all__ = ["Discriminator", "find_discriminator"]
 

@@ -38,9 +38,17 @@ from tokgen.zoo.loading import TransformersCodec, choose_bandwidth, let_gradient
 if TYPE_CHECKING:
     from transformers import EncodecModel
 
-__all__ = ["WINDOW_SECONDS", "EncodecCodec", "StagedEncodecCodec"]
+__all__ = [
+    "MAX_CHUNK_SECONDS",
+    "MAX_OVERLAP",
+    "WINDOW_SECONDS",
+    "EncodecCodec",
+    "StagedEncodecCodec",
+]
 
 WINDOW_SECONDS = 20.0
+MAX_CHUNK_SECONDS = 60
+MAX_OVERLAP = 0.9  # of a chunk with the next one
 
 
 class EncodecCodec(ResidualLevels, TransformersCodec):
@@ -68,9 +76,15 @@ class EncodecCodec(ResidualLevels, TransformersCodec):
             "codebook_size": config["codebook_size"],
             "channels": config["audio_channels"],
         }
-        if config["chunk_length_s"]:
-            numbers["chunk_length"] = length = int(config["chunk_length_s"] * rate)
-            numbers["chunk_stride"] = max(1, int((1.0 - (config["overlap"] or 0.0)) * length))
+        if seconds := config["chunk_length_s"]:
+            overlap = config["overlap"] or 0.0
+            if not 0 < seconds <= MAX_CHUNK_SECONDS or not 0 <= overlap <= MAX_OVERLAP:
+                raise ValueError(
+                    f"chunk_length_s = {seconds}, overlap = {overlap}: at most {MAX_CHUNK_SECONDS} "
+                    f"s and {MAX_OVERLAP}"
+                )
+            numbers["chunk_length"] = length = int(seconds * rate)
+            numbers["chunk_stride"] = max(1, int((1.0 - overlap) * length))
         return numbers
 
     @classmethod

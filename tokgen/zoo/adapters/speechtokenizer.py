@@ -25,8 +25,9 @@ from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.checks import check_layout
 from tokgen.codec.stages import ResidualCodec
 from tokgen.extras import require
+from tokgen.nn.checks import building, check_fit, read_header, read_json
 from tokgen.nn.hub import CONFIG
-from tokgen.nn.pretrained import WEIGHTS, load_weights, read_json
+from tokgen.nn.pretrained import load_weights
 from tokgen.zoo.loading import PretrainedCodec, let_gradients_through, refuse_bandwidth
 
 __all__ = ["SETTINGS", "SpeechTokenizerCodec", "make_model"]
@@ -76,16 +77,11 @@ class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
             raise ValueError(
                 f"{path} lacks {', '.join(missing)}: copy them from the published file"
             )
-        if not (folder / WEIGHTS).is_file():
-            raise FileNotFoundError(
-                f"{folder} has no {WEIGHTS}; tokgen opens no pickles (.pt, .ckpt): convert them "
-                f"with safetensors.torch.save_file, as {__name__} describes"
-            )
-        try:
-            model = make_model(config, device="meta")
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: a setting is wrong: {error}") from error
-        load_weights(model, folder, assign=True)
+        header = read_header(folder)
+        with building(header, config, meta=True):
+            model = make_model(config)
+        check_fit(model.state_dict(), header)
+        load_weights(model, header, assign=True)
         return model
 
     def save_model(self, folder: Path, dtype: torch.dtype | None) -> None:
@@ -106,11 +102,11 @@ class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
         return self.model.decoder(quantized)
 
 
-def make_model(config: dict[str, Any], device: str = "cpu") -> Any:
+def make_model(config: dict[str, Any]) -> Any:
     """Return the package's network for a config.json, with random weights."""
     import_torchaudio()  # the package's training code imports it
     require("beartype", "speechtokenizer")  # imported too, but missing from its metadata
     package = require("speechtokenizer", "speechtokenizer")
-    with torch.device(device), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # it uses torch's old weight norm
         return package.SpeechTokenizer(config)
