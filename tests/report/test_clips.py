@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -17,7 +18,8 @@ from makers.pages import data_of, page_of, sounds_of
 from makers.runs import EDGE, RATE, make_run, tone
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.codec_training.augment import K_FILTERS
-from tokgen.report.clips import integrated_loudness, low_pass, spectrograms
+from tokgen.report.clips import integrated_loudness, low_pass, spectrograms, top_frequency
+from tokgen.report.reader import read_run
 
 
 def exact_loudness(samples: np.ndarray) -> float:
@@ -103,18 +105,62 @@ def test_anchor_is_the_low_passed_original(plain_page: str):
     assert spectrum[int(EDGE / 2)] < 1e-3 * spectrum[150] and rate == RATE
 
 
+def picture_of(uri: str) -> np.ndarray:
+    """Pixels [height, width, 4] of a data URI, the top first."""
+    return matplotlib.image.imread(io.BytesIO(base64.b64decode(uri.split(",")[1])))
+
+
+def row_of(hertz: float, top_hz: float) -> float:
+    """Distance of a frequency from the top of a picture, in pixels."""
+    mel = np.log1p(np.array([hertz, top_hz]) / 700)
+    return 96 * (1 - mel[0] / mel[1])
+
+
 def test_spectrograms_share_their_scales():
     waves = [(tone(2000, 1.0).numpy()[0], RATE), (tone(2000, 0.5, 0.002).numpy()[0], RATE)]
     waves.append((tone(2000, 1.0, rate=8000).numpy()[0], 8000))
-    pictures = [
-        matplotlib.image.imread(io.BytesIO(base64.b64decode(uri.split(",")[1])))[..., :3].sum(-1)
-        for uri in spectrograms(waves)
-    ]
-    assert all(p.shape == (96, 320) for p in pictures)
-    full, faint, narrow = pictures
-    row = 95 - 96 * 2000 // 8000
-    assert full[row - 1 : row + 2].max() > 2.5  # 2 kHz of 8 kHz
+    pictures = [picture_of(uri) for uri in spectrograms(waves, 8000)]
+    assert all(p.shape == (96, 320, 4) for p in pictures)
+    full, faint, narrow = (p[..., :3].sum(-1) for p in pictures)
+    row = round(row_of(2000, 8000))
+    assert full[row - 1 : row + 2].max() > 2.5
     assert 0.3 < faint[row - 1 : row + 2, :150].max() < 1.8  # 40 dB lower
-    assert faint[:, 170:].max() < 0.05  # half as long
-    assert narrow[: 96 // 2 - 2].max() < 0.05  # nothing above 4 kHz
     assert np.argmax(narrow.mean(1)) == pytest.approx(row, abs=1)
+    audible = [p[..., 3] for p in pictures]
+    assert audible[0].all()
+    assert not audible[1][:, 170:].any() and audible[1][:, :150].all()  # half as long
+    edge = round(row_of(4000, 8000))
+    assert not audible[2][: edge - 1].any() and audible[2][edge + 1 :].all()
+
+
+def test_spectrograms_of_mixed_rates_share_the_axis_of_the_page(tmp_path: Path):
+    """The same tone at 8, 16 and 44.1 kHz, in two runs, is at the same height."""
+    rates = (8000, 16000, 44100)
+    runs = [make_run(tmp_path / name, n_clips=1) for name in "ab"]
+    for run, of_run in zip(runs, (rates[:2], rates[2:]), strict=True):
+        for kind, rate in zip(("original", "resynthesis"), of_run, strict=False):
+            write_audio(run / f"samples/000.{kind}.wav", tone(3000, 1.0, rate=rate), rate)
+        for kind in ("resynthesis", "generated")[len(of_run) - 1 :]:
+            (run / f"samples/000.{kind}.wav").unlink()
+    page = page_of(*runs)
+    pictures = [picture_of(uri) for uri in re.findall(r'<img src="([^"]*)"', page)]
+    assert len(pictures) == 3
+    rows = [np.argmax(p[..., :3].sum(-1).mean(1)) for p in pictures]
+    assert rows == pytest.approx([row_of(3000, 22050)] * 3, abs=1.5)
+    tops = [np.argmax(p[..., 3].any(1)) for p in pictures]
+    assert tops == pytest.approx([row_of(rate / 2, 22050) for rate in rates], abs=1.5)
+    assert "mel scale, up to 22.05 kHz" in page
+    ticks = dict(
+        re.findall(r'class="tick" style="top: ([\d.]+)%" aria-hidden="true">(\d+) kHz', page)
+    )
+    assert {int(khz): 0.96 * float(top) for top, khz in ticks.items()} == pytest.approx(
+        {khz: row_of(1000 * khz, 22050) for khz in (1, 2, 4, 8, 16)}, abs=0.1
+    )
+
+
+def test_the_axis_ends_at_24_khz_and_ignores_unreadable_audio(tmp_path: Path):
+    run = make_run(tmp_path / "r", n_clips=1)
+    write_audio(run / "samples/000.original.wav", tone(3000, 0.5, rate=96000), 96000)
+    (run / "samples/000.generated.wav").write_bytes(b"RIFF")
+    assert top_frequency(read_run(run).listenings) == 24000
+    assert top_frequency([]) == 24000

@@ -8,6 +8,7 @@ import html
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from makers.pages import data_of, page_of, sounds_of, text_of
 from makers.runs import RATE, add_drift_audio, estimate, make_drift, make_run, put
 from tokgen.audio.files import read_audio
 from tokgen.cli import main as cli
-from tokgen.report.page import titles, write_report
+from tokgen.report.clips import make_sounds
+from tokgen.report.page import is_report, titles, write_report
 
 
 def test_tables_show_estimates_verdicts_and_notes(plain_page: str):
@@ -25,7 +27,7 @@ def test_tables_show_estimates_verdicts_and_notes(plain_page: str):
         "PESQ (MOS) ↑ , higher is better",
         "2.90 [2.80, 3.00] n 18",
         "1.25 [1.15, 1.35] n 16, 2 failed",
-        "– n 0, 18 failed",
+        "speech-16k generated 1.25 [1.15, 1.35] n 16, 2 failed –",  # SI-SDR does not apply
         "−1.65 [−1.75, −1.55] n 18 0.10 worse",
         "pesq (P.862.2)",
         "Margins were set before the run.",
@@ -140,15 +142,105 @@ def test_failed_write_keeps_the_old_page(samples_run: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_report([samples_run], out, progress=False)
+        write_report([samples_run], out, overwrite=True, progress=False)
     assert out.read_text() == "before" and not list(tmp_path.glob("*.partial"))
 
 
 def test_wrong_arguments_are_named(plain_run: Path, tmp_path: Path, capsys):
     out = tmp_path / "x.html"
     assert cli.main(["report", str(plain_run), "--out", str(out), "--clips", "-1"]) == 2
-    assert "clips = -1: must be 0 or more" in capsys.readouterr().err
+    assert "clips is -1, but must be at least 0" in capsys.readouterr().err
     assert cli.main(["report", str(plain_run), "--out", str(tmp_path)]) == 2
     assert "is a folder: give a file" in capsys.readouterr().err
     with pytest.raises(ValueError, match="pass at least one folder"):
         write_report([], out)
+
+
+def test_failures_are_listed_with_clip_and_reason(run: Path):
+    content = json.loads((run / "table.json").read_text())
+    row = content["rows"][0]["name"]
+    failure = {"clip": "clip7", "row": row, "metric": "si_sdr", "reason": "silent"}
+    content["failures"] = [failure, *({**failure, "clip": f"c{i}"} for i in range(300))]
+    put(run / "table.json", content)
+    said = text_of(page_of(run))
+    assert "Failed values: 301 Failed values clip row metric reason" in said
+    assert f"clip7 {row} SI-SDR silent" in said
+    assert "– n 0, 18 failed" in said
+    assert "c198" in said and "c199" not in said and "the first 200; the run's files" in said
+
+
+@pytest.mark.parametrize("kind", ["original", "resynthesis"])
+def test_what_does_not_apply_is_no_failure(kind: str, run: Path):
+    content = json.loads((run / "table.json").read_text())
+    (row,) = (row for row in content["rows"] if row["kind"] == kind)
+    row["values"]["si_sdr"] = estimate(None, n=0, n_failed=6)
+    put(run / "table.json", content)
+    page = page_of(run)
+    assert "6 failed" not in text_of(page) and "Failed values" not in page
+
+
+def test_failed_drift_values_are_listed(tmp_path: Path):
+    folder = make_drift(tmp_path / "drift")
+    assert "Failed values" not in page_of(folder)  # files of older versions have no reasons
+    content = json.loads((folder / "drift.json").read_text())
+    failure = {"clip": "a", "pass": 3, "metric": "pesq", "reason": "no utterance"}
+    content["codecs"][1]["failures"] = [failure]
+    put(folder / "drift.json", content)
+    assert "Failed values: 1" in text_of(page_of(folder))
+    assert "a opus:12, pass 3 PESQ no utterance" in text_of(page_of(folder))
+
+
+def test_a_page_of_ours_is_replaced_and_other_files_are_kept(samples_run: Path, tmp_path: Path):
+    ours, other = tmp_path / "ours.html", tmp_path / "other.html"
+    short = {"clips": 0, "progress": False}
+    write_report(samples_run, ours, **short)
+    write_report(samples_run, ours, **short)
+    other.write_text("<!doctype html><p>mine")
+    with pytest.raises(FileExistsError, match=r"other.html already exists"):
+        write_report(samples_run, other, **short)
+    assert other.read_text() == "<!doctype html><p>mine"
+    write_report(samples_run, other, overwrite=True, **short)
+    assert is_report(other)
+
+
+def test_an_unwritable_page_is_refused_before_the_runs_are_read(tmp_path: Path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="file"):
+        write_report(tmp_path / "no run", tmp_path / "file" / "page.html")
+    with pytest.raises(ValueError, match=r"must end in .html"):
+        write_report(tmp_path / "no run", tmp_path / "page.txt")
+
+
+def test_a_run_that_is_deleted_meanwhile_is_named(run: Path, tmp_path: Path, monkeypatch):
+    def delete(*arguments):
+        shutil.rmtree(run, ignore_errors=True)
+        return make_sounds(*arguments)
+
+    monkeypatch.setattr("tokgen.report.page.make_sounds", delete)
+    with pytest.raises(FileNotFoundError, match="compare was deleted while its report was made"):
+        write_report(run, progress=False)
+    assert not run.exists()
+
+
+def test_sections_and_menu_are_in_the_same_order(run: Path, tmp_path: Path):
+    make_drift(run / "drift")
+    add_drift_audio(run / "drift", {"speech-16k": RATE})
+    for page in (page_of(run), page_of(run, make_run(tmp_path / "b" / "other"))):
+        menu = re.findall(r'href="#([^"]*)"', page[page.index("<nav") : page.index("</nav>")])
+        ids = re.findall(r'<[^>]*\sid="([^"]*)"', page)
+        places = [ids.index(target) for target in menu]
+        assert places == sorted(places) and "training" in menu and "run-0-settings" in menu
+
+
+def test_drift_values_are_open(tmp_path: Path):
+    page = page_of(make_drift(tmp_path / "drift"))
+    assert re.findall(r"<details open>\s*<summary>(.*?)<", page) == ["Drift values"]
+
+
+def test_names_cannot_change_other_text(tmp_path: Path):
+    marks = "\x1b[31m\x07\x00\u202e\u2066\u200f\u061c"
+    run = make_run(tmp_path / "r", say=lambda text: f"{marks}{text}", n_clips=1)
+    page = page_of(run)
+    assert not set(marks.replace("[31m", "")) & set(page)
+    assert "\ufffd[31m" in page
+    assert not [c for c in json.dumps(data_of(page), ensure_ascii=False) if c in "\u202e\u2066"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import re
 import shutil
@@ -16,8 +17,9 @@ import pytest
 from matplotlib.image import imread
 from scipy.stats import binomtest
 
-from makers.runs import EDGE, TONES, add_drift_audio, make_drift, make_run
+from makers.runs import EDGE, TONES, add_drift_audio, estimate, make_drift, make_run, put
 from tokgen.report.page import write_report
+from tokgen.report.views import DRIFT_LABELS
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = ("background-networking", "component-update", "sync")
@@ -303,6 +305,54 @@ def test_abx_is_blind_and_exported(visit, repeats: int, n_wrong: int):
     assert not page.locator("#transport").is_visible()  # no sound is selected
 
 
+def test_abx_counts_a_choice_only_after_x_and_a_or_b_were_played(visit):
+    page = visit("plain")
+    page.locator("[data-test=abx]").click()
+    page.locator("#abx [name=b]").select_option("2")
+    page.locator("#abx [value=start]").click()
+    said, progress = page.locator("#abx .trial .message"), page.locator("#abx .progress")
+    page.locator("#abx [data-answer=A]").click()
+    assert said.inner_text() == "Play X first."
+    page.keyboard.press("a")
+    started(page, 1)
+    page.keyboard.press("b")
+    started(page, 2)
+    page.locator("#abx [data-answer=B]").click()
+    assert said.inner_text() == "Play X first." and "Trial 1 of 3" in progress.inner_text()
+    page.keyboard.press("x")
+    started(page, 3)
+    page.locator("#abx [data-answer=B]").click()
+    assert "Trial 2 of 3" in progress.inner_text() and not said.is_visible()
+    page.keyboard.press("x")
+    started(page, 4)
+    page.locator("#abx [data-answer=B]").click()
+    assert said.inner_text() == "Play A or B too, to compare X with."
+    page.keyboard.press("b")
+    started(page, 5)
+    page.locator("#abx [data-answer=B]").click()
+    assert "Trial 3 of 3" in progress.inner_text()
+    page.keyboard.press("Escape")
+    assert "of 2 correct" in page.locator("#abx .outcome").inner_text()
+
+
+def test_mushra_counts_scores_only_after_every_sound_was_played(visit):
+    page = visit("plain")
+    page.locator("[data-test=mushra]").click()
+    page.locator("#mushra [value=start]").click()
+    for position in range(1, 5):
+        page.get_by_role("slider", name=f"Score of sound {position}").fill("50")
+    for n, position in enumerate("014", 1):
+        page.keyboard.press(position)
+        started(page, n)
+    page.locator("#mushra [data-do=next]").click()
+    assert "Not played yet: sound 2, 3." in page.locator("#mushra .trial").inner_text()
+    for n, position in enumerate("23", 4):
+        page.keyboard.press(position)
+        started(page, n)
+    page.locator("#mushra [data-do=next]").click()
+    assert "Utterance 2 of 3" in page.locator("#mushra .progress").inner_text()
+
+
 def test_mushra_is_blind_and_scores_belong_to_their_sounds(visit):
     page = visit("plain")
     page.locator("[data-test=mushra]").click()
@@ -359,6 +409,10 @@ def test_escape_keeps_the_answers_and_formulas_are_escaped(visit):
     page = visit("hostile")
     page.locator("[data-test=abx]").nth(1).click()
     page.locator("#abx [value=start]").click()
+    page.keyboard.press("x")
+    started(page, 1)
+    page.keyboard.press("b")
+    started(page, 2)
     page.locator("#abx [data-answer=A]").click()
     page.keyboard.press("Escape")
     assert re.fullmatch(
@@ -444,6 +498,42 @@ def test_controls_have_accessible_names(visit):
     ] == []
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.locator("h1").count() == 1
+
+
+def test_nothing_scrolls_sideways_at_1280_pixels(visit, pages):
+    """With the drift of every metric, many metrics in the table, and many columns to listen to."""
+    folder = pages["plain"].parent / "wide"
+    run, drift = make_run(folder / "run", n_clips=1), make_drift(folder / "drift")
+    table = json.loads((run / "table.json").read_text())
+    names = [f"m{i}" for i in range(7)]
+    labels = {"label": "speaker similarity", "better": "higher", "unit": "cosine", "digits": 2}
+    table["metrics"] += [{"name": name, **labels} for name in names]
+    for row in table["rows"]:
+        row["values"] |= {name: estimate(-10.5) for name in names}
+    put(run / "table.json", table)
+    index = json.loads((run / "samples/index.json").read_text())
+    (original, *_), (clip, *_) = index["columns"], index["clips"]
+    for name in (f"codec with a long name {i}" for i in range(9)):
+        index["columns"].append({**original, "name": name, "kind": "resynthesis"})
+        clip["files"][name] = clip["files"][original["name"]]
+    put(run / "samples/index.json", index)
+    content = json.loads((drift / "drift.json").read_text())
+    for codec in content["codecs"]:
+        codec["points"] = [
+            {"pass": n, "metric": metric, "level": None, **estimate(-10.5 * n)}
+            for metric in DRIFT_LABELS
+            for n in range(1, 3)
+        ]
+    put(drift / "drift.json", content)
+    pages["wide"] = folder / "wide.html"
+    write_report([run, drift], pages["wide"], progress=False)
+    page = visit("wide", viewport={"width": 1280, "height": 900})
+    page.evaluate("document.querySelectorAll('details').forEach((e) => { e.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") == 1280
+    boxes = page.locator(".box:visible").evaluate_all(
+        "all => all.map((e) => [e.getAttribute('aria-label'), e.scrollWidth - e.clientWidth])"
+    )
+    assert len(boxes) > 5 and [box for box in boxes if box[1] > 0] == []
 
 
 @pytest.mark.parametrize("name", ["plain", "hostile"])

@@ -1,24 +1,26 @@
-"""Sounds and spectrograms of utterances: equal loudness, and one scale for all spectrograms."""
+"""Sounds and spectrograms of utterances: equal loudness, and common axes for spectrograms."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from matplotlib.image import imsave
 from torch import Tensor
 
-from tokgen.audio.files import AudioError, read_audio
+from tokgen.audio.files import AudioError, open_blocks, read_audio
 from tokgen.codec_training.augment import QUIET_LUFS, loudness_lufs
 from tokgen.plotting import SILENCE_DB, decibels
 from tokgen.report.encoding import AudioFormat
 from tokgen.report.json_files import clean_text
-from tokgen.report.listening import Clip, Column
+from tokgen.report.listening import Clip, Column, Listening
 
 __all__ = [
     "ABSOLUTE_GATE",
@@ -26,23 +28,29 @@ __all__ = [
     "BLOCK_SECONDS",
     "HOP_SECONDS",
     "MAX_GAIN_DB",
+    "MAX_HZ",
     "MAX_SECONDS",
     "PICTURE",
     "RELATIVE_GATE",
     "SHADES",
+    "TICKS_KHZ",
     "ClipSounds",
     "Sound",
     "amplitude",
+    "frequency_ticks",
     "gain_to",
     "integrated_loudness",
     "low_pass",
     "make_sounds",
     "spectrograms",
+    "top_frequency",
 ]
 
 MAX_SECONDS = 120.0  # longer files are an error
 MAX_GAIN_DB = 20.0
 ANCHOR_HZ = (3500.0, 4000.0)  # low anchor of ITU-R BS.1534: end of pass band, start of stop band
+MAX_HZ = 24_000.0  # spectrograms end here, whatever the sample rate
+TICKS_KHZ = (1, 2, 4, 8, 16)
 PICTURE = (96, 320)  # height and width in pixels
 SHADES = 64
 BLOCK_SECONDS, HOP_SECONDS = 0.4, 0.1  # gating blocks of BS.1770
@@ -94,11 +102,23 @@ class _Wave:
     rate: int
 
 
-def make_sounds(clip: Clip, columns: Sequence[Column], audio: AudioFormat) -> ClipSounds:
+def top_frequency(listenings: Iterable[Listening]) -> float:
+    """Return half the highest sample rate of all audio in Hz, at most `MAX_HZ`."""
+    clips = [clip for listening in listenings for clip in listening.clips]
+    rates = []
+    for path in (path for clip in clips for path in clip.files.values() if path is not None):
+        with suppress(AudioError, OSError), open_blocks(path, name=path.name) as blocks:
+            rates.append(blocks.sample_rate)
+    return min(MAX_HZ, max(rates) / 2) if rates else MAX_HZ
+
+
+def make_sounds(
+    clip: Clip, columns: Sequence[Column], audio: AudioFormat, top_hz: float = MAX_HZ
+) -> ClipSounds:
     """Read the files of an utterance, match their loudness, encode them and draw spectrograms.
 
     All columns get the loudness of the original. If a peak would then exceed full scale, all are
-    lowered by the same amount.
+    lowered by the same amount. Spectrograms end at `top_hz`.
     """
     waves, problems = [], []
     for column in columns:
@@ -120,7 +140,7 @@ def make_sounds(clip: Clip, columns: Sequence[Column], audio: AudioFormat) -> Cl
         _Wave((w.samples * amplitude(g - lowered)).clamp(-1, 1), w.rate)
         for w, g in zip(known, gains, strict=True)
     ]
-    pictures = spectrograms([(w.samples[0].numpy(), w.rate) for w in scaled])
+    pictures = spectrograms([(w.samples[0].numpy(), w.rate) for w in scaled], top_hz)
     made = iter(
         Sound(
             base64.b64encode(audio.encode(wave.samples, wave.rate)).decode(),
@@ -199,43 +219,58 @@ def low_pass(waveform: Tensor, sample_rate: int) -> Tensor:
     return torch.from_numpy(filtered.astype(np.float32))[None]
 
 
-def spectrograms(waves: Sequence[tuple[np.ndarray, int]]) -> list[str]:
-    """Draw spectrograms that share their scales of time, frequency and level.
+def spectrograms(waves: Sequence[tuple[np.ndarray, int]], top_hz: float) -> list[str]:
+    """Draw spectrograms that share their scales of time, frequency (mel) and level.
+
+    Pixels after the end of a sound, and above half its sample rate, are transparent.
 
     Args:
         waves: samples [N] and sample rate in Hz of each sound.
+        top_hz: frequency at the upper edge.
     Returns:
         data URIs of PNG files.
     """
     if not waves:
         return []
     seconds = max(len(samples) / rate for samples, rate in waves)
-    top_hz = max(rate for _, rate in waves) / 2
     grids = [_grid(samples, rate, seconds, top_hz) for samples, rate in waves]
-    top = max(grid.max() for grid in grids)
+    top = max(np.nanmax(grid) for grid in grids)
     return [_png(np.clip(grid - top, SILENCE_DB, 0.0)) for grid in grids]
 
 
+def frequency_ticks(top_hz: float) -> list[tuple[str, float]]:
+    """Return the ticks of the frequency axis: label, and distance from the top in percent."""
+    heights = {khz: float(_mel(1000 * khz) / _mel(top_hz)) for khz in TICKS_KHZ}
+    return [(f"{khz} kHz", round(100 - 100 * at, 1)) for khz, at in heights.items() if at < 0.97]
+
+
+def _mel(hertz: float | np.ndarray) -> np.ndarray:
+    return 2595 * np.log10(1 + np.asarray(hertz) / 700)
+
+
 def _grid(samples: np.ndarray, rate: int, seconds: float, top_hz: float) -> np.ndarray:
-    """Compute dB per pixel [height, width], low frequencies first; -200 outside the sound."""
+    """Compute dB per pixel [height, width], low frequencies first; NaN outside the sound."""
     height, width = PICTURE
     n_fft = 2 * max(16, round(0.016 * rate))
     hop = max(1, round(seconds * rate / width))
     found = decibels(samples, n_fft, hop) - 20 * math.log10(n_fft)
-    n_bins = max(height, round(top_hz / (rate / n_fft)))
-    padded = np.full((n_bins, found.shape[1]), -200.0)
-    padded[: len(found)] = found[:n_bins]
-    rows = np.maximum.reduceat(padded, np.linspace(0, n_bins, height, endpoint=False).astype(int))
+    edges = 700 * (10 ** (np.linspace(0, _mel(top_hz), height + 1) / 2595) - 1)  # Hz
+    bins = np.minimum((edges * n_fft / rate).astype(int), len(found) - 1)
+    end = max(1, bins[-1])
+    rows = np.maximum.reduceat(found[:end], np.minimum(bins[:-1], end - 1))
+    rows[edges[:-1] >= rate / 2] = np.nan
     centres = np.round((np.arange(width) + 0.5) * seconds * rate / width / hop).astype(int)
     inside = centres < rows.shape[1]
-    grid = np.full((height, width), -200.0)
+    grid = np.full((height, width), np.nan)
     grid[:, inside] = rows[:, centres[inside]]
     return grid
 
 
 def _png(grid: np.ndarray) -> str:
     """Draw dB [height, width] from SILENCE_DB to 0 as a PNG; return its data URI."""
-    shades = np.round((grid / SILENCE_DB) * (SHADES - 1)) / (SHADES - 1)
+    shades = np.round((np.nan_to_num(grid, nan=SILENCE_DB) / SILENCE_DB) * (SHADES - 1))
+    colours = colormaps["magma"](1 - shades / (SHADES - 1))
+    colours[np.isnan(grid)] = 0.0
     out = io.BytesIO()
-    imsave(out, 1 - shades, cmap="magma", vmin=0, vmax=1, origin="lower", format="png")
+    imsave(out, colours[::-1], format="png")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

@@ -1,7 +1,7 @@
 """Read JSON files from untrusted sources, with limits and with errors that say what to do.
 
-Control characters and lone surrogates in strings are replaced. NaN, infinite and huge numbers
-become None.
+Control characters, marks of text direction and lone surrogates in strings are replaced. NaN,
+infinite and huge numbers become None.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ Parsed = TypeVar("Parsed")
 
 MAX_BYTES = 64 << 20
 MAX_NUMBER = 1e100  # larger numbers count as damaged and become None
-_UNSHOWABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that change the direction of text
+    "\ud800-\udfff\ufffe\uffff]"
+)
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
@@ -83,7 +87,7 @@ def clean(value: Any) -> Any:
 
 
 def clean_text(text: str) -> str:
-    """Replace characters that a page cannot show by U+FFFD."""
+    """Replace characters that a page cannot show, or that change other text, by U+FFFD."""
     return _UNSHOWABLE.sub("\ufffd", text)
 
 

@@ -16,36 +16,57 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import tokgen
+from tokgen.audio.files import display_name
 from tokgen.report import figures, views
-from tokgen.report.clips import MAX_GAIN_DB, ClipSounds, make_sounds
+from tokgen.report.clips import (
+    MAX_GAIN_DB,
+    ClipSounds,
+    frequency_ticks,
+    make_sounds,
+    top_frequency,
+)
 from tokgen.report.encoding import AudioFormat
 from tokgen.report.listening import Listening
 from tokgen.report.reader import Run, read_run
 from tokgen.results import Grid, Result
+from tokgen.runs.checks import check_writable
 from tokgen.runs.progress import progress_bar
 
 __all__ = [
+    "GENERATOR",
     "HERE",
+    "MAX_FAILURES",
     "SCRIPTS",
     "Section",
     "SoundTable",
     "Written",
+    "is_report",
     "render",
     "titles",
     "write_report",
 ]
 
+MAX_FAILURES = 200  # in a list of failed values
+GENERATOR = "tokgen report"
 HERE = Path(__file__).parent / "static"
 SCRIPTS = ("player.js", "listening.js", "blind.js", "blind_tests.js")
 
 
 @dataclass(frozen=True)
 class SoundTable:
-    """A listening table with its sounds; `number` is its index on the page."""
+    """A listening table with its sounds.
+
+    Attributes:
+        number: index on the page.
+        listening: columns and utterances.
+        clips: sounds of the utterances.
+        top_hz: upper edge of the spectrograms.
+    """
 
     number: int
     listening: Listening
     clips: list[ClipSounds]
+    top_hz: float
 
 
 @dataclass(frozen=True)
@@ -95,9 +116,12 @@ def write_report(
     clips: int = 12,
     audio: str = "wav",
     opus_kbps: int = 64,
+    overwrite: bool = False,
     progress: bool = True,
 ) -> Written:
-    """Write the report of runs. An existing file is replaced only when the new one is complete.
+    """Write the report of runs.
+
+    A page of an earlier call is replaced when the new one is complete.
 
     Args:
         runs: run folders, one section each; or one folder.
@@ -106,10 +130,12 @@ def write_report(
         clips: maximum number of utterances per listening table; 0 embeds no audio.
         audio: "wav" (16 bits, lossless) or "opus" (small).
         opus_kbps: bitrate of Opus.
+        overwrite: replace a file that is not a page of this function, too.
         progress: show a bar over utterances.
     Raises:
         ValueError: no folder, a folder that is not a run or has nothing to show, or a damaged file.
-        OSError: `out` cannot be written.
+        FileExistsError: `out` is another file, and `overwrite` is False.
+        OSError: `out` cannot be written, which is checked first, or a run was deleted meanwhile.
     """
     folders = [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
     if not folders:
@@ -119,11 +145,11 @@ def write_report(
     if out is None:
         out = (folders[0] if len(folders) == 1 else Path()) / "report.html"
     out = Path(out)
-    if out.is_dir():
-        raise IsADirectoryError(f"{out} is a folder: pass a file, such as {out}/report.html")
+    check_writable(out, overwrite=overwrite or is_report(out), suffixes=(".html", ".htm"))
     form = AudioFormat(audio, opus_kbps)
     read = [read_run(folder, clips) for folder in folders]
-    total = sum(len(listening.clips) for run in read for listening in run.listenings)
+    listenings = [listening for run in read for listening in run.listenings]
+    total, top_hz = sum(len(found.clips) for found in listenings), top_frequency(listenings)
     with progress_bar("report", total=total, unit="clip", show=progress and total > 0) as bar:
         sections: list[Section] = []
         numbers = itertools.count()
@@ -132,10 +158,13 @@ def write_report(
             for listening in run.listenings:
                 made = []
                 for clip in listening.clips:
-                    made.append(make_sounds(clip, listening.columns, form))
+                    made.append(make_sounds(clip, listening.columns, form, top_hz))
                     bar.update()
-                tables.append(SoundTable(next(numbers), listening, made))
+                tables.append(SoundTable(next(numbers), listening, made, top_hz))
             sections.append(Section(run, title, tables))
+    gone = next((folder for folder in folders if not folder.is_dir()), None)
+    if gone is not None:
+        raise FileNotFoundError(f"{display_name(gone)} was deleted while its report was made")
     content = render(sections, form).encode("utf-8", "replace")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
@@ -148,6 +177,14 @@ def write_report(
     n_sounds = sum(sound is not None for clip in shown for sound in clip.sounds)
     problems = [problem for clip in shown for problem in clip.problems]
     return Written(out, len(content), len(read), len(shown), n_sounds, form, problems)
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page of `write_report`."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f'<meta name="generator" content="{GENERATOR}'.encode() in file.read(1 << 12)
 
 
 def titles(names: Sequence[str]) -> list[str]:
@@ -176,6 +213,7 @@ def render(sections: Sequence[Section], audio: AudioFormat) -> str:
         data=_data(sections, audio),
         audio=audio,
         max_gain=MAX_GAIN_DB,
+        generator=f"{GENERATOR} {tokgen.__version__}",
         version=tokgen.__version__,
         style=Markup((HERE / "page.css").read_text("utf-8")),
         script=Markup(script),
@@ -184,6 +222,8 @@ def render(sections: Sequence[Section], audio: AudioFormat) -> str:
             "img-src data:; media-src data: blob:; base-uri 'none'; form-action 'none'"
         ),
         digits=views.digits,
+        ticks=frequency_ticks,
+        max_failures=MAX_FAILURES,
     )
     return page.lstrip()
 
@@ -208,10 +248,12 @@ def _view(section: Section, i: int) -> dict[str, Any]:
             )
             for metrics, fold in ((shown, False), (details, True))
         ]
+        view["failures"] = views.table_failures(run.table)
     if run.drift:
         view["drift_pictures"] = figures.drift_pictures(run.drift, f"{salt}-drift")
         view["drift_legend"] = [s.name for s in run.drift.summaries]
         view["drift_numbers"] = views.drift_numbers(run.drift)
+        view["drift_failures"] = views.drift_failures(run.drift)
         view["drift_differences"] = views.drift_differences(run.drift)
     if run.phase:
         view["phase_pictures"] = figures.phase_pictures(run.phase, f"{salt}-phase")

@@ -143,6 +143,9 @@ def _table(content: dict[str, Any]) -> Table | None:
     else:
         found = [mapping(row, "rows") for row in items(rows, "rows")]
         parts["rows"] = [{**row, "values": _values(row["values"])} for row in found]
+    failures = [mapping(f, "failures") for f in items(content.get("failures"), "failures")]
+    names = ("clip", "row", "metric", "reason")
+    parts["failures"] = [{name: text(f.get(name)) for name in names} for f in failures]
     parts["notes"] = items(content.get("notes"), "notes")
     table = Table.from_dict(content | parts, METRICS)
     return table if table.metrics and table.rows else None

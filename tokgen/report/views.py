@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tokgen.metrics.statistics import Estimate, format_interval, format_number
-from tokgen.metrics.tables import Difference, Metric, Row, Table
+from tokgen.metrics.statistics import NONE, Estimate, format_interval, format_number
+from tokgen.metrics.tables import Difference, Failure, Metric, Row, Table
 from tokgen.report.reader import DriftResults, PhaseResults, TelephoneResults
 
 __all__ = [
     "DRIFT_LABELS",
     "Bar",
+    "Cell",
     "DifferenceRow",
     "Numbers",
     "Pairs",
@@ -21,12 +22,14 @@ __all__ = [
     "codec_hashes",
     "digits",
     "drift_differences",
+    "drift_failures",
     "drift_numbers",
     "flatten",
     "phase_numbers",
     "show",
     "span_of",
     "table_differences",
+    "table_failures",
     "table_rows",
     "telephone_numbers",
 ]
@@ -56,7 +59,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class ShownEstimate:
-    """An estimate as text and bar. Texts are empty if it was not measured."""
+    """An estimate as text and bar. Texts are empty if it does not apply or was not measured."""
 
     mean: str
     interval: str
@@ -65,7 +68,7 @@ class ShownEstimate:
     bar: Bar | None
 
     def __str__(self) -> str:
-        return f"{self.mean} {self.interval}".strip() or "–"
+        return f"{self.mean} {self.interval}".strip() or NONE
 
 
 def digits(value: float, places: int) -> str:
@@ -74,7 +77,12 @@ def digits(value: float, places: int) -> str:
 
 
 def show(
-    e: Estimate | None, places: int, span: tuple[float, float] | None, marks: Sequence[float] = ()
+    e: Estimate | None,
+    places: int,
+    span: tuple[float, float] | None,
+    marks: Sequence[float] = (),
+    *,
+    explained: bool = False,
 ) -> ShownEstimate:
     """Prepare an estimate.
 
@@ -83,8 +91,10 @@ def show(
         places: decimals to show.
         span: values at the ends of the bar; None for no bar.
         marks: values to mark on the bar.
+        explained: the failures have reasons. Without reasons, a metric that failed on every clip
+            is one that does not apply.
     """
-    if e is None:
+    if e is None or not (e.n or explained):
         return ShownEstimate("", "", "", "", None)
     interval = format_interval(e, places).replace("-", "−")
     failed = f"{e.n_failed} failed" if e.n_failed else ""
@@ -123,9 +133,18 @@ def table_rows(
         for m in metrics
     }
     groups: dict[str, list[tuple[Row, list[ShownEstimate]]]] = {}
+    explained = {(f.row, f.metric) for f in table.failures}
     for row in table.rows:
         if any(m.name in row.values for m in metrics):
-            shown = [show(row.values.get(m.name), m.digits, spans[m.name]) for m in metrics]
+            shown = [
+                show(
+                    row.values.get(m.name),
+                    m.digits,
+                    spans[m.name],
+                    explained=(row.name, m.name) in explained,
+                )
+                for m in metrics
+            ]
             groups.setdefault(row.kind, []).append((row, shown))
     return list(groups.items())
 
@@ -183,53 +202,93 @@ def drift_differences(drift: DriftResults) -> Pairs:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A number as text. `note` has its counts if they are not the expected ones."""
+
+    mean: str
+    interval: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Numbers:
-    """A plain table of the numbers in a figure."""
+    """A plain table of the numbers in a figure.
+
+    Attributes:
+        headings: of the columns; the first cell of a row is its name.
+        groups: title and rows of each group.
+    """
 
     headings: list[str]
-    rows: list[list[str]]
+    groups: list[tuple[str, list[list[Cell]]]]
 
 
 def drift_numbers(drift: DriftResults) -> Numbers:
-    """Return means over levels, one line for each codec and pass."""
+    """Return means over levels, a group for each codec with one row for each pass."""
     found = {p.metric for s in drift.summaries for p in s.points if p.level is None}
     metrics = [m for m in DRIFT_LABELS if m in found] + sorted(found - set(DRIFT_LABELS))
-    rows = []
+    groups = []
     for s in drift.summaries:
         at = {(p.passes, p.metric): p.estimate for p in s.points if p.level is None}
-        for n in sorted({passes for passes, _ in at}):
-            shown = [_with_counts(at.get((n, metric)), s.n_clips) for metric in metrics]
-            rows.append([s.name, str(n), *shown])
-    return Numbers(["codec", "pass", *(DRIFT_LABELS.get(m, m) for m in metrics)], rows)
+        why = bool(s.failures)
+        rows = [
+            [Cell(str(n)), *(_cell(at.get((n, m)), s.n_clips, explained=why) for m in metrics)]
+            for n in sorted({passes for passes, _ in at})
+        ]
+        groups.append((s.name, rows))
+    return Numbers(["pass", *(DRIFT_LABELS.get(m, m) for m in metrics)], groups)
+
+
+def table_failures(table: Table) -> list[Failure]:
+    """Return the failures with the labels of their metrics."""
+    labels = {m.name: m.label for m in table.metrics}
+    return [replace(f, metric=labels.get(f.metric, f.metric)) for f in table.failures]
+
+
+def drift_failures(drift: DriftResults) -> list[Failure]:
+    """Return the failures of all codecs, one for each codec, pass, clip and metric."""
+    return [
+        Failure(
+            f["clip"],
+            f"{s.name}, pass {f['pass']}",
+            DRIFT_LABELS.get(f["metric"], f["metric"]),
+            f["reason"],
+        )
+        for s in drift.summaries
+        for f in s.failures
+    ]
 
 
 def phase_numbers(phase: PhaseResults) -> Numbers:
-    """Return shares of equal codes, one line for each codec and shift."""
-    rows = [
-        [s.name, f"{ms:+.3g}".replace("-", "−"), _with_counts(e, e.n, 3)]
+    """Return shares of equal codes, a group for each codec with one row for each shift."""
+    groups = [
+        (
+            s.name,
+            [
+                [Cell(f"{ms:+.3g}".replace("-", "−")), _cell(e, e.n, places=3)]
+                for ms, e in zip(s.shifts_ms, s.match, strict=True)
+            ],
+        )
         for s in phase.summaries
-        for ms, e in zip(s.shifts_ms, s.match, strict=True)
     ]
-    return Numbers(["codec", "shift (ms)", "share of equal codes"], rows)
+    return Numbers(["shift (ms)", "share of equal codes"], groups)
 
 
 def telephone_numbers(telephone: TelephoneResults) -> Numbers:
-    """Return one line for each metric, codec and round."""
-    rows = [
-        [curve.label, curve.codec, str(n), _with_counts(e, 0)]
-        for curve in telephone.curves
-        for n, e in curve.points
+    """Return a group for each metric and codec with one row for each round."""
+    groups = [
+        (f"{c.label}, {c.codec}", [[Cell(str(n)), _cell(e, 0)] for n, e in c.points])
+        for c in telephone.curves
     ]
-    return Numbers(["metric", "codec", "round", "mean"], rows)
+    return Numbers(["round", "mean"], groups)
 
 
-def _with_counts(e: Estimate | None, n_expected: int, places: int = 2) -> str:
-    """Format an estimate, with its counts if they are not the expected ones."""
-    shown = show(e, places, None)
-    counts = [shown.failed] if e is not None and e.n_failed else []
-    if e is not None and e.n != n_expected:
+def _cell(e: Estimate | None, n_expected: int, places: int = 2, *, explained: bool = True) -> Cell:
+    shown = show(e, places, None, explained=explained)
+    counts = [shown.failed] if shown.failed else []
+    if e is not None and shown.count and e.n != n_expected:
         counts.insert(0, shown.count)
-    return f"{shown} ({', '.join(counts)})" if counts else str(shown)
+    return Cell(shown.mean or NONE, shown.interval, ", ".join(counts))
 
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

@@ -28,7 +28,14 @@ class BlindTest {
     dialog.addEventListener("click", (event) => this.#click(event));
     dialog.addEventListener("cancel", (event) => this.#cancel(event));
     dialog.addEventListener("close", () => player.select(null, 0));
+    player.addEventListener("change", () => this.#note());
     follow(player, () => this.#draw());
+  }
+
+  /** Note which sounds the trial has played. */
+  #note() {
+    if (this.trialPart.hidden || !player.playing) return;
+    if (player.sound === this.sounds[this.chosen]) this.played.add(this.chosen);
   }
 
   open(listening) {
@@ -57,6 +64,7 @@ class BlindTest {
   #begin() {
     player.select(null, 0);
     this.heardBefore = player.heard;
+    this.played = new Set();
     const clip = this.listening.clips[this.trials[this.index].row];
     this.seconds = clip.seconds;
     this.sounds = this.begin(this.trials[this.index], clip);
@@ -90,6 +98,11 @@ class BlindTest {
   save() {
     const name = `${this.name}-${fileName(this.listening.run)}.csv`;
     download(name, csv([this.header, ...this.rows]), "text/csv;charset=utf-8");
+  }
+
+  /** Keys of sounds that this trial has not played yet. */
+  unplayed(keys) {
+    return keys.filter((key) => !this.played.has(key));
   }
 
   #choose(key) {

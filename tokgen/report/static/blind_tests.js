@@ -48,6 +48,7 @@ class AbxTest extends BlindTest {
   }
 
   begin(trial, clip) {
+    this.warn("");
     const [a, b] = [clip.sounds[this.a], clip.sounds[this.b]];
     return { a, x: trial.x === "A" ? a : b, b };
   }
@@ -55,6 +56,14 @@ class AbxTest extends BlindTest {
   clicked(button) {
     const { answer } = button.dataset;
     if (!answer) return;
+    if (this.unplayed(["x"]).length) {
+      this.warn("Play X first.");
+      return;
+    }
+    if (this.unplayed(["a", "b"]).length === 2) {
+      this.warn("Play A or B too, to compare X with.");
+      return;
+    }
     const { row, x } = this.trials[this.index];
     const { columns, clips } = this.listening;
     const named = { A: columns[this.a].name, B: columns[this.b].name };
@@ -175,6 +184,11 @@ class MushraTest extends BlindTest {
     const open = this.stimuli.flatMap(({ score }, i) => (score === undefined ? [i + 1] : []));
     if (open.length) {
       this.warn(`Not scored yet: sound ${open.join(", ")}.`);
+      return;
+    }
+    const unplayed = this.unplayed(this.stimuli.map((_, i) => String(i + 1)));
+    if (unplayed.length) {
+      this.warn(`Not played yet: sound ${unplayed.join(", ")}.`);
       return;
     }
     const { id } = this.listening.clips[this.trials[this.index].row];
