@@ -483,8 +483,8 @@ def test_drift(tool, tmp_path: Path, tiny_corpus: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--codec", "tiny", "--passes", "1"], "passes = 1: give at least 2"),
-        (["--codec", "tiny", "--codec", "tiny"], "each once"),
+        (["--codec", "tiny", "--passes", "1"], "--passes is 1, but must be at least 2"),
+        (["--codec", "tiny", "--codec", "tiny"], "codec tiny is given twice"),
         (["--codec", "opus"], "add a bitrate in kbps"),
         (["--codec", "mp3:2"], "8 to 320 kbps"),
         (["--codec", "tiny", "--clip-seconds", "-1"], "clip_seconds is -1"),

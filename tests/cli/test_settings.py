@@ -23,7 +23,7 @@ from tokgen.cli import main as cli
             "`tokgen tokenize` encodes folders",
         ),
         (
-            "encode a.mp3 --codec speech-16k --out b.safetensors --n_codebooks 0",
+            "encode a.mp3 --codec speech-16k --out b --n_codebooks 0",
             "--n_codebooks is 0, but must be at least 1; omit --n_codebooks to keep all",
         ),
         ("score --corpus c --codec x --out b.txt", "b.txt must end in .json"),

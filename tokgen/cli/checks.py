@@ -32,8 +32,11 @@ def check(s: Any) -> None:
     """
     if hasattr(s, "device"):
         check_device(s.device)
-    for codec in _codecs_of(s):
+    codecs = _codecs_of(s)
+    for i, codec in enumerate(codecs):
         check_name(codec, waveform=isinstance(s, settings.Drift))
+        if codec in codecs[:i]:
+            raise ValueError(f"codec {codec} is given twice")
     if hasattr(s, "corpus"):
         check_corpus(s.corpus)
     if isinstance(s, settings.Score) and s.mos_reference and not s.mos_reference.is_file():
@@ -68,13 +71,13 @@ def _check_files(s: settings.Encode | settings.Decode) -> None:
             raise ValueError(f"--out {STREAM} writes no sound to a terminal: redirect it to a file")
         return
     outputs = plan(s)
+    wanted = getattr(s, "format", None)
+    if wanted is not None and outputs[0].suffix.lower() != f".{wanted}":
+        raise ValueError(f"--format {wanted}, but --out {s.out} ends in another suffix")
     if STREAM in s.files and str(outputs[0]) != s.out.rstrip("/"):
         raise ValueError(f"{s.out} is a folder: give the name of a file for the standard input")
     known = [CODES] if isinstance(s, settings.Encode) else AUDIO
     check_outputs(outputs, files, overwrite=s.overwrite, suffixes=known)
-    wanted = getattr(s, "format", None)
-    if wanted is not None and outputs[0].suffix.lower() != f".{wanted}":
-        raise ValueError(f"--format {wanted}, but --out {s.out} ends in another suffix")
 
 
 def _check_inputs(files: Sequence[str], encode: bool) -> None:

@@ -199,4 +199,4 @@ class Report:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        check_least(self, clips=0)
+        check_least(self, clips=0, opus_kbps=6)

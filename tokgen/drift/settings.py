@@ -30,4 +30,4 @@ class DriftSettings:
     samples: int = 2
 
     def __post_init__(self) -> None:
-        check_least(self, clip_seconds=0, clips=1, samples=0)
+        check_least(self, passes=2, clip_seconds=0, clips=1, samples=0)

@@ -18,7 +18,7 @@ __all__ = [
     "closest",
 ]
 
-_OMIT = {"n_codebooks": "to keep all", "workers": "for one per core", "clips": "for all"}
+_OMIT = {"n_codebooks": "to keep all", "workers": "for one per core"}
 
 
 def check_least(settings: object, **least: float) -> None:

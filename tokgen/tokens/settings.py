@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tokgen.runs.checks import check_least
+from tokgen.runs.checks import check_least, check_positive
 
 __all__ = ["TokenizeSettings"]
 
@@ -45,3 +45,4 @@ class TokenizeSettings:
 
     def __post_init__(self) -> None:
         check_least(self, workers=0, shard_rows=1, n_codebooks=1)
+        check_positive(self, "batch_seconds", "shard_seconds")
