@@ -66,6 +66,13 @@ def test_continued_work_counts_its_own_rate(clock, capsys):
     assert lines[1] == "training: 75/100 step (75 %), 4 s/step, 01:40 elapsed, 01:40 left"
 
 
+def test_work_of_no_time_shows_no_rate(clock, capsys):
+    with progress_bar("resuming", total=8, unit="clip") as bar:
+        clock[0] += 1e-6
+        bar.update(8)
+    assert capsys.readouterr().err.splitlines()[-1] == ("resuming: 8/8 clip (100 %), 00:00 elapsed")
+
+
 def test_an_unknown_total_has_a_count_and_a_rate(clock, capsys):
     with progress_bar("listing", unit="file") as bar:
         for _ in range(700):

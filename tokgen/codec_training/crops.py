@@ -13,6 +13,7 @@ from torch import Tensor
 from tokgen.codec_training.settings import SharedSettings
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.disk import disk_errors, flush
 from tokgen.runs.progress import progress_bar
 
 __all__ = ["AudioCrops", "open_crops", "open_validation", "to_int16"]
@@ -44,15 +45,20 @@ class AudioCrops:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         total = sum(len(c) for c in corpora)
-        with partial.open("wb") as file, progress_bar("audio", total=total, unit="clip") as bar:
-            for corpus in corpora:
-                self.rejections += corpus.rejections
-                for utterance in corpus.utterances(self.sample_rate, rejected=self.rejections):
-                    file.write(to_int16(utterance.waveform).tobytes())
-                    bar.update()
-        if partial.stat().st_size == 0:
-            raise ValueError("the corpora have no readable audio to train on")
-        partial.replace(path)
+        bar = progress_bar("audio", total=total, unit="clip")
+        try:
+            with disk_errors(path), partial.open("wb") as file, bar:
+                for corpus in corpora:
+                    self.rejections += corpus.rejections
+                    for utterance in corpus.utterances(self.sample_rate, rejected=self.rejections):
+                        file.write(to_int16(utterance.waveform).tobytes())
+                        bar.update()
+            if partial.stat().st_size == 0:
+                raise ValueError("the corpora have no readable audio to train on")
+            flush(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def summary(self) -> str:
         """Describe the hours of audio and the rejected clips, to print."""

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 __all__ = [
+    "LEAST_SECONDS",
     "SECONDS",
     "SECONDS_FORM",
     "SHARE",
@@ -31,6 +32,7 @@ __all__ = [
 SHARE = 0.1  # of the total, between lines of a log file
 SECONDS = 60.0  # between lines of a log file, at least
 UNKNOWN_SECONDS = 300.0  # between lines if the total is unknown
+LEAST_SECONDS = 1.0  # of work before a rate means something
 SECONDS_FORM = "{l_bar}{bar}| {n:.0f}/{total_fmt} s [{elapsed}<{remaining}]"  # of audio
 
 
@@ -196,12 +198,13 @@ class ProgressBar:
         seconds = time.monotonic() - self._began
         done = self.n - self._initial
         parts = [self._count()]
-        if done > 0 and seconds > 0:
+        known = done > 0 and seconds >= LEAST_SECONDS
+        if known:
             rate = done / seconds
             parts.append(f"{rate:.3g} {self._unit}/s" if rate >= 1 else
                          f"{1 / rate:.3g} s/{self._unit}")  # fmt: skip
         parts.append(f"{tqdm.format_interval(seconds)} elapsed")
-        if self._total is not None and done > 0 and self.n < self._total:
+        if self._total is not None and known and self.n < self._total:
             left = (self._total - self.n) * seconds / done
             parts.append(f"{tqdm.format_interval(left)} left")
         if self._note:

@@ -22,6 +22,7 @@ from tokgen.storage import Storage
 from tokgen.tokens.dataset import load_tokens
 from tokgen.tokens.engines import local
 from tokgen.tokens.engines.job import Job
+from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.shards import ShardStore
 from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.lookup import load_codec
@@ -236,3 +237,11 @@ def test_ray_is_not_installed(tiny_corpus: Path, tiny_codec, tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'tokgen\[ray\]'"):
         tokenize_corpus(open_corpus(tiny_corpus), tiny_codec, tmp_path / "t", engine="ray")
+
+
+def test_the_bar_shows_no_rate_without_audio(capsys):
+    progress = Progress("resumed", 13, 12, True)
+    progress.add(1, 0.0)
+    progress.close()
+    said = capsys.readouterr().err
+    assert "13/13 row (100 %)" in said and "RTF" not in said and "row/s" not in said

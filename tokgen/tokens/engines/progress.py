@@ -37,8 +37,9 @@ class Progress:
     def add(self, n_rows: int, seconds: float) -> None:
         """Count encoded rows and the seconds of their audio."""
         self.seconds += seconds
-        factor = (time.monotonic() - self.began) / max(self.seconds, 1e-9)
-        self.bar.note(f"{self.seconds / 3600:.2f} h of audio, RTF {factor:.4f}")
+        if self.seconds >= 1:  # less audio has no meaningful rate
+            factor = (time.monotonic() - self.began) / self.seconds
+            self.bar.note(f"{self.seconds / 3600:.2f} h of audio, RTF {factor:.4f}")
         self.bar.update(n_rows)
 
     def shared(self) -> Counter:
