@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypedDict
 
-__all__ = ["HubArguments", "why_unavailable"]
+__all__ = ["ANSWER_SECONDS", "HubArguments", "cache_only", "why_unavailable"]
+
+ANSWER_SECONDS = 10.0  # the hub usually answers in less than one
 
 
 class HubArguments(TypedDict, total=False):
@@ -22,6 +26,33 @@ class HubArguments(TypedDict, total=False):
     cache_dir: str | Path | None
     local_files_only: bool
     subfolder: str
+
+
+@contextmanager
+def cache_only(name: str) -> Iterator[None]:
+    """Use only the cache of datasets in the `with` block, if the hub does not answer.
+
+    Without this, `datasets` repeats the request for half a minute.
+
+    Args:
+        name: hub id of the dataset.
+    """
+    import datasets
+    from huggingface_hub import HfApi, constants, errors
+
+    try:
+        HfApi().dataset_info(name, timeout=ANSWER_SECONDS)
+    except Exception as error:
+        answered = any(_status(cause) is not None for cause in _causes(error))
+        if not answered and not isinstance(error, errors.HFValidationError):
+            before = datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+            datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+            try:
+                yield
+            finally:
+                datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+            return
+    yield
 
 
 def why_unavailable(

@@ -64,13 +64,13 @@ def test_bad_files_are_reported_and_the_others_are_read(tmp_path):
         "text.mp3": "not audio",
         "half.wav": "truncated",
         "cut.flac": "truncated",
-        "cut.wav": "duplicate id 'cut'",  # cut.flac comes first by name
+        "cut.wav": "truncated",
         "nan.wav": "NaN",
         "nothing.wav": "no samples",
         "silence.wav": "under -60 dBFS",
         "hush.wav": "under -60 dBFS",
         "two hours.flac": "the limit is 3600 s",
-        "dangling.wav": "not a regular file",
+        "dangling.wav": "link to a file that does not exist",
         "pipe.wav": "not a regular file",
         "notes.docx": "not audio by its name (.docx)",
     }
@@ -87,6 +87,26 @@ def test_a_name_that_is_not_unicode(tmp_path):
     json.dumps(corpus.entries[0].source).encode()
     utterances, rejected = run(corpus)
     assert len(utterances) == 1 and not rejected
+
+
+def test_equal_stems_with_other_suffixes_are_two_utterances(tmp_path):
+    for name, hertz in (("a.wav", 300), ("a.flac", 400), ("a.flac.wav", 500), ("b.wav", 600)):
+        save(tmp_path / name, tone(hertz=hertz))
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.wav,three\na.flac,four\n")
+    corpus = open_corpus(tmp_path)
+    assert corpus.rejections == []
+    assert {e.id: e.text for e in corpus.entries} == {
+        "a.wav": "three",
+        "a.flac": "four",
+        "a.flac.wav": None,
+        "b": None,
+    }
+    waveforms = {u.id: u.waveform for u in run(corpus)[0]}
+    assert not waveforms["a.wav"].allclose(waveforms["a.flac"], atol=0.1)
+    assert {e.split for e in corpus.entries if e.text} == {assign_split("a")}
+    (tmp_path / "a.wav").unlink()
+    (tmp_path / "a.flac.wav").unlink()
+    assert [e.id for e in open_corpus(tmp_path).entries] == ["a", "b"]
 
 
 def test_split_from_the_top_folder(tmp_path):

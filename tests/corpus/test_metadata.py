@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from makers.corpora import reasons, save
+from makers.corpora import reasons, run, save
 from tokgen.corpus.entries import assign_split
 from tokgen.corpus.listed import open_corpus
 
@@ -92,6 +92,85 @@ def test_bad_metadata_lines(tmp_path):
     assert "not a JSON object" in found["metadata.jsonl line 8"]
     assert "duplicate id 'x'" in found[str(folder / "b.wav")]
     assert len(corpus.rejections) == 8
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("a.wav," + "x" * 200_000, "larger than field limit"),
+        ('a.wav,"never closed', "a quote is not closed"),
+        ("a.wav,two, three", "3 fields, but the header has 2"),
+        ("a.wav", "no ',' in the line"),
+        ("a.wav,\udcff", "not UTF-8"),
+        ("\udcff.wav,x", "not UTF-8"),
+        ("gone.wav,x", "missing file"),
+        (",x", "names no file"),
+    ],
+)
+def test_a_bad_line_costs_no_other_line(tmp_path, line, reason, ending):
+    for name in ("a.wav", "b.wav", "c.wav"):
+        save(tmp_path / name)
+    lines = ["\ufefffile_name,text", line, "b.wav,bee", 'c.wav,"see\nsaw"', ""]
+    data = ending.join(lines).encode("utf-8", "surrogateescape")
+    (tmp_path / "metadata.csv").write_bytes(data)
+    corpus = open_corpus(tmp_path)
+    assert {e.id: e.text for e in corpus.entries} == {"a": None, "b": "bee", "c": "see\nsaw"}
+    assert len(corpus.rejections) == 1
+    assert corpus.rejections[0].source.startswith("metadata.csv line 2")
+    assert reason in corpus.rejections[0].reason
+
+
+def test_a_quote_that_a_later_line_closes_costs_one_line(tmp_path):
+    for name in ("a.wav", "b.wav", "c.wav"):
+        save(tmp_path / name)
+    lines = ["file_name,text", 'a.wav,"open', "b.wav,bee", 'c.wav,"see"']
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    corpus = open_corpus(tmp_path)
+    assert [e.text for e in corpus.entries] == [None, "bee", "see"]
+    assert [r.source for r in corpus.rejections] == ["metadata.csv line 2"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b'{"file_name": "a.wav", "text": "\xff"}',
+        b'{"file_name": ["a.wav"]}',
+        b'{"file_name": "' + b"x/" * 9999 + b'", "text": "long"}',
+        b"\0",
+    ],
+)
+def test_a_bad_line_of_jsonl_costs_no_other_line(tmp_path, line):
+    save(tmp_path / "a.wav")
+    save(tmp_path / "b.wav")
+    last = json.dumps({"file_name": "b.wav", "text": "bee\0", "duration": 10**400})
+    (tmp_path / "metadata.jsonl").write_bytes(line + b"\n" + last.encode())
+    corpus = open_corpus(tmp_path)
+    assert {e.id: e.text for e in corpus.entries} == {"a": None, "b": "bee\0"}
+    assert len(corpus.rejections) == 1 and "line 1" in corpus.rejections[0].source
+    assert len(str(corpus.rejections[0])) < 800
+
+
+def test_a_line_without_end_is_not_held_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("tokgen.corpus.metadata.LONGEST_LINE", 100)
+    save(tmp_path / "a.wav")
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\na.wav,{'x' * 999}\na.wav,short\n")
+    corpus = open_corpus(tmp_path)
+    assert corpus.entries[0].text == "short"
+    assert [r.reason for r in corpus.rejections] == ["line of over 100 characters"]
+
+
+@pytest.mark.parametrize("column", ["language", "lang", "locale"])
+def test_languages(tmp_path, column):
+    for name in ("a.wav", "b.wav"):
+        save(tmp_path / name)
+    (tmp_path / "metadata.csv").write_text(f"file_name,{column}\na.wav,es-MX\nb.wav,\n")
+    corpus = open_corpus(tmp_path)
+    assert [e.language for e in corpus.entries] == ["es-MX", None]
+    corpus = open_corpus(tmp_path, language="en", max_seconds=9).select(n=2)
+    assert [e.language for e in corpus.entries] == ["es-MX", "en"]
+    assert [u.language for u in run(corpus)[0]] == ["es-MX", "en"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from makers.corpora import audio_bytes, reasons, run, save, table, tone
 from tokgen.corpus import parquet
@@ -115,6 +116,54 @@ def test_bad_rows(tmp_path):
     assert "empty file" in found["x.parquet row 7 (empty)"]
     assert "not audio" in found["x.parquet row 8 (junk)"]
     assert len(corpus) == len(utterances) + len(rejected) == len(cells) - 1
+
+
+def test_odd_values_cost_one_row(tmp_path):
+    audio = table(tmp_path, 5)["audio"].to_pylist()
+    audio[1] = {"bytes": None, "path": "x/" * 5000}
+    text = pa.array([b"ok", b"ok", b"\xff", b"ok", b"ok"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 5, text.buffers())  # not UTF-8
+    split = ["train", "train", "train", "s" * 400, "test\nx"]
+    rows = pa.table({"audio": audio, "text": text, "split": split})
+    pq.write_table(rows, tmp_path / "x.parquet")
+    for streaming in (False, True):
+        corpus = open_corpus(tmp_path / "x.parquet", streaming=streaming)
+        utterances, rejected = run(corpus)
+        assert [u.id for u in utterances] == ["c0", "c4"]
+        found = {r.source[:15]: r.reason for r in [*corpus.rejections, *rejected]}
+        assert found["x.parquet row 3"] == "split name of 400 bytes: the limit is 100"
+        if not streaming:
+            assert "File name too long" in found["x.parquet row 1"]
+            assert "text cannot be read: not UTF-8" in found["x.parquet row 2"]
+        assert all(len(str(r)) < 800 for r in rejected)
+
+
+@pytest.mark.parametrize("path", [7, [1], {"a": "b"}, b"\xff", 1.5])
+def test_a_path_that_is_not_text(tmp_path, path):
+    cells = [{"bytes": audio_bytes(tmp_path, 300), "path": path}, {"bytes": None, "path": path}]
+    pq.write_table(pa.table({"audio": cells}), tmp_path / "x.parquet")
+    for streaming in (False, True):
+        utterances, rejected = run(open_corpus(tmp_path / "x.parquet", streaming=streaming))
+        assert [u.id for u in utterances] == ["x.parquet-000000"]
+        assert "path" in rejected[0].reason and "row 1" in rejected[0].source
+
+
+def test_a_file_without_audio_among_others_is_rejected(tmp_path):
+    pq.write_table(table(tmp_path, 2), tmp_path / "x.parquet")
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "y.parquet")
+    corpus = open_corpus(tmp_path)
+    assert len(run(corpus)[0]) == 2
+    assert "has no column 'audio'" in reasons(corpus.rejections)["y.parquet"]
+
+
+def test_language_column(tmp_path):
+    rows = table(tmp_path, 3, language=["en", None, " de "], text=["a", "b", "c"])
+    pq.write_table(rows, tmp_path / "x.parquet")
+    for streaming in (False, True):
+        corpus = open_corpus(tmp_path, language="fr", streaming=streaming)
+        assert [u.language for u in run(corpus)[0]] == ["en", "fr", "de"]
+    pq.write_table(rows.drop_columns("language"), tmp_path / "x.parquet")
+    assert open_corpus(tmp_path).fingerprint == open_corpus(tmp_path, language="en").fingerprint
 
 
 def test_rows_on_damaged_pages_are_rejected(tmp_path):

@@ -4,9 +4,11 @@
 - `settings` - settings that choose the clips of a corpus
 - `reading` - decode utterances, whole or in blocks, and divide a corpus into units of work
 - `entries` - an utterance without its audio, and the interfaces for listing and fetching audio
+- `links` - find files below a folder, without links that lead out of it
 - `folders` - find a corpus' files and list folders of audio
 - `metadata` - read `metadata.csv` and `metadata.jsonl`, also in LJSpeech's format
 - `tables` - list tables with an audio column, such as Hugging Face datasets
+- `saved` - check the files that a saved dataset names
 - `parquet` - list Parquet files
 - `remote` - files behind a URL, read whole or by ranges
 - `hub` - datasets of the Hugging Face hub

@@ -19,6 +19,7 @@ from typing import Any
 from tokgen.results import printable
 
 __all__ = [
+    "LONGEST_SPLIT",
     "SPLIT_NAMES",
     "AudioStore",
     "Catalogue",
@@ -32,6 +33,7 @@ __all__ = [
 SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation"} | dict.fromkeys(
     ("val", "valid", "dev"), "validation"
 )
+LONGEST_SPLIT = 100  # bytes; file names have the split's name
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Entry:
         split: "train", "validation", "test", or the corpus' own name.
         seconds: duration by the file's header or the corpus' own column; None if unknown.
         key: position in the corpus' `AudioStore`.
+        language: of the speech, as the corpus states it ("en", "en-US", "English"), or None.
     """
 
     id: str
@@ -55,6 +58,7 @@ class Entry:
     split: str
     seconds: float | None
     key: int = field(default=-1, repr=False)
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,12 @@ class Rejection:
     reason: str
 
     def __str__(self) -> str:
-        """Return both on one line, safe to print: control characters are escaped."""
-        return printable(f"{self.source}: {self.reason}")
+        """Return both on one short line that is safe to print."""
+        return printable(f"{_shorten(self.source)}: {_shorten(self.reason)}")
+
+
+def _shorten(text: str, limit: int = 300) -> str:
+    return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 :]}"
 
 
 def assign_split(id: str) -> str:
@@ -80,17 +88,18 @@ class Catalogue:
 
     Args:
         require_text: reject utterances without a transcript.
+        language: of utterances whose language the corpus does not state.
     Attributes:
         entries: accepted utterances.
         rejections: files and utterances that were left out.
         sources: source of each utterance by its id, also of rejected ones.
     """
 
-    def __init__(self, *, require_text: bool = False) -> None:
+    def __init__(self, *, require_text: bool = False, language: str | None = None) -> None:
         self.entries: list[Entry] = []
         self.rejections: list[Rejection] = []
         self.sources: dict[str, str] = {}
-        self.require_text = require_text
+        self.require_text, self.language = require_text, language
 
     def reject(self, source: str, reason: str) -> None:
         self.rejections.append(Rejection(source, reason))
@@ -100,7 +109,7 @@ class Catalogue:
 
         Args:
             key, id, source: as in `Entry`.
-            fields: text, speaker, split and seconds, as far as they are known.
+            fields: text, speaker, split, seconds and language, as far as they are known.
         """
         if id in self.sources:
             self.reject(source, f"duplicate id {id!r}: {self.sources[id]} has the same id")
@@ -116,15 +125,23 @@ class Catalogue:
             return
         split = string(fields.get("split"))
         split = assign_split(id) if split is None else SPLIT_NAMES.get(split.lower(), split)
+        if (size := len(split.encode())) > LONGEST_SPLIT:
+            self.reject(source, f"split name of {size} bytes: the limit is {LONGEST_SPLIT}")
+            return
         seconds = fields.get("seconds")
         if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
             seconds = None
         speaker = string(fields.get("speaker"))
-        self.entries.append(Entry(id, source, text, speaker, split, seconds, key))
+        language = fields.get("language")
+        language = string(language) if isinstance(language, str) else None
+        language = language or string(self.language)
+        self.entries.append(Entry(id, source, text, speaker, split, seconds, key, language))
 
 
 def string(value: Any) -> str | None:
     """Convert a value to a stripped string, or to None if nothing is left."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
     return None if value is None else str(value).strip() or None
 
 

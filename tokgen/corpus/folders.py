@@ -11,19 +11,31 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+import re
 import tempfile
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from tokgen.audio.files import AUDIO_SUFFIXES, display_name, read_duration
-from tokgen.corpus.entries import SPLIT_NAMES, AudioStore, Catalogue, stem
+from tokgen.corpus.entries import (
+    SPLIT_NAMES,
+    AudioStore,
+    Catalogue,
+    Rejection,
+    assign_split,
+    stem,
+)
+from tokgen.corpus.links import walk, why_unreadable
 from tokgen.corpus.metadata import is_metadata, read_metadata
 from tokgen.corpus.parquet import list_parquet
 from tokgen.corpus.remote import RemoteFile, as_audio_error, read_audio_file, without_query
+from tokgen.corpus.saved import SAVED
 from tokgen.corpus.tables import list_saved
 from tokgen.runs.progress import progress_bar
 from tokgen.storage import find_filesystem, patiently
@@ -32,6 +44,7 @@ __all__ = [
     "HELD_BYTES",
     "FileStore",
     "Files",
+    "Found",
     "find_files",
     "list_audio",
     "list_files",
@@ -79,13 +92,35 @@ class FileStore(AudioStore):
         return None if isinstance(file, Path) else file.stamp
 
 
-def find_files(source: Path | str) -> tuple[str, Files] | None:
+@dataclass(frozen=True)
+class Found:
+    """Files of a corpus.
+
+    Attributes:
+        name: of the corpus.
+        files: in a stable order.
+        left_out: what cannot be read, or leads out of the folder.
+    """
+
+    name: str
+    files: Files
+    left_out: list[Rejection] = field(default_factory=list)
+
+    def note(self) -> str:
+        """Return the end of an error message that counts what was left out; "" for nothing."""
+        if not self.left_out:
+            return ""
+        return f" ({len(self.left_out)} left out, such as {self.left_out[0]})"
+
+
+def find_files(source: Path | str, *, follow_links: bool = False) -> Found | None:
     """Find the files of a corpus, without hidden ones.
 
     Args:
         source: path, or URL as a string, of a folder or of a `.parquet` file.
+        follow_links: follow links that lead out of the folder.
     Returns:
-        the corpus' name and its files in a stable order, or None if a path does not exist.
+        the files, or None if a path does not exist.
     Raises:
         FileNotFoundError: there are no files behind a URL.
         ValueError: the source is a file of another format, or its protocol is unknown.
@@ -98,24 +133,24 @@ def find_files(source: Path | str) -> tuple[str, Files] | None:
         if shown.lower().endswith(".parquet"):
             filesystem, path = find_filesystem(source)
             info = patiently(lambda: filesystem.info(path), shown)
-            return stem(name), [RemoteFile.of(source, info)]
+            return Found(stem(name), [RemoteFile.of(source, info)])
         if source.startswith(_HTTP):
             raise ValueError(f"{shown}: over HTTP, only one .parquet file can be read; name it")
         files = _find_remote(shown)
         if not files:
             raise FileNotFoundError(f"{shown}: no files there")
-        return name, files
+        return Found(name, files)
     if source.is_dir():
-        found: list[Path] = []
-        for parent, folders, names in os.walk(source):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            found += [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-        return display_name(source.resolve().name), found
-    if not source.is_file():
+        left_out: list[Rejection] = []
+        local = walk(source, left_out, follow_links=follow_links)
+        return Found(display_name(source.resolve().name), local, left_out)
+    if not os.path.lexists(source):
         return None
+    if reason := why_unreadable(source):
+        raise ValueError(f"{source}: {reason}")
     if source.suffix.lower() != ".parquet":
         raise ValueError(f"{source} is a file but not .parquet; give a folder of audio instead")
-    return display_name(source.stem), [source]
+    return Found(display_name(source.stem), [source])
 
 
 def _find_remote(url: str) -> list[RemoteFile]:
@@ -136,16 +171,20 @@ def tables_of(files: Files) -> Files:
     return sorted(found, key=lambda file: file.url if isinstance(file, RemoteFile) else file)
 
 
-def list_files(source: Path | str, name: str, files: Files, catalogue: Catalogue) -> AudioStore:
+def list_files(
+    source: Path | str, found: Found, catalogue: Catalogue, *, follow_links: bool = False
+) -> AudioStore:
     """List a folder of audio, a Parquet file, a folder of them, or a saved dataset.
 
     Args:
-        source, name, files: argument and results of `find_files`.
+        source, found: argument and result of `find_files`.
         catalogue: receives the entries.
+        follow_links: follow paths in metadata, audio cells and saved datasets out of the folder.
     Raises:
         ValueError: no file is of such a kind, or a table has no audio column.
     """
     root: Path | str
+    files = found.files
     if isinstance(source, Path):
         root = source if source.is_dir() else source.parent
     elif source.startswith(_HTTP):  # servers differ in what a path means, so none is followed
@@ -153,59 +192,96 @@ def list_files(source: Path | str, name: str, files: Files, catalogue: Catalogue
     else:
         root = source.rstrip("/")
         root = root.rpartition("/")[0] if root.lower().endswith(".parquet") else root
-    saved = ("dataset_dict.json", "state.json")
-    if any(file.name in saved and _inside(file, root) in saved for file in files):
-        return list_saved(root, name, catalogue)
+    if any(file.name in SAVED and _inside(file, root) in SAVED for file in files):
+        return list_saved(root, found.name, catalogue, follow_links=follow_links)
     groups: tuple[Any, Any] = [], []
     for file in files:
         groups[posixpath.splitext(file.name)[1].lower() in AUDIO_SUFFIXES].append(file)
     others, audio = groups
     if audio:
-        list_audio(audio, others, root, catalogue)
+        list_audio(audio, others, root, catalogue, follow_links=follow_links)
         return FileStore(audio)
     if tables := tables_of(others):
-        return list_parquet(tables, root, catalogue)
-    raise ValueError(f"{root} holds no audio files, no .parquet files and no saved dataset")
+        return list_parquet(tables, root, catalogue, follow_links=follow_links)
+    raise ValueError(
+        f"{root} holds no audio files, no .parquet files and no saved dataset{found.note()}"
+    )
 
 
-def list_audio(audio: Files, others: Files, root: Path | str, catalogue: Catalogue) -> None:
+def list_audio(
+    audio: Files,
+    others: Files,
+    root: Path | str,
+    catalogue: Catalogue,
+    *,
+    follow_links: bool = False,
+) -> None:
     """List audio files. An entry's key is the file's position.
 
-    metadata.csv and metadata.jsonl add texts, speakers, splits and durations. An id is the path
-    inside the folder without suffix, unless metadata has an id. If the top folder is named like
-    a split ("train/", "dev/" ...), it is the split. A file is reported if it is not audio,
-    metadata, a document (README, LICENSE ...) or named like an audio file.
+    metadata.csv and metadata.jsonl add texts, speakers, splits, durations and languages. An id is
+    the path inside the folder, unless metadata has an id. It has no suffix, except if files differ
+    only in their suffixes. If the top folder is named like a split ("train/", "dev/" ...), it is
+    the split. A file is reported if it is not audio, metadata, a document (README, LICENSE ...) or
+    named like an audio file.
 
     Args:
         audio: files with the suffix of an audio format. Local ones are opened for their duration.
         others: all other files.
         root: path or URL of the folder.
         catalogue: receives the entries.
+        follow_links: files outside the folder that metadata names are added to `audio`.
     """
     names = [_inside(file, root) for file in audio]
     rest = [(_inside(file, root), file) for file in others]
     full = str(root.resolve()) if isinstance(root, Path) else root
+
+    def add_outside(name: str) -> int | None:
+        """Add a file outside the folder; return its position, or None if there is none."""
+        path = Path(os.path.normpath(f"{full}/{name}"))
+        if why_unreadable(path) is not None:
+            return None
+        audio.append(path)  # type: ignore[arg-type]
+        names.append(name)
+        return len(names) - 1
+
     described = read_metadata(
         {name: partial(_open_text, file) for name, file in rest if is_metadata(name)},
         names,
         full,
         catalogue.reject,
+        add_outside if follow_links and isinstance(root, Path) else None,
     )
     stems = {stem(name) for name in names}
     for name, file in rest:
         bare, suffix = os.path.splitext(posixpath.basename(name))
-        is_file = isinstance(file, RemoteFile) or file.is_file()
-        companion = is_file and stem(name) in stems
+        companion = stem(name) in stems
         if not (companion or is_metadata(name) or bare.lower().startswith(_PAPERS)):
             catalogue.reject(_shown(file), f"not audio by its name ({suffix or 'no suffix'})")
     bar = progress_bar(f"listing {posixpath.basename(full)}", names, unit="file", delay=2)
+    ids = _unique_ids([re.sub(r"^(\.\./)+", "", name) for name in names])
     for key, name in enumerate(bar):
         file = audio[key]
         top = name.split("/")[0] if "/" in name else ""
-        fields = {"split": SPLIT_NAMES.get(top.lower())} | described.get(key, {})
+        about = described.get(key, {})
+        split = SPLIT_NAMES.get(top.lower())
+        if split is None and "id" not in about:
+            split = assign_split(stem(name))  # versions of a recording share it
+        fields = {"split": split} | about
         if isinstance(file, Path):
             fields["seconds"] = read_duration(file)
-        catalogue.add(key, fields.get("id") or stem(name), _shown(file), fields)
+        catalogue.add(key, about.get("id") or ids[key], _shown(file), fields)
+
+
+def _unique_ids(names: Sequence[str]) -> list[str]:
+    """Return paths without suffix, or with it if two would be the same."""
+    ids = [stem(name) for name in names]
+    while True:
+        count = Counter(ids)
+        clashing = [i for i, id in enumerate(ids) if count[id] > 1 and id != names[i]]
+        if not clashing:
+            return ids
+        for i in clashing:
+            ids[i] = names[i]
 
 
 def _inside(file: Path | RemoteFile, root: Path | str) -> str:
@@ -223,4 +299,4 @@ def _shown(file: Path | RemoteFile) -> str:
 
 def _open_text(file: Path | RemoteFile) -> TextIO:
     data = file.open("rb") if isinstance(file, Path) else io.BytesIO(file.read())
-    return io.TextIOWrapper(data, encoding="utf-8-sig", newline="")
+    return io.TextIOWrapper(data, encoding="utf-8-sig", errors="surrogateescape", newline="")

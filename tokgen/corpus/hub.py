@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from tokgen.corpus.entries import AudioStore, Catalogue
+from tokgen.corpus.settings import check_corpus
 from tokgen.corpus.streams import StreamCorpus, stream_part
 from tokgen.corpus.tables import by_split, list_dataset
-from tokgen.hub import why_unavailable
+from tokgen.hub import cache_only, why_unavailable
 from tokgen.runs.progress import quiet_logs
 
 __all__ = ["list_hub", "stream_hub"]
-
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")
 
 
 def list_hub(name: str, catalogue: Catalogue) -> AudioStore:
@@ -31,7 +29,7 @@ def list_hub(name: str, catalogue: Catalogue) -> AudioStore:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     try:
-        with quiet_logs():
+        with quiet_logs(), cache_only(repository):
             found = datasets.load_dataset(repository, config)
     except OSError as error:
         raise _not_found(name, error) from error
@@ -45,8 +43,9 @@ def stream_hub(name: str, *, require_text: bool = False) -> StreamCorpus:
     import datasets
 
     try:
-        builder = datasets.load_dataset_builder(repository, config)
-        streams = by_split(builder.as_streaming_dataset())
+        with cache_only(repository):
+            builder = datasets.load_dataset_builder(repository, config)
+            streams = by_split(builder.as_streaming_dataset())
     except OSError as error:
         raise _not_found(name, error) from error
     files = {str(split): list(urls) for split, urls in (builder.config.data_files or {}).items()}
@@ -59,8 +58,7 @@ def stream_hub(name: str, *, require_text: bool = False) -> StreamCorpus:
 
 def _parse(name: str) -> tuple[str, str | None]:
     """Return the repository and the config."""
-    if "/" not in name or not _HUB_ID.fullmatch(name) or name.startswith("."):
-        raise FileNotFoundError(f"no folder or file {name} (a hub dataset is named owner/name)")
+    check_corpus(name)
     repository, _, config = name.partition(":")
     return repository, config or None
 

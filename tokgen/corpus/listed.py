@@ -181,6 +181,8 @@ def open_corpus(
     require_text: bool = False,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    language: str | None = None,
+    follow_links: bool = False,
 ) -> Corpus: ...
 @overload
 def open_corpus(
@@ -191,6 +193,8 @@ def open_corpus(
     require_text: bool = False,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    language: str | None = None,
+    follow_links: bool = False,
 ) -> Corpus | StreamCorpus: ...
 def open_corpus(
     source: str | Path,
@@ -200,6 +204,8 @@ def open_corpus(
     require_text: bool = False,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    language: str | None = None,
+    follow_links: bool = False,
 ) -> Corpus | StreamCorpus:
     """List a corpus, or open it as a stream.
 
@@ -215,31 +221,39 @@ def open_corpus(
         split: keep one split. Utterances without a split get one from `assign_split`.
         require_text: reject utterances without a transcript.
         min_seconds, max_seconds: keep utterances whose duration is in this closed range.
+        language: of the speech ("en", "en-US", "English"), for utterances whose corpus does not
+            state it in a column `language`, `lang` or `locale`.
+        follow_links: read files that links, metadata or a saved dataset name outside the folder.
+            By default they become rejections; a saved dataset is refused.
     Raises:
         FileNotFoundError: there is no such folder or file, and no such hub dataset in reach.
-        ValueError: the source has no audio, no audio column or no such split, or the protocol is
-            unknown.
+        ValueError: the source has no audio, no audio column or no such split, leads out of its
+            folder, or the protocol is unknown.
         ModuleNotFoundError: the protocol's driver is not installed.
         StoreError: the store does not answer.
     """
     check_lengths(min_seconds, max_seconds)
     source = local_path(source) or source
-    found = find_files(source)
+    found = find_files(source, follow_links=follow_links)
     if streaming:
         if found is None:
             stream = stream_hub(str(source), require_text=require_text)
-        elif tables := tables_of(found[1]):
-            stream = stream_parquet(tables, found[0], require_text=require_text)
+        elif tables := tables_of(found.files):
+            stream = stream_parquet(tables, found.name, require_text=require_text)
+            stream.rejections += found.left_out
         else:
-            raise ValueError(f"{source} holds no .parquet files: open it without streaming")
-        return stream.select(split, min_seconds, max_seconds)
-    catalogue = Catalogue(require_text=require_text)
+            raise ValueError(
+                f"{source} holds no .parquet files: open it without streaming{found.note()}"
+            )
+        return replace(stream.select(split, min_seconds, max_seconds), language=language)
+    catalogue = Catalogue(require_text=require_text, language=language)
     if found is None:
         name = str(source)
         store = list_hub(name, catalogue)
     else:
-        name, files = found
-        store = list_files(source, name, files, catalogue)
+        name = found.name
+        catalogue.rejections += found.left_out
+        store = list_files(source, found, catalogue, follow_links=follow_links)
     if not catalogue.entries and not catalogue.rejections:
         raise ValueError(f"{source} holds no utterances")
     corpus = Corpus(name, catalogue.entries, catalogue.rejections, store)
@@ -252,14 +266,30 @@ def as_corpus(
     split: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    language: str | None = None,
+    follow_links: bool = False,
 ) -> Corpus:
     """Return a corpus that is given as an object or as a source of `open_corpus`.
 
     Args:
         split, min_seconds, max_seconds: part of the corpus to keep, as in `open_corpus`.
+        language: as in `open_corpus`.
+        follow_links: as in `open_corpus`; for a corpus that is given by its source.
     """
     if corpus is None:
         raise TypeError("corpus is None: give a folder, file, hub id or Corpus")
-    if isinstance(corpus, Corpus):
-        return corpus.select(split, min_seconds, max_seconds)
-    return open_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
+    if not isinstance(corpus, Corpus):
+        return open_corpus(
+            corpus,
+            split=split,
+            min_seconds=min_seconds,
+            max_seconds=max_seconds,
+            language=language,
+            follow_links=follow_links,
+        )
+    if follow_links:
+        raise ValueError(f"follow_links: give it to open_corpus when you open {corpus.name}")
+    chosen = corpus.select(split, min_seconds, max_seconds)
+    if language is not None:
+        chosen.entries = [replace(e, language=e.language or language) for e in chosen.entries]
+    return chosen

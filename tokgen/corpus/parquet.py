@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tokgen.audio.files import AudioError, display_name
 from tokgen.corpus.entries import SPLIT_NAMES, AudioStore, Catalogue
 from tokgen.corpus.remote import RemoteFile
-from tokgen.corpus.tables import audio_column, audio_of, list_batches, wanted_columns
+from tokgen.corpus.tables import audio_column, audio_of, cell_of, list_batches, wanted_columns
 from tokgen.storage import StoreError
 
 __all__ = [
@@ -45,9 +45,11 @@ class ParquetStore(AudioStore):
 
     Args:
         folder: path or URL. Paths in audio cells are only followed below it; None follows none.
+        follow_links: follow paths anywhere; relative ones from `folder`.
     """
 
-    def __init__(self, folder: Path | str | None) -> None:
+    def __init__(self, folder: Path | str | None, *, follow_links: bool = False) -> None:
+        self.follow_links = follow_links
         self.files: list[Path | RemoteFile] = []
         self.roots = [] if folder is None else [folder]
         self.starts = [0]  # first row of each file, then the total
@@ -102,12 +104,12 @@ class ParquetStore(AudioStore):
                     self._open.popitem(last=False)
             self._open.move_to_end((f, g))
             cell = self._open[f, g].read(row - self.groups[f][g])
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             self._open.pop((f, g), None)
             if isinstance(error, StoreError):
                 raise
             raise AudioError(source, f"the Parquet file is damaged ({error})") from error
-        return audio_of(cell, source, self.roots)
+        return audio_of(cell, source, self.roots, follow_links=self.follow_links)
 
 
 class _GroupReader:
@@ -138,7 +140,7 @@ class _GroupReader:
         while row >= self.start + len(self.batch):
             self.start += len(self.batch)
             self.batch = self._next()
-        return self.batch.column(0)[row - self.start].as_py()
+        return cell_of(self.batch.column(0)[row - self.start])
 
 
 def _open_table(file: Path | RemoteFile, *, listing: bool = False) -> pq.ParquetFile:
@@ -150,7 +152,11 @@ def _open_table(file: Path | RemoteFile, *, listing: bool = False) -> pq.Parquet
 
 
 def list_parquet(
-    files: Sequence[Path | RemoteFile], folder: Path | str | None, catalogue: Catalogue
+    files: Sequence[Path | RemoteFile],
+    folder: Path | str | None,
+    catalogue: Catalogue,
+    *,
+    follow_links: bool = False,
 ) -> ParquetStore:
     """List Parquet files with an audio column {bytes, path}.
 
@@ -160,12 +166,12 @@ def list_parquet(
     ("train-00000-of-00003.parquet"), if any.
 
     Args:
-        folder: as for `ParquetStore`.
+        folder, follow_links: as for `ParquetStore`.
         catalogue: receives the entries.
     Raises:
-        ValueError: a file has no audio column.
+        ValueError: no file has an audio column.
     """
-    store = ParquetStore(folder)
+    store, other = ParquetStore(folder, follow_links=follow_links), None
     store.is_local = all(isinstance(file, Path) for file in files)
     for file in files:
         source, name = display_name(str(file)), display_name(file.name)
@@ -176,7 +182,12 @@ def list_parquet(
         except (pa.ArrowException, OSError) as error:
             catalogue.reject(source, f"not a Parquet file, or truncated ({error})")
             continue
-        column = audio_column(table.schema_arrow, source)
+        try:
+            column = audio_column(table.schema_arrow, source)
+        except ValueError as error:
+            other = other or error
+            catalogue.reject(source, str(error).removeprefix(f"{source} "))
+            continue
         wanted = wanted_columns(table.schema_arrow, column)
         start = store.starts[-1]
         store.add(file, table, column)
@@ -189,6 +200,8 @@ def list_parquet(
             raise
         except (pa.ArrowException, OSError) as error:
             catalogue.reject(source, f"the Parquet file is damaged ({error})")
+    if other is not None and not store.files:
+        raise other
     return store
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tokgen.audio.files import AudioBlocks, AudioError, open_blocks, read_audio, read_duration
 from tokgen.corpus.entries import Entry, Rejection
+from tokgen.storage import StoreError
 
 __all__ = [
     "LONGEST_SECONDS",
@@ -53,7 +54,10 @@ class Unit:
 
 @dataclass
 class Utterance:
-    """One utterance with its audio: waveform [1, N] float32 in [-1, 1]."""
+    """One utterance with its audio: waveform [1, N] float32 in [-1, 1].
+
+    The other attributes are those of `Entry`.
+    """
 
     id: str
     waveform: Tensor
@@ -61,6 +65,7 @@ class Utterance:
     text: str | None
     speaker: str | None
     split: str | None
+    language: str | None = None
 
 
 class Readable(ABC):
@@ -134,8 +139,14 @@ class Readable(ABC):
                 )
         except AudioError as error:
             raise AudioError(entry.source, error.reason) from error
+        except StoreError:
+            raise
+        except OSError as error:  # a failing disk
+            raise AudioError(entry.source, error.strerror or str(error)) from error
         check_loud(entry, waveform.abs().max().item())
-        return Utterance(entry.id, waveform, rate, entry.text, entry.speaker, entry.split)
+        return Utterance(
+            entry.id, waveform, rate, entry.text, entry.speaker, entry.split, entry.language
+        )
 
     @contextmanager
     def open(

@@ -31,7 +31,14 @@ from tokgen.corpus.metadata import COLUMNS
 from tokgen.corpus.parquet import split_of
 from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
 from tokgen.corpus.remote import RemoteFile, without_query
-from tokgen.corpus.tables import audio_column, audio_of, by_split, list_batches, wanted_columns
+from tokgen.corpus.tables import (
+    audio_column,
+    audio_of,
+    by_split,
+    cell_of,
+    list_batches,
+    wanted_columns,
+)
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
@@ -81,7 +88,8 @@ class StreamCorpus(Readable):
         parts: splits that are read.
         require_text: refuse utterances without a transcript.
         split, min_seconds, max_seconds: read only these utterances; see `select`.
-        rejections: empty, because nothing is listed.
+        language: of utterances whose language the stream does not state.
+        rejections: files that were left out; rows are not listed.
     """
 
     name: str
@@ -90,6 +98,7 @@ class StreamCorpus(Readable):
     split: str | None = None
     min_seconds: float | None = None
     max_seconds: float | None = None
+    language: str | None = None
     longest_seconds: float = LONGEST_SECONDS
     rejections: list[Rejection] = field(default_factory=list)
 
@@ -129,7 +138,7 @@ class StreamCorpus(Readable):
         if n > 1:
             data = data.shard(num_shards=n, index=i)
         tables = data.select_columns(part.columns).with_format("arrow").iter(batch_size=READ_ROWS)
-        catalogue = Catalogue(require_text=self.require_text)
+        catalogue = Catalogue(require_text=self.require_text, language=self.language)
         first, label = 0, part.shards[i]
         while True:
             try:
@@ -141,7 +150,7 @@ class StreamCorpus(Readable):
                 yield _refused(label, f"the shard is damaged after row {first} ({error})")
                 return
             for entry in catalogue.entries:
-                cell = table.column(part.column)[entry.key - first].as_py()
+                cell = cell_of(table.column(part.column)[entry.key - first])
                 yield StreamedEntry(**vars(entry), audio=cell)
             for rejection in catalogue.rejections:
                 yield _refused(rejection.source, rejection.reason)
@@ -211,7 +220,7 @@ class StreamCorpus(Readable):
         `stream_corpus` its `version`. No audio is read.
         """
         chosen = [self.require_text, self.split, self.min_seconds, self.max_seconds]
-        parts = [[part.split, part.columns, part.shards, part.identity] for part in self.parts]
+        parts = [[p.split, _told(p.columns), p.shards, p.identity] for p in self.parts]
         return hashlib.sha256(json.dumps([self.name, chosen, parts]).encode()).hexdigest()
 
 
@@ -298,6 +307,11 @@ def _identity(file: Path | RemoteFile) -> str:
     with file.open("rb") as opened:
         opened.seek(max(0, size - (64 << 10)))  # the end describes all columns
         return f"{size} bytes, {hashlib.sha256(opened.read()).hexdigest()}"
+
+
+def _told(columns: Sequence[str]) -> list[str]:
+    """Return the columns that enter the fingerprint: codes do not depend on the language."""
+    return [name for name in columns if name not in COLUMNS["language"]]
 
 
 def _refused(source: str, reason: str) -> StreamedEntry:

@@ -99,6 +99,8 @@ def measure_drift(
     split: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    language: str | None = None,
+    follow_links: bool = False,
     passes: int = 25,
     clip_seconds: float | None = 5.0,
     clips: int | None = None,
@@ -121,6 +123,7 @@ def measure_drift(
             own rate.
         out: folder for the results.
         split, min_seconds, max_seconds: part of the corpus to measure, as in `open_corpus`.
+        language, follow_links: as in `open_corpus`.
         passes: number of encodings, at least 2.
         clip_seconds: length to cut clips to; 0 or None keeps them whole.
         clips: number of clips, from the first on; None for all.
@@ -149,7 +152,14 @@ def measure_drift(
         raise ValueError(f"codecs {names}: give at least one, and each once")
     if phase and not any(isinstance(codec, Codec) for codec in loaded):
         raise ValueError(f"codecs {names}: none has codes, which phase needs")
-    corpus = as_corpus(corpus, split=split, min_seconds=min_seconds, max_seconds=max_seconds)
+    corpus = as_corpus(
+        corpus,
+        split=split,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+        language=language,
+        follow_links=follow_links,
+    )
     chosen = DriftClips(corpus, clip_seconds or None, clips)
     settings = {
         "corpus": corpus.name,

@@ -98,6 +98,8 @@ def tokenize_corpus(
     split: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
+    language: str | None = None,
+    follow_links: bool = False,
     require_text: bool = False,
     streaming: bool = False,
     n_codebooks: int | None = None,
@@ -119,8 +121,8 @@ def tokenize_corpus(
         codec: the codec, which encodes on its own device, or its name as in `load_codec`.
         out: path or fsspec URL of the dataset's folder. If it already holds this dataset, it is
             left as it is.
-        split, min_seconds, max_seconds, require_text, streaming: how to open a corpus that is
-            given by its source, as in `open_corpus`.
+        split, min_seconds, max_seconds, language, follow_links, require_text, streaming: how to
+            open a corpus that is given by its source, as in `open_corpus`.
         n_codebooks: levels to keep; None keeps all.
         conditioning: column to add, "mfcc" or "log_mel", at the codec's frame rate; None or
             "none" for none.
@@ -150,7 +152,16 @@ def tokenize_corpus(
     storage = Storage(out)
     _check_settings(storage, batch_seconds, engine, format)
     place = Place.of(engine)
-    corpus = _open(corpus, split, min_seconds, max_seconds, require_text, streaming)
+    corpus = _open(
+        corpus,
+        split=split,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+        language=language,
+        follow_links=follow_links,
+        require_text=require_text,
+        streaming=streaming,
+    )
     if not isinstance(codec, Codec):
         wanted = str(pick_device(place.device or device or "auto"))
         on_cluster = engine == "ray"  # its machines may have devices that this one lacks
@@ -229,28 +240,14 @@ def tokenize_corpus(
     )
 
 
-def _open(
-    corpus: str | Path | Readable,
-    split: str | None,
-    min_seconds: float | None,
-    max_seconds: float | None,
-    require_text: bool,
-    streaming: bool,
-) -> Readable:
+def _open(corpus: str | Path | Readable, **settings: Any) -> Readable:
     """Open a corpus that is given by its source; check that an open one has no settings."""
     if not isinstance(corpus, Readable):
-        return open_corpus(
-            corpus,
-            streaming=streaming,
-            split=split,
-            require_text=require_text,
-            min_seconds=min_seconds,
-            max_seconds=max_seconds,
-        )
-    if any((split, min_seconds, max_seconds, require_text, streaming)):
+        return open_corpus(corpus, **settings)
+    if given := [name for name, value in settings.items() if value]:
         raise ValueError(
-            "split, min_seconds, max_seconds, require_text and streaming are for a corpus that is "
-            f"given by its source: give them to open_corpus when you open {corpus.name}"
+            f"{' and '.join(given)}: only for a corpus that is given by its source; give it to "
+            f"open_corpus when you open {corpus.name}"
         )
     return corpus
 
