@@ -26,16 +26,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokgen.audio.decoders import (
-    AudioError,
-    Source,
-    Stream,
-    display_name,
-    open_stream,
-    truncated,
-)
+from tokgen.audio.decoders import open_stream
 from tokgen.audio.encoders import WRITTEN, Encoder, check_encoding, open_encoder
 from tokgen.audio.resampling import Resampler
+from tokgen.audio.sources import AudioError, Block, Source, Stream, display_name
 from tokgen.disk import disk_errors
 
 __all__ = [
@@ -121,10 +115,9 @@ class AudioBlocks:
         self, stream: Stream, label: str, sample_rate: int | None, max_seconds: float | None
     ) -> None:
         self._stream, self._label, self._max_seconds = stream, label, max_seconds
-        self._limit = math.inf if max_seconds is None else max_seconds * stream.sample_rate
-        if stream.n_frames is not None and stream.n_frames > self._limit:
-            seconds = stream.n_frames / stream.sample_rate
-            raise AudioError(label, _too_long(f"{seconds:.1f} s long", max_seconds))
+        self._limit = math.inf if max_seconds is None else max_seconds
+        if stream.exact and stream.seconds is not None and stream.seconds > self._limit:
+            raise AudioError(label, _too_long(f"{stream.seconds:.1f} s long", max_seconds))
         self.sample_rate = stream.sample_rate if sample_rate is None else sample_rate
         self.seconds, self.n_samples = stream.seconds, 0
         self._resampler = Resampler(stream.sample_rate, self.sample_rate)
@@ -135,7 +128,10 @@ class AudioBlocks:
         return self._blocks
 
     def _resampled(self) -> Iterator[Tensor]:
-        for block in self._mono():
+        for rate, block in self._mono():
+            if rate != self._resampler.from_rate:
+                yield from self._pieces(self._resampler.finish())
+                self._resampler = Resampler(rate, self.sample_rate)
             yield from self._pieces(self._resampler.add(block))
         yield from self._pieces(self._resampler.finish())
 
@@ -144,27 +140,26 @@ class AudioBlocks:
             self.n_samples += len(samples)
             yield torch.from_numpy(samples)[None].clamp(-1, 1)
 
-    def _mono(self) -> Iterator[np.ndarray]:
-        stream, label, n_read = self._stream, self._label, 0
+    def _mono(self) -> Iterator[Block]:
+        """Yield rates and blocks [n], checked."""
+        label, before, n_read, rate = self._label, 0.0, 0, self._stream.sample_rate
         while True:
             with held_interrupts():
-                block = next(stream.blocks, None)
+                found, block = next(self._stream.blocks, (0, None))
             if block is None:
                 break
-            if stream.n_frames is not None:
-                block = block[: stream.n_frames - n_read]
+            if found != rate:
+                before, n_read, rate = before + n_read / rate, 0, found
             n_read += len(block)
-            if n_read > self._limit:
+            if before + n_read / rate > self._limit:
                 raise AudioError(label, _too_long("longer", self._max_seconds))
             if not np.isfinite(block).all():
                 raise AudioError(label, "holds NaN or infinite samples")
             if (peak := np.abs(block).max(initial=0)) > MAX_PEAK:
                 raise AudioError(label, f"samples reach {peak:.4g}; rescale them to [-1, 1]")
-            yield block.mean(1)
-        if n_read == 0:
+            yield rate, block.mean(1)
+        if before + n_read == 0:
             raise AudioError(label, "holds no samples")
-        if stream.n_frames is not None and n_read < stream.n_frames - stream.slack:
-            raise AudioError(label, truncated(stream.n_frames, n_read, stream.sample_rate))
 
 
 def read_audio(

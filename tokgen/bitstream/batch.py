@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from tokgen.audio.decoders import AudioError, display_name
+from tokgen.audio.sources import AudioError, display_name
 from tokgen.bitstream.codes_file import read_codes
 from tokgen.bitstream.files import decode_file, encode_file, named_codec
 from tokgen.bitstream.outputs import AUDIO, CODES, check_outputs, plan_outputs

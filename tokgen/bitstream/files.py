@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tokgen.audio.decoders import AudioError, Source, display_name
+from tokgen.audio.sources import AudioError, Source, display_name
 from tokgen.bitstream.codes_file import CodesFile, read_codes, write_codes
 from tokgen.bitstream.outputs import AUDIO, CODES
 from tokgen.codec.base import Codec

@@ -14,8 +14,8 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from tokgen.audio.decoders import Source
 from tokgen.audio.files import AudioWriter, open_blocks
+from tokgen.audio.sources import Source
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_codes, check_levels, check_n_samples
 from tokgen.codec.spec import Encoded, Side
