@@ -243,6 +243,22 @@ def test_store_resumes_with_equal_codes(
     assert all(a.codes.equal(b.codes) for a, b in zip(whole, third, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"batch_size": 0}, "batch_size = 0: must be at least 1"),
+        ({"batch_size": -3}, "batch_size = -3: must be at least 1"),
+        ({"seed": -1}, "seed = -1: must be at least 0"),
+        ({"n_samples": [0]}, "n_samples = 0: every utterance must have at least 1 sample"),
+    ],
+)
+def test_settings_out_of_range(
+    model: MaskedTransformer, codec: StftCodec, given: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        generate_clips(model, codec, settings=SETTINGS, **{"n_samples": [5000], **given})
+
+
 def test_generate_checks_its_input(
     model: MaskedTransformer, codec: StftCodec, waveforms: list[Tensor]
 ) -> None:

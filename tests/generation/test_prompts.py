@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -42,15 +44,27 @@ def test_impossible_seconds_are_refused() -> None:
         beginning(SPEC, 16000, -1.0)
     with pytest.raises(ValueError, match=r"gap from 2 s to 1 s: must end at or after its start"):
         around(SPEC, 16000, 2, 1)
+    for start, end in ((math.nan, 1.0), (0.0, math.nan), (0.0, math.inf)):
+        with pytest.raises(ValueError, match=r"gap from .*: must end at or after its start, and"):
+            around(SPEC, 16000, start, end)
+    for seconds in (math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"seconds = {seconds}: must be at least 0, which"):
+            beginning(SPEC, 16000, seconds)
+        with pytest.raises(ValueError, match=rf"gap_seconds = {seconds}: must be at least 0 and"):
+            gap_start(SPEC, 16000, seconds, (0, 0))
+    with pytest.raises(ValueError, match=r"gap_seconds = -1: must be at least 0 and finite"):
+        gap_start(SPEC, 16000, -1, (0, 0))
+    with pytest.raises(ValueError, match=r"n_samples = -1: must be at least 0"):
+        beginning(SPEC, -1, 0.5)
     assert around(SPEC, 16000, -0.1, 0.1)[0].tolist() == [False] * 5 + [True] * 45
 
 
 def test_periodic_and_coarse() -> None:
     assert periodic(SPEC, 3200, 4)[0].nonzero().flatten().tolist() == [0, 4, 8]
     assert coarse(SPEC, 3200, 3).sum(-1).tolist() == [10, 10, 10, 0]
-    with pytest.raises(ValueError, match="levels = 5: x has 4"):
+    with pytest.raises(ValueError, match=r"levels = 5: must be in 0\.\.4, the levels of x"):
         coarse(SPEC, 3200, 5)
-    with pytest.raises(ValueError, match="period = 0"):
+    with pytest.raises(ValueError, match="period = 0: must be at least 1 frame"):
         periodic(SPEC, 3200, 0)
 
 
@@ -86,6 +100,8 @@ def test_tasks_by_name() -> None:
         ({"name": "edit"}, "task 'edit': must be one of vocode, continue, infill"),
         ({"prompt_seconds": 0}, "prompt_seconds = 0"),
         ({"gap_seconds": -1.0}, "gap_seconds = -1.0"),
+        ({"gap_seconds": math.nan}, "gap_seconds = nan: must be above 0 and finite"),
+        ({"prompt_seconds": math.inf}, "prompt_seconds = inf: must be above 0 and finite"),
         ({"period": -1}, "period = -1"),
     ],
 )

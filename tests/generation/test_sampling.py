@@ -427,6 +427,11 @@ def test_bad_arguments_are_refused() -> None:
         sample(recorder, None, LENGTHS, chosen, seed=0, shape=(3, 22))
     with pytest.raises(ValueError, match=r"levels 1\.\.3"):
         sample(recorder, None, LENGTHS, chosen, seed=0, n_codebooks=4)
+    with pytest.raises(ValueError, match=r"seed = -1: must be at least 0"):
+        sample(recorder, None, LENGTHS, chosen, seed=-1)
+    for lengths in (torch.tensor([3, 0]), torch.zeros(0, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"lengths = .*: give at least one item, each of"):
+            sample(recorder, None, lengths, chosen, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -435,8 +440,15 @@ def test_bad_arguments_are_refused() -> None:
         ({"steps": 4}, r"steps per level, such as \(4,\)"),
         ({"steps": ()}, "at least one level"),
         ({"steps": (4, 0)}, "each at least 1"),
-        ({"temperature": 0.0}, "above 0"),
-        ({"top_p": 1.5}, r"in \(0, 1\]"),
+        ({"steps": (4, float("nan"))}, "each at least 1"),
+        ({"temperature": 0.0}, "temperature = 0.0: must be above 0 and finite"),
+        ({"temperature": float("nan")}, "temperature = nan: must be above 0 and finite"),
+        ({"top_p": 1.5}, r"top_p = 1.5: must be above 0 and at most 1"),
+        ({"top_p": float("nan")}, "top_p = nan: must be above 0 and at most 1"),
+        ({"mask_temperature": -1.0}, "mask_temperature = -1.0: must be finite and at least 0"),
+        ({"mask_temperature": float("nan")}, "mask_temperature = nan: must be finite"),
+        ({"guidance_scale": float("nan")}, "guidance_scale = nan: must be finite; 1 turns"),
+        ({"guidance_scale": float("inf")}, "guidance_scale = inf: must be finite; 1 turns"),
     ],
 )
 def test_bad_settings_are_refused(wrong: dict, message: str) -> None:

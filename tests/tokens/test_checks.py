@@ -121,6 +121,12 @@ def test_a_dataset_without_codes(tokens: TokenDataset) -> None:
         load_tokens(rows.rename_column("codes", "tokens"))
 
 
+def test_codes_of_records(tokens: TokenDataset) -> None:
+    rows = Dataset.from_list([{"codes": [{"a": 1}], "n_samples": 3}])
+    with pytest.raises(ValueError, match=r"column 'codes': .*struct.*, not lists of lists of int"):
+        load_tokens(rows)
+
+
 def test_an_old_dataset_without_codes(tmp_path: Path) -> None:
     old = Path(__file__).parent / "old" / "parquet"
     shutil.copytree(old, tmp_path / "x")
@@ -202,6 +208,7 @@ def test_provenance_beside_the_rows_that_contradicts_them(
     codec = {**about["codec"], "weight_hash": "0" * 64}
     for value, reason in (
         ({"n_codebooks": 3}, "n_codebooks: 3 → 4"),
+        ({"precision": "x" * 9999}, "precision: x{60}… → float32"),
         ({"codec": codec}, "weights of codec 'tiny': 000000000000 → "),
     ):
         (out / "provenance.json").write_text(json.dumps({**about, **value}))

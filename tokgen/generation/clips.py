@@ -17,7 +17,7 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
 from tokgen.generation.sampling import sample
-from tokgen.generation.settings import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, check_seed
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
@@ -96,9 +96,16 @@ def generate_clips(
     Returns:
         one `Generated` per utterance, in the order of the input.
     Raises:
-        ValueError: the model was made for another codec; codes, masks, conditioning and lengths do
+        ValueError: the model was made for another codec; n_samples, seed or batch_size is out of
+            range; codes, masks, conditioning and lengths do
             not match; or side information is missing.
     """
+    check_seed(seed)
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}: must be at least 1")
+    for n in n_samples:
+        if n < 1:
+            raise ValueError(f"n_samples = {n}: every utterance must have at least 1 sample")
     if codes is None or keep is None:
         if codes is not keep:
             raise ValueError("pass `codes` and `keep` together: the codes, and which to keep")

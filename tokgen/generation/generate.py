@@ -21,7 +21,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.generation.clips import Generated, conditioning_for, generate_clips
 from tokgen.generation.prompts import around, frame_starts
-from tokgen.generation.settings import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, check_seed
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.device import pick_device
 from tokgen.zoo.recorded import codec_of
@@ -83,6 +83,14 @@ def generate(
         raise ValueError("infill=, start= and end= go together: the audio, and its gap in seconds")
     if seconds is not None and prompt is None:
         raise ValueError("seconds= without prompt=: it is the length of a continuation")
+    check_seed(seed)
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ValueError(f"seconds = {seconds}: must be above 0 and finite")
+    if start is not None and end is not None and not 0 <= start < end < math.inf:
+        raise ValueError(
+            f"a gap from start = {start} to end = {end}: must start at 0 s or later, and end after "
+            "its start"
+        )
     if not isinstance(model, MaskedTransformer):
         model = MaskedTransformer.from_pretrained(model).to(pick_device(device)).eval()
     if model.config["codec"] is None:

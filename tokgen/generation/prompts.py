@@ -6,6 +6,8 @@ for inpainting, `periodic` and `coarse` for compression. Combine masks with `|` 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,7 +48,13 @@ def task_prompt(
 
 
 def gap_start(spec: CodecSpec, n_samples: int, gap_seconds: float, seeds: tuple[int, ...]) -> float:
-    """Draw the start of a gap in seconds, uniformly; 0 if the gap is as long as the utterance."""
+    """Draw the start of a gap in seconds, uniformly; 0 if the gap is as long as the utterance.
+
+    Raises:
+        ValueError: gap_seconds is negative or not finite.
+    """
+    if not 0 <= gap_seconds < math.inf:
+        raise ValueError(f"gap_seconds = {gap_seconds}: must be at least 0 and finite")
     room = max(0.0, n_samples / spec.sample_rate - gap_seconds)
     return float(np.random.default_rng(seeds).random() * room)
 
@@ -57,8 +65,10 @@ def beginning(spec: CodecSpec, n_samples: int, seconds: float) -> Tensor:
     Raises:
         ValueError: negative seconds.
     """
-    if not seconds >= 0:
-        raise ValueError(f"seconds = {seconds:g}: must be at least 0, which keeps nothing")
+    if not 0 <= seconds < math.inf:
+        raise ValueError(
+            f"seconds = {seconds:g}: must be at least 0, which keeps nothing, and finite"
+        )
     starts = frame_starts(spec, n_samples)
     return (starts < seconds).expand(spec.n_codebooks, -1).clone()
 
@@ -67,33 +77,51 @@ def around(spec: CodecSpec, n_samples: int, start: float, end: float) -> Tensor:
     """Keep frames that do not overlap the gap from `start` to `end`, in seconds.
 
     Raises:
-        ValueError: the gap ends before it starts.
+        ValueError: the gap ends before it starts, or is not finite.
     """
-    if not start <= end:
-        raise ValueError(f"gap from {start:g} s to {end:g} s: must end at or after its start")
+    if not -math.inf < start <= end < math.inf:
+        raise ValueError(
+            f"gap from {start:g} s to {end:g} s: must end at or after its start, and be finite"
+        )
     starts = frame_starts(spec, n_samples)
     apart = (starts + spec.hop_length / spec.sample_rate <= start) | (starts >= end)
     return apart.expand(spec.n_codebooks, -1).clone()
 
 
 def periodic(spec: CodecSpec, n_samples: int, period: int) -> Tensor:
-    """Keep the frames 0, period, 2 period ..."""
-    if period < 1:
-        raise ValueError(f"period = {period}: must be at least 1 frame")
+    """Keep the frames 0, period, 2 period ...
+
+    Raises:
+        ValueError: period under 1.
+    """
+    if not period >= 1:
+        raise ValueError(f"period = {period}: must be at least 1 frame, which keeps all frames")
     kept = torch.arange(spec.n_frames(n_samples)) % period == 0
     return kept.expand(spec.n_codebooks, -1).clone()
 
 
 def coarse(spec: CodecSpec, n_samples: int, levels: int) -> Tensor:
-    """Keep the first `levels` levels."""
+    """Keep the first `levels` levels.
+
+    Raises:
+        ValueError: levels outside 0..K.
+    """
     if not 0 <= levels <= spec.n_codebooks:
-        raise ValueError(f"levels = {levels}: {spec.name} has {spec.n_codebooks} levels")
+        raise ValueError(
+            f"levels = {levels}: must be in 0..{spec.n_codebooks}, the levels of {spec.name}"
+        )
     kept = torch.arange(spec.n_codebooks) < levels
     return kept[:, None].expand(-1, spec.n_frames(n_samples)).clone()
 
 
 def frame_starts(spec: CodecSpec, n_samples: int) -> Tensor:
-    """Return the start of each frame's audio in seconds, float64 [T]. Chunks may overlap."""
+    """Return the start of each frame's audio in seconds, float64 [T]. Chunks may overlap.
+
+    Raises:
+        ValueError: negative n_samples.
+    """
+    if n_samples < 0:
+        raise ValueError(f"n_samples = {n_samples}: must be at least 0")
     n_frames = spec.n_frames(n_samples)
     if not spec.chunk_length:
         return torch.arange(n_frames).double() * spec.hop_length / spec.sample_rate

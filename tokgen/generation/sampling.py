@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokgen.generation.settings import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, check_seed
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
 from tokgen.runs.progress import progress_bar
@@ -68,8 +68,10 @@ def sample(
         codes int64 [B, n_codebooks, T], 0 past the end of each item.
     Raises:
         ValueError: `codes` without `keep` or the reverse, a wrong shape of either, MASK among the
-            given codes, n_codebooks outside 1..K, or a `shape` that is too small.
+            given codes, n_codebooks outside 1..K, a negative seed, no items, an item without
+            frames, or a `shape` that is too small.
     """
+    check_seed(seed)
     n_levels = model.n_codebooks if n_codebooks is None else n_codebooks
     if not 1 <= n_levels <= model.n_codebooks:
         raise ValueError(f"n_codebooks = {n_levels}: the model has levels 1..{model.n_codebooks}")
@@ -77,6 +79,8 @@ def sample(
     # Shapes stay the same if all positions pass through the output head, not only hidden ones.
     all_positions = settings.compile or shape is not None or device.type == "cuda"
     frames = lengths.tolist()
+    if not frames or min(frames) < 1:
+        raise ValueError(f"lengths = {frames}: give at least one item, each of at least 1 frame")
     n_items, n_frames = shape or (len(frames), max(frames))
     extra = (n_items - len(frames), n_frames - max(frames))
     if min(extra) < 0:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["MARGIN_SECONDS", "TASKS", "SamplingSettings", "TaskSettings"]
+__all__ = ["MARGIN_SECONDS", "TASKS", "SamplingSettings", "TaskSettings", "check_seed"]
 
 TASKS = ("vocode", "continue", "infill")
 MARGIN_SECONDS = 0.25  # utterances are at least this much longer than their prompt or gap
+
+
+def check_seed(seed: int) -> None:
+    """Raise ValueError if a seed is negative."""
+    if seed < 0:
+        raise ValueError(f"seed = {seed}: must be at least 0")
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,26 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         if isinstance(self.steps, int):
             raise ValueError(f"steps = {self.steps}: give steps per level, such as ({self.steps},)")
-        if not self.steps or min(self.steps) < 1:
+        if not self.steps or not all(step >= 1 for step in self.steps):
             raise ValueError(f"steps = {self.steps}: give at least one level, each at least 1")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature = {self.temperature}: must be above 0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(
+                f"temperature = {self.temperature}: must be above 0 and finite; 1 keeps the "
+                "model's probabilities"
+            )
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p = {self.top_p}: must be in (0, 1]")
+            raise ValueError(
+                f"top_p = {self.top_p}: must be above 0 and at most 1, which keeps all codes"
+            )
+        if not 0 <= self.mask_temperature < math.inf:
+            raise ValueError(
+                f"mask_temperature = {self.mask_temperature}: must be finite and at least 0, "
+                "which adds no noise"
+            )
+        if not math.isfinite(self.guidance_scale):
+            raise ValueError(
+                f"guidance_scale = {self.guidance_scale}: must be finite; 1 turns guidance off"
+            )
 
     def at(self, level: int) -> int:
         """Return the number of steps of `level`."""
@@ -73,8 +94,8 @@ class TaskSettings:
         if self.name not in TASKS:
             raise ValueError(f"task {self.name!r}: must be one of {', '.join(TASKS)}")
         for name in ("prompt_seconds", "gap_seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be above 0 and finite")
         for name in ("period", "levels"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be at least 0")

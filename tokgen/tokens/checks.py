@@ -31,7 +31,7 @@ class _Fault(NamedTuple):
 
 
 def check_columns(splits: DatasetDict, source: str) -> None:
-    """Raise ValueError if a split has no column "codes" or "n_samples"."""
+    """Raise ValueError if a split has no column "codes" of numbers or no column "n_samples"."""
     for split, rows in splits.items():
         for name in ("codes", "n_samples"):
             if name not in rows.column_names:
@@ -39,6 +39,14 @@ def check_columns(splits: DatasetDict, source: str) -> None:
                     f"{source}, split {split!r}, has no column {name!r}, so it has no readable "
                     f"tokens: {_FIX}"
                 )
+        kind = innermost = rows.data.schema.field("codes").type
+        while _is_list(innermost) or pa.types.is_fixed_size_list(innermost):
+            innermost = innermost.value_type
+        if pa.types.is_nested(innermost):
+            raise ValueError(
+                f"{source}, split {split!r}, column 'codes': {kind}, not lists of lists of "
+                f"integers; {_FIX}"
+            )
 
 
 def check_rows(splits: DatasetDict, provenance: Provenance, source: str) -> None:

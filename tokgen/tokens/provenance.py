@@ -182,7 +182,7 @@ class Provenance:
         found, mine, theirs = [], content(self), content(other)
         hashes = [p.codec["weight_hash"][:12] for p in (self, other)]
         if self.codec["weight_hash"] != other.codec["weight_hash"]:
-            names = [p.codec["name"] for p in (self, other)]
+            names = [_short(p.codec["name"]) for p in (self, other)]
             if names[0] == names[1]:
                 found.append(f"weights of codec {names[0]!r}: {hashes[0]} → {hashes[1]}")
             else:
@@ -196,7 +196,7 @@ class Provenance:
             )
         for name in dict.fromkeys([*mine, *theirs]):
             if mine.get(name) != theirs.get(name):
-                found.append(f"{name}: {mine.get(name)} → {theirs.get(name)}")
+                found.append(f"{name}: {_short(mine.get(name))} → {_short(theirs.get(name))}")
         if self.corpus_fingerprint != other.corpus_fingerprint:
             found.append("audio or texts of the corpus")
         return found
