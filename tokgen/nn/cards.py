@@ -125,7 +125,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     found = re.match(r"\s*---\r?\n(.*?)\n---", read_card_text(folder) or "", re.DOTALL)
     try:
         metadata = yaml.safe_load(found[1]) if found else {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         warnings.warn(f"{folder / CARD}: metadata cannot be read: {error}", stacklevel=2)
         return {}
     return metadata if isinstance(metadata, dict) else {}

@@ -103,7 +103,7 @@ def _walk(settings: Any) -> Iterator[tuple[str, Any, int]]:
 
 def _short(value: object) -> str:
     try:
-        text = f"{value:.6g}" if isinstance(value, float) else repr(value)
+        text = repr(value)
     except ValueError:  # an int of thousands of digits
         text = "an integer of thousands of digits"
     return text if len(text) <= 60 else text[:59] + "…"
@@ -201,19 +201,21 @@ def _check_start(path: Path) -> None:
 
 
 def check_settings(
-    model: type[nn.Module], config: Mapping[str, Any], header: WeightsHeader
+    config: Mapping[str, Any], kinds: Mapping[str, Any], header: WeightsHeader
 ) -> None:
-    """Check settings against the annotations of a model's constructor.
+    """Check the types of settings, and that no size exceeds the number of weights by far.
 
-    Integers must not exceed the number of weights by far; `sample_rate` may.
-
+    Args:
+        config: settings.
+        kinds: type by name, such as the annotations of a constructor.
+        header: of the weights.
     Raises:
-        ValueError: wrong type, negative or too large integer, or a setting is missing.
+        ValueError: wrong type, or a negative or too large integer.
     """
-    path, hints = header.path.with_name(CONFIG), typing.get_type_hints(model.__init__)
+    path = header.path.with_name(CONFIG)
     most = max(_SMALL, 4 * header.n_values)
     for name, value in config.items():
-        wanted = hints.get(name, Any)
+        wanted = kinds.get(name, Any)
         if not _fits(value, wanted):
             raise ValueError(f"{path}: {name} = {_short(value)} is not of type {_name(wanted)}")
         for number in value if isinstance(value, list) else [value]:

@@ -7,7 +7,7 @@ import inspect
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack, get_type_hints
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -119,7 +119,7 @@ class Pretrained(nn.Module, Pushable):
         if unknown:
             raise ValueError(f"{folder}: config.json has settings {cls.__name__} lacks: {unknown}")
         header = read_header(folder)
-        check_settings(cls, config, header)
+        check_settings(config, get_type_hints(cls.__init__), header)
         with building(header, config, meta=True):
             skeleton = cls(**config)
         check_fit(skeleton.state_dict(), header)

@@ -270,12 +270,15 @@ class TransformersCodec(PretrainedCodec):
 def _without_report() -> Iterator[None]:
     """Hide transformers' table of weights that do not fit; the error says what it says."""
     log = logging.getLogger("transformers.modeling_utils")
-    level = log.level
-    log.setLevel(logging.ERROR)
+
+    def keep(record: logging.LogRecord) -> bool:
+        return "LOAD REPORT" not in record.getMessage()
+
+    log.addFilter(keep)
     try:
         yield
     finally:
-        log.setLevel(level)
+        log.removeFilter(keep)
 
 
 def _refuse_redirects(path: Path, config: dict[str, Any]) -> None:

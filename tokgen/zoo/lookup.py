@@ -237,6 +237,6 @@ def _read_card(folder: Path) -> dict[str, str]:
         return card
     try:
         old = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     return {key: value or str(old.get(key, "")) for key, value in card.items()}

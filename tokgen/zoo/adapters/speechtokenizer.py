@@ -25,18 +25,35 @@ from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.checks import check_layout
 from tokgen.codec.stages import ResidualCodec
 from tokgen.extras import require
-from tokgen.nn.checks import building, check_fit, read_header, read_json
+from tokgen.nn.checks import (
+    building,
+    check_count,
+    check_fit,
+    check_settings,
+    read_header,
+    read_json,
+)
 from tokgen.nn.hub import CONFIG
 from tokgen.nn.pretrained import load_weights
 from tokgen.zoo.loading import PretrainedCodec, let_gradients_through, refuse_bandwidth
 
 __all__ = ["SETTINGS", "SpeechTokenizerCodec", "make_model"]
 
-SETTINGS = (
-    *("sample_rate", "strides", "n_q", "codebook_size", "dimension", "semantic_dimension"),
-    *("n_filters", "n_residual_layers", "residual_kernel_size", "dilation_base", "activation"),
-    *("lstm_layers", "bidirectional"),
-)
+SETTINGS: dict[str, Any] = {
+    "sample_rate": int,
+    "strides": list[int],
+    "n_q": int,
+    "codebook_size": int,
+    "dimension": int,
+    "semantic_dimension": int,
+    "n_filters": int,
+    "n_residual_layers": int,
+    "residual_kernel_size": int,
+    "dilation_base": int,
+    "activation": str,
+    "lstm_layers": int,
+    "bidirectional": bool,
+}  # type by name
 
 
 class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
@@ -78,6 +95,8 @@ class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
                 f"{path} lacks {', '.join(missing)}: copy them from the published file"
             )
         header = read_header(folder)
+        check_settings({key: config[key] for key in SETTINGS}, SETTINGS, header)
+        check_count("n_q", config["n_q"], header)
         with building(header, config, meta=True):
             model = make_model(config)
         check_fit(model.state_dict(), header)
