@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tokgen.metrics.tables import Metric
 from tokgen.runs.checks import closest
@@ -52,12 +53,21 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def check_backends(**names: str) -> None:
-    """Raise ValueError if a backend is unknown, before anything is loaded.
+    """Check names of backends, before anything is loaded.
 
     Args:
         names: backend by kind: `asr`, `mos` and `speaker`.
+    Raises:
+        ValueError: a name is unknown.
+        FileNotFoundError: a name holds the path of a folder that does not exist.
     """
     for kind, name in names.items():
-        plain, colon, _ = name.partition(":")
+        plain, colon, source = name.partition(":")
         if plain not in BACKENDS[kind] or (colon and plain not in OF_FOLDER):
-            raise ValueError(f"{kind} {name!r}: known are {', '.join(BACKENDS[kind])}")
+            close = "" if colon else closest(name, BACKENDS[kind])
+            raise ValueError(f"{kind} {name!r}{close}: known are {', '.join(BACKENDS[kind])}")
+        if colon and not source.strip():
+            raise ValueError(f"{kind} {name!r}: give a folder or a hub id after the colon")
+        is_path = source.startswith(("/", ".", "~")) or source.count("/") > 1
+        if is_path and not Path(source).is_dir():
+            raise FileNotFoundError(f"{kind} {name!r}: no such folder")
