@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import tokgen
 from tokgen.cli import settings, verbs
 from tokgen.cli.checks import STREAM, check
 from tokgen.cli.parsing import Verb, name_flags, read_settings
-from tokgen.cli.streams import ClosedOutput, output_errors
+from tokgen.cli.streams import ClosedOutput, Killed, output_errors
 from tokgen.results import Result, one_line, printable, short_warning, to_json
 from tokgen.runs.checks import closest
 
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if it succeeded, 1 if some of several files failed, 2 after an error, 130 after Ctrl-C,
-        and 141 if nobody reads the standard output any more.
+        143 after SIGTERM, and 141 if nobody reads the standard output any more.
     """
     argv = sys.argv[1:] if argv is None else argv
     if "_ARGCOMPLETE" in os.environ:
@@ -143,10 +144,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             with output_errors():
                 raise
     except ClosedOutput:
-        return 128 + 13  # as after SIGPIPE
-    except KeyboardInterrupt:
+        return 128 + 13  # SIGPIPE
+    except KeyboardInterrupt as error:
         print(f"interrupted{verb.again if verb else ''}", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(error, Killed) else signal.SIGINT)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         message = printable(one_line(str(error)))
         print("error:", name_flags(message, verb) if verb else message, file=sys.stderr)

@@ -1,22 +1,70 @@
-"""The standard input and output of verbs, and a standard output that is closed early."""
+"""The standard input and output of verbs, a standard output that is closed early, and signals."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from types import FrameType
 
-__all__ = ["INPUT", "OUTPUT", "ClosedOutput", "output_errors", "output_file", "saved_input"]
+__all__ = [
+    "INPUT",
+    "OUTPUT",
+    "ClosedOutput",
+    "Killed",
+    "interrupted_by_kill",
+    "output_errors",
+    "output_file",
+    "saved_input",
+]
 
 INPUT, OUTPUT = "standard input", "standard output"
 
 
 class ClosedOutput(Exception):
     """Nobody reads the standard output any more, as after `| head`."""
+
+
+class Killed(KeyboardInterrupt):
+    """The command got SIGTERM."""
+
+
+@contextmanager
+def interrupted_by_kill() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C inside the `with` block, so that temporary files are deleted.
+
+    Raises:
+        Killed: in place of KeyboardInterrupt, after SIGTERM.
+    """
+    process, killed = os.getpid(), False
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        nonlocal killed
+        if os.getpid() == process:
+            killed = True
+            signal.raise_signal(signal.SIGINT)
+        else:  # a forked worker
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if killed:
+            raise Killed from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tokgen.bitstream.outputs import CODES
 from tokgen.cli import settings
 from tokgen.cli.checks import STREAM, plan
-from tokgen.cli.streams import INPUT, OUTPUT, output_file, saved_input
+from tokgen.cli.streams import INPUT, OUTPUT, interrupted_by_kill, output_file, saved_input
 
 if TYPE_CHECKING:
     from tokgen.results import Result
@@ -55,7 +55,8 @@ def encode(s: settings.Encode) -> Result | None:
     from tokgen.bitstream.files import encode_file
 
     if len(s.files) > 1:
-        return _noted(encode_files(**vars(s)))
+        with interrupted_by_kill():
+            return _noted(encode_files(**vars(s)))
 
     def run(file: str, out: Path, **more: Any) -> Result:
         return encode_file(file, out=out, **_without(s, "files", "out"), **more)
@@ -69,7 +70,8 @@ def decode(s: settings.Decode) -> Result | None:
 
     form = s.format or "wav"
     if len(s.files) > 1:
-        return _noted(decode_files(**{**vars(s), "format": form}))
+        with interrupted_by_kill():
+            return _noted(decode_files(**{**vars(s), "format": form}))
 
     def run(file: str, out: Path, **more: Any) -> Result:
         return decode_file(file, out, **_without(s, "files", "out", "format"), **more)
@@ -84,13 +86,14 @@ def _code_one(run: Callable[..., Any], s: Any, suffix: str) -> Result | None:
         the result; None if it was printed on stderr, because stdout holds the file.
     """
     with ExitStack() as stack:
+        stack.enter_context(interrupted_by_kill())
         file, more = s.files[0], {}
         if file == STREAM:
             file, more = str(stack.enter_context(saved_input())), {"name": INPUT}
         if s.out != STREAM:
             return _noted(run(file, plan(s)[0], **more))
         result = run(file, stack.enter_context(output_file(suffix)), **more)
-        print(_noted(replace(result, path=Path(OUTPUT))), file=sys.stderr)
+    print(_noted(replace(result, path=Path(OUTPUT))), file=sys.stderr)
     return None
 
 

@@ -1,0 +1,242 @@
+"""`tokgen encode` and `tokgen decode`: several files, folders, and the standard streams."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from makers.audio import make_tone
+from tokgen.audio.files import read_audio, write_audio
+from tokgen.bitstream.codes_file import read_codes
+from tokgen.cli import main as cli
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("a.wav", "b.flac")):
+        write_audio(name, make_tone(0.3, i), 16000)
+    return tmp_path
+
+
+@pytest.fixture
+def tool(capsys: pytest.CaptureFixture) -> Callable[[str], tuple[int, str, str]]:
+    """Run the command; returns exit code, output and errors."""
+
+    def call(line: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main(line.split())
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_several_files_go_into_a_folder(tool, folder: Path) -> None:
+    code, out, err = tool("encode a.wav b.flac --codec tiny --out new/codes")
+    assert (code, err) == (0, "") and out.count("\n") == 2
+    assert names(folder / "new/codes") == ["a.safetensors", "b.safetensors"]
+    code, out, err = tool("decode new/codes/a.safetensors new/codes/b.safetensors --out audio/")
+    assert code == 0 and names(folder / "audio") == ["a.wav", "b.wav"]
+    line = "decode new/codes/a.safetensors new/codes/b.safetensors --out audio --format flac"
+    assert tool(line)[0] == 0
+    assert names(folder / "audio") == ["a.flac", "a.wav", "b.flac", "b.wav"]
+
+
+def test_one_file_goes_into_an_existing_folder(tool, folder: Path) -> None:
+    (folder / "codes").mkdir()
+    assert tool("encode a.wav --codec tiny --out codes")[0] == 0
+    assert tool("encode b.flac --codec tiny --out new/")[0] == 0
+    assert names(folder / "codes") + names(folder / "new") == ["a.safetensors", "b.safetensors"]
+    (folder / "a.flac").write_bytes((folder / "b.flac").read_bytes())
+    before = (folder / "codes/a.safetensors").read_bytes()
+    code, _, err = tool("encode a.flac --codec tiny --out codes")  # another utterance
+    assert code == 2 and "codes/a.safetensors already exists" in err
+    assert (folder / "codes/a.safetensors").read_bytes() == before
+    assert tool("encode a.wav a.flac --codec tiny --out codes")[0] == 0
+    assert names(folder / "codes")[1:] == ["a.safetensors", "a.wav.safetensors"]
+
+
+def test_a_bad_file_is_named_and_the_rest_is_done(tool, folder: Path) -> None:
+    (folder / "bad.wav").write_bytes(b"")
+    line = "encode a.wav bad.wav none.wav b.flac --codec tiny --out codes"
+    code, out, err = tool(line)
+    assert code == 1 and names(folder / "codes") == ["a.safetensors", "b.safetensors"]
+    assert err.splitlines() == [
+        "failed: bad.wav: empty file (0 bytes)",
+        "failed: none.wav: no such file",
+    ]
+    assert out.endswith("2 written, 2 failed\n")
+    code, out, _ = tool(f"{line} --overwrite --json")
+    found = json.loads(out)
+    assert code == 1 and [entry.get("error") is None for entry in found] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert found[0]["path"] == "codes/a.safetensors" and found[2]["file"] == "bad.wav"
+
+
+def test_existing_files_stop_before_any_work(tool, folder: Path) -> None:
+    (folder / "codes").mkdir()
+    (folder / "codes/b.safetensors").touch()
+    code, _, err = tool("encode a.wav b.flac --codec tiny --out codes")
+    assert code == 2 and "codes/b.safetensors already exists" in err
+    assert names(folder / "codes") == ["b.safetensors"]
+
+
+def test_odd_names(tool, folder: Path) -> None:
+    odd = ["null", "1.5", "[a].wav", "true.wav", "a=b.wav", "1e3.wav", "\\x.wav", "{b}", "n" * 255]
+    for name in odd:
+        (folder / name).write_bytes((folder / "a.wav").read_bytes())
+        assert cli.main(["encode", name, "--codec", "tiny", "--out", "codes.safetensors"]) == 0
+        assert cli.main(["decode", "codes.safetensors", "--out", "x.wav", "--overwrite"]) == 0
+        (folder / "codes.safetensors").unlink()
+    long = "n" * 243 + ".safetensors"
+    assert cli.main(["encode", "a.wav", "--codec", "tiny", "--out", long]) == 0
+
+
+def run(line: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "tokgen", *line.split()], input=data, capture_output=True
+    )
+
+
+def test_standard_input_and_output(folder: Path, tool) -> None:
+    audio = (folder / "a.wav").read_bytes()
+    codes = run("encode - --codec tiny --out -", audio)
+    assert codes.returncode == 0 and b"standard output: 4 levels x 15 frames" in codes.stderr
+    assert tool("encode a.wav --codec tiny --out a.safetensors")[0] == 0
+    (folder / "piped.safetensors").write_bytes(codes.stdout)
+    assert read_codes("piped.safetensors").codes.equal(read_codes("a.safetensors").codes)
+    decoded = run("decode - --out -", codes.stdout)
+    assert decoded.returncode == 0 and decoded.stderr.startswith(b"standard output: 0.30 s")
+    assert tool("decode a.safetensors --out decoded.wav")[0] == 0
+    assert decoded.stdout == (folder / "decoded.wav").read_bytes()
+
+
+def test_standard_output_has_the_format_that_is_given(
+    tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tool("encode a.wav --codec tiny --out a.safetensors")[0] == 0
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO()))
+    assert cli.main("decode a.safetensors --out - --format flac".split()) == 0
+    assert sys.stdout.buffer.getvalue().startswith(b"fLaC")
+
+
+def test_standard_input_to_a_file(folder: Path, tool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pipe(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    pipe((folder / "a.wav").read_bytes())
+    assert tool("encode - --codec tiny --out a.safetensors")[0] == 0
+    assert read_codes("a.safetensors").n_samples == 4800
+    pipe((folder / "a.safetensors").read_bytes())
+    assert tool("decode - --out b.wav")[0] == 0
+    assert read_audio("b.wav")[0].shape[-1] == 4800
+    for data, reason in ((b"", "empty file (0 bytes)"), (b"RIFF", "cannot read standard input: ")):
+        pipe(data)
+        code, _, err = tool("encode - --codec tiny --out x.safetensors")
+        assert code == 2 and reason in err and "/" not in err
+    pipe(b"noise")
+    code, _, err = tool("decode - --out y.wav")
+    assert code == 2 and err.startswith("error: standard input is not a codes file, or damaged")
+    assert names(folder) == ["a.safetensors", "a.wav", "b.flac", "b.wav"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("encode - --codec tiny --out b.safetensors", "nothing is piped into it"),
+        ("decode - --out b.wav", "nothing is piped into it"),
+        ("encode a.wav --codec tiny --out -", "to a terminal: redirect it to a file"),
+        ("encode - a.wav --codec tiny --out codes", "give it without other files"),
+        ("encode a.wav b.flac --codec tiny --out -", "--out - takes one file"),
+        ("encode a.wav --codec tiny --out - --json", "--json and --out - both write to"),
+    ],
+)
+def test_streams_that_cannot_be_used(
+    line: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    assert cli.main(line.split()) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_standard_input_needs_the_name_of_a_file(
+    folder: Path, tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    code, _, err = tool(f"encode - --codec tiny --out {folder}")
+    assert code == 2 and "give the name of a file for the standard input" in err
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["codecs", "--help", "encode --help", "encode a.wav --codec tiny --out -", "codecs --json"],
+)
+def test_a_closed_output_gives_no_traceback(line: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "tokgen", *line.split()], stdout=writer, stderr=subprocess.PIPE
+    )
+    os.close(writer)
+    assert done.returncode in (141, 0 if "--help" in line else 141) and done.stderr == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("line", ["codecs", "encode a.wav --codec tiny --out -"])
+def test_a_full_output_is_one_line(line: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tokgen", *line.split()], stdout=full, stderr=subprocess.PIPE
+        )
+    text = b"error: the standard output cannot be written to: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_behind(folder: Path, number: int) -> None:
+    seconds = 900
+    write_audio("long.wav", torch.randn(1, seconds * 16000) * 0.01, 16000)
+    out = folder / "codes"
+    out.mkdir()
+    line = "encode a.wav long.wav --codec tiny --out codes"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "tokgen", *line.split()],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "a.safetensors").exists():
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(number)
+    _, err = child.communicate(timeout=120)
+    assert child.returncode == 128 + number
+    assert names(out) == ["a.safetensors"] and "Traceback" not in err
+    assert err.startswith("interrupted; files that were written are whole")
