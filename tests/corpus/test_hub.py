@@ -5,6 +5,7 @@ from __future__ import annotations
 import datasets
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import constants
 
 from makers.corpora import run, table
 from tokgen.corpus.listed import open_corpus
@@ -30,6 +31,29 @@ def test_list_a_hub_dataset(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no folder or file"):
         open_corpus(tmp_path / "gone")
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_without_a_hub_there_are_no_retries(monkeypatch, caplog, capfd, streaming):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(FileNotFoundError, match=r"owner/name is no folder or file, and the hub"):
+        open_corpus("owner/name", streaming=streaming)
+    assert (constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE) == (False, False)
+    assert "Retry" not in caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_mistyped_path_is_not_looked_up_on_the_hub(tmp_path, monkeypatch, streaming):
+    monkeypatch.setattr(datasets, "load_dataset", None)  # calling it would be a TypeError
+    monkeypatch.setattr(datasets, "load_dataset_builder", None)
+    (tmp_path / "data" / "speech").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    message = r"no folder or file data/spech \(did you mean speech\?\)"
+    with pytest.raises(FileNotFoundError, match=message):
+        open_corpus("data/spech", streaming=streaming)
+    with pytest.raises(FileNotFoundError, match=r"no folder or file dta \(did you mean data\?\)"):
+        open_corpus("dta", streaming=streaming)
 
 
 @pytest.mark.network

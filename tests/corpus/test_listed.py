@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,6 +74,15 @@ def test_fingerprint_follows_content(tmp_path):
     assert len(base) == 64
     assert build("two") == base
     assert len(others | {base}) == 4
+
+
+def test_digests_change_with_an_entry(tiny_corpus, tmp_path):
+    shutil.copytree(tiny_corpus, tmp_path / "x")
+    before = dict(open_corpus(tmp_path / "x").digests)
+    assert list(before) == [entry.id for entry in open_corpus(tmp_path / "x").entries]
+    shutil.copy(tmp_path / "x" / "a.wav", tmp_path / "x" / "b.wav")
+    after = dict(open_corpus(tmp_path / "x").digests)
+    assert [id for id in before if before[id] != after[id]] == ["b"]
 
 
 def test_fingerprint_of_tables(tmp_path):

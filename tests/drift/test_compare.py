@@ -100,7 +100,7 @@ def test_bad_arguments_are_refused(clips, tmp_path):
         measure_drift([], clips.corpus, tmp_path)
     with pytest.raises(ValueError, match="seconds = -1"):
         DriftClips(clips.corpus, seconds=-1)
-    with pytest.raises(ValueError, match="n = 0"):
+    with pytest.raises(ValueError, match="n_clips = 0"):
         DriftClips(clips.corpus, n_clips=0)
 
 

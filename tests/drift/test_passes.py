@@ -185,3 +185,19 @@ def test_silent_and_missing_clips_are_reported(tiny_corpus, tmp_path):
         Effect(lambda w: w), DriftClips(clips.corpus, None), out=tmp_path, passes=1, progress=False
     )
     assert len(whole.clips) == 2
+
+
+def test_unreadable_clips_do_not_count(tmp_path):
+    folder = tmp_path / "corpus"
+    (folder / "a.wav").parent.mkdir()
+    (folder / "a.wav").write_bytes(b"RIFF nothing")
+    write_audio(folder / "b.wav", torch.zeros(1, RATE), RATE)
+    for seed, name in enumerate("cde"):
+        write_audio(folder / f"{name}.wav", make_tone(0.4, seed), RATE)
+    clips = DriftClips(open_corpus(folder), n_clips=2)
+    assert clips.ids() == ["c", "d"]
+    run = run_drift(Effect(lambda w: w), clips, out=tmp_path / "out", passes=1, progress=False)
+    assert run.ids == ["c", "d"]
+    assert [Path(r.source).name for r in run.rejections] == ["a.wav", "b.wav"]
+    whole = DriftClips(open_corpus(folder).select(ids=["c", "d"]))
+    assert clips.fingerprint == whole.fingerprint

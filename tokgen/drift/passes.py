@@ -42,6 +42,7 @@ __all__ = ["PER_CLIP", "PER_LEVEL", "ClipDrift", "DriftClips", "DriftRun", "drif
 
 PER_CLIP = ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level")  # one value per pass
 PER_LEVEL = ("match_previous", "match_first")  # one value per pass and level of the codes
+_CHECK_RATE = 16_000  # Hz
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,34 @@ class DriftClips:
 
     Args:
         seconds: length to cut utterances to; None keeps them whole.
-        n_clips: number of utterances, from the first on; None for all.
+        n_clips: number of utterances, from the first on; None for all. Those that cannot be read
+            do not count; they become rejections of the corpus.
     """
 
     def __init__(self, corpus: Corpus, seconds: float | None = 5.0, n_clips: int | None = None):
         if seconds is not None and not seconds > 0:
             raise ValueError(f"seconds = {seconds}: must be above 0, or None to keep clips whole")
-        self.corpus = corpus if n_clips is None else corpus.select(n=n_clips)
-        self.seconds = seconds
+        self.corpus, self.seconds = corpus, seconds
+        if n_clips is not None:
+            self._keep(n_clips)
+
+    def _keep(self, n_clips: int) -> None:
+        """Keep the first utterances that can be read."""
+        if n_clips < 1:
+            raise ValueError(f"n_clips = {n_clips}: must be at least 1, or None for all clips")
+        kept: list[str] = []
+        unread: list[Rejection] = []
+        for index, entry in enumerate(self.corpus.entries):
+            try:
+                self.load(index, _CHECK_RATE)
+            except AudioError as error:
+                unread.append(Rejection(error.source, error.reason))
+            else:
+                kept.append(entry.id)
+            if len(kept) == n_clips:
+                break
+        self.corpus = self.corpus.select(ids=kept)
+        self.corpus.rejections += unread
 
     def __len__(self) -> int:
         return len(self.corpus)
