@@ -80,7 +80,7 @@ def test_digests_change_with_an_entry(tiny_corpus, tmp_path):
     shutil.copytree(tiny_corpus, tmp_path / "x")
     before = dict(open_corpus(tmp_path / "x").digests)
     assert list(before) == [entry.id for entry in open_corpus(tmp_path / "x").entries]
-    shutil.copy(tmp_path / "x" / "a.wav", tmp_path / "x" / "b.wav")
+    shutil.copy(tmp_path / "x" / "c.wav", tmp_path / "x" / "b.wav")
     after = dict(open_corpus(tmp_path / "x").digests)
     assert [id for id in before if before[id] != after[id]] == ["b"]
 

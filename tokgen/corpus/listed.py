@@ -139,7 +139,7 @@ class Corpus(Readable):
             entries = [e for e in entries if within(e.seconds, min_seconds, max_seconds)]
         return Corpus(self.name, entries[:n], self.rejections, self._store, self.longest_seconds)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the ids, texts, speakers, splits and audio of all entries, in order.
 
@@ -149,11 +149,23 @@ class Corpus(Readable):
         a remote table also its number. A remote file is only downloaded if its store reports
         neither.
         """
-        total = hashlib.sha256()
+        return self._hashes[0]
+
+    @property
+    def digests(self) -> Iterator[tuple[str, str]]:
+        """The id of each entry, and 16 letters (hex) of its part in the fingerprint."""
+        for i, entry in enumerate(self.entries):
+            yield entry.id, self._hashes[1][8 * i : 8 * i + 8].hex()
+
+    @cached_property
+    def _hashes(self) -> tuple[str, bytes]:
+        total, each = hashlib.sha256(), bytearray()
         for entry in self.entries:
             about = [entry.id, entry.text, entry.speaker, entry.split, self._digest(entry)]
-            total.update(json.dumps(about).encode() + b"\n")
-        return total.hexdigest()
+            line = json.dumps(about).encode() + b"\n"
+            total.update(line)
+            each += hashlib.sha256(line).digest()[:8]
+        return total.hexdigest(), bytes(each)
 
     def _digest(self, entry: Entry) -> str:
         try:
