@@ -5,15 +5,18 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from makers.audio import make_tone
+from tokgen.audio.encoders import WRITTEN
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.bitstream import batch
 from tokgen.bitstream.batch import decode_files, encode_files
 from tokgen.bitstream.codes_file import read_codes
-from tokgen.bitstream.outputs import plan_outputs
+from tokgen.bitstream.outputs import AUDIO, plan_outputs
+from tokgen.cli.settings import Decode
 from tokgen.zoo.stft import StftCodec
 
 
@@ -97,3 +100,8 @@ def test_a_full_disk_stops(
     with pytest.raises(OSError, match=r"a\.safetensors: no space is left on the disk"):
         batch.encode_files(files, tiny_codec, tmp_path / "codes")
     assert list((tmp_path / "codes").iterdir()) == []
+
+
+def test_the_formats_are_those_of_the_writer() -> None:
+    assert tuple(f".{kind}" for kind in WRITTEN) == AUDIO
+    assert get_args(get_type_hints(Decode)["format"])[0].__args__ == WRITTEN

@@ -44,7 +44,7 @@ WRONG = [
     ("encode a.wav --codec tiny --out a.wav/b.safetensors", "a.wav is not a folder"),
     ("decode none.safetensors --out b.wav", "no such file: none.safetensors"),
     ("decode old.safetensors --out a.wav", "a.wav already exists"),
-    ("decode old.safetensors --out b.txt", "b.txt must end in .wav or .flac"),
+    ("decode old.safetensors --out b.txt", "b.txt must end in .wav, .flac, .mp3, .opus or .m4a"),
     ("decode old.safetensors --out b.wav --codec tinny", "did you mean tiny?"),
     ("decode old.safetensors --out b.wav --format flac", "--format flac, but --out b.wav"),
     ("tokenize --corpus ./none --codec tiny --out t", "no folder or file ./none"),

@@ -224,6 +224,28 @@ def test_tokenize_shows_what_was_rejected(tool, tmp_path: Path) -> None:
     assert "and 2 more, all in" in err
 
 
+def test_rejections_are_printed_without_escape_bytes(tool, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_audio(corpus / "good.wav", make_tone(0.5, 0), 16000)
+    (corpus / "bad\x1b[2J\n.wav").touch()
+    code, _, err = tool("tokenize", "--corpus", corpus, "--codec", "tiny", "--out", tmp_path / "t")
+    assert code == 0 and r"bad\x1b[2J\n.wav: empty file" in err
+    assert "\x1b[2J" not in err
+
+
+@pytest.mark.parametrize("verb", ["tokenize", "drift", "score"])
+def test_links_are_followed_on_request(tool, tmp_path: Path, verb: str) -> None:
+    write_audio(tmp_path / "elsewhere" / "a.wav", make_tone(0.6, 0), 16000)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.wav").symlink_to("../elsewhere/a.wav")
+    small = {"drift": ["--passes", 2, "--samples", 0], "score": ["--metrics", "si_sdr"]}
+    out = [] if verb == "score" else ["--out", tmp_path / "out"]
+    args = [verb, "--corpus", tmp_path / "corpus", "--codec", "tiny", *out, *small.get(verb, [])]
+    code, _, err = tool(*args)
+    assert code == 2 and "a.wav: link to a file elsewhere" in err and "follow_links" in err
+    assert tool(*args, "--follow-links", "--language", "en")[0] == 0
+
+
 def test_without_a_verb_the_help_is_printed(tool) -> None:
     code, out, err = tool()
     assert (code, out) == (2, "") and "usage: tokgen" in err and "tokenize" in err

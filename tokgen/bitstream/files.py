@@ -116,7 +116,7 @@ def decode_file(
 
     Args:
         file: what `encode_file` returned or wrote.
-        out: .wav or .flac file to write, completely or not at all.
+        out: .wav, .flac, .mp3, .opus or .m4a file to write, completely or not at all.
         codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
             codec that the file names.
         device: device to load a codec on that is given by name.

@@ -15,7 +15,7 @@ from tokgen.runs.checks import check_writable
 __all__ = ["AUDIO", "CODES", "check_outputs", "plan_outputs"]
 
 CODES = ".safetensors"
-AUDIO = (".wav", ".flac")  # suffixes that `decode_file` writes
+AUDIO = (".wav", ".flac", ".mp3", ".opus", ".m4a")  # suffixes that `decode_file` writes
 
 
 def plan_outputs(files: Sequence[str | Path], out: str | Path, suffix: str) -> list[Path]:

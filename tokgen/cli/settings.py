@@ -75,8 +75,8 @@ class Decode(DeviceSettings):
     Attributes:
         files: files written by `tokgen encode`; - is the standard input.
         codec: the codec that made the codes; by default the one that each file names.
-        out: audio file to write (.wav or .flac), a folder, or - for the standard output. In a
-            folder, a.safetensors becomes a.wav.
+        out: audio file to write (.wav, .flac, .mp3, .opus or .m4a), a folder, or - for the
+            standard output. In a folder, a.safetensors becomes a.wav.
         format: format of the audio in a folder or in the standard output; wav by default.
         overwrite: replace existing files.
     """
@@ -84,7 +84,7 @@ class Decode(DeviceSettings):
     files: list[str]
     codec: str | None = None
     out: str
-    format: Literal["wav", "flac"] | None = None
+    format: Literal["wav", "flac", "mp3", "opus", "m4a"] | None = None
     overwrite: bool = False
 
 

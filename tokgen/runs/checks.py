@@ -82,7 +82,9 @@ def check_writable(
     if path.is_dir():
         raise ValueError(f"{path} is a folder: give a file")
     if suffixes is not None and path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path} must end in {' or '.join(suffixes)}")
+        *most, last = suffixes
+        known = f"{', '.join(most)} or {last}" if most else last
+        raise ValueError(f"{path} must end in {known}")
     if os.path.lexists(path):
         if not overwrite:
             raise FileExistsError(
