@@ -1,7 +1,7 @@
 """Compare codecs by generators trained on their tokens (Code Drift's Table II).
 
-    accelerate launch recipes/compare_codecs.py --codec speech-16k --codec speech-16k-code
-    accelerate launch recipes/compare_codecs.py --seeds 3 --name three_seeds
+    accelerate launch -q recipes/compare_codecs.py --codec speech-16k --codec speech-16k-code
+    accelerate launch -q recipes/compare_codecs.py --seeds 3 --name three_seeds
 
 For each codec the recipe tokenizes the corpus, trains the same model with the same seeds and data
 order, generates the same held-out utterances from the same conditioning and noise, and scores them.

@@ -1,6 +1,6 @@
 """Train a codec in phases: first without its quantizer, then only the decoder, then everything.
 
-    accelerate launch recipes/train_codec.py --config recipes/train_codec.yaml \
+    accelerate launch -q recipes/train_codec.py --config recipes/train_codec.yaml \
         --corpora '[en.parquet, es.parquet, fr.parquet, it.parquet]'
 
 Settings control the phases: a phase of 0 steps is skipped. `--architecture dac` with

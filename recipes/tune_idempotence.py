@@ -1,6 +1,6 @@
 """Tune a codec with an idempotence loss: Code Drift's fine-tuning (O'Reilly et al., section IV).
 
-    accelerate launch recipes/tune_idempotence.py --codec speech-16k --loss code \
+    accelerate launch -q recipes/tune_idempotence.py --codec speech-16k --loss code \
         --corpora '[en.parquet, es.parquet, fr.parquet, it.parquet]'
 
 The quantizer is frozen and its dropout of levels is off. One idempotence loss, times a weight, is

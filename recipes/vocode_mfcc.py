@@ -1,7 +1,7 @@
 """Train a masked transformer to generate speech from MFCCs, and score it.
 
-    accelerate launch recipes/vocode_mfcc.py                                    # minutes, on a CPU
-    accelerate launch recipes/vocode_mfcc.py --config recipes/vocode_mfcc.paper.yaml
+    accelerate launch -q recipes/vocode_mfcc.py                                 # minutes, on a CPU
+    accelerate launch -q recipes/vocode_mfcc.py --config recipes/vocode_mfcc.paper.yaml
 
 This is the downstream experiment of Code Drift (O'Reilly et al., section V): a SoundStorm-like
 masked transformer predicts a codec's tokens from a 30-bin MFCC at the codec's frame rate. All

@@ -79,7 +79,7 @@ class CopiedRecipe(Result):
         same = f", {len(self.unchanged)} were already there" if self.unchanged else ""
         return [
             f"{self.folder / FOLDER}: {len(self.written)} files{same}",
-            f"run it in {self.folder.resolve()}: accelerate launch {FOLDER}/{self.name}.py",
+            f"run it in {self.folder.resolve()}: accelerate launch -q {FOLDER}/{self.name}.py",
         ]
 
     def records(self) -> list[dict[str, Any]]:
