@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tokgen.codec.spec import CodecSpec, Side
+from tokgen.codec.spec import MAX_SAMPLE_RATE, CodecSpec, Side
+from tokgen.nn.checks import read_tensors
 from tokgen.results import Grid, Result
 from tokgen.storage import write_file
 
-__all__ = ["CodesFile", "read_codes", "write_codes"]
+__all__ = ["MAX_CODES", "CodesFile", "read_codes", "write_codes"]
 
+MAX_CODES = 1 << 28  # a week of speech
+_MAX_HOP = 1 << 20  # samples per frame
 _KIND = "tokgen codes 1"
 _SIDE = "side."  # prefix of the tensor names of side information
 
@@ -70,12 +75,29 @@ class CodesFile(Result):
         }
 
     def check_codec(self, spec: CodecSpec) -> None:
-        """Raise a ValueError that names both codecs if another codec made the codes."""
+        """Check that a codec made the codes.
+
+        Raises:
+            ValueError: another codec made them, or their numbers are not those of the codec.
+        """
         if self.weight_hash != spec.weight_hash:
             raise ValueError(
                 f"the codes were made by codec {self.codec!r} (weights {self.weight_hash[:12]}), "
                 f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): use {self.codec!r}"
             )
+        levels, frames = self.codes.shape
+        high, wanted = int(self.codes.max()), spec.n_frames(self.n_samples)
+        for what, found, right, limit in (
+            ("levels", levels, levels <= spec.n_codebooks, f"at most {spec.n_codebooks}"),
+            ("the code", high, high < spec.codebook_size, f"codes below {spec.codebook_size}"),
+            ("frames", frames, frames == wanted, f"{wanted} for {self.n_samples} samples"),
+            ("Hz", self.sample_rate, self.sample_rate == spec.sample_rate, f"{spec.sample_rate}"),
+        ):
+            if not right:
+                raise ValueError(
+                    f"{self.path or 'the codes'}: {what} {found}, but {spec.name!r} has {limit}: "
+                    "encode the audio again"
+                )
 
 
 def write_codes(
@@ -129,36 +151,65 @@ def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
     if not path.is_file():
         raise ValueError(f"{label} is not a regular file; pipe it into `tokgen decode -`")
     try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("kind") != _KIND:
-                raise ValueError(f"{label} is not a codes file; make one with `tokgen encode`")
-            codes = file.get_tensor("codes")
-            side = {
-                key.removeprefix(_SIDE): file.get_tensor(key)
-                for key in file.keys()  # noqa: SIM118 - safe_open is not iterable
-                if key.startswith(_SIDE)
-            }
-            found = CodesFile(
-                codes.long(),
-                n_samples=int(metadata["n_samples"]),
-                sample_rate=int(metadata["sample_rate"]),
-                codec=metadata["codec"],
-                weight_hash=metadata["weight_hash"],
+        tensors = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{label} is not a codes file: it {error}") from error
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("kind") != _KIND:
+            raise ValueError(f"{label} is not a codes file; make one with `tokgen encode`")
+        try:
+            _check_tensors(tensors)
+            codes = file.get_tensor("codes").long()
+            if (low := int(codes.min())) < 0:
+                raise ValueError(f"a code is {low}, below 0")
+            side = {name: file.get_tensor(_SIDE + name) for name in _side_names(tensors)}
+            for kind, values in side.items():
+                if not values.isfinite().all():
+                    raise ValueError(f"side information {kind!r} holds NaN or infinity")
+            return CodesFile(
+                codes,
+                n_samples=_whole(metadata, "n_samples", codes.shape[1] * _MAX_HOP),
+                sample_rate=_whole(metadata, "sample_rate", MAX_SAMPLE_RATE),
+                codec=_text(metadata, "codec"),
+                weight_hash=_text(metadata, "weight_hash"),
                 side=side,
                 path=path,
             )
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"{label} is not a codes file, or damaged: {error}") from error
-    if codes.ndim != 2 or codes.dtype not in (torch.uint16, torch.int32) or codes.numel() == 0:
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{label} is damaged: {error}") from error
+
+
+def _check_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """Raise ValueError if the types or sizes are not those of a codes file."""
+    dtype, shape = tensors.get("codes", ("nothing", ()))
+    size = math.prod(shape)
+    if len(shape) != 2 or dtype not in ("U16", "I32") or not 0 < size <= MAX_CODES:
         raise ValueError(
-            f"{label} holds codes of shape {tuple(codes.shape)} {codes.dtype}: "
-            "expected [K, T] uint16 or int32"
+            f"codes of shape {shape} {dtype}: expected [K, T] U16 or I32, at most {MAX_CODES} codes"
         )
-    for name, values in side.items():
-        if values.ndim != 1 or values.dtype != torch.float32 or not values.isfinite().all():
+    for name in _side_names(tensors):
+        dtype, shape = tensors[_SIDE + name]
+        if len(shape) != 1 or dtype != "F32" or shape[0] > size:
             raise ValueError(
-                f"{label} holds side information {name!r} of shape {tuple(values.shape)} "
-                f"{values.dtype}: expected [S] float32 without NaN"
+                f"side information {name!r} of shape {shape} {dtype}: expected [S] F32, at most "
+                f"{size} values"
             )
-    return found
+
+
+def _side_names(tensors: Iterable[str]) -> list[str]:
+    return [key.removeprefix(_SIDE) for key in tensors if key.startswith(_SIDE)]
+
+
+def _whole(metadata: Mapping[str, str], name: str, most: int) -> int:
+    """Return an integer 1..`most` of the metadata."""
+    text = _text(metadata, name)
+    if not re.fullmatch(r"-?[0-9]{1,18}", text) or not 1 <= int(text) <= most:
+        raise ValueError(f"{name} is {text[:40]!r}, but must be an integer in 1..{most}")
+    return int(text)
+
+
+def _text(metadata: Mapping[str, str], name: str) -> str:
+    if name not in metadata:
+        raise ValueError(f"its metadata has no {name!r}")
+    return metadata[name]

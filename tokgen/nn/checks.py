@@ -33,6 +33,7 @@ __all__ = [
     "MAX_JSON_BYTES",
     "MAX_NUMBER",
     "WEIGHTS",
+    "Tensors",
     "WeightsHeader",
     "building",
     "check_common",
@@ -43,6 +44,7 @@ __all__ = [
     "check_size",
     "read_header",
     "read_json",
+    "read_tensors",
 ]
 
 WEIGHTS = "model.safetensors"
@@ -54,6 +56,8 @@ MAX_HEADER_BYTES = 16 << 20  # of a safetensors file
 _SPARE_VALUES = 1 << 22  # of buffers that are not saved
 _SMALL = 1 << 20  # settings up to this may exceed the number of weights
 _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+Tensors = dict[str, tuple[str, tuple[int, ...]]]  # dtype ("F32" ...) and shape by name
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -119,7 +123,7 @@ class WeightsHeader:
     """
 
     path: Path
-    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    tensors: Tensors
 
     @property
     def n_values(self) -> int:
@@ -155,7 +159,7 @@ def _read_shards(folder: Path) -> WeightsHeader:
                 f"{path} names the file {_short(name)}, which is not inside the folder: "
                 "copy the weights into the folder"
             )
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    tensors: Tensors = {}
     for name in sorted(set(names.values())):
         if not name.endswith(".safetensors"):
             raise ValueError(f"{path} names the file {_short(name)}, which is not .safetensors")
@@ -163,41 +167,48 @@ def _read_shards(folder: Path) -> WeightsHeader:
     return WeightsHeader(path, tensors)
 
 
-def _read_file(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+def _read_file(path: Path) -> Tensors:
     if not path.exists():
         raise FileNotFoundError(
-            f"{path.parent} has no {path.name}; tokgen opens no pickles "
-            "(.bin, .pt, .ckpt): convert them with safetensors.torch.save_file"
+            f"{path.parent} has no {path.name}; tokgen opens no pickles (.bin, .pt, .ckpt): "
+            "convert them with safetensors.torch.save_file"
         )
-    if not path.is_file():
-        raise ValueError(f"{path} is not a regular file")
-    _check_start(path)
     try:
-        with safe_open(str(path), framework="pt") as file:
-            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
-            return {key: (s.get_dtype(), tuple(s.get_shape())) for key, s in slices.items()}
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        return read_tensors(path)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from error
 
 
-def _check_start(path: Path) -> None:
-    """Raise ValueError if a file does not start like a safetensors file."""
+def read_tensors(path: Path) -> Tensors:
+    """Return dtype and shape by name from the header of a safetensors file.
+
+    Raises:
+        ValueError: the file is damaged; the message is a verb phrase, for the file's name.
+    """
+    if not path.is_file():
+        raise ValueError("is not a regular file")
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(_PICKLES):
         raise ValueError(
-            f"{path} is a pickle, not a safetensors file; tokgen opens no pickles: convert it with "
+            "is a pickle, not a safetensors file; tokgen opens no pickles: convert it with "
             "safetensors.torch.save_file"
         )
     header = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 0 < header <= size - 8:
         raise ValueError(
-            f"{path} is damaged: its header of {header} bytes does not fit into its {size} bytes; "
-            "download or save it again"
+            f"is damaged: a header of {header} bytes does not fit into {size} bytes; download or "
+            "save it again"
         )
     if header > MAX_HEADER_BYTES:
-        raise ValueError(f"{path}: header of {header} bytes, over the limit of {MAX_HEADER_BYTES}")
+        raise ValueError(f"has a header of {header} bytes, over the limit of {MAX_HEADER_BYTES}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            return {key: (s.get_dtype(), tuple(s.get_shape())) for key, s in slices.items()}
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"is damaged: {error}") from error
 
 
 def check_settings(
