@@ -146,6 +146,15 @@ def test_bad_files_are_reported_and_counted(
     assert {Path(json.loads(line)["source"]).name for line in lines} == set(reasons)
 
 
+def test_equal_stems_are_distinct_rows(tiny_codec: StftCodec, tmp_path: Path) -> None:
+    for seed, name in enumerate(("a.wav", "a.flac", "train/a.wav")):
+        write_audio(tmp_path / "corpus" / name, make_tone(0.5, seed), RATE)
+    tokenize_corpus(tmp_path / "corpus", tiny_codec, tmp_path / "tokens", progress=False)
+    rows = {row["id"]: row for split in rows_of(tmp_path / "tokens").values() for row in split}
+    assert set(rows) == {"a.wav", "a.flac", "train/a"}
+    assert len({str(row["codes"]) for row in rows.values()}) == 3
+
+
 @pytest.mark.parametrize(
     "settings",
     [
