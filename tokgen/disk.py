@@ -18,6 +18,7 @@ FULL = {
     errno.EIO: "writing failed, perhaps because the disk is full; make room or use another disk",
 }
 _SAFETENSORS = re.compile(r"\(os error (\d+)\)|code: (\d+)")
+_AT_PATH = re.compile(r'at path "([^"]+)"')
 _TORCH = re.compile(r"PytorchStreamWriter|unexpected pos|iostream error")
 
 
@@ -59,7 +60,9 @@ def _explain(error: BaseException, path: Path, then: str) -> OSError | None:
         if str(error).endswith(then):  # explained by an inner block
             return None
         return _os_error(code, f"{where}: {FULL[code]}, then {then}")
-    if isinstance(error, FileNotFoundError) and isinstance(named, str):
+    if named is None and (found := _AT_PATH.search(str(error))):
+        named = found[1]
+    if code == errno.ENOENT and isinstance(named, str):
         parents = [p for p in Path(named).parents if p == path or path in p.parents]
         gone = [p for p in parents if not p.exists()]
         if gone:

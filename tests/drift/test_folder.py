@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,31 @@ def test_a_folder_that_cannot_be_written_fails_before_a_codec_is_loaded(tmp_path
     with pytest.raises(OSError, match="file"):
         measure_drift("no-such-codec", "no-such-corpus", tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_in_use_is_refused(corpus: Corpus, tmp_path: Path):
+    hold = """if True:
+        import sys
+        from tokgen.runs.locks import lock_folder
+        with lock_folder(sys.argv[1]):
+            print("held", flush=True)
+            sys.stdin.read()
+    """
+    command = [sys.executable, "-c", hold, str(tmp_path / "drift")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(BlockingIOError, match=f"is in use by process {process.pid}"):
+            measure_drift(BlockCodec(), corpus, tmp_path / "drift", **SHORT)
+        process.stdin.close()
+    measure_drift(BlockCodec(), corpus, tmp_path / "drift", **SHORT)
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_named(corpus: Corpus, tmp_path: Path):
+    class Deletes(BlockCodec):
+        def encode_latents(self, waveform):
+            shutil.rmtree(tmp_path / "drift", ignore_errors=True)
+            return super().encode_latents(waveform)
+
+    with pytest.raises(FileNotFoundError, match=r"drift.* was deleted while it was in use"):
+        measure_drift(Deletes(), corpus, tmp_path / "drift", **SHORT)

@@ -32,6 +32,14 @@ def test_paths_and_links_are_not_followed(samples_run: Path, tmp_path: Path):
     assert not sounds_of(out.read_text())
 
 
+def test_links_in_a_circle_are_missing_audio(samples_run: Path, tmp_path: Path):
+    path = samples_run / "samples" / "000.original.wav"
+    path.unlink()
+    path.symlink_to(path.name)
+    written = write_report([samples_run], tmp_path / "x.html", progress=False)
+    assert written.n_sounds == 8 and len(written.problems) == 1
+
+
 def test_damaged_audio_is_reported_and_marked_as_missing(samples_run: Path, tmp_path: Path, capsys):
     (samples_run / "samples" / "000.generated.wav").write_bytes(b"RIFF")
     (samples_run / "samples" / "001.resynthesis.wav").unlink()

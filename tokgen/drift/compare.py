@@ -32,6 +32,7 @@ from tokgen.metrics.statistics import format_estimate
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.checks import check_folder
 from tokgen.runs.folder import versions, write_json
+from tokgen.runs.locks import lock_folder
 from tokgen.zoo.lookup import as_roundtrip
 
 __all__ = ["AnyCodec", "DriftComparison", "measure_drift"]
@@ -137,10 +138,9 @@ def measure_drift(
             codec has codes.
         FileNotFoundError: no such codec or corpus.
         FileExistsError: `out` holds another measurement; the message names what differs.
+        BlockingIOError: another process measures in this folder.
         OSError: `out` cannot be written; this is checked first.
     """
-    from tokgen.drift.plots import plot_drift, plot_phase
-
     if passes < 2:
         raise ValueError(f"passes = {passes}: give at least 2 to measure drift")
     out = Path(out)
@@ -171,12 +171,30 @@ def measure_drift(
     }
     about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": BACKENDS}
     specs = [{"name": codec.spec.name, "spec": codec.spec.as_dict()} for codec in loaded]
-    claim_folder(out, {**about, "codecs": specs}, overwrite=overwrite)
+    with lock_folder(out):
+        claim_folder(out, {**about, "codecs": specs}, overwrite=overwrite)
+        drift = _measure_drift(loaded, chosen, out, about, match_level, samples, progress)
+        return _add_phase(drift, loaded, chosen, about, progress) if phase else drift
+
+
+def _measure_drift(
+    codecs: Sequence[Codec | WaveformCodec],
+    clips: DriftClips,
+    out: Path,
+    about: dict[str, Any],
+    match_level: bool,
+    samples: int,
+    progress: bool,
+) -> DriftComparison:
+    """Measure drift and write drift.json, drift.csv and drift.png."""
+    from tokgen.drift.plots import plot_drift
+
+    passes = about["settings"]["passes"]
     runs, drifts = [], []
-    for codec in loaded:
+    for codec in codecs:
         run = run_drift(
             codec,
-            chosen,
+            clips,
             out=out,
             passes=passes,
             match_level=match_level,
@@ -193,15 +211,26 @@ def measure_drift(
     write_json(out / "drift.json", {**about, **content})
     write_csv(drifts, out / "drift.csv")
     plot_drift(drifts, out / "drift.png")
-    if not phase:
-        return DriftComparison(drifts, runs, pairs, [], None, out)
+    return DriftComparison(drifts, runs, pairs, [], None, out)
+
+
+def _add_phase(
+    drift: DriftComparison,
+    codecs: Sequence[Codec | WaveformCodec],
+    clips: DriftClips,
+    about: dict[str, Any],
+    progress: bool,
+) -> DriftComparison:
+    """Measure phase sensitivity and write phase.json and phase.png."""
+    from tokgen.drift.plots import plot_phase
+
     phases = [
-        phase_sensitivity(codec, chosen, out=out, progress=progress)
-        for codec in loaded
+        phase_sensitivity(codec, clips, out=drift.out, progress=progress)
+        for codec in codecs
         if isinstance(codec, Codec)
     ]
-    correlation = correlate(phases, drifts)
+    correlation = correlate(phases, drift.drifts)
     content = {"codecs": [p.as_dict() for p in phases], "correlation": vars(correlation)}
-    write_json(out / "phase.json", {**about, **content})
-    plot_phase(phases, correlation, out / "phase.png")
-    return DriftComparison(drifts, runs, pairs, phases, correlation, out)
+    write_json(drift.out / "phase.json", {**about, **content})
+    plot_phase(phases, correlation, drift.out / "phase.png")
+    return replace(drift, phases=phases, correlation=correlation)

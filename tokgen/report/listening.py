@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,10 @@ def plain_file(folder: Path, name: Any) -> Path | None:
     if len(name.encode("utf-8", "replace")) > 255:
         return None
     path = folder / name
-    inside = path.resolve().parent == folder.resolve()
-    return path if inside else None
+    with suppress(RuntimeError):  # links in a circle
+        if path.resolve().parent == folder.resolve():
+            return path
+    return None
 
 
 def read_drift_audio(

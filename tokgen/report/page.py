@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 import tokgen
 from tokgen.audio.files import display_name
+from tokgen.disk import disk_errors
 from tokgen.report import figures, views
 from tokgen.report.clips import (
     MAX_GAIN_DB,
@@ -169,7 +170,8 @@ def write_report(
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     try:
-        partial.write_bytes(content)
+        with disk_errors(out):
+            partial.write_bytes(content)
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
