@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tokgen.comparison.compare import RowData, accuracy_records, compare
+from tokgen.metrics.failures import Failure
 from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from tokgen.metrics.table_files import to_latex, to_markdown, write_table
-from tokgen.metrics.tables import Failure
 
 BACKENDS = {"pesq": "pesq (wideband)", "cer": "parrot"}
 RNG = np.random.default_rng(0)

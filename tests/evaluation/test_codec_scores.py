@@ -97,7 +97,7 @@ def test_failures_name_the_clips_of_the_corpus(tiny_codec, tmp_path):
         for row in ("original", "tiny decoded")
     ]
     table = found.table()
-    assert f"pesq of brief in original: {reason}" in table
+    assert f"pesq of brief in original, tiny decoded: {reason}" in table
     assert "CER does not apply to 2 of 2 clips: no transcript" in table
 
 

@@ -13,7 +13,6 @@ from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation import scorer as scoring
 from tokgen.evaluation.rows import score_audio
 from tokgen.metrics.cer import RecognitionError
-from tokgen.metrics.tables import SHOWN_FAILURES
 
 CLIPS = [make_tone(s, i) for i, s in enumerate((1.2, 0.9, 1.5))]
 NOISY = [c + 0.05 * torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in CLIPS]
@@ -98,18 +97,18 @@ def test_every_failure_has_its_clip_and_reason():
     assert {told["decoded", "a", m] for m in metrics} == {"NaN or infinite samples"}
     assert told["original", "b/1", "mos"] == "silent"
     assert told["decoded", "b/1", "si_sdr"] == "the reference: silent"
-    assert told["original", "b/1", "speaker"] == "the reference: shorter than 1 s"
+    assert told["original", "b/1", "speaker"] == "shorter than 1 s"
     assert told["original", "b/1", "f0"] == "no frame is voiced in both the clip and the reference"
     assert ("original", "a", "si_sdr") not in told and ("original", "b/1", "voicing") not in told
     counted = sum(e.n_failed for row in values_of(found).values() for e in row.values())
-    assert counted == len(failures) > SHOWN_FAILURES
+    assert counted == len(failures)
     table = found.table()
-    assert "  pesq of b/1 in original: PESQ finds no utterance in the reference" in table
-    assert f"  and {counted - SHOWN_FAILURES} more, listed in the JSON form" in table
+    assert f"  pesq of b/1 in original, decoded: {none}" in table
+    assert 'the JSON form lists all under "failures"' in table
     assert "failed in original: pesq 1, si_sdr 1, mos 1, speaker 1, f0 1" in table
     tiny = score_audio({"original": short}, sample_rate=16000, metrics=("pesq", "f0"), **backends)
     assert {f["reason"] for f in tiny.to_dict()["failures"]} == {
-        "shorter than 0.25 s, which PESQ needs", "the reference: shorter than 0.2 s"
+        "shorter than 0.25 s, which PESQ needs", "shorter than 0.2 s"
     }  # fmt: skip
     assert [f["clip"] for f in tiny.to_dict()["failures"]] == ["0", "0", "1", "1", "2", "2"]
 
@@ -121,7 +120,7 @@ def test_long_clips_have_a_pesq():
     found = score_audio(rows, sample_rate=16000, metrics="pesq", progress=False, workers=0)
     pesq = values_of(found)["noisy"]["pesq"]
     assert 1 < pesq.mean < 4.6 and (pesq.n, pesq.n_failed) == (1, 0)
-    assert "PESQ of 1 clips longer than 19.5 s: mean over 2 equal pieces" in found.table()
+    assert "PESQ of 1 clip longer than 19.5 s: mean over 2 equal pieces" in found.table()
 
 
 def test_one_clip_has_a_value_without_an_interval():
@@ -200,7 +199,7 @@ def test_bad_arguments_are_refused():
         score_audio({"a": CLIPS}, reference="a", sample_rate=16000, metrics="pesq, visqol")
     with pytest.raises(ValueError, match="workers = -1: must be at least 0"):
         score_audio({"a": CLIPS}, reference="a", sample_rate=16000, workers=-1)
-    with pytest.raises(ValueError, match="mos 'dnsmos': known are auto, squim"):
+    with pytest.raises(ValueError, match=r"mos 'dnsmos'.*: known are auto, squim"):
         score_audio({"a": CLIPS}, reference="a", sample_rate=16000, mos="dnsmos")
     with pytest.raises(ValueError, match="unequal length"):
         score_audio({"a": CLIPS, "b": CLIPS[:2]}, reference="a", sample_rate=16000)

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from tokgen.metrics.failures import Failure
 from tokgen.metrics.statistics import Estimate, format_estimate, format_number
 from tokgen.metrics.table_files import to_csv, to_latex, to_markdown
-from tokgen.metrics.tables import Difference, Failure, Metric, Row, Table
+from tokgen.metrics.tables import Difference, Metric, Row, Table
 
 KNOWN = Estimate(1.25, 1.15, 1.35, 16, 2)
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0, 18)
@@ -94,12 +95,17 @@ def test_text_tells_counts_of_clips_failures_and_backends():
 
 
 def test_failures_are_kept_in_json_and_the_first_are_shown():
-    failures = [Failure(f"clip {i}", "b", "pesq", "no utterance") for i in range(7)]
+    failures = [Failure(f"clip {i}", row, "pesq", "no utterance") for row in "ab" for i in range(7)]
+    failures += [Failure("x", "b", "mos", f"reason {i}") for i in range(6)]
     table = replace(TABLE, failures=failures)
-    assert "  pesq of clip 4 in b: no utterance\n  and 2 more, listed in the" in table.table()
+    assert (
+        "  pesq of clip 0, clip 1, clip 2 and 4 more in a, b: no utterance\n"
+        "  mos of x in b: reason 0\n"
+    ) in table.table()
+    assert "reason 3\n  and 2 failures for other reasons\n  the JSON form lists" in table.table()
     assert Table.from_dict(through_json(table.to_dict())) == table
     assert table.to_dict()["failures"][0] == {
-        "clip": "clip 0", "row": "b", "metric": "pesq", "reason": "no utterance"
+        "clip": "clip 0", "row": "a", "metric": "pesq", "reason": "no utterance"
     }  # fmt: skip
     content = {"rows": TABLE.rows_as_dict(), "codec": "a", "failures": table.failures_as_dict()}
     assert Table.from_dict(through_json({**content, "notes": ["x"]})).failures == failures

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from tokgen.evaluation.metric import METRICS
 from tokgen.metrics import pesq, pitch, speaker
+from tokgen.metrics.failures import Failure
 from tokgen.metrics.languages import language_code
 from tokgen.metrics.signals import why_unusable
 from tokgen.metrics.statistics import Estimate
-from tokgen.metrics.tables import Failure
 from tokgen.metrics.text import normalise_text
 
 __all__ = [
@@ -111,8 +111,9 @@ def notes_on(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
         if cut:
             n, silent = (sum(pair[i] for pair in cut) for i in (0, 1))
             left_out = f", {silent} of them without an utterance and left out" if silent else ""
-            longer = f"{len(cut)} clips{{}} longer than {pesq.MAX_SECONDS} s"
-            note = f"PESQ of {longer}: mean over {n} equal pieces{left_out}"
+            clips = f"{len(cut)} {'clip' if len(cut) == 1 else 'clips'}{{}}"
+            longer = f"longer than {pesq.MAX_SECONDS} s"
+            note = f"PESQ of {clips} {longer}: mean over {n} equal pieces{left_out}"
             found.setdefault(note, []).append(row)
     return [
         note.format("" if len(names) == len(rows) else f" of {', '.join(names)}")
@@ -142,7 +143,7 @@ def warn_of_high_cer(original: Estimate | None, known: Sequence[str] = ()) -> li
 
 def _reason(metric: str, clip: Tensor, reference: Tensor, sample_rate: int) -> str:
     """Return why a metric of a clip is not finite."""
-    signals = {"": clip} if metric == "mos" else {"the reference: ": reference, "": clip}
+    signals = {"": clip} if metric == "mos" else {"": clip, "the reference: ": reference}
     for prefix, waveform in signals.items():
         if problem := _problem(metric, waveform, sample_rate):
             return prefix + problem

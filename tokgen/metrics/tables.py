@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from tokgen.metrics.failures import Failure, failure_lines
 from tokgen.metrics.statistics import NONE, Direction, Estimate, format_estimate
 from tokgen.results import Grid, Result
 
@@ -20,10 +21,8 @@ __all__ = [
     "COLUMNS",
     "KINDS",
     "ROW_METRICS",
-    "SHOWN_FAILURES",
     "VERDICTS",
     "Difference",
-    "Failure",
     "Metric",
     "Row",
     "Table",
@@ -36,7 +35,6 @@ VERDICTS = (
     "margin; worse, margin undecided: all of it lies on the bad side of 0 and the margin is inside "
     "it; undecided: anything else"
 )
-SHOWN_FAILURES = 5  # with clip and reason under a table
 COLUMNS = (
     *("row", "kind", "codec", "than", "metric"),
     *("mean", "low", "high", "n", "n_failed"),
@@ -127,23 +125,6 @@ class Difference:
     estimate: Estimate
     margin: float | None = None
     verdict: str = ""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A metric that failed on a clip.
-
-    Attributes:
-        clip: id or number of the clip.
-        row: name of the row.
-        metric: name of the metric.
-        reason: why it failed.
-    """
-
-    clip: str
-    row: str
-    metric: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -296,10 +277,7 @@ class Table(Result):
             failed = [f"{name} {e.n_failed}" for name, e in row.values.items() if e.n_failed]
             if failed:
                 lines.append(f"failed in {row.name}: {', '.join(failed)}")
-        for f in self.failures[:SHOWN_FAILURES]:
-            lines.append(f"  {f.metric} of {f.clip} in {f.row}: {f.reason}")
-        if (more := len(self.failures) - SHOWN_FAILURES) > 0:
-            lines.append(f"  and {more} more, listed in the JSON form under failures")
+        lines += failure_lines(self.failures)
         return lines + [f"{m.label}: {m.backend}" for m in self.metrics if m.backend]
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tokgen.metrics.failures import Failure
 from tokgen.metrics.statistics import NONE, Estimate, format_interval, format_number
-from tokgen.metrics.tables import Difference, Failure, Metric, Row, Table
+from tokgen.metrics.tables import Difference, Metric, Row, Table
 from tokgen.report.reader import DriftResults, PhaseResults, TelephoneResults
 
 __all__ = [
