@@ -157,7 +157,7 @@ def open_speech(path: Path) -> list[str]:
     rejected = list(corpus.rejections)
     for utterance in corpus.utterances(RATE, rejected=rejected):
         assert utterance.waveform.isfinite().all()
-    return [f"{r.source}: {r.reason}" for r in rejected]
+    return [str(rejection) for rejection in rejected]
 
 
 def make_models(folder: Path) -> None:
