@@ -35,7 +35,7 @@ WRONG = [
     ("encode a.wav --codec tiny --out b.wav", "b.wav must end in .safetensors"),
     (
         "encode a.wav --codec tiny --out old.safetensors",
-        "already exists: give another file, or",
+        "already exists: give another file, or set --overwrite",
     ),
     (f"{ENCODE} --n_codebooks 0", "--n_codebooks is 0, but must be at least 1; omit --n_codebooks"),
     (f"{ENCODE} --device tpu", "device 'tpu': give auto, cpu, cuda"),
@@ -114,4 +114,5 @@ def test_names_of_settings_are_flags_in_messages_but_words_stay() -> None:
     assert name_flags("workers is -1", verb) == "--workers is -1"
     for message in ("8 workers died", "the codec was made", "a/min_seconds.wav: no such file"):
         assert name_flags(message, verb) == message
+    assert name_flags("pass follow_links=True", verb) == "pass --follow_links"
     assert name_flags("give n_codebooks, or --n_codebooks", verb).count(" --n_codebooks") == 2

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import multiprocessing
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
 
 from tokgen.cli import main as cli
+from tokgen.runs.workers import begin_worker
 
 
 @pytest.mark.parametrize(
@@ -73,3 +78,28 @@ def test_warnings_of_a_verb_take_one_line(monkeypatch: pytest.MonkeyPatch) -> No
     cli.run(verb, [])
     assert texts == ["warning: MOS: squim failed\n"]
     assert warnings.formatwarning is before
+
+
+def test_warnings_of_the_command_have_no_source_line(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/config.json").write_text("{}")
+    done = subprocess.run(
+        [sys.executable, "-m", "tokgen", "codecs"],
+        env=os.environ | {"TOKGEN_ZOO": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("warning: left out of the zoo: ")
+
+
+def warn_in_worker() -> None:
+    begin_worker()
+    warnings.warn("several\nlines", stacklevel=1)
+
+
+def test_warnings_of_workers_have_no_source_line(capfd: pytest.CaptureFixture) -> None:
+    worker = multiprocessing.get_context("spawn").Process(target=warn_in_worker)
+    worker.start()
+    worker.join()
+    assert capfd.readouterr().err == "warning: several lines\n"

@@ -153,13 +153,16 @@ def read_settings(verb: Verb, argv: Sequence[str]) -> tuple[Any, bool]:
 def name_flags(message: str, verb: Verb) -> str:
     """Write the names of settings in a message as flags: "workers is -1" as "--workers is -1".
 
-    A name without "_" is also a word, so it is a flag only at the start and before "is" or "=".
+    A name without "_" is also a word. It is a flag at the start before "is" or "=", or after "set".
     """
     for field in fields(verb.settings):
-        name, end = field.name, "" if "_" in field.name else r"(?= is | = )"
-        start = r"(?<![\w./-])" if "_" in name else "^"
-        if name not in verb.positional:
-            message = re.sub(rf"{start}{name}(?![\w./-]){end}", f"--{name}", message)
+        name = field.name
+        if name in verb.positional:
+            continue
+        if "_" in name:
+            message = re.sub(rf"(?<![\w./-]){name}(?:=True)?(?![\w./-])", f"--{name}", message)
+        else:
+            message = re.sub(rf"^{name}(?= is | = )|(?<= set ){name}\b", f"--{name}", message)
     return message
 
 

@@ -87,9 +87,7 @@ def check_writable(
         raise ValueError(f"{path} must end in {known}")
     if os.path.lexists(path):
         if not overwrite:
-            raise FileExistsError(
-                f"{path} already exists: give another file, or --overwrite (overwrite=True)"
-            )
+            raise FileExistsError(f"{path} already exists: give another file, or set overwrite")
         if path.exists() and not path.is_file():
             raise ValueError(f"{path} is not a regular file: give another file")
     check_folder(path.parent)

@@ -8,10 +8,13 @@ import multiprocessing
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from tokgen.results import short_warning
 
 __all__ = ["begin_worker", "one_thread", "usable_cores"]
 
@@ -27,7 +30,9 @@ def begin_worker() -> None:
     """Set up a worker process. Call this first in the worker.
 
     The worker uses one thread, ignores Ctrl-C (the parent handles it), and ends with its parent.
+    Its warnings take one line.
     """
+    warnings.formatwarning = short_warning
     gc.freeze()  # do not collect objects inherited from the parent
     torch.set_num_threads(1)  # a forked process has no OpenMP threads
     _keep_memory()
