@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokgen.comparison.settings import ComparisonSettings
+from tokgen.comparison.settings import ComparisonSettings, check_sources
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.settings import begin_recipe, parse_settings
 
 if __name__ == "__main__":
-    begin_recipe(ComparisonSettings, __file__)
+    begin_recipe(ComparisonSettings, __file__, check_sources)
 
 from tokgen.comparison.plan import run_comparison
 

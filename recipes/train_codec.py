@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokgen.codec_training.settings import CodecTrainingSettings
+from tokgen.codec_training.settings import CodecTrainingSettings, check_sources
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import (
@@ -25,7 +25,7 @@ from tokgen.runs.settings import (
 )
 
 if __name__ == "__main__":
-    begin_recipe(CodecTrainingSettings, __file__)
+    begin_recipe(CodecTrainingSettings, __file__, check_sources)
 
 import numpy as np
 from accelerate.utils import set_seed

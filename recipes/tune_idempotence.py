@@ -15,7 +15,7 @@ import copy
 from dataclasses import asdict
 from pathlib import Path
 
-from tokgen.codec_training.settings import TuningSettings
+from tokgen.codec_training.settings import TuningSettings, check_sources
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import (
@@ -27,7 +27,7 @@ from tokgen.runs.settings import (
 )
 
 if __name__ == "__main__":
-    begin_recipe(TuningSettings, __file__)
+    begin_recipe(TuningSettings, __file__, check_sources)
 
 import torch
 from accelerate import Accelerator

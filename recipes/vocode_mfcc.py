@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tokgen.corpus.settings import check_corpus
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.runs.checks import check_least
@@ -29,6 +30,7 @@ from tokgen.runs.settings import (
 )
 from tokgen.training import settings as training_settings
 from tokgen.training.settings import ModelTrainingSettings
+from tokgen.zoo.names import check_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,13 @@ class Settings(ModelTrainingSettings, MetricSettings):
         check_least(self, n_test=1, min_test_seconds=0, generation_batch=1, n_saved=0)
 
 
+def check_sources(s: Settings) -> None:
+    """Raise FileNotFoundError if the codec or a corpus does not exist."""
+    check_name(s.codec)
+    check_corpus(s.corpus)
+    check_corpus(s.test_corpus or s.corpus)
+
+
 N_LOGGED = 3  # utterances that the tracker gets
 
 # These may change when a run continues: they do not affect the trained weights.
@@ -76,7 +85,7 @@ MAY_CHANGE = (
 )
 
 if __name__ == "__main__":
-    begin_recipe(Settings, __file__)
+    begin_recipe(Settings, __file__, check_sources)
 
 from accelerate.utils import gather_object, set_seed
 

@@ -53,8 +53,27 @@ print(sorted({"torch", "accelerate", "transformers", "datasets"} & set(sys.modul
     ],
 )
 def test_flags_are_checked_before_torch_is_imported(name, flags, message) -> None:
-    script = ROOT / "recipes" / f"{name}.py"
-    done = subprocess.run(
-        [sys.executable, "-c", READ, script, *flags], capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.stdout == f"{message}\n[]\n" and not done.stderr
+    assert read(name, *flags) == f"{message}\n[]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "message"),
+    [
+        ("vocode_mfcc", ["--corpus", "./nowhere"], "error: no folder or file ./nowhere"),
+        ("compare_codecs", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),
+        ("train_codec", ["--corpora", "[./nowhere]"], "error: no folder or file ./nowhere"),
+        ("tune_idempotence", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),
+        ("tune_idempotence", ["--loss", "latent"], "error: loss 'latent': known are enc, proj, co"),
+    ],
+)
+def test_names_are_checked_before_torch_is_imported(name, flags, message) -> None:
+    out = read(name, *flags)
+    assert out.startswith(message) and out.endswith("\n[]\n") and out.count("\n") == 2
+
+
+def read(name: str, *flags: str) -> str:
+    """Start a recipe; returns its error and which of the slow libraries it imported."""
+    command = [sys.executable, "-c", READ, ROOT / "recipes" / f"{name}.py", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert not done.stderr
+    return done.stdout

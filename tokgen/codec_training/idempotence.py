@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from tokgen.codec.base import Codec
 from tokgen.codec.stages import check_stages
 from tokgen.codec.windows import fit_length
+from tokgen.codec_training.settings import LOSSES
 
-__all__ = ["LOSSES", "Reencoded", "Reencoder", "distance"]
-
-LOSSES = ("enc", "proj", "code")
+__all__ = ["Reencoded", "Reencoder", "distance"]
 
 
 @dataclass

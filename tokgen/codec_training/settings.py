@@ -6,15 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tokgen.corpus.settings import check_corpus
 from tokgen.runs.checks import check_least, check_positive, check_shares
+from tokgen.zoo.names import check_name
 
 __all__ = [
+    "LOSSES",
     "CodecLossWeights",
     "CodecTrainingSettings",
     "LossWeights",
     "SharedSettings",
     "TuningSettings",
+    "check_sources",
 ]
+
+LOSSES = ("enc", "proj", "code")  # idempotence losses
 
 
 @dataclass(frozen=True)
@@ -221,7 +227,17 @@ class TuningSettings(SharedSettings):
         check_least(self, steps=1, sweep_steps=1, passes=1, drifted_passes=0, validation_passes=2)
         check_least(self, discriminator_warmup=0, later_weight=0, weight=0)
         check_shares(self, "adversarial_share")
+        if self.loss not in LOSSES:
+            raise ValueError(f"loss {self.loss!r}: known are {', '.join(LOSSES)}")
         if self.later_target not in ("original", "first"):
             raise ValueError(
                 f"later_target {self.later_target!r}: known are 'original' and 'first'"
             )
+
+
+def check_sources(s: SharedSettings) -> None:
+    """Raise FileNotFoundError if the codec or a corpus does not exist. Hubs are not looked up."""
+    for corpus in (*s.corpora, s.validation or s.corpora[0]):
+        check_corpus(corpus)
+    if isinstance(s, TuningSettings):
+        check_name(s.codec)

@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tokgen.corpus.settings import check_corpus
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.runs.checks import check_least
 from tokgen.training import settings as training
 from tokgen.training.settings import ModelTrainingSettings
+from tokgen.zoo.names import check_name
 
 __all__ = [
     "MAY_CHANGE",
@@ -20,6 +22,7 @@ __all__ = [
     "ComparisonSettings",
     "TelephoneSettings",
     "check_margins",
+    "check_sources",
 ]
 
 
@@ -119,6 +122,14 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
             raise ValueError(
                 "conditioning 'none' with task 'vocode': use mfcc, log_mel or another task"
             )
+
+
+def check_sources(s: ComparisonSettings) -> None:
+    """Raise FileNotFoundError if a codec or corpus does not exist. Hubs are not looked up."""
+    for codec in s.codec:
+        check_name(codec)
+    check_corpus(s.corpus)
+    check_corpus(s.test_corpus or s.corpus)
 
 
 # These may change when a training of a comparison continues. "name" is that of the comparison.

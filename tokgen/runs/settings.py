@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,7 @@ __all__ = ["begin_recipe", "claim_run", "command_of", "parse_settings", "save_se
 Settings = TypeVar("Settings")
 
 
-def begin_recipe(cls: type, script: str) -> None:
+def begin_recipe(cls: type, script: str, check: Callable[[Any], None]) -> None:
     """Check the flags of a recipe; call this before the imports that take seconds.
 
     From here on, warnings take one line and the process ends with its launcher.
@@ -32,10 +32,13 @@ def begin_recipe(cls: type, script: str) -> None:
     Args:
         cls: class of the recipe's settings.
         script: `__file__` of the recipe, which has a YAML file beside it.
+        check: raises an error if a codec or corpus of the settings does not exist.
     """
     warnings.formatwarning = short_warning
     end_with_launcher()
-    parse_settings(cls, Path(script).with_suffix(".yaml"))
+    settings: Any = parse_settings(cls, Path(script).with_suffix(".yaml"))
+    with plain_errors():
+        check(settings)
 
 
 def parse_settings(
