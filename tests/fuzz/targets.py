@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import av
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -130,6 +131,15 @@ def make_parquet(folder: Path) -> None:
     pq.write_table(pa.table(columns), folder / "corpus.parquet")
 
 
+def make_saved(folder: Path) -> None:
+    for form in ("one", "dict"):
+        rows = datasets.Dataset(
+            pa.table({"audio": _audio_column(4), "text": list("abcd"), "duration": [0.3] * 4})
+        )
+        saved = datasets.DatasetDict({"train": rows}) if form == "dict" else rows
+        saved.save_to_disk(folder / form)
+
+
 def make_metadata(folder: Path) -> None:
     for kind in ("csv", "jsonl", "lj"):
         corpus = folder / kind
@@ -205,6 +215,7 @@ TARGETS = {
     "audio": Target(make_audio, open_audio, 0.5),
     "codes files": Target(make_codes, open_codes, 0.1),
     "Parquet": Target(make_parquet, open_speech, 0.1),
+    "saved datasets": Target(make_saved, open_speech, 0.1),
     "metadata": Target(make_metadata, open_speech, 0.1),
     "model folders": Target(make_models, open_model, 0.1),
     "token datasets": Target(make_token_datasets, open_tokens, 0.1),

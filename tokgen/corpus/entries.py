@@ -26,6 +26,7 @@ __all__ = [
     "Entry",
     "Rejection",
     "assign_split",
+    "shorten",
     "stem",
     "string",
 ]
@@ -70,10 +71,11 @@ class Rejection:
 
     def __str__(self) -> str:
         """Return both on one short line that is safe to print."""
-        return printable(f"{_shorten(self.source)}: {_shorten(self.reason)}")
+        return printable(f"{shorten(self.source)}: {shorten(self.reason)}")
 
 
-def _shorten(text: str, limit: int = 300) -> str:
+def shorten(text: str, limit: int = 300) -> str:
+    """Leave out the middle of a text of more than `limit` characters, for messages."""
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 :]}"
 
 

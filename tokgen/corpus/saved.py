@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokgen.audio.files import display_name
+from tokgen.corpus.entries import shorten
 from tokgen.corpus.links import FIX, is_inside, roots_of, why_unreadable
 from tokgen.corpus.remote import RemoteFile
 from tokgen.storage import StoreError, find_filesystem
@@ -63,7 +64,7 @@ def _exists(location: Path | str, name: str) -> bool:
 
 def _check(location: Path | str, name: str, by: str, follow_links: bool) -> None:
     """Check a name in the folder; `by` is the file that has it."""
-    whole = f"{_shown(location, by)} names {name!r}" if by else _shown(location, name)
+    whole = f"{_shown(location, by)} names {shorten(name)!r}" if by else _shown(location, name)
     leaves = posixpath.isabs(name) or posixpath.normpath(name).split("/")[0] == ".."
     if isinstance(location, Path):
         if reason := why_unreadable(location / name):
@@ -98,4 +99,4 @@ def _read(location: Path | str, name: str, by: str, follow_links: bool) -> dict[
 
 def _shown(location: Path | str, name: str) -> str:
     folder = display_name(location) if isinstance(location, Path) else location
-    return f"{folder}/{name}"
+    return f"{folder}/{shorten(name)}"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tokgen.audio.files import AudioError
-from tokgen.corpus.entries import AudioStore, Catalogue, stem, string
+from tokgen.corpus.entries import AudioStore, Catalogue, shorten, stem, string
 from tokgen.corpus.links import FIX, is_inside, roots_of, why_unreadable
 from tokgen.corpus.metadata import COLUMNS
 from tokgen.corpus.remote import RemoteFile, read_audio_file
@@ -122,7 +122,9 @@ def list_saved(
     except StoreError:
         raise
     except Exception as error:  # `datasets` lets errors of any kind of damage pass
-        raise ValueError(f"{location} is a saved dataset that cannot be opened: {error}") from error
+        raise ValueError(
+            f"{location} is a saved dataset that cannot be opened: {shorten(str(error))}"
+        ) from error
     roots = [location] if isinstance(location, Path) else []
     return list_dataset(by_split(saved), name, roots, catalogue, follow_links=follow_links)
 
@@ -282,14 +284,10 @@ def audio_of(
         full = Path(os.path.realpath(os.path.join(root, path.replace("\0", ""))))
         if follow_links or is_inside(full, roots_of(root)):
             if reason := why_unreadable(full):
-                raise AudioError(source, f"its path {_short(path)}: {reason}")
+                raise AudioError(source, f"its path {shorten(path, 100)!r}: {reason}")
             return full, path
     fix = f": {FIX}" if roots and isinstance(roots[0], Path) else "; it is not followed"
-    raise AudioError(source, f"its path {_short(path)} leaves the corpus' folder{fix}")
-
-
-def _short(path: str) -> str:
-    return repr(path if len(path) <= 100 else f"{path[:100]}…")
+    raise AudioError(source, f"its path {shorten(path, 100)!r} leaves the corpus' folder{fix}")
 
 
 def by_split(found: Any) -> dict[str, Any]:
