@@ -37,7 +37,9 @@ def test_round_trip(tmp_path: Path, size: int, dtype: torch.dtype) -> None:
     assert (found.n_samples, found.sample_rate, found.codec) == (600, 16000, "little")
     assert repr(found) == f"CodesFile({path}: 2 levels x 2 frames, 0.04 s; little)"
     found.check_codec(replace(SPEC, codebook_size=size))
-    with pytest.raises(ValueError, match=r"by codec 'little'.*not by 'other' \(weights 111"):
+    with pytest.raises(
+        ValueError, match=r"x.*: made by codec 'little'.*not by 'other' \(weights '111"
+    ):
         found.check_codec(replace(SPEC, name="other", weight_hash="1" * 64))
 
 
@@ -60,11 +62,13 @@ def test_files_that_are_not_codes_files(tmp_path: Path) -> None:
         ({"n_samples": "-600"}, "n_samples is '-600', but must be an integer in 1.."),
         ({"n_samples": "0"}, "n_samples is '0'"),
         ({"n_samples": "1e3"}, "n_samples is '1e3'"),
-        ({"n_samples": 5000 * "1"}, "n_samples is '1{40}', but"),
+        ({"n_samples": 5000 * "1"}, "n_samples has 5000 characters, over the limit of 500"),
+        ({"n_samples": 400 * "1"}, "n_samples is '1{40}', but"),
         ({"n_samples": 17 * "9"}, "n_samples is '9{17}', but must be an integer in 1..2097152"),
         ({"sample_rate": "0"}, "sample_rate is '0', but must be an integer in 1..768000"),
         ({"sample_rate": "10000000"}, "sample_rate is '10000000'"),
         ({"codec": None}, "its metadata has no 'codec'"),
+        ({"codec": 501 * "x"}, "codec has 501 characters, over the limit of 500"),
     ],
 )
 def test_damaged_metadata(tmp_path: Path, metadata: dict, message: str) -> None:

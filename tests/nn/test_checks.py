@@ -167,6 +167,7 @@ def test_damaged_weights(saved: tuple[Path, Load], little_memory: None) -> None:
         (b"PK\x03\x04" + bytes(100), "is a pickle, .* tokgen opens no pickles"),
         (struct.pack("<Q", 2**62) + data[8:], "header of 4611686018427387904 bytes does not fit"),
         (data[:9] + b"[" * 50 + data[59:], "is damaged"),
+        (struct.pack("<Q", 9000) + b"{" + 8999 * b"x", ".{,600}$"),
     ):
         path.write_bytes(content)
         fails(folder, load, message)

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tokgen.codec.spec import MAX_SAMPLE_RATE, CodecSpec, Side
-from tokgen.nn.checks import read_tensors
+from tokgen.nn.checks import brief, read_tensors
 from tokgen.results import Grid, Result
 from tokgen.storage import write_file
 
@@ -23,6 +23,7 @@ __all__ = ["MAX_CODES", "CodesFile", "read_codes", "write_codes"]
 
 MAX_CODES = 1 << 28  # a week of speech
 _MAX_HOP = 1 << 20  # samples per frame
+_MAX_TEXT = 500  # characters of names
 _KIND = "tokgen codes 1"
 _SIDE = "side."  # prefix of the tensor names of side information
 
@@ -80,10 +81,11 @@ class CodesFile(Result):
         Raises:
             ValueError: another codec made them, or their numbers are not those of the codec.
         """
+        where = self.path or "the codes"
         if self.weight_hash != spec.weight_hash:
             raise ValueError(
-                f"the codes were made by codec {self.codec!r} (weights {self.weight_hash[:12]}), "
-                f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): use {self.codec!r}"
+                f"{where}: made by codec {self.codec!r} (weights {self.weight_hash[:12]!r}), not "
+                f"by {spec.name!r} (weights {spec.weight_hash[:12]!r}): use {self.codec!r}"
             )
         levels, frames = self.codes.shape
         high, wanted = int(self.codes.max()), spec.n_frames(self.n_samples)
@@ -95,7 +97,7 @@ class CodesFile(Result):
         ):
             if not right:
                 raise ValueError(
-                    f"{self.path or 'the codes'}: {what} {found}, but {spec.name!r} has {limit}: "
+                    f"{where}: {what} {found}, but {spec.name!r} has {limit}: "
                     "encode the audio again"
                 )
 
@@ -177,7 +179,7 @@ def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
                 path=path,
             )
         except (SafetensorError, ValueError) as error:
-            raise ValueError(f"{label} is damaged: {error}") from error
+            raise ValueError(f"{label} is damaged: {brief(error)}") from error
 
 
 def _check_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
@@ -212,4 +214,6 @@ def _whole(metadata: Mapping[str, str], name: str, most: int) -> int:
 def _text(metadata: Mapping[str, str], name: str) -> str:
     if name not in metadata:
         raise ValueError(f"its metadata has no {name!r}")
-    return metadata[name]
+    if len(text := metadata[name]) > _MAX_TEXT:
+        raise ValueError(f"{name} has {len(text)} characters, over the limit of {_MAX_TEXT}")
+    return text

@@ -35,6 +35,7 @@ __all__ = [
     "WEIGHTS",
     "Tensors",
     "WeightsHeader",
+    "brief",
     "building",
     "check_common",
     "check_count",
@@ -60,6 +61,11 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 Tensors = dict[str, tuple[str, tuple[int, ...]]]  # dtype ("F32" ...) and shape by name
 
 
+def brief(error: Exception) -> str:
+    """Return the message of an error in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of settings.
 
@@ -74,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError(f"{path} cannot be read: nested over {MAX_DEPTH} levels deep") from error
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {brief(error)}") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{path} holds a {type(settings).__name__}, not settings")
     for name, value, depth in _walk(settings):
@@ -208,7 +214,7 @@ def read_tensors(path: Path) -> Tensors:
             slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
             return {key: (s.get_dtype(), tuple(s.get_shape())) for key, s in slices.items()}
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"is damaged: {error}") from error
+        raise ValueError(f"is damaged: {brief(error)}") from error
 
 
 def check_settings(
@@ -305,8 +311,7 @@ def building(header: WeightsHeader, config: Mapping[str, Any], *, meta: bool) ->
         except (ImportError, OSError):
             raise
         except Exception as error:  # libraries raise errors of any kind for wrong settings
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise ValueError(f"{path}: a setting is wrong: {reason}") from error
+            raise ValueError(f"{path}: a setting is wrong: {brief(error)}") from error
 
 
 def _largest(config: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
 from tokgen.nn.checks import (
+    brief,
     building,
     check_common,
     check_count,
@@ -84,9 +85,9 @@ class PretrainedCodec(Codec, Pushable):
         try:
             return CodecSpec(name, **cls.numbers(config, bandwidth), **about)
         except (ArithmeticError, AttributeError, IndexError, TypeError) as error:
-            raise ValueError(f"a setting is wrong: {error}") from error
+            raise ValueError(f"a setting is wrong: {brief(error)}") from error
         except ValueError as error:
-            raise ValueError(str(error)[:300]) from error
+            raise ValueError(brief(error)) from error
 
     @classmethod
     @abstractmethod
@@ -257,8 +258,7 @@ class TransformersCodec(PretrainedCodec):
                     output_loading_info=True,
                 )
         except (RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{folder}: weights do not fit config.json: {reason}") from error
+            raise ValueError(f"{folder}: weights do not fit config.json: {brief(error)}") from error
         wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
         if wrong:
             raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
