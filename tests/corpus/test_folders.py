@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 from makers.corpora import reasons, run, save, tone
 from tokgen.corpus.entries import assign_split
@@ -77,6 +78,20 @@ def test_bad_files_are_reported_and_the_others_are_read(tmp_path):
     assert set(found) == set(expected)
     for name, reason in expected.items():
         assert reason in found[name], (name, found[name])
+
+
+@pytest.mark.parametrize("suffix", [".caf", ".w64", ".wav"])
+def test_headers_that_point_outside_the_file_stop_no_corpus(tmp_path, suffix):
+    kind = "W64" if suffix == ".w64" else "CAF"
+    sf.write(tmp_path / f"bad{suffix}", tone(), 16000, format=kind)
+    data = bytearray((tmp_path / f"bad{suffix}").read_bytes())
+    data[56] = 0x7F
+    (tmp_path / f"bad{suffix}").write_bytes(data)
+    save(tmp_path / "good.wav")
+    corpus = open_corpus(tmp_path)
+    utterances, rejected = run(corpus)
+    assert [u.id for u in utterances] == ["good"]
+    assert list(reasons(rejected)) == [f"bad{suffix}"]
 
 
 def test_a_name_that_is_not_unicode(tmp_path):
