@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ from datasets import DatasetDict
 from safetensors.torch import load_file
 
 from makers.codecs import make_stft_codec
-from makers.recipes import run
+from makers.recipes import ROOT, run
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
 from tokgen.modelling.masked import MaskedTransformer
@@ -142,6 +145,41 @@ def test_other_settings_and_other_folders_are_refused(tokens, tiny_codec, tmp_pa
     (mine / "thesis.tex").write_text("")
     with pytest.raises(ValueError, match="mine exists and is not a run's folder"):
         train(tokens, tiny_codec, mine, **FEW)
+
+
+HOLD = """
+import sys
+from tokgen.runs.locks import lock_folder
+with lock_folder(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_in_use_is_refused(tokens, tiny_codec, tmp_path) -> None:
+    command = [sys.executable, "-c", HOLD, tmp_path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, cwd=ROOT, **pipes) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError, match=f"in use by process {other.pid} on "):
+            train(tokens, tiny_codec, tmp_path, **FEW)
+        other.communicate("")
+    train(tokens, tiny_codec, tmp_path, **{**FEW, "steps": 1})
+
+
+def test_a_deleted_run_ends_in_one_line(tokens, tiny_codec, tmp_path, monkeypatch) -> None:
+    run, descend = tmp_path / "run", Training.descend
+
+    def delete(self, loss):
+        descend(self, loss)
+        if self.step == 3:
+            shutil.rmtree(run)
+
+    monkeypatch.setattr(Training, "descend", delete)
+    message = "run was deleted while it was in use: run the same command again to start over$"
+    with pytest.raises(FileNotFoundError, match=message):
+        train(tokens, tiny_codec, run, **FEW)
+    assert not run.exists()
 
 
 @pytest.mark.parametrize(
