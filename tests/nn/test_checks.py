@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from makers.codecs import make_dac, make_stft_codec
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.nn.checks import MAX_DEPTH, MAX_HEADER_BYTES, MAX_JSON_BYTES, read_json
+from tokgen.nn.checks import MAX_DEPTH, MAX_HEADER_BYTES, MAX_JSON_BYTES, read_json, read_tensors
 from tokgen.zoo.lookup import list_codecs, load_codec
 
 Load = Callable[[Path], Any]
@@ -180,6 +180,14 @@ def test_damaged_weights(saved: tuple[Path, Load], little_memory: None) -> None:
         load(folder)
     path.mkdir()
     fails(folder, load, "is not a regular file")
+
+
+@pytest.mark.parametrize("size", [0x280, 0x380, 0x480])
+def test_headers_that_start_like_a_pickle_are_read(size: int, tmp_path: Path) -> None:
+    header = '{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", size) + header.ljust(size).encode() + bytes(8))
+    assert read_tensors(path) == {"w": ("F32", (2,))}
 
 
 def test_weights_of_other_names_and_types(saved: tuple[Path, Load]) -> None:

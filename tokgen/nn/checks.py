@@ -196,13 +196,14 @@ def read_tensors(path: Path) -> Tensors:
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
-    if start.startswith(_PICKLES):
+    header = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+    fits = 0 < header <= size - 8
+    if not fits and start.startswith(_PICKLES):
         raise ValueError(
             "is a pickle, not a safetensors file; tokgen opens no pickles: convert it with "
             "safetensors.torch.save_file"
         )
-    header = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if not 0 < header <= size - 8:
+    if not fits:
         raise ValueError(
             f"is damaged: a header of {header} bytes does not fit into {size} bytes; download or "
             "save it again"
