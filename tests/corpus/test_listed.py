@@ -14,7 +14,7 @@ from makers.paths import ALLISON
 from tokgen.audio.files import AudioError
 from tokgen.corpus.entries import Entry
 from tokgen.corpus.folders import FileStore
-from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.corpus.listed import Corpus, as_corpus, open_corpus
 from tokgen.corpus.reading import Unit
 
 
@@ -42,6 +42,19 @@ def test_select(tmp_path):
         corpus.select(n=0)
     with pytest.raises(AudioError, match="not audio"):
         corpus.load(middle.entries[-1], 16000)
+
+
+def test_a_corpus_given_as_an_object_or_by_its_source(tmp_path):
+    save(tmp_path / "a.wav")
+    save(tmp_path / "b.wav", tone(2))
+    corpus = open_corpus(tmp_path)
+    for given in (tmp_path, corpus):
+        chosen = as_corpus(given, max_seconds=1, language="de")
+        assert [(e.id, e.language) for e in chosen.entries] == [("a", "de")]
+    assert {e.language for e in corpus.entries} == {None}
+    assert len(as_corpus(tmp_path, follow_links=True)) == 2
+    with pytest.raises(ValueError, match="follow_links: give it to open_corpus"):
+        as_corpus(corpus, follow_links=True)
 
 
 def test_select_measures_rows_without_duration(tmp_path):

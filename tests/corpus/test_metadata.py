@@ -175,7 +175,11 @@ def test_languages(tmp_path, column):
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"file_name,text\n\xff\xfe,x\n", "not UTF-8"), (b"some,thing\n1,2\n", "no header")],
+    [
+        ("file_name,text\na.wav,x\n".encode("utf-16"), "looks like UTF-16"),
+        (b"file_name,text\n\xff\xfe,x\n", "not UTF-8"),
+        (b"some,thing\n1,2\n", "no header"),
+    ],
 )
 def test_unreadable_metadata_is_reported(tmp_path, data, reason):
     save(tmp_path / "a.wav")

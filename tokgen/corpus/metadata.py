@@ -9,6 +9,7 @@ import csv
 import json
 import os
 import posixpath
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from tokgen.corpus.links import FIX
 __all__ = ["COLUMNS", "LONGEST_LINE", "is_metadata", "read_metadata"]
 
 LONGEST_LINE = 1 << 24  # characters
+_UNDECODABLE = re.compile("[\udc80-\udcff]")  # stand for bytes that are not UTF-8
 # Names of each field's column, preferred ones first.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "utterance_id", "utt_id", "segment_id", "uid"),
@@ -162,6 +164,9 @@ def _records(
             if known & set(columns):
                 yield from _csv_records(lines, columns, delimiter)
                 return
+        if "\0" in header:
+            yield 1, "metadata looks like UTF-16: save it as UTF-8"
+            return
         if "|" not in header:
             yield 1, f"no header with {_FILE_COLUMNS[0]!r} and no LJSpeech id|text|normalized line"
             return
@@ -201,7 +206,7 @@ def _problem(text: str) -> str | None:
     """Return what is wrong with a line before it is parsed."""
     if len(text) >= LONGEST_LINE:
         return f"line of over {LONGEST_LINE:,} characters"
-    if any("\udc80" <= c <= "\udcff" for c in text):  # undecodable bytes
+    if _UNDECODABLE.search(text):
         return "line is not UTF-8"
     return None
 
