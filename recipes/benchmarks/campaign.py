@@ -38,6 +38,8 @@ from tokgen.runs.folder import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+KILLED = ("tokenize", "train")  # the other jobs are short
+NEEDED_BY = {"encode": "decode", "train": "report"}  # whose input a job makes
 KILLS_IN_A_ROW = 3
 DISK_MB = 256
 PATIENCE = 900  # seconds
@@ -155,19 +157,17 @@ def run(
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the back ignores it
 
     began = time.monotonic()
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            stdout=subprocess.DEVNULL, stderr=errors, env=os.environ | ENVIRONMENT,
-            preexec_fn=limit, start_new_session=True,
-        )  # fmt: skip
-        try:
-            process.wait(kill[0] if kill else PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.send_signal(kill[1] if kill else signal.SIGKILL)
-            process.wait(PATIENCE)
-        errors.seek(0)
-        return Ended(process.returncode, errors.read(), time.monotonic() - began)
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | ENVIRONMENT,
+        text=True, preexec_fn=limit, start_new_session=True,
+    )  # fmt: skip
+    try:
+        _, errors = process.communicate(timeout=kill[0] if kill else PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.send_signal(kill[1] if kill else signal.SIGKILL)
+        _, errors = process.communicate(timeout=PATIENCE)
+    return Ended(process.returncode, errors, time.monotonic() - began)
 
 
 def differences(job: Job, ours: Path, theirs: Path) -> list[str]:
@@ -319,19 +319,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         work, made = Path(name), Path(name) / "made"
         print("full disk:", "a tmpfs" if disk.is_mounted else "no tmpfs; RLIMIT_FSIZE", flush=True)
         write_corpus(args.corpus, work / "corpus", args.clips)
-        for job in make_jobs(work / "corpus", args.codec, made):
-            if args.jobs and job.name not in (*args.jobs, "encode", "train"):
+        jobs = make_jobs(work / "corpus", args.codec, made)
+        chosen = set(args.jobs or [job.name for job in jobs])
+        for job in jobs:
+            if job.name not in chosen and NEEDED_BY.get(job.name) not in chosen:
                 continue
             whole = work / f"whole-{job.name}"
             whole.mkdir()
             ended = run(job.command(whole))
             if ended.code:
                 raise SystemExit(f"error: {job.name} fails undisturbed: {ended.errors[-500:]}")
-            if job.name in ("encode", "train"):
+            if job.name in NEEDED_BY:
                 shutil.copytree(whole, made, dirs_exist_ok=True)
-            if args.jobs and job.name not in args.jobs:
+            if job.name not in chosen:
                 continue
-            if args.kills and job.name in ("tokenize", "train"):
+            if args.kills and job.name in KILLED:
                 counts.append(kill_job(job, whole, ended.seconds, args.kills, args.seed, work))
             if args.fills:
                 counts.append(fill_disk(job, whole, disk, args.fills, args.seed))
