@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import math
 import os
 import re
+import resource
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from filelock import FileLock
 
 import tokgen.codec.long_audio
 import tokgen.tokens.engines.job
@@ -25,6 +28,8 @@ from makers.tokens import rows_of
 from tokgen.audio.files import write_audio
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import open_corpus
+from tokgen.runs.locks import lock_folder
+from tokgen.tokens import tokenizing
 from tokgen.tokens.columns import sides_of
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 from tokgen.tokens.dataset import check_codec, load_tokens
@@ -365,15 +370,22 @@ def test_settings_out_of_range(folder: Path, tiny_codec: StftCodec, tmp_path: Pa
     with pytest.raises(ValueError, match=r"n_codebooks = 5: tiny has levels 1..4"):
         run(folder, tiny_codec, tmp_path / "t", n_codebooks=5)
     for name, value in {
+        "n_codebooks": 0,
+        "workers": -1,
         "batch_seconds": 0,
+        "batch_seconds ": math.nan,
         "shard_rows": 0,
-        "shard_seconds": 0.0,
+        "shard_rows ": -5,
+        "shard_seconds": 0,
+        "shard_seconds ": math.inf,
+        "conditioning": "mel",
         "engine": "spark",
         "format": "csv",
         "precision": "float8",
     }.items():
-        with pytest.raises(ValueError, match=f"{name.removeprefix('shard_')}.*{value}"):
-            run(folder, tiny_codec, tmp_path / "t", **{name: value})
+        name = name.strip()
+        with pytest.raises(ValueError, match=f"{name}.*{value}"):  # before anything is loaded
+            tokenize_corpus("no such corpus", "no such codec", tmp_path / "t", **{name: value})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -391,19 +403,173 @@ def test_a_folder_with_other_content_is_refused(
     for out in (tmp_path, tmp_path / "file"):
         with pytest.raises(ValueError, match="not a token dataset: choose another folder"):
             run(folder, tiny_codec, out)
-    with pytest.raises(ValueError, match="holds tokens of codec 'tiny' and corpus 'mixed'"):
-        run(folder, make_stft_codec(5), tokens)
-    with pytest.raises(ValueError, match="other weights, audio or settings"):
-        run(folder, tiny_codec, tokens, n_codebooks=1)
+
+
+def changes(folder: Path, codec: Codec, out: Path, **settings) -> str:
+    """Return what the error about a finished dataset says to have changed."""
+    with pytest.raises(ValueError, match=r"Since then, these changed \(old → new\): ") as found:
+        run(folder, codec, out, **settings)
+    text = str(found.value)
+    assert text.startswith(f"{out} holds tokens of codec 'tiny' and corpus ")
+    assert text.endswith(". Choose another folder, or delete this one to tokenize again")
+    return text.partition("→ new): ")[2].partition(". Choose")[0]
+
+
+def test_what_changed_since_the_dataset_was_made_is_named(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "c", tmp_path / "t"
+    shutil.copytree(tiny_corpus, folder)
+    run(folder, tiny_codec, out)
+    other = make_stft_codec(5)
+    hashes = [codec.spec.weight_hash[:12] for codec in (tiny_codec, other)]
+    assert changes(folder, other, out) == f"weights of codec 'tiny': {hashes[0]} → {hashes[1]}"
+    assert changes(folder, tiny_codec, out, n_codebooks=1) == "n_codebooks: 4 → 1"
+    assert changes(folder, tiny_codec, out, conditioning=None) == "conditioning: mfcc → none"
+    (folder / "c.wav").unlink()
+    for seed, name in enumerate(("b", "x", "y")):
+        write_audio(folder / f"{name}.wav", make_tone(0.35, seed + 9), RATE)
+    table = (folder / "metadata.csv").read_text().replace("c.wav", "x.wav")
+    (folder / "metadata.csv").write_text(table.replace("hello there", "hello"))
+    assert changes(folder, tiny_codec, out, n_codebooks=2) == (
+        "n_codebooks: 4 → 2; utterances of the corpus: 2 new (first 'x'), 1 gone (first 'c'), "
+        "2 with other audio or texts (first 'b')"
+    )
+
+
+def test_what_changed_since_unfinished_work_is_named(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    folder, out = tmp_path / "c", tmp_path / "t"
+    shutil.copytree(tiny_corpus, folder)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, Counting(tiny_codec, stop_after=6), out)
+    (folder / "a one.wav").unlink()
+    reason = r"because these changed .*: utterances of the corpus: 1 gone \(first 'a one'\)"
+    with pytest.warns(UserWarning, match=reason):
+        run(folder, Counting(tiny_codec), out)
 
 
 def test_a_second_process_is_refused(folder: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
-    (tmp_path / ".t.partial").mkdir()
-    with (
-        FileLock(tmp_path / ".t.partial" / "lock"),
-        pytest.raises(ValueError, match="another process is tokenizing"),
-    ):
-        run(folder, tiny_codec, tmp_path / "t")
+    held, go_on = fork_context().Event(), fork_context().Event()
+    args = (tmp_path / ".t.partial", held, go_on)
+    other = fork_context().Process(target=_hold, args=args)
+    other.start()
+    assert held.wait(60)
+    try:
+        with pytest.raises(OSError, match=r"\.t\.partial is in use by process \d+ on .*: wait"):
+            run(folder, tiny_codec, tmp_path / "t")
+    finally:
+        go_on.set()
+        other.join()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _hold(folder: Path, held, go_on) -> None:
+    with lock_folder(folder):
+        held.set()
+        go_on.wait(60)
+
+
+def test_a_dataset_that_another_run_has_just_made_is_kept(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch
+) -> None:
+    """Both looked for it before one of them had the lock."""
+    out = tmp_path / "tokens"
+    found = iter((False, False))
+    real = tokenizing.is_there
+    monkeypatch.setattr(tokenizing, "is_there", lambda place: next(found, None) or real(place))
+    shutil.copytree(tokens, out)
+    codec = Counting(tiny_codec)
+    assert run(folder, codec, out).resumed_rows == len(CLIPS) and codec.n == 0
+    assert content(out) == content(tokens) and list(tmp_path.iterdir()) == [out]
+
+
+# -- disks ---------------------------------------------------------------------
+
+
+class Full(StftCodec):
+    """Runs a function after some clips, and goes on."""
+
+    def __init__(self, codec: StftCodec, after: int, act: Callable[[], None]) -> None:
+        super().__init__(codec.model, codec.spec)
+        self.n, self.after, self.act = 0, after, act
+
+    def encode_batch_with_side(self, waveforms):
+        self.n += len(waveforms)
+        if self.n > self.after:
+            self.act()
+        return super().encode_batch_with_side(waveforms)
+
+
+def test_a_full_disk_gives_one_line_and_the_run_is_resumed(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    out, work = tmp_path / "tokens", tmp_path / ".tokens.partial"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill() -> None:  # a write past the limit fails as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+
+    try:
+        with pytest.raises(OSError, match=rf"{work}.*run the same command again") as found:
+            run(folder, Full(tiny_codec, 6, fill), out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "\n" not in str(found.value) and found.value.errno == errno.EFBIG
+    kept = {path.relative_to(work).parts[0] for path in work.rglob("*") if path.is_file()}
+    assert kept == {"plan.json", "corpus.jsonl", "done", "data"}
+    assert run(folder, tiny_codec, out).resumed_rows > 0
+    assert content(out) == content(tokens) and list(tmp_path.iterdir()) == [out]
+
+
+def test_a_failure_before_the_first_shard_leaves_nothing(
+    folder: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    for error in (OSError("odd"), KeyboardInterrupt()):
+
+        def fail(error=error) -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            run(folder, Full(tiny_codec, 0, fail), tmp_path / "deep" / "tokens")
+        assert not list((tmp_path / "deep").glob("*"))
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_work_that_is_deleted_midway_gives_one_line(
+    folder: Path, tokens: Path, tiny_codec: StftCodec, tmp_path: Path, last: bool
+) -> None:
+    out, work = tmp_path / "tokens", tmp_path / ".tokens.partial"
+    codec = Full(tiny_codec, 8 if last else 4, lambda: shutil.rmtree(work, ignore_errors=True))
+    with pytest.raises(FileNotFoundError, match=rf"{work}.*run the same command again"):
+        run(folder, codec, out)
+    run(folder, tiny_codec, out)
+    assert content(out) == content(tokens)
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_first(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file is not a folder"):
+        tokenize_corpus("no such corpus", "no such codec", tmp_path / "file" / "tokens")
+
+
+def test_rejections_are_valid_json_whatever_the_name(
+    tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    folder = tmp_path / "c"
+    shutil.copytree(tiny_corpus, folder)
+    for name in (b"\xff\xfe.wav", b"a\x1b[31m\n.wav", b'"\\.wav', "\u2028.wav".encode()):
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(b"RIFF no audio")
+    report = run(folder, tiny_codec, tmp_path / "t")
+    lines = (tmp_path / "t" / "rejections.jsonl").read_bytes().splitlines()
+    assert len(lines) == report.n_rejected == 4
+    for line in lines:
+        fields = json.loads(line)
+        assert set(fields) == {"source", "reason"}
+        "".join(fields.values()).encode()  # no lone surrogates
+    assert run(folder, tiny_codec, tmp_path / "t").n_rejected == 4
 
 
 # -- resuming ------------------------------------------------------------------
@@ -470,7 +636,7 @@ def test_unfinished_work_of_another_codec_is_not_used(
     out = tmp_path / "tokens"
     with pytest.raises(KeyboardInterrupt):
         run(folder, Counting(make_stft_codec(9), stop_after=6), out)
-    with pytest.warns(UserWarning, match="of other audio, another codec"):
+    with pytest.warns(UserWarning, match=r"because these changed \(old → new\): weights of"):
         report = run(folder, tiny_codec, out)
     assert report.resumed_rows == 0
     assert content(out) == content(tokens)

@@ -10,6 +10,7 @@
 - `provenance` - the codec, corpus and settings behind a dataset, kept with its rows
 - `card` - the dataset card, for the Hugging Face hub
 - `shards` - Parquet shards that workers write, and their markers
+- `existing` - what is already at the place of a dataset, and how it differs from a new run
 - `output` - the finished dataset made from shards
 - `conditioning` - MFCC or log-mel features, one vector per codec frame
 - `precision` - choose the number format for encoding

@@ -28,12 +28,13 @@ import pyarrow as pa
 
 from tokgen.corpus.entries import Rejection
 from tokgen.disk import flush
+from tokgen.runs.locks import LOCK, lock_folder
 from tokgen.runs.progress import quiet_libraries
 from tokgen.storage import Storage
 from tokgen.tokens.card import CARD, write_card
 from tokgen.tokens.provenance import PROVENANCE
-from tokgen.tokens.saved import PLAN, REJECTIONS, read_shard
-from tokgen.tokens.shards import Shard, ShardStore, shard_name
+from tokgen.tokens.saved import CORPUS, PLAN, REJECTIONS, read_shard
+from tokgen.tokens.shards import BEGUN, Shard, ShardStore, shard_name
 
 __all__ = ["FORMATS", "clear_work", "hold_work", "partial_folder", "publish"]
 
@@ -41,25 +42,40 @@ FORMATS = ("parquet", "arrow")
 
 
 @contextmanager
-def hold_work(out: Storage) -> Iterator[None]:
+def hold_work(out: Storage, *, alone: bool = True) -> Iterator[None]:
     """Lock the work on a local dataset. A dataset on object storage is not locked.
 
-    Raises:
-        ValueError: another process works on the same dataset.
-    """
-    from filelock import FileLock, Timeout
+    After an error, only what a later run needs to go on is kept.
 
+    Args:
+        alone: no other process of this run writes there.
+    Raises:
+        BlockingIOError: another process works on the same dataset.
+        OSError: the disk is full, or the work was deleted; the message names the folder.
+    """
     if out.path is None:
         yield
         return
     folder = partial_folder(out.path)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0)
-    try:
-        with lock:
+    with lock_folder(folder):
+        try:
             yield
-    except Timeout as error:
-        raise ValueError(f"another process is tokenizing into {out.path}: wait for it") from error
+        except BaseException:
+            if alone:
+                _tidy(folder)
+            raise
+
+
+def _tidy(folder: Path) -> None:
+    """Delete all but complete units, and also those if there are none."""
+    keep = {LOCK}
+    if (folder / PLAN).exists() and any(folder.glob("done/*.json")):
+        keep |= {PLAN, CORPUS, "done", "data", BEGUN.rstrip("/")}
+    for path in list(folder.iterdir()) if folder.is_dir() else []:
+        if path.name not in keep:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    for path in folder.rglob("*.partial"):
+        path.unlink(missing_ok=True)
 
 
 def clear_work(out: Storage) -> None:
@@ -94,16 +110,16 @@ def publish(
         rejections: of the corpus and of the shards.
         check_ids: warn of duplicate ids; for a stream, whose ids were not listed.
     Raises:
-        RuntimeError: a worker reported a unit as complete, but its shard is missing.
+        FileNotFoundError: a worker reported a unit as complete, but its shard is missing.
         ValueError: the shards have no rows.
     """
     n_units = store.layout["units"]
     missing = sorted(set(range(n_units)) - {shard.index for shard in shards})
     if missing:
-        raise RuntimeError(
+        raise FileNotFoundError(
             f"{len(missing)} of {n_units} units are not in {store.storage.url}, the first of "
-            f"them {missing[0]}: all machines must share this storage, and only one run at a time "
-            "may write there; run the same command again to make the missing units"
+            f"them {missing[0]}: somebody deleted them, or the machines do not share this storage; "
+            "run the same command again to make the missing units"
         )
     if not any(shard.splits for shard in shards):
         first = "; ".join(map(str, rejections[:3]))
@@ -133,7 +149,8 @@ def publish(
         for split in files
     }
     card = write_card(store.provenance, sizes, n_rejected=len(rejections)).encode()
-    lines = b"".join(json.dumps(asdict(r)).encode() + b"\n" for r in rejections)
+    lines = b"".join(_json_line(r) for r in rejections)
+    corpus = store.storage.read(CORPUS) if store.storage.exists(CORPUS) else None
     if out.path is None:
         out.write(CARD, card)
         out.write(REJECTIONS, lines)
@@ -153,12 +170,23 @@ def publish(
         (building / CARD).write_bytes(card)
     (building / PROVENANCE).write_bytes(provenance)
     (building / REJECTIONS).write_bytes(lines)
+    if corpus is not None:
+        (building / CORPUS).write_bytes(corpus)
     for path in building.rglob("*"):
         flush(path)
     out.path.parent.mkdir(parents=True, exist_ok=True)
     os.rename(building, out.path)
     flush(out.path.parent)
     shutil.rmtree(folder)
+
+
+def _json_line(rejection: Rejection) -> bytes:
+    """Return JSON that every parser reads: names may have bytes that are not UTF-8."""
+    fields = {
+        name: text.encode("utf-8", "backslashreplace").decode()
+        for name, text in asdict(rejection).items()
+    }
+    return json.dumps(fields).encode() + b"\n"
 
 
 def _write_arrow(store: ShardStore, shards: Sequence[Shard], building: Path) -> None:

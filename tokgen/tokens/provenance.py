@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features, IterableDataset
 
 __all__ = [
+    "CORPUS_CHANGED",
     "LARGEST",
     "METADATA_KEY",
     "PROVENANCE",
@@ -37,6 +38,7 @@ __all__ = [
 
 PROVENANCE = "provenance.json"
 METADATA_KEY = b"tokgen.provenance"
+CORPUS_CHANGED = "audio or texts of the corpus"  # in `Provenance.differences`
 LARGEST = 1 << 16  # characters of JSON; a real provenance has about a thousand
 _LIMITS = {
     "sample_rate": 10**7,
@@ -198,7 +200,7 @@ class Provenance:
             if mine.get(name) != theirs.get(name):
                 found.append(f"{name}: {_short(mine.get(name))} → {_short(theirs.get(name))}")
         if self.corpus_fingerprint != other.corpus_fingerprint:
-            found.append("audio or texts of the corpus")
+            found.append(CORPUS_CHANGED)
         return found
 
 

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tokgen.corpus.links import is_inside, roots_of
 from tokgen.runs.progress import quiet_libraries
 from tokgen.storage import Storage, find_filesystem, is_url
 from tokgen.tokens.provenance import PROVENANCE
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 __all__ = [
+    "CORPUS",
     "LARGEST_JSON",
     "PLAN",
     "REJECTIONS",
@@ -42,7 +44,7 @@ __all__ = [
     "split_of_file",
 ]
 
-REJECTIONS, PLAN = "rejections.jsonl", "plan.json"
+REJECTIONS, PLAN, CORPUS = "rejections.jsonl", "plan.json", "corpus.jsonl"
 LARGEST_JSON = 16 << 20  # bytes of a JSON file of `datasets`; a real one has some thousand
 _FIX = "restore it from a copy, or make the dataset again with `tokgen tokenize`"
 _SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(\d{9}|\d{5,}-of-\d{5,})\.parquet")
@@ -170,16 +172,12 @@ def check_inside(folder: Path, paths: Iterable[Path]) -> None:
 
     In a snapshot of the Hugging Face hub's cache, links to the blobs beside it are accepted.
     """
-    real = Path(os.path.realpath(folder))
-    roots = [real]
-    if real.parent.name == "snapshots":
-        roots.append(real.parent.parent / "blobs")
+    roots = roots_of(folder)
     for path in paths:
-        target = Path(os.path.realpath(path))  # unlike `resolve`, no error for links in a circle
-        if not any(target.is_relative_to(root) for root in roots):
+        if not is_inside(path, roots):
             raise ValueError(
-                f"{path} leads out of the dataset's folder, to {target}: copy the file into the "
-                "folder, or pass follow_links=True if you trust the dataset"
+                f"{path} leads out of the dataset's folder, to {os.path.realpath(path)}: copy the "
+                "file into the folder, or pass follow_links=True if you trust the dataset"
             )
 
 

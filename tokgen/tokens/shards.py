@@ -25,16 +25,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokgen.corpus.entries import Rejection
+from tokgen.runs.locks import LOCK
 from tokgen.storage import Storage
 from tokgen.tokens.columns import token_features
 from tokgen.tokens.provenance import METADATA_KEY, Provenance, add_provenance, side_column
-from tokgen.tokens.saved import PLAN
+from tokgen.tokens.saved import CORPUS, PLAN
 
 if TYPE_CHECKING:
     from datasets import Features
 
-__all__ = ["READS_AT_ONCE", "Shard", "ShardStore", "TokenRow", "shard_name"]
+__all__ = ["BEGUN", "READS_AT_ONCE", "Shard", "ShardStore", "TokenRow", "shard_name"]
 
+BEGUN = "begun/"  # folder of markers: a unit that a process without workers has begun
 READS_AT_ONCE = 16  # threads that read small files on object storage
 
 T = TypeVar("T")
@@ -120,16 +122,21 @@ class ShardStore:
     def file_name(self, shard: Shard, split: str) -> str:
         return shard_name(split, shard.index, self.layout["units"])
 
-    def recover(self) -> bool:
+    def recover(self) -> list[str]:
         """Keep the complete shards of an earlier run, and delete everything else.
 
         Returns:
-            False if shards of another provenance or layout were deleted.
+            what differs from the earlier run, if its shards were deleted.
         """
         names = self.storage.names()
-        same = PLAN in names and self._is_ours(self.storage.read(PLAN))
-        kept = {PLAN, "lock"}
+        found = self._differences(self.storage.read(PLAN) if PLAN in names else b"")
+        same = not found
+        kept = {PLAN, CORPUS, LOCK}
+        if self.storage.path is not None:
+            for file in self.storage.path.rglob("*.partial"):  # of a writer that was killed
+                file.unlink(missing_ok=True)
         if same:
+            kept |= {name for name in names if name.startswith(BEGUN)}
             shards = list(self.done().values())
             for shard, readable in zip(shards, self._map(self._is_readable, shards), strict=True):
                 if readable:
@@ -143,15 +150,20 @@ class ShardStore:
         if not same:
             plan = {"layout": self.layout, "provenance": self.provenance.as_dict()}
             self.storage.write(PLAN, json.dumps(plan, indent=2).encode() + b"\n")
-        return same or not [name for name in names if name.startswith("done/")]
+        return found if any(name.startswith("done/") for name in names) else []
 
-    def _is_ours(self, text: bytes) -> bool:
+    def _differences(self, text: bytes) -> list[str]:
         try:
             plan = json.loads(text)
+            layout = {**plan["layout"]}
             other = Provenance.from_json(json.dumps(plan["provenance"]), PLAN)
-            return plan["layout"] == self.layout and self.provenance.makes_equal_rows(other)
-        except (ValueError, KeyError, TypeError):  # damaged, or written by another version
-            return False
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return ["its plan, which is missing, damaged or of another version"]
+        found = other.differences(self.provenance)
+        names = [n for n in {**layout, **self.layout} if layout.get(n) != self.layout.get(n)]
+        if names == ["units"] and found:  # follows from the corpus
+            return found
+        return found + [f"shard {n}: {layout.get(n)} → {self.layout.get(n)}" for n in names]
 
     def _is_readable(self, shard: Shard) -> bool:
         try:

@@ -27,16 +27,26 @@ from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import open_corpus
 from tokgen.corpus.reading import Readable, Unit
 from tokgen.results import Grid, Result, finite
+from tokgen.runs.checks import check_folder
 from tokgen.runs.device import pick_device
 from tokgen.storage import Storage
-from tokgen.tokens.conditioning import ConditioningSettings
+from tokgen.tokens.conditioning import ConditioningSettings, check_kind
 from tokgen.tokens.engines.job import Job
 from tokgen.tokens.engines.progress import Progress
 from tokgen.tokens.engines.run import ENGINES, Place, run_units
+from tokgen.tokens.existing import (
+    NO_TOKENS,
+    check_same,
+    explain,
+    is_there,
+    read_corpus,
+    write_corpus,
+)
 from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder, publish
-from tokgen.tokens.precision import PrecisionChoice, choose_precision, needs_audio
+from tokgen.tokens.precision import PRECISIONS, PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.provenance import PROVENANCE, Provenance
-from tokgen.tokens.saved import PLAN, REJECTIONS, lengths_in
+from tokgen.tokens.saved import REJECTIONS, lengths_in
+from tokgen.tokens.settings import TokenizeSettings
 from tokgen.tokens.shards import ShardStore
 from tokgen.zoo.lookup import as_codec
 
@@ -146,11 +156,19 @@ def tokenize_corpus(
     Raises:
         ValueError: a setting is out of range, `out` holds something else, there is no usable
             audio, or another process works on `out`.
-        RuntimeError: workers died repeatedly. Complete shards are kept.
+        OSError: the disk is full, or `out` cannot be written. Complete shards are kept.
+        ChildProcessError: workers died repeatedly. Complete shards are kept.
     """
     started = time.monotonic()
     storage = Storage(out)
-    _check_settings(storage, batch_seconds, engine, format)
+    TokenizeSettings(
+        n_codebooks=n_codebooks,
+        workers=workers,
+        batch_seconds=batch_seconds,
+        shard_rows=shard_rows,
+        shard_seconds=shard_seconds,
+    )
+    _check_settings(storage, engine, format, conditioning, precision)
     place = Place.of(engine)
     corpus = _open(
         corpus,
@@ -180,8 +198,8 @@ def tokenize_corpus(
     clips = _some_clips(corpus, codec, units) if needs_audio(codec, precision) else []
     chosen = place.agree(lambda: choose_precision(codec, clips, precision))
     provenance = _provenance(corpus, codec, n_codebooks, settings, chosen.precision)
-    if _is_there(storage):
-        report = _report_existing(storage, str(out), provenance, started)
+    if is_there(storage):
+        report = _report_existing(storage, str(out), provenance, corpus, started)
         clear_work(storage)
         return report
     layout = {"rows": shard_rows, "seconds": shard_seconds, "units": len(units)}
@@ -201,13 +219,19 @@ def tokenize_corpus(
     )
     with ExitStack() as stack:
         if place.is_first:
-            stack.enter_context(hold_work(storage))
-            if not store.recover():
+            stack.enter_context(hold_work(storage, alone=place.n_processes == 1))
+            if place.n_processes == 1 and is_there(storage):  # made while this run prepared
+                report = _report_existing(storage, str(out), provenance, corpus, started)
+                clear_work(storage)
+                return report
+            before = read_corpus(work)
+            if changed := store.recover():
                 warnings.warn(
-                    f"the unfinished work in {store.storage.url} is of other audio, another codec "
-                    "or other settings, so it was deleted",
+                    f"the unfinished work in {store.storage.url} was deleted, because these "
+                    f"changed (old → new): {'; '.join(explain(changed, before, corpus))}",
                     stacklevel=2,
                 )
+            write_corpus(work, corpus)
         place.wait()  # for the first process' `recover`
         done = store.done()
         resumed = sum(shard.n_rows for shard in done.values())
@@ -253,10 +277,12 @@ def _open(corpus: str | Path | Readable, **settings: Any) -> Readable:
 
 
 def _check_settings(
-    storage: Storage, batch_seconds: float | None, engine: str, format: str
+    storage: Storage, engine: str, format: str, conditioning: str | None, precision: str
 ) -> None:
-    if batch_seconds is not None and not batch_seconds > 0:
-        raise ValueError(f"batch_seconds = {batch_seconds}: must be above 0")
+    if conditioning not in (None, "none"):
+        check_kind(conditioning)
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f"precision {precision!r} is unknown; use auto, {', '.join(PRECISIONS)}")
     if engine not in ENGINES:
         raise ValueError(f"engine {engine!r} is unknown; use {', '.join(ENGINES)}")
     if format not in FORMATS:
@@ -265,6 +291,11 @@ def _check_settings(
         raise ValueError(
             f"format 'arrow' at {storage.url}: only local folders can be memory-mapped; use parquet"
         )
+    if storage.path is not None:
+        if not is_there(storage):
+            check_folder(storage.path.parent)
+        elif not storage.exists(PROVENANCE):
+            raise ValueError(f"{storage.url} {NO_TOKENS}")
 
 
 def _provenance(
@@ -312,27 +343,11 @@ def _some_clips(corpus: Readable, codec: Codec, units: Sequence[Unit]) -> list[T
     return clips
 
 
-def _is_there(storage: Storage) -> bool:
-    """Return whether `out` holds something other than unfinished work."""
-    if storage.path is None:
-        return storage.exists(PROVENANCE) or (not storage.exists(PLAN) and storage.exists())
-    path = storage.path
-    return path.exists() and (not path.is_dir() or any(path.iterdir()))
-
-
 def _report_existing(
-    storage: Storage, out: str, provenance: Provenance, started: float
+    storage: Storage, out: str, provenance: Provenance, corpus: Readable, started: float
 ) -> TokenizeReport:
     """Report on the dataset at `out`, or raise ValueError if it is not this run's result."""
-    if not storage.exists(PROVENANCE):
-        raise ValueError(f"{storage.url} exists and is not a token dataset: choose another folder")
-    theirs = Provenance.from_json(storage.read(PROVENANCE).decode(), storage.url)
-    if not theirs.makes_equal_rows(provenance):
-        raise ValueError(
-            f"{storage.url} holds tokens of codec {theirs.codec['name']!r} and corpus "
-            f"{theirs.corpus!r}, made with other weights, audio or settings: delete it or choose "
-            "another folder"
-        )
+    theirs = check_same(storage, provenance, corpus)
     lines = storage.read(REJECTIONS).splitlines()
     lengths = list(lengths_in(storage))
     return TokenizeReport(

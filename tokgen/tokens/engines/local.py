@@ -11,20 +11,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from multiprocessing.context import BaseContext
+from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from tokgen.codec.base import Codec
 from tokgen.corpus.entries import Entry, Rejection
 from tokgen.corpus.reading import Unit
 from tokgen.runs.workers import begin_worker, one_thread, usable_cores
 from tokgen.tokens.engines.job import Job, Piece, Unfinished
 from tokgen.tokens.engines.progress import Counter, Progress
-from tokgen.tokens.shards import Shard
+from tokgen.tokens.shards import BEGUN, Shard
 
 __all__ = ["DEATHS", "MOST_STORING", "READERS", "context_of", "run"]
 
@@ -52,11 +55,31 @@ def run(
     if workers < (1 if on_gpu else 2):
         job.tell = progress.add
         with one_thread() if not on_gpu else nullcontext():
-            yield from map(job, units)
+            for unit in units:
+                yield _run_here(job, unit)
     elif on_gpu:
         yield from _read_ahead(job, units, workers, progress)
     else:
         yield from _pool(job, units, workers, progress)
+
+
+def _run_here(job: Job, unit: Unit) -> Shard:
+    """Run a unit in this process, or each of its utterances in another one.
+
+    The latter happens if an earlier run ended without a word in this unit: its marker is there.
+    """
+    folder = job.store.storage.path
+    if folder is None:
+        return job(unit)
+    marker = folder / f"{BEGUN}{unit.index:09d}"
+    try:
+        if marker.exists():
+            return _one_by_one(job, [unit])[0]
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        return job(unit)
+    finally:  # a process that crashes or is killed leaves the marker
+        marker.unlink(missing_ok=True)
 
 
 # -- CPU: each worker reads, encodes and stores -----------------------------------------------
@@ -71,40 +94,60 @@ def _pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> 
                 del left[shard.index]
                 deaths = 0
                 yield shard
-        except BrokenProcessPool as error:
+        except BrokenProcessPool:
             deaths += 1
             if deaths == DEATHS:  # a unit that is running kills its worker every time
-                for shard in _one_by_one(job, list(left.values())[: 2 * workers], error):
+                for shard in _one_by_one(job, list(left.values())[: 2 * workers]):
                     del left[shard.index]
                     yield shard
                 deaths = 0
 
 
-def _one_by_one(job: Job, units: Sequence[Unit], error: Exception) -> list[Shard]:
+def _one_by_one(job: Job, units: Sequence[Unit]) -> list[Shard]:
     """Run each utterance in its own process, and reject those whose process dies.
 
+    With a GPU, the process reads the utterance, and this process encodes it.
+
     Raises:
-        RuntimeError: all processes die, so no single utterance is the cause.
+        ChildProcessError: all processes die, even one that codes noise, so no utterance is the
+            cause.
     """
-    found, n_good = [], 0
+    on_gpu = job.codec.device.type == "cuda"
+    found, is_good = [], False
     for unit in units:
         work = Unfinished(unit)
         for entry in job.corpus.read_unit(unit):
             try:
-                with _new_pool(job, 1, Counter()) as alone:
-                    part = alone.submit(_work_alone, unit, entry).result()
+                pieces = _alone(job, on_gpu, _read_alone if on_gpu else _work_alone, unit, entry)
             except BrokenProcessPool:
-                work.rejections.append(
-                    Rejection(entry.source, "its process died, by a crash or out of memory")
-                )
+                reason = "its process died, by a crash or out of memory"
+                work.rejections.append(Rejection(entry.source, reason))
+                continue
+            is_good = True
+            if on_gpu:
+                for piece in pieces:
+                    job.encode(work, piece)
             else:
-                work.rows += part.rows
-                work.rejections += part.rejections
-                n_good += 1
+                work.rows += pieces.rows
+                work.rejections += pieces.rejections
         found.append(work)
-    if not n_good:
-        raise RuntimeError(_all_die(len(units), units[0].index)) from error
+    if not is_good:
+        try:
+            _alone(job, on_gpu, _code_noise)
+        except BrokenProcessPool as error:
+            raise ChildProcessError(_all_die(len(units), units[0].index)) from error
     return [job.save(work) for work in found]
+
+
+def _alone(job: Job, on_gpu: bool, function: Callable[..., Any], *arguments: object) -> Any:
+    """Return a function's result from a process of its own.
+
+    Raises:
+        BrokenProcessPool: the process died.
+    """
+    begin = _start_reader if on_gpu else _start
+    with ProcessPoolExecutor(1, context_of(job), begin, (job, Counter())) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def _one_pool(job: Job, units: Sequence[Unit], workers: int, progress: Progress) -> Iterator[Shard]:
@@ -152,6 +195,12 @@ def _start(job: Job, counter: Counter) -> None:
     _job = job
 
 
+def _start_reader(job: Job, counter: Counter) -> None:
+    global _job
+    begin_worker()
+    _job = job
+
+
 def _work(unit: Unit) -> Shard:
     assert _job is not None
     return _job(unit)
@@ -163,6 +212,20 @@ def _work_alone(unit: Unit, entry: Entry) -> Unfinished:
     for piece in _job.pieces(unit, [entry]):
         _job.encode(work, piece)
     return work
+
+
+def _read_alone(unit: Unit, entry: Entry) -> list[Piece]:
+    assert _job is not None
+    return list(_job.pieces(unit, [entry]))
+
+
+def _code_noise() -> None:
+    """Encode a tenth of a second of noise, if the process has a codec."""
+    assert _job is not None
+    if isinstance(_job.codec, Codec) and _job.codec.device.type == "cpu":
+        noise = 0.1 * torch.randn(_job.rate // 10, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            _job.codec.encode_batch_with_side([noise])
 
 
 # -- GPU: workers read, this process encodes -------------------------------------------------
@@ -213,12 +276,15 @@ def _read_ahead(
             if "DataLoader worker (pid" not in str(error):
                 raise
             deaths += 1
-            if deaths == DEATHS:
-                raise RuntimeError(_all_die(len(left), min(left))) from error
         for future in storing:
             shard = future.result()
             del left[shard.index]
             yield shard
+        if deaths == DEATHS:  # a unit that is being read kills its worker every time
+            for shard in _one_by_one(job, list(left.values())[:workers]):
+                del left[shard.index]
+                yield shard
+            deaths = 0
 
 
 def _all_die(n_left: int, first: int) -> str:

@@ -78,7 +78,7 @@ def run(
             progress.add(shard.n_entries, shard.audio_seconds)
             yield shard
     except ray.exceptions.ActorDiedError as error:
-        raise RuntimeError(
+        raise ChildProcessError(
             f"the actors of one unit died {RETRIES + 1} times (out of memory?): {error}. Finished "
             "units are kept: run the same command again with fewer or larger actors"
         ) from error

@@ -81,7 +81,7 @@ def run_units(
         progress: counts rows.
     Raises:
         ModuleNotFoundError: the engine's extra is not installed.
-        RuntimeError: workers died repeatedly without completing a unit.
+        ChildProcessError: workers died repeatedly without completing a unit.
     """
     if engine == "ray":
         from tokgen.tokens.engines import ray_data
