@@ -17,7 +17,7 @@ import numpy as np
 import soundfile as sf
 
 from tokgen.audio.ffmpeg import open_ffmpeg
-from tokgen.audio.parts import find_parts
+from tokgen.audio.parts import Part, adts_seconds, find_parts
 from tokgen.audio.quiet import quiet
 from tokgen.audio.resampling import RATES
 from tokgen.audio.sources import AudioError, Block, Slice, Source, Stream, open_source
@@ -53,20 +53,20 @@ def open_stream(source: Source, label: str) -> Iterator[Stream]:
         if len(parts) > 1:
             yield _joined(file, parts, label)
             return
-        with _open_part(file, label) as stream:
+        with _open_part(file, parts[0], label) as stream:
             yield stream
 
 
-def _joined(file: BinaryIO, parts: list[tuple[int, int]], label: str) -> Stream:
+def _joined(file: BinaryIO, parts: list[Part], label: str) -> Stream:
     """Return the parts of a file as one stream."""
     heads = []
     for part in parts:
-        with _open_part(cast(BinaryIO, Slice(file, *part)), label) as stream:
+        with _open_part(_slice(file, part), part, label) as stream:
             heads.append((stream.sample_rate, stream.seconds, stream.exact))
 
     def blocks() -> Iterator[Block]:
         for part in parts:
-            with _open_part(cast(BinaryIO, Slice(file, *part)), label) as stream:
+            with _open_part(_slice(file, part), part, label) as stream:
                 yield from stream.blocks
 
     lengths = [seconds for _, seconds, _ in heads if seconds is not None]
@@ -75,8 +75,12 @@ def _joined(file: BinaryIO, parts: list[tuple[int, int]], label: str) -> Stream:
     return Stream(heads[0][0], seconds, exact, blocks())
 
 
+def _slice(file: BinaryIO, part: Part) -> BinaryIO:
+    return cast(BinaryIO, Slice(file, part.start, part.stop))
+
+
 @contextmanager
-def _open_part(file: BinaryIO, label: str) -> Iterator[Stream]:
+def _open_part(file: BinaryIO, part: Part, label: str) -> Iterator[Stream]:
     file.seek(0)
     guarded = _GuardedFile(file)
     try:
@@ -86,10 +90,13 @@ def _open_part(file: BinaryIO, label: str) -> Iterator[Stream]:
         guarded.check()
     else:
         with sound:
-            yield _soundfile_stream(sound, guarded, label)
+            yield _soundfile_stream(sound, guarded, part, label)
         return
+    seconds = adts_seconds(file)
     file.seek(0)
     with open_ffmpeg(file, label) as stream:
+        if not stream.exact:
+            stream.seconds = seconds or stream.seconds
         yield _checked(stream, label)
 
 
@@ -121,8 +128,8 @@ class _GuardedFile:
             raise self.error
 
 
-def _soundfile_stream(sound: sf.SoundFile, file: _GuardedFile, label: str) -> Stream:
-    rate, n_frames = _check_rate(sound.samplerate, label), sound.frames
+def _soundfile_stream(sound: sf.SoundFile, file: _GuardedFile, part: Part, label: str) -> Stream:
+    rate, n_frames = _check_rate(sound.samplerate, label), part.n_samples or sound.frames
     for claimed, present in _SHORT.findall(sound.extra_info):
         if int(present) < int(claimed) < _PLACEHOLDER:
             share = int(claimed) / max(int(present), 1)

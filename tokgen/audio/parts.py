@@ -1,16 +1,18 @@
 """Find the parts of files that were joined: chained Ogg and concatenated MP3.
 
-A decoder would stop after the first part. Each part is a file of its own, with its own rate.
+A decoder would stop after the first part. Each part is a file of its own, with its own rate. AAC
+files need no parts, but have no header that tells their length.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from tokgen.audio.sources import AudioError
 
-__all__ = ["MOST_PARTS", "find_parts"]
+__all__ = ["MOST_PARTS", "Part", "adts_seconds", "find_parts"]
 
 MOST_PARTS = 10_000
 _CHUNK = 1 << 20  # bytes read at a time
@@ -25,11 +27,38 @@ _KBPS = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 1): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
+_AAC_HZ = (
+    *(96000, 88200, 64000, 48000, 44100, 32000, 24000),
+    *(22050, 16000, 12000, 11025, 8000, 7350),
+)
 _HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
-def find_parts(file: BinaryIO, label: str) -> list[tuple[int, int]]:
-    """Return the first byte of each part and the one after its last; together they are the file.
+@dataclass
+class Part:
+    """A part of a file.
+
+    Attributes:
+        start, stop: its first byte, and the one after its last.
+        n_frames: MP3 frames that were counted.
+        frame_size: samples per MP3 frame.
+        has_info: True if an Info frame tells the length.
+    """
+
+    start: int
+    stop: int = 0
+    n_frames: int = 0
+    frame_size: int = 0
+    has_info: bool = False
+
+    @property
+    def n_samples(self) -> int | None:
+        """Samples of an MP3 file without an Info frame, for which decoders guess the length."""
+        return None if self.has_info else self.n_frames * self.frame_size or None
+
+
+def find_parts(file: BinaryIO, label: str) -> list[Part]:
+    """Return the parts of a file, one if it was not joined. Together they are the file.
 
     Args:
         file: an open, seekable file. Its position changes.
@@ -39,14 +68,30 @@ def find_parts(file: BinaryIO, label: str) -> list[tuple[int, int]]:
     """
     window = _Window(file)
     head = window.read(0, 10)
-    starts = [0]
+    parts = [Part(0)]
     if head.startswith(b"OggS"):
-        starts = _ogg_starts(window)
+        parts = _ogg_parts(window)
     elif head.startswith(b"ID3") or _frame_size(head):
-        starts = _mp3_starts(window)
-    if len(starts) > MOST_PARTS:
+        parts = _mp3_parts(window)
+    if len(parts) > MOST_PARTS:
         raise AudioError(label, f"joined from more than {MOST_PARTS} files; split it")
-    return list(zip(starts, [*starts[1:], window.size], strict=True))
+    for part, following in zip(parts, [*parts[1:], Part(window.size)], strict=True):
+        part.stop = following.start
+    return parts
+
+
+def adts_seconds(file: BinaryIO) -> float | None:
+    """Return the duration of AAC without a container (ADTS), None if the file is no ADTS."""
+    window, position, counts = _Window(file), 0, dict.fromkeys(range(len(_AAC_HZ)), 0)
+    while tag := _tag_size(window, position):
+        position += tag
+    while len(head := window.read(position, 7)) == 7:
+        rate, size = head[2] >> 2 & 15, (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
+        if head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or rate not in counts or size < 7:
+            break
+        counts[rate] += 1 + (head[6] & 3)
+        position += size
+    return sum(1024 * n / _AAC_HZ[rate] for rate, n in counts.items()) or None
 
 
 class _Window:
@@ -61,41 +106,42 @@ class _Window:
         if not self._start <= position <= position + n <= self._start + len(self._data):
             self._file.seek(position)
             self._start, self._data = position, self._file.read(max(n, _CHUNK))
-        return self._data[position - self._start :][:n]
+        at = position - self._start
+        return self._data[at : at + n]
 
-    def find(self, pattern: bytes, position: int) -> int:
-        """Return the next position of a pattern, or -1."""
-        while position < self.size:
-            data = self.read(position, _CHUNK)
-            found = data.find(pattern)
+    def find(self, pattern: bytes, position: int, stop: int | None = None) -> int:
+        """Return the next position of a pattern, or -1 if there is none before `stop`."""
+        stop = self.size if stop is None else stop
+        while position < stop:
+            self.read(position, len(pattern))
+            found = self._data.find(pattern, position - self._start, stop - self._start)
             if found >= 0:
-                return position + found
-            position += max(1, len(data) - len(pattern) + 1)
+                return self._start + found
+            position = max(position, self._start + len(self._data) - len(pattern)) + 1
         return -1
 
 
-def _ogg_starts(window: _Window) -> list[int]:
-    """Return the start of each chain link. Streams that start side by side are one link."""
-    starts, end = [0], 0
+def _ogg_parts(window: _Window) -> list[Part]:
+    """Return the links of a chain. Streams that start side by side are one link."""
+    parts, end = [Part(0)], 0
     position = window.find(_OGG_START, 0)
-    while position >= 0 and len(starts) <= MOST_PARTS:
+    while position >= 0 and len(parts) <= MOST_PARTS:
         if position not in (0, end):
-            starts.append(position)
+            parts.append(Part(position))
         head = window.read(position, 27 + 255)
         lacing = head[27 : 27 + head[26]] if len(head) > 26 else b""
         end = position + 27 + len(lacing) + sum(lacing)
         position = window.find(_OGG_START, position + 4)
-    return starts
+    return parts
 
 
-def _mp3_starts(window: _Window) -> list[int]:
-    """Return the start of each MP3 file in a file: a tag, an Info frame or another format."""
-    starts, position, form, at_start = [0], 0, None, True
-    while position < window.size and len(starts) <= MOST_PARTS:
-        tag = _tag_size(window, position)
-        if tag:
+def _mp3_parts(window: _Window) -> list[Part]:
+    """Return the MP3 files in a file. A tag, an Info frame or another format starts a new one."""
+    parts, position, form, at_start = [Part(0)], 0, None, True
+    while position < window.size and len(parts) <= MOST_PARTS:
+        if tag := _tag_size(window, position):
             if window.read(position, 3) == b"ID3" and not at_start:
-                starts.append(position)
+                parts.append(Part(position))
                 at_start = True
             position += tag
             continue
@@ -107,10 +153,14 @@ def _mp3_starts(window: _Window) -> list[int]:
             continue
         found = _format(head)
         if not at_start and (info is not None or found != form):
-            starts.append(position)
+            parts.append(Part(position))
+        if info is not None:
+            parts[-1].has_info = True
         at_start, form = False, found
+        parts[-1].n_frames += 1
+        parts[-1].frame_size = _samples(head)
         position += _length(window, position, size, info)
-    return starts
+    return parts
 
 
 def _length(window: _Window, position: int, size: int, info: int | None) -> int:
@@ -153,6 +203,12 @@ def _frame_size(head: bytes) -> int:
     return (72 if layer == 1 and version != 3 else 144) * bits // hz + padding
 
 
+def _samples(head: bytes) -> int:
+    """Return the samples of an MP3 frame."""
+    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
+    return 384 if layer == 3 else 576 if layer == 1 and version != 3 else 1152
+
+
 def _format(head: bytes) -> tuple[int, int, bool]:
     """Return version and layer, rate, and whether a frame is mono."""
     return head[1] & 0x1E, head[2] & 0x0C, head[3] >> 6 == 3
@@ -168,8 +224,10 @@ def _follows(window: _Window, position: int, head: bytes) -> bool:
 
 def _next_frame(window: _Window, position: int) -> int:
     """Return the position of the next byte with which a frame or a tag can start."""
-    found = [window.find(mark, position) for mark in (b"\xff", b"ID3")]
-    return min((place for place in found if place >= 0), default=window.size)
+    frame = window.find(b"\xff", position)
+    stop = frame if frame >= 0 else window.size
+    tag = window.find(b"ID3", position, stop)
+    return tag if tag >= 0 else stop
 
 
 def _info(window: _Window, position: int) -> int | None:
