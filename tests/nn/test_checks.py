@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from makers.codecs import make_dac, make_stft_codec
+from tokgen.codec.spec import CodecSpec
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.nn.checks import MAX_DEPTH, MAX_HEADER_BYTES, MAX_JSON_BYTES, read_json, read_tensors
 from tokgen.zoo.lookup import list_codecs, load_codec
@@ -25,6 +26,8 @@ LOADERS: dict[str, Load] = {
     "dac": load_codec,
     "masked": MaskedTransformer.from_pretrained,
 }
+
+SPEC = CodecSpec("little", 16000, 320, 2, 8).as_dict()
 
 
 def save(kind: str, folder: Path) -> None:
@@ -105,6 +108,9 @@ def test_sizes_are_compared_with_the_weights(saved: tuple[Path, Load], little_me
         ("masked", {"conditioning_mean": [0.0, "x", 1.0]}, "conditioning_mean = .* not of type"),
         ("masked", {"conditioning_mean": [0.0]}, r"mean has shape \(3,\) in .*\(1,\)"),
         ("masked", {"codec": "mine"}, "codec = 'mine' is not of type dict"),
+        ("masked", {"codec": {"name": "a"}}, "a setting is wrong: .*'sample_rate'"),
+        ("masked", {"codec": {**SPEC, "weight_hash": 5}}, "weight_hash = 5: must be a string"),
+        ("masked", {"conditioning": {"x": 1}}, "a setting is wrong: .*'x'"),
         ("masked", {"heads": 0}, "a setting is wrong: heads = 0"),
     ],
 )

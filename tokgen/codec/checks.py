@@ -156,8 +156,8 @@ def zero_padding(waveform: Tensor, lengths: Sequence[int]) -> Tensor:
     if all(length == n for length in lengths):
         return waveform
     ends = torch.tensor(lengths, device=waveform.device)
-    inside = torch.arange(n, device=waveform.device) < ends[:, None]
-    return waveform * inside[:, None]
+    padding = torch.arange(n, device=waveform.device) >= ends[:, None]
+    return waveform.masked_fill(padding[:, None], 0.0)
 
 
 def check_levels(n_codebooks: int | None, spec: CodecSpec) -> int:

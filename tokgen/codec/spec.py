@@ -56,6 +56,14 @@ class CodecSpec:
     chunk_stride: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("name", "weight_hash", "library", "licence", "revision"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (value is not None or name != "revision"):
+                raise ValueError(f"CodecSpec.{name} = {value!r}: must be a string")
+        for name in ("chunk_length", "chunk_stride"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                raise ValueError(f"CodecSpec.{name} = {value!r}: must be an integer of at least 0")
         for name in ("sample_rate", "hop_length", "n_codebooks", "codebook_size", "channels"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:

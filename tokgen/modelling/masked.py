@@ -22,6 +22,7 @@ from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.dense import linear, use_onednn
 from tokgen.nn.pretrained import Pretrained
 from tokgen.tokens.columns import compute_statistics
+from tokgen.tokens.conditioning import ConditioningSettings
 from tokgen.tokens.dataset import TokenDataset, check_codec
 
 __all__ = ["MaskedTransformer"]
@@ -69,6 +70,10 @@ class MaskedTransformer(Pretrained):
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(settings)
+        if codec is not None:
+            CodecSpec(**codec)  # raises if it is wrong
+        if conditioning is not None:
+            ConditioningSettings(**conditioning)
         if embedding not in ("codes", "learned"):
             raise ValueError(f"embedding {embedding!r}: known are 'codes' and 'learned'")
         if heads < 2:
