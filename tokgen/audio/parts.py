@@ -12,9 +12,10 @@ from typing import BinaryIO
 
 from tokgen.audio.sources import AudioError
 
-__all__ = ["MOST_PARTS", "Part", "adts_seconds", "find_parts"]
+__all__ = ["MOST_PARTS", "Form", "Part", "adts_seconds", "find_parts"]
 
 MOST_PARTS = 10_000
+Form = tuple[int, int, bool]  # of MP3 frames: version and layer, rate, and whether they are mono
 _CHUNK = 1 << 20  # bytes read at a time
 _OGG_START = b"OggS\0\2"  # a page that starts a stream
 
@@ -137,7 +138,8 @@ def _ogg_parts(window: _Window) -> list[Part]:
 
 def _mp3_parts(window: _Window) -> list[Part]:
     """Return the MP3 files in a file. A tag, an Info frame or another format starts a new one."""
-    parts, position, form, at_start = [Part(0)], 0, None, True
+    parts, position, at_start = [Part(0)], 0, True
+    form: Form | None = None
     while position < window.size and len(parts) <= MOST_PARTS:
         if tag := _tag_size(window, position):
             if window.read(position, 3) == b"ID3" and not at_start:
@@ -148,7 +150,7 @@ def _mp3_parts(window: _Window) -> list[Part]:
         head = window.read(position, 4)
         size = _frame_size(head)
         info = _info(window, position) if size else None
-        if not size or (info is None and not _follows(window, position + size, head)):
+        if not size or (info is None and not _follows(window, position + size, head, form)):
             position = _next_frame(window, position + 1)
             continue
         found = _format(head)
@@ -156,10 +158,11 @@ def _mp3_parts(window: _Window) -> list[Part]:
             parts.append(Part(position))
         if info is not None:
             parts[-1].has_info = True
-        at_start, form = False, found
         parts[-1].n_frames += 1
         parts[-1].frame_size = _samples(head)
-        position += _length(window, position, size, info)
+        length = _length(window, position, size, info)
+        at_start, form = False, found if length == size else None  # None: the part ends
+        position += length
     return parts
 
 
@@ -209,16 +212,16 @@ def _samples(head: bytes) -> int:
     return 384 if layer == 3 else 576 if layer == 1 and version != 3 else 1152
 
 
-def _format(head: bytes) -> tuple[int, int, bool]:
+def _format(head: bytes) -> Form:
     """Return version and layer, rate, and whether a frame is mono."""
     return head[1] & 0x1E, head[2] & 0x0C, head[3] >> 6 == 3
 
 
-def _follows(window: _Window, position: int, head: bytes) -> bool:
-    """Return True if a frame of the same format, a tag or the end follows."""
+def _follows(window: _Window, position: int, head: bytes, form: Form | None) -> bool:
+    """Return True if a frame, a tag or the end follows. A new format needs two frames."""
     after = window.read(position, 4)
     if _frame_size(after):
-        return _format(after) == _format(head)
+        return _format(head) in (form, _format(after))
     return position >= window.size or bool(_tag_size(window, position))
 
 
