@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import sys
 import time
@@ -11,13 +13,14 @@ import psutil
 import pytest
 import torch
 
-from makers.audio import RATE
+from makers.audio import RATE, make_tone
 from makers.codecs import make_stft_codec
 from makers.corpora import CLIPS, upload
 from makers.paths import ROOT
 from makers.processes import fork_context
 from makers.tokens import DyingCodec, HangingCodec, rows_of, tokenize_in_process
-from tokgen.corpus.listed import open_corpus
+from tokgen.audio.files import write_audio
+from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.storage import Storage
 from tokgen.tokens.dataset import load_tokens
 from tokgen.tokens.engines import local
@@ -245,3 +248,55 @@ def test_the_bar_shows_no_rate_without_audio(capsys):
     progress.close()
     said = capsys.readouterr().err
     assert "13/13 row (100 %)" in said and "RTF" not in said and "row/s" not in said
+
+
+# -- utterances that end their process -------------------------------------------------------
+
+
+def test_a_corpus_whose_every_utterance_kills_its_process(tmp_path: Path) -> None:
+    """The codec itself runs, so the utterances are the cause, not the workers."""
+    codec, corpus = DyingCodec(tmp_path / "deaths", 100), tmp_path / "corpus"
+    for i in range(3):
+        write_audio(corpus / f"{i}.wav", make_tone(1.5, i), RATE)
+    settings = {"workers": 2, "shard_rows": 1, "progress": False}
+    with pytest.raises(ValueError, match=r"no usable audio: 3 rejected .*its process died"):
+        tokenize_corpus(open_corpus(corpus), codec, tmp_path / "t", **settings)
+
+
+def _run_here(corpus: Path, codec: DyingCodec, out: Path) -> None:
+    tokenize_corpus(open_corpus(corpus), codec, out, workers=1, **SHARDS)
+
+
+def test_one_process_that_dies_rejects_the_utterance_when_it_is_started_again(
+    tiny_corpus: Path, expected: dict, tmp_path: Path
+) -> None:
+    codec = DyingCodec(tmp_path / "deaths", 100, longest=2 * RATE)  # only c.wav is longer
+    first = fork_context().Process(target=_run_here, args=(tiny_corpus, codec, tmp_path / "t"))
+    first.start()
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
+    report = tokenize_corpus(open_corpus(tiny_corpus), codec, tmp_path / "t", workers=1, **SHARDS)
+    assert [Path(r.source).name for r in report.rejections] == ["c.wav"]
+    kept = {s: [row for row in rows if row["id"] != "c"] for s, rows in expected.items()}
+    assert rows_of(tmp_path / "t") == kept
+
+
+class DyingCorpus(Corpus):
+    """Ends the process that reads c.wav."""
+
+    def _borrow(self, entry):
+        if entry.id == "c":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._borrow(entry)
+
+
+def test_an_utterance_that_kills_readers_ahead_of_a_gpu_is_rejected(
+    tiny_corpus: Path, tiny_codec, expected: dict, tmp_path: Path, monkeypatch
+) -> None:
+    found = open_corpus(tiny_corpus)
+    corpus = DyingCorpus(found.name, found.entries, found.rejections, found._store)
+    monkeypatch.setattr(local, "reads_ahead", lambda job: True)
+    report = tokenize_corpus(corpus, tiny_codec, tmp_path / "t", workers=2, **SHARDS)
+    assert [Path(r.source).name for r in report.rejections] == ["c.wav"]
+    kept = {s: [row for row in rows if row["id"] != "c"] for s, rows in expected.items()}
+    assert rows_of(tmp_path / "t") == kept

@@ -29,7 +29,7 @@ from tokgen.tokens.engines.job import Job, Piece, Unfinished
 from tokgen.tokens.engines.progress import Counter, Progress
 from tokgen.tokens.shards import BEGUN, Shard
 
-__all__ = ["DEATHS", "MOST_STORING", "READERS", "context_of", "run"]
+__all__ = ["DEATHS", "MOST_STORING", "READERS", "context_of", "reads_ahead", "run"]
 
 DEATHS = 3  # workers may die this often without a unit completed in between
 READERS = 8  # largest number of processes that read ahead of a GPU
@@ -47,7 +47,7 @@ def run(
         workers: number of processes, at most one per unit; None is one per core. 0 and 1 run all
             units in this process.
     """
-    on_gpu = job.codec.device.type == "cuda"
+    on_gpu = reads_ahead(job)
     if workers is None:
         cores = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         workers = min(READERS, cores) if on_gpu else cores
@@ -61,6 +61,11 @@ def run(
         yield from _read_ahead(job, units, workers, progress)
     else:
         yield from _pool(job, units, workers, progress)
+
+
+def reads_ahead(job: Job) -> bool:
+    """Return whether workers only read, and this process encodes: the codec is on a GPU."""
+    return job.codec.device.type == "cuda"
 
 
 def _run_here(job: Job, unit: Unit) -> Shard:
@@ -112,7 +117,7 @@ def _one_by_one(job: Job, units: Sequence[Unit]) -> list[Shard]:
         ChildProcessError: all processes die, even one that codes noise, so no utterance is the
             cause.
     """
-    on_gpu = job.codec.device.type == "cuda"
+    on_gpu = reads_ahead(job)
     found, is_good = [], False
     for unit in units:
         work = Unfinished(unit)
