@@ -49,10 +49,7 @@ def open_ffmpeg(file: BinaryIO, label: str, form: str | None = None) -> Iterator
             `blocks` can raise it too.
         Exception: `file` could not be read.
     """
-    try:
-        child = _idle.pop()
-    except IndexError:
-        child = _Child()
+    child = _borrow()
     try:
         head = json.loads(child.ask(file, label, OPEN, json.dumps(form).encode())[1])
 
@@ -141,6 +138,17 @@ class _Child:
 
 
 _idle: list[_Child] = []  # at most one
+
+
+def _borrow() -> _Child:
+    try:
+        child = _idle.pop()
+    except IndexError:
+        return _Child()
+    if child.process.poll() is None:
+        return child
+    child.end()
+    return _Child()
 
 
 def _handed_over(file: BinaryIO, kind: bytes, content: bytes) -> bytes:

@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -170,12 +171,12 @@ def _limit() -> None:
     """Limit memory, and write no core files."""
     try:
         import resource
-    except ImportError:  # Windows
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):  # not Linux
         return
-    with open("/proc/self/statm") as file:
-        now = int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _set_soft(resource.RLIMIT_AS, now + MEMORY)
+    _set_soft(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
 
 
 def _allow_time() -> None:
