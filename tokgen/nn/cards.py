@@ -185,7 +185,7 @@ def _score_table(scores: Mapping[str, Estimates]) -> str:
 
 def _estimate(value: Mapping[str, Any]) -> str:
     if value.get("mean") is None:
-        return f"– (n = 0, {value.get('n_failed', 0)} failed)"
+        return f"– (n = 0, {value['n_failed']} failed)" if value.get("n_failed") else "–"
     low, high = value.get("low"), value.get("high")
     interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
     failed = f", {value['n_failed']} failed" if value.get("n_failed") else ""
