@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from makers.codecs import make_dac, make_stft_codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.nn.checks import MAX_DEPTH, MAX_HEADER_BYTES, MAX_JSON_BYTES, read_json, read_tensors
+from tokgen.nn.files import MAX_DEPTH, MAX_HEADER_BYTES, MAX_JSON_BYTES, read_json, read_tensors
 from tokgen.zoo.lookup import list_codecs, load_codec
 
 Load = Callable[[Path], Any]

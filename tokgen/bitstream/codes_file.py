@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tokgen.codec.spec import MAX_SAMPLE_RATE, CodecSpec, Side
-from tokgen.nn.checks import brief, read_tensors
+from tokgen.nn.files import brief, read_tensors
 from tokgen.results import Grid, Result
 from tokgen.storage import write_file
 

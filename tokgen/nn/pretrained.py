@@ -16,16 +16,8 @@ from torch import nn
 import tokgen
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
-from tokgen.nn.checks import (
-    WEIGHTS,
-    WeightsHeader,
-    building,
-    check_finite,
-    check_fit,
-    check_settings,
-    read_header,
-    read_json,
-)
+from tokgen.nn.checks import building, check_finite, check_fit, check_settings
+from tokgen.nn.files import WEIGHTS, WeightsHeader, read_header, read_json
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 
 __all__ = [

@@ -24,16 +24,8 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
-from tokgen.nn.checks import (
-    brief,
-    building,
-    check_common,
-    check_count,
-    check_finite,
-    check_size,
-    read_header,
-    read_json,
-)
+from tokgen.nn.checks import building, check_common, check_count, check_finite, check_size
+from tokgen.nn.files import brief, read_header, read_json
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
 from tokgen.runs.progress import quiet_libraries

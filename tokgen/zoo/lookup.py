@@ -20,7 +20,7 @@ import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.nn.cards import read_licence, read_metadata
-from tokgen.nn.checks import read_json
+from tokgen.nn.files import read_json
 from tokgen.nn.hub import CONFIG, commit_of, resolve_folder
 from tokgen.nn.pretrained import folder_name
 from tokgen.runs.device import pick_device

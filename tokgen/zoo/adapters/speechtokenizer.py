@@ -25,14 +25,8 @@ from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.checks import check_layout
 from tokgen.codec.stages import ResidualCodec
 from tokgen.extras import require
-from tokgen.nn.checks import (
-    building,
-    check_count,
-    check_fit,
-    check_settings,
-    read_header,
-    read_json,
-)
+from tokgen.nn.checks import building, check_count, check_fit, check_settings
+from tokgen.nn.files import read_header, read_json
 from tokgen.nn.hub import CONFIG
 from tokgen.nn.pretrained import load_weights
 from tokgen.zoo.loading import PretrainedCodec, let_gradients_through, refuse_bandwidth

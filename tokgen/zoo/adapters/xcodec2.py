@@ -21,7 +21,7 @@ from torch import Tensor
 from tokgen.audio.resampling import resample
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.windows import fit_length
-from tokgen.nn.checks import read_json
+from tokgen.nn.files import read_json
 from tokgen.zoo.loading import TransformersCodec, from_transformers, refuse_bandwidth
 
 __all__ = ["EXTRACTOR_CONFIG", "NeuCodecCodec", "Xcodec2Codec"]
