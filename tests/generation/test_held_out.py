@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
+from makers.codecs import make_stft_codec
 from makers.held_out import make_held_out, make_small_model
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
 from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
+from tokgen.zoo.stft import StftCodec
 
 SAMPLING = SamplingSettings(steps=(2, 1))
 
@@ -99,3 +102,17 @@ def test_vocode_needs_conditioning(held_out, model) -> None:
     assert not unconditional[1].codes.equal(made[1].codes)
     with pytest.raises(ValueError, match="task 'vocode' generates from a conditioning"):
         replace(held_out, conditioning=None).generate(model, TaskSettings(), SAMPLING, seed=0)
+
+
+def test_a_missing_split_is_noticed_before_any_encoding(tiny_corpus, tmp_path) -> None:
+    class Silent(StftCodec):
+        def encode_batch_with_side(self, waveforms):
+            raise AssertionError("encoded")
+
+    codec = make_stft_codec()
+    shutil.copytree(tiny_corpus, tmp_path / "c")
+    table = (tmp_path / "c" / "metadata.csv").read_text().replace(",train", ",other")
+    (tmp_path / "c" / "metadata.csv").write_text(table)
+    silent = Silent(codec.model, codec.spec)
+    with pytest.raises(ValueError, match=r"has no train split; it has .*other"):
+        training_and_test_tokens(str(tmp_path / "c"), None, silent, tmp_path / "cache", None)

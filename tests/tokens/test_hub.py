@@ -134,7 +134,7 @@ def test_what_cannot_be_opened(hub: LocalHub, token_folder: Path, tmp_path: Path
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "train.csv").write_text("a\n1\n")
     hub.add("datasets", "me/plain", tmp_path / "plain")
-    with pytest.raises(ValueError, match="me/plain has no readable provenance"):
+    with pytest.raises(ValueError, match="me/plain, split 'train', has no column 'codes'"):
         load_tokens("me/plain")
 
 

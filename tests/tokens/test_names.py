@@ -45,7 +45,7 @@ def test_the_report_says_what_was_made(tiny_corpus: Path, tiny_codec, tmp_path: 
 def test_settings_of_opening_are_not_for_open_corpora(
     tiny_corpus: Path, tiny_codec, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="give them to open_corpus"):
+    with pytest.raises(ValueError, match=r"split: only for a corpus .* give it to open_corpus"):
         tokenize_corpus(open_corpus(tiny_corpus), tiny_codec, tmp_path / "t", split="train", **ONE)
 
 

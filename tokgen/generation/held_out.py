@@ -247,8 +247,12 @@ def training_and_test_tokens(
     Raises:
         ValueError: the corpus has no train split.
     """
-    tokens = cached_tokens(open_corpus(corpus), codec, cache, conditioning=conditioning)
-    if "train" not in tokens.splits:
+    opened = open_corpus(corpus)
+    if "train" not in map(split_name, opened.splits):
+        has = ", ".join(map(split_name, opened.splits))
+        raise ValueError(f"{corpus} has no train split; it has {has or 'no clips'}")
+    tokens = cached_tokens(opened, codec, cache, conditioning=conditioning)
+    if "train" not in tokens.splits:  # all its clips were rejected
         raise ValueError(f"{corpus} has no train split: {sorted(tokens.splits)}")
     if not test_corpus:
         return tokens, tokens

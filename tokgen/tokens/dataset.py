@@ -43,6 +43,7 @@ from tokgen.tokens.provenance import (
 )
 from tokgen.tokens.saved import (
     check_inside,
+    one_line,
     open_arrow,
     open_parquet,
     shards_in,
@@ -214,6 +215,7 @@ def _load_from_hub(
     name: str, revision: str | None, token: str | None, cache: str | None
 ) -> TokenDataset:
     from datasets import load_dataset
+    from datasets.exceptions import DatasetBuildError
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -233,6 +235,8 @@ def _load_from_hub(
     except OSError as error:
         reason = why_unavailable(error, name, kind="dataset", revision=revision)
         raise FileNotFoundError(f"{name} is no folder, and {reason}") from error
+    except DatasetBuildError as error:
+        raise ValueError(f"{name} cannot be opened ({one_line(error)}): upload it again") from error
 
 
 def _provenance_in(storage: Storage) -> bytes | None:

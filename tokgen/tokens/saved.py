@@ -37,6 +37,7 @@ __all__ = [
     "check_inside",
     "is_one_split",
     "lengths_in",
+    "one_line",
     "open_arrow",
     "open_parquet",
     "read_shard",
@@ -87,7 +88,7 @@ def open_arrow(folder: Path, *, follow_links: bool) -> DatasetDict:
             return load_from_disk(str(folder))
     except Exception as error:  # `datasets` lets errors of any kind of damage pass
         _name_damaged(shards, _read_arrow)
-        raise ValueError(f"{folder} is damaged ({_line(error)}): {_FIX}") from error
+        raise ValueError(f"{folder} is damaged ({one_line(error)}): {_FIX}") from error
 
 
 def open_parquet(files: Mapping[str, list[str]], cache: str | None, source: str) -> DatasetDict:
@@ -127,7 +128,7 @@ def open_parquet(files: Mapping[str, list[str]], cache: str | None, source: str)
                 raise ValueError(
                     f"{name} has other columns than {names[0]}: keep the files of one dataset"
                 ) from error
-        raise ValueError(f"{source} cannot be opened ({_line(error)}): {_FIX}") from error
+        raise ValueError(f"{source} cannot be opened ({one_line(error)}): {_FIX}") from error
 
 
 def shards_in(storage: Storage) -> dict[str, list[str]]:
@@ -211,7 +212,7 @@ def _read_json(folder: Path, name: str, follow_links: bool) -> dict[str, Any]:
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}, not an object")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({_line(error)}): {_FIX}") from error
+        raise ValueError(f"{path} is damaged ({one_line(error)}): {_FIX}") from error
     return content
 
 
@@ -222,7 +223,7 @@ def _name_damaged(files: Iterable[str], read: Any) -> None:
             with ExitStack() as stack:
                 read(stack.enter_context(_open(name)))
         except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{name} cannot be read ({_line(error)}): {_FIX}") from error
+            raise ValueError(f"{name} cannot be read ({one_line(error)}): {_FIX}") from error
 
 
 @contextmanager
@@ -261,7 +262,7 @@ def _schema(name: str) -> pa.Schema:
         return pq.read_schema(file)
 
 
-def _line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return the cause of an error in one line of at most 200 characters."""
     while error.__cause__ is not None:
         error = error.__cause__
