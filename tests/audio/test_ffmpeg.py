@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import struct
@@ -19,6 +20,7 @@ import torch
 
 from makers.audio import audio_bytes, make_sine, write_with_ffmpeg
 from tokgen.audio import ffmpeg
+from tokgen.audio.ffmpeg_child import MEMORY, SECONDS
 from tokgen.audio.files import AudioError, open_blocks, read_audio, read_duration
 
 
@@ -147,6 +149,19 @@ def test_memory_is_limited(tmp_path):
     with pytest.raises(AudioError, match=r"row 3"):
         read_audio(bytes(data), name="row 3")
     assert _length(tmp_path / "a.tta") == 16000
+
+
+def test_time_and_memory_of_the_child_are_limited(m4a):
+    before = _length(m4a)
+    (child,) = ffmpeg._idle
+    seconds, _ = resource.prlimit(child.process.pid, resource.RLIMIT_CPU)
+    n_bytes, _ = resource.prlimit(child.process.pid, resource.RLIMIT_AS)
+    assert SECONDS < seconds < SECONDS + 30
+    assert MEMORY < n_bytes < 2 * MEMORY
+    resource.prlimit(child.process.pid, resource.RLIMIT_AS, (1 << 20, 1 << 20))
+    with pytest.raises(AudioError, match=r"a\.m4a: .*(memory|crashed)"):
+        read_audio(m4a)
+    assert _length(m4a) == before
 
 
 @pytest.mark.parametrize("file_format", ["CAF", "W64", "AU", "AIFF"])

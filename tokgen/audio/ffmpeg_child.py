@@ -215,7 +215,8 @@ def serve() -> None:
                 messages = iter(())
             answer = next(messages, (END, b""))
         except MemoryError:
-            answer = FAILED, f"needs more than {MEMORY >> 20} MiB of memory".encode()
+            send(pipes[1], FAILED, f"needs more than {MEMORY >> 20} MiB of memory".encode())
+            return  # a new process has its memory in order
         except (av.FFmpegError, OSError, ValueError) as error:
             answer = FAILED, str(error).encode("utf-8", "backslashreplace")
         send(pipes[1], *answer)
