@@ -9,6 +9,7 @@ from makers.codecs import make_encodec
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation import codec_scores
+from tokgen.evaluation import scorer as scoring
 from tokgen.evaluation.codec_scores import score_codec
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.metrics.si_sdr import si_sdr
@@ -99,6 +100,19 @@ def test_failures_name_the_clips_of_the_corpus(tiny_codec, tmp_path):
     table = found.table()
     assert f"pesq of brief in original, tiny decoded: {reason}" in table
     assert "CER does not apply to 2 of 2 clips: no transcript" in table
+
+
+def test_the_language_of_the_corpus_decides_on_cer(tiny_codec, tmp_path, monkeypatch):
+    for name in "ab":
+        write_audio(tmp_path / f"{name}.wav", make_tone(0.6, 0), 16000)
+    table = tmp_path / "metadata.csv"
+    table.write_text("file_name,text,language\na.wav,hallo,German\nb.wav,hola,\n")
+    monkeypatch.setattr(scoring, "make_recogniser", lambda name: pytest.fail("loaded"))
+    options = {"metrics": "cer", "asr": "moonshine", "workers": 0, "progress": False}
+    found = score_codec(tiny_codec, tmp_path, language="es", **options)
+    for language in ("German", "es"):
+        reason = f"the recogniser knows en, but the language is {language}"
+        assert f"CER does not apply to 1 of 2 clips: {reason}" in found.table()
 
 
 def test_wrong_settings_are_refused_before_anything_is_loaded(tiny_corpus):

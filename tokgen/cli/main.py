@@ -73,7 +73,8 @@ VERBS = {
             (),
             (
                 "tokgen score --corpus my_audio/ --codec speech-16k",
-                "tokgen score --corpus my_audio/ --codec speech-16k --metrics pesq,si_sdr --json",
+                "tokgen score --corpus my_audio/ --codec speech-16k --codec speech-16k-code \\\n"
+                "      --metrics pesq,si_sdr --json",
             ),
             AGAIN,
         ),
