@@ -9,6 +9,8 @@ import resource
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 import torch
 
 from makers.audio import audio_bytes, make_sine, write_with_ffmpeg
+from makers.paths import ROOT
 from tokgen.audio import ffmpeg
 from tokgen.audio.ffmpeg_child import MEMORY, SECONDS
 from tokgen.audio.files import AudioError, open_blocks, read_audio, read_duration
@@ -119,6 +122,18 @@ def test_forked_workers_start_children_of_their_own(m4a):
     with multiprocessing.get_context("fork").Pool(2) as pool:  # daemons, which may have no children
         assert pool.map(_length, [m4a] * 4) == [n_samples] * 4
     assert _length(m4a) == n_samples
+
+
+def test_the_child_finds_the_package_from_any_folder(tmp_path, m4a):
+    """A script in a checkout finds tokgen by its folder, and may leave that folder later."""
+    code = (
+        f"import os; from tokgen.audio.files import read_audio; os.chdir({str(tmp_path)!r})\n"
+        "print(read_audio('a.m4a')[1])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+    assert run.stdout == b"44100\n"
 
 
 def test_ctrl_c_is_for_the_parent(m4a):

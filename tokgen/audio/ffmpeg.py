@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
@@ -67,13 +68,18 @@ class _Child:
     """A process that runs `ffmpeg_child`."""
 
     def __init__(self) -> None:
-        path = os.pathsep.join(part for part in sys.path if part)
+        folders = [
+            *filter(None, sys.path),
+            str(Path(__file__).parents[2]),
+        ]  # "" is none for a child
+        path = os.pathsep.join(map(os.path.abspath, folders))
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "tokgen.audio.ffmpeg_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
+            cwd=os.sep,
             process_group=0,  # Ctrl-C is for the parent
         )
         self.pipes = cast(tuple[BinaryIO, BinaryIO], (self.process.stdin, self.process.stdout))

@@ -41,4 +41,4 @@ _nowhere: int | None = None
 if _stderr is not None:
     _fopen = ctypes.CDLL(None).fopen
     _fopen.restype = ctypes.c_void_p
-    _nowhere = _fopen(os.devnull.encode(), b"w") or _shown
+    _nowhere = _fopen(os.devnull.encode(), b"we") or _shown
