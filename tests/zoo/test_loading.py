@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from makers.audio import codec_tone
-from makers.codecs import make_dac, make_stft_codec
+from makers.codecs import MAKERS, make_dac, make_stft_codec
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.loading import from_transformers
 from tokgen.zoo.lookup import load_codec
@@ -75,3 +76,31 @@ def test_a_saved_codec_keeps_its_weights(tmp_path: Path) -> None:
     assert load_codec(tmp_path / "again").spec.weight_hash == half.spec.weight_hash
     sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("same", "half", "again")]
     assert sizes[0] > 1.9 * sizes[1] and sizes[1] == sizes[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("mimi", {"intermediate_size": 0}, r"fit config\.json: .*mlp.* MISMATCH .* ckpt"),
+        ("mimi", {"num_quantizers": 10**9}, "n_codebooks = 1000000000, but .* holds only"),
+        ("encodec-24k", {"num_residual_layers": 10**6}, "num_residual_layers = 1000000"),
+        ("encodec-24k", {"chunk_length_s": "x"}, "chunk_length_s|a setting is wrong"),
+        ("encodec-48k", {"chunk_length_s": 1e9}, r"chunk_length_s = 1000000000\.0, .* at most 60"),
+        ("encodec-48k", {"overlap": 0.99999}, "overlap = 0.99999: at most 60 s and 0.9"),
+        ("encodec-48k", {"audio_channels": None}, "channels = None: must be an integer"),
+        ("encodec-48k", {"target_bandwidths": []}, "config.json: "),
+        ("xcodec2", {"quantization_levels": [1, 4]}, r"\[1, 4\]: each must be at least 2"),
+        ("neucodec", {"input_sampling_rate": 0}, "a setting is wrong: .*zero"),
+        ("xcodec", {"acoustic_model_config": 5}, "a setting is wrong: 'int' object"),
+    ],
+)
+def test_wrong_settings_of_transformers_models(
+    name: str, settings: dict, message: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    MAKERS[name]().save_pretrained(tmp_path / name)
+    path = tmp_path / name / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    with pytest.raises(ValueError, match=message) as error:
+        load_codec(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
+    assert "LOAD REPORT" not in caplog.text

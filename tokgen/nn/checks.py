@@ -11,6 +11,7 @@ import math
 import threading
 import types
 import typing
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _SPARE_VALUES = 1 << 22  # of buffers that are not saved
+_LAYERS = 6  # modules and parameters per tensor in the weights; networks in use have up to 3
 _SMALL = 1 << 20  # settings up to this may exceed the number of weights
 
 
@@ -106,7 +108,7 @@ def building(header: WeightsHeader, config: Mapping[str, Any], *, meta: bool) ->
     Raises:
         ValueError: too many layers, or the constructor fails.
     """
-    path, most = header.path.with_name(CONFIG), 200 + 20 * len(header.tensors)
+    path, most = header.path.with_name(CONFIG), 200 + _LAYERS * len(header.tensors)
     thread, count = threading.get_ident(), 0
 
     def check(parent: nn.Module, name: str, child: object) -> None:
@@ -126,6 +128,7 @@ def building(header: WeightsHeader, config: Mapping[str, Any], *, meta: bool) ->
             stack.callback(register(check).remove)
         if meta:
             stack.enter_context(torch.device("meta"))
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
         try:
             yield
         except (ImportError, OSError):

@@ -241,7 +241,7 @@ class TransformersCodec(PretrainedCodec):
         check_size(skeleton, header)
         check_common(skeleton.state_dict(), header)
         try:
-            with quiet_libraries(), _without_report():
+            with quiet_libraries(), _hidden_report() as report:
                 model, loading = model_class.from_pretrained(
                     str(folder),
                     local_files_only=True,
@@ -250,7 +250,8 @@ class TransformersCodec(PretrainedCodec):
                     output_loading_info=True,
                 )
         except (RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{folder}: weights do not fit config.json: {brief(error)}") from error
+            reason = next((line for line in report if "MISMATCH" in line), brief(error))
+            raise ValueError(f"{folder}: weights do not fit config.json: {reason}") from error
         wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
         if wrong:
             raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
@@ -259,16 +260,21 @@ class TransformersCodec(PretrainedCodec):
 
 
 @contextmanager
-def _without_report() -> Iterator[None]:
-    """Hide transformers' table of weights that do not fit; the error says what it says."""
-    log = logging.getLogger("transformers.modeling_utils")
+def _hidden_report() -> Iterator[list[str]]:
+    """Collect the lines of transformers' table of weights that do not fit, and do not print it."""
+    log, report = logging.getLogger("transformers.modeling_utils"), list[str]()
 
     def keep(record: logging.LogRecord) -> bool:
-        return "LOAD REPORT" not in record.getMessage()
+        text = record.getMessage()
+        if "LOAD REPORT" not in text:
+            return True
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+        report.extend(" ".join(line.split())[:300] for line in plain.splitlines())
+        return False
 
     log.addFilter(keep)
     try:
-        yield
+        yield report
     finally:
         log.removeFilter(keep)
 

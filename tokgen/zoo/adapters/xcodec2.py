@@ -42,12 +42,15 @@ class Xcodec2Codec(TransformersCodec):
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
         refuse_bandwidth(bandwidth)
         input_hop = math.prod(config["downsampling_ratios"])
+        levels = config["quantization_levels"]
+        if min(levels) < 2:
+            raise ValueError(f"quantization_levels = {levels}: each must be at least 2")
         output_rate = config.get("output_sampling_rate", config.get("sampling_rate"))
         return {
             "sample_rate": output_rate,
             "hop_length": input_hop * output_rate // config.get("input_sampling_rate", output_rate),
             "n_codebooks": 1,
-            "codebook_size": math.prod(config["quantization_levels"]),
+            "codebook_size": math.prod(levels),
         }
 
     def __init__(self, model: Any, spec: CodecSpec) -> None:
