@@ -35,7 +35,6 @@ __all__ = [
     "PLAN",
     "REJECTIONS",
     "check_inside",
-    "is_one_split",
     "lengths_in",
     "one_line",
     "open_arrow",
@@ -142,11 +141,6 @@ def shards_in(storage: Storage) -> dict[str, list[str]]:
         for file in sorted(storage.path.glob("*.parquet")):
             files.setdefault(split_of_file(file.stem), []).append(str(file))
     return files
-
-
-def is_one_split(folder: Path) -> bool:
-    """Return whether a folder is one split of a saved dataset."""
-    return all((folder / name).is_file() for name in ("state.json", "dataset_info.json"))
 
 
 def lengths_in(storage: Storage) -> Iterator[int]:
