@@ -394,6 +394,7 @@ def test_a_corpus_without_usable_audio_is_refused(tiny_codec: StftCodec, tmp_pat
     (tmp_path / "c" / "a.wav").touch()
     with pytest.raises(ValueError, match=r"no usable audio: 1 rejected \(.*a.wav: .*empty"):
         run(tmp_path / "c", tiny_codec, tmp_path / "t")
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
 
 
 def test_a_folder_with_other_content_is_refused(

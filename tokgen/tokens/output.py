@@ -124,6 +124,7 @@ def publish(
     if not any(shard.splits for shard in shards):
         first = "; ".join(map(str, rejections[:3]))
         name = store.provenance.corpus
+        clear_work(out)
         raise ValueError(f"{name} has no usable audio: {len(rejections)} rejected ({first})")
     files: dict[str, list[str]] = {}
     for shard in shards:
