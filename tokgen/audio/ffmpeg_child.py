@@ -141,10 +141,10 @@ def _frames(container: av.container.InputContainer) -> Iterator[av.AudioFrame]:
 
 
 def _blocks(frames: Iterator[av.AudioFrame]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield rate, channels and interleaved float32 samples, of several frames each."""
+    """Yield rate, channels and interleaved float32 samples: of one frame, then of several."""
     setup: tuple[int, int, str, str] | None = None
     parts: list[bytes] = []
-    size = 0
+    size, wanted = 0, 1  # the header needs one frame only
     for frame in frames:
         channels = frame.layout.nb_channels
         found = (frame.sample_rate, channels, frame.layout.name, frame.format.name)
@@ -156,9 +156,9 @@ def _blocks(frames: Iterator[av.AudioFrame]) -> Iterator[tuple[int, int, bytes]]
         for part in convert.resample(frame):
             parts.append(part.to_ndarray().astype(np.float32, copy=False).tobytes())
             size += part.samples * channels
-        if size >= BLOCK_VALUES:
+        if size >= wanted:
             yield setup[0], channels, b"".join(parts)
-            parts, size = [], 0
+            parts, size, wanted = [], 0, BLOCK_VALUES
     if setup is not None and parts:
         yield setup[0], setup[1], b"".join(parts)
 
