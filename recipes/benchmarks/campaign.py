@@ -218,14 +218,14 @@ def kill_job(job: Job, whole: Path, seconds: float, kills: int, seed: int, work:
             number = draw.choice(SIGNALS)
             ended = run(job.command(out), kill=(seconds * draw.uniform(0.2, 1.0), number))
             if ended.code == 0:
+                seconds = min(seconds, ended.seconds)  # the machine became faster
                 break
             in_a_row += 1
             count.tracebacks += "Traceback" in ended.errors
-        count.n += in_a_row
-        _finish(count, job, out, whole)
+        if in_a_row:
+            count.n += in_a_row
+            _finish(count, job, out, whole)
         print(f"{job.name}: {count.n} of {kills} kills, {count.equal} results equal", flush=True)
-        if not in_a_row:
-            seconds *= 0.9  # the machine became faster
     return count
 
 

@@ -129,7 +129,7 @@ def test_side_information_travels_in_the_file(tool, tmp_path: Path) -> None:
         ({}, "needs side information ['scales'] besides the codes"),
         ({"scales": scales[:2]}, "scales of shape (1, 2): stereo needs one per chunk, (1, 3)"),
         ({"scales": scales[None]}, "side information 'scales' of shape (1, 3)"),
-        ({"scales": scales * math.nan}, "expected [S] float32 without NaN"),
+        ({"scales": scales * math.nan}, "'scales' holds NaN or infinity"),
     ):
         write_codes(codes, found.codes, 20000, codec.spec, side)
         code, _, err = tool(*decode)
@@ -184,8 +184,8 @@ def test_decode_checks_the_file(tool, tmp_path: Path, tiny_codec: StftCodec) -> 
     for codes, n_samples, message in (
         (zeros, "99999999999999", "n_samples"),
         (zeros, "-1", "n_samples"),
-        (zeros + 60, "600", "codes span 60..60"),
-        (zeros - 5, "600", "codes span -5..-5"),
+        (zeros + 60, "600", "the code 60, but 'tiny' has codes below 60"),
+        (zeros - 5, "600", "a code is -5, below 0"),
         (torch.zeros(9, 2, dtype=torch.int32), "600", "1..4 levels"),
     ):
         save_file({"codes": codes}, path, {**metadata, "n_samples": n_samples})
@@ -206,7 +206,7 @@ def test_tokenize(tool, tmp_path: Path, tiny_corpus: Path) -> None:
     code, said, _ = tool(*args, "--n-codebooks", 3, "--min-seconds", 0.6)
     assert code == 0 and "8 rows (8 of them from before)" in said
     code, _, err = tool(*args)
-    assert code == 2 and "delete it or choose another folder" in err
+    assert code == 2 and "Choose another folder, or delete this one" in err
     small = ("tokenize", "--corpus", tiny_corpus, "--codec", "tiny", "--out", tmp_path / "small")
     assert tool(*small, "--split", "test", "--conditioning", "none")[0] == 0
     assert list(load_tokens(tmp_path / "small").splits) == ["test"]
@@ -453,7 +453,7 @@ def test_score(tool, tmp_path: Path, tiny_corpus: Path) -> None:
     assert content["codecs"][0]["codec"]["name"] == "tiny"
     before = out.read_bytes()
     code, _, err = tool("score", "--codec", "nothing/here", *flags, "--out", out)
-    assert code == 2 and "already exists: give another file, or --overwrite" in err
+    assert code == 2 and "already exists: give another file, or set --overwrite" in err
     assert out.read_bytes() == before
     flags += ["--codec", "tiny"]
     code, said, _ = tool("score", *flags, "--metrics", "pesq, f0", "--metrics=voicing")

@@ -37,7 +37,9 @@ def test_an_input_is_never_written_to(tmp_path: Path, audio: Path) -> None:
 def test_existing_files_need_overwrite(tmp_path: Path, audio: Path) -> None:
     (tmp_path / "broken").symlink_to("nothing")
     for path in (audio, tmp_path / "broken"):
-        with pytest.raises(FileExistsError, match="already exists: give another file, or set overwrite"):
+        with pytest.raises(
+            FileExistsError, match="already exists: give another file, or set overwrite"
+        ):
             check_writable(path)
         check_writable(path, overwrite=True)
     os.mkfifo(tmp_path / "pipe")
