@@ -30,5 +30,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for other, linked in PAGES.items():
             name = Path(linked).parent.name
             text = text.replace(f"](../{name}/README.md)", f"]({Path(other).name})")
+        text = text.replace("](../../docs/", "](../")
         files.append(File.generated(config, page, content=text.replace("](docs/", "](")))
     return files
