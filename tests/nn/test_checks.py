@@ -112,6 +112,9 @@ def test_sizes_are_compared_with_the_weights(saved: tuple[Path, Load], little_me
         ("masked", {"codec": {**SPEC, "weight_hash": 5}}, "weight_hash = 5: must be a string"),
         ("masked", {"conditioning": {"x": 1}}, "a setting is wrong: .*'x'"),
         ("masked", {"heads": 0}, "a setting is wrong: heads = 0"),
+        ("stft", {"model_type": 9000 * "x"}, ".{,600}$"),
+        ("masked", {"model_type": 9000 * "x"}, "^.{,300}x…, not a 'tokgen_masked_transformer'$"),
+        ("masked", {9000 * "x": 1}, "^.{,400}…$"),
     ],
 )
 def test_wrong_settings(

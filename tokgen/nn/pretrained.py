@@ -17,7 +17,7 @@ import tokgen
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
 from tokgen.nn.checks import building, check_finite, check_fit, check_settings
-from tokgen.nn.files import WEIGHTS, WeightsHeader, read_header, read_json
+from tokgen.nn.files import WEIGHTS, WeightsHeader, read_header, read_json, shorten
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 
 __all__ = [
@@ -104,12 +104,14 @@ class Pretrained(nn.Module, Pushable):
         wanted = cls.model_type or cls.__name__
         found = config.pop("model_type", None)
         if found not in (wanted, cls.__name__):  # the latter is in older folders
-            raise ValueError(f"{folder}: config.json is of a {found!r}, not a {wanted!r}")
+            raise ValueError(f"{folder}: config.json is of a {shorten(found)}, not a {wanted!r}")
         config = {k: v for k, v in config.items() if k not in NOT_SETTINGS}
         known = set(inspect.signature(cls.__init__).parameters) - {"self"}
         unknown = sorted(set(config) - known)
         if unknown:
-            raise ValueError(f"{folder}: config.json has settings {cls.__name__} lacks: {unknown}")
+            raise ValueError(
+                f"{folder}: config.json has settings {cls.__name__} lacks: {shorten(unknown)}"
+            )
         header = read_header(folder)
         check_settings(config, get_type_hints(cls.__init__), header)
         with building(header, config, meta=True):

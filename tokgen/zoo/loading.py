@@ -25,7 +25,7 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
 from tokgen.nn.checks import building, check_common, check_count, check_finite, check_size
-from tokgen.nn.files import brief, read_header, read_json
+from tokgen.nn.files import brief, read_header, read_json, shorten
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
 from tokgen.runs.progress import quiet_libraries
@@ -234,7 +234,7 @@ class TransformersCodec(PretrainedCodec):
         config_class = model_class.config_class
         if (found := config.get("model_type")) != config_class.model_type:
             raise ValueError(
-                f"{folder}: config.json is of a {found!r}, not a {config_class.model_type!r} model"
+                f"{folder}: config.json is of a {shorten(found)}, not a {config_class.model_type!r} model"
             )
         with building(header, config, meta=True), quiet_libraries():
             skeleton = model_class(config_class.from_dict(config))

@@ -20,7 +20,7 @@ import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.nn.cards import read_licence, read_metadata
-from tokgen.nn.files import read_json
+from tokgen.nn.files import read_json, shorten
 from tokgen.nn.hub import CONFIG, commit_of, resolve_folder
 from tokgen.nn.pretrained import folder_name
 from tokgen.runs.device import pick_device
@@ -221,7 +221,7 @@ def _identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
             return adapter, _read_card(folder), config
     known = ", ".join(f"{a.library}'s {a.class_name}" for a in ADAPTERS)
     found = config.get("model_type")
-    raise ValueError(f"{folder} holds {found!r}, which tokgen cannot run; it runs {known}")
+    raise ValueError(f"{folder} holds {shorten(found)}, which tokgen cannot run; it runs {known}")
 
 
 def _read_card(folder: Path) -> dict[str, str]:

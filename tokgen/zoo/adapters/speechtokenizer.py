@@ -26,7 +26,7 @@ from tokgen.codec.checks import check_layout
 from tokgen.codec.stages import ResidualCodec
 from tokgen.extras import require
 from tokgen.nn.checks import building, check_count, check_fit, check_settings
-from tokgen.nn.files import read_header, read_json
+from tokgen.nn.files import read_header, read_json, shorten
 from tokgen.nn.hub import CONFIG
 from tokgen.nn.pretrained import load_weights
 from tokgen.zoo.loading import PretrainedCodec, let_gradients_through, refuse_bandwidth
@@ -82,7 +82,7 @@ class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
         path = folder / CONFIG
         config = read_json(path)
         if (found := config.get("model_type")) != "speechtokenizer":
-            raise ValueError(f"{path} is of a {found!r}, not a 'speechtokenizer' model")
+            raise ValueError(f"{path} is of a {shorten(found)}, not a 'speechtokenizer' model")
         missing = [key for key in SETTINGS if key not in config]
         if missing:
             raise ValueError(
