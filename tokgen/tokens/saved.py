@@ -170,8 +170,9 @@ def check_inside(folder: Path, paths: Iterable[Path]) -> None:
     roots = roots_of(folder)
     for path in paths:
         if not is_inside(path, roots):
+            named = path if folder in path.parents else f"{path}, named in {folder},"
             raise ValueError(
-                f"{path} leads out of the dataset's folder, to {os.path.realpath(path)}: copy the "
+                f"{named} leads out of the dataset's folder, to {os.path.realpath(path)}: copy the "
                 "file into the folder, or pass follow_links=True if you trust the dataset"
             )
 
