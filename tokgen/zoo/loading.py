@@ -234,7 +234,8 @@ class TransformersCodec(PretrainedCodec):
         config_class = model_class.config_class
         if (found := config.get("model_type")) != config_class.model_type:
             raise ValueError(
-                f"{folder}: config.json is of a {shorten(found)}, not a {config_class.model_type!r} model"
+                f"{folder}: config.json is of a {shorten(found)}, not a "
+                f"{config_class.model_type!r} model"
             )
         with building(header, config, meta=True), quiet_libraries():
             skeleton = model_class(config_class.from_dict(config))
