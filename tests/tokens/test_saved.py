@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def test_state_with_wrong_types(arrow: Path, value: object) -> None:
     with pytest.raises(ValueError, match=rf"{arrow}") as found:
         load_tokens(arrow)
     assert str(found.value).isprintable() and len(str(found.value)) < 600
+
+
+def test_a_shard_that_claims_more_than_the_memory_is_named(arrow: Path) -> None:
+    file = arrow / "train" / "data-00000-of-00001.arrow"
+    messages = pa.ipc.MessageReader.open_stream(file.read_bytes())
+    size = next(len(message.body) for message in messages if message.type == "record batch")
+    claim = file.read_bytes().replace(struct.pack("<q", size), struct.pack("<q", size + 2**45))
+    file.unlink()
+    file.write_bytes(claim)
+    with pytest.raises(ValueError, match=rf"{file} cannot be read"):
+        load_tokens(arrow)
 
 
 def test_a_missing_shard_is_named(arrow: Path) -> None:

@@ -48,6 +48,7 @@ REJECTIONS, PLAN, CORPUS = "rejections.jsonl", "plan.json", "corpus.jsonl"
 LARGEST_JSON = 16 << 20  # bytes of a JSON file of `datasets`; a real one has some thousand
 _FIX = "restore it from a copy, or make the dataset again with `tokgen tokenize`"
 _SHARD = re.compile(r"data/(?P<split>\w+(\.\w+)*)-(\d{9}|\d{5,}-of-\d{5,})\.parquet")
+_DAMAGE = (pa.ArrowException, ValueError, TypeError, RecursionError, MemoryError)
 _NUMBERED = re.compile(r"(?P<split>\w+(\.\w+)*)-(\d{9}|\d{5,}-of-\d{5,})")
 _WORDS = {
     "train": ("train", "training"),
@@ -217,7 +218,7 @@ def _name_damaged(files: Iterable[str], read: Any) -> None:
         try:
             with ExitStack() as stack:
                 read(stack.enter_context(_open(name)))
-        except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as error:
+        except (*_DAMAGE, OSError) as error:
             raise ValueError(f"{name} cannot be read ({one_line(error)}): {_FIX}") from error
 
 
