@@ -186,7 +186,7 @@ def test_decode_checks_the_file(tool, tmp_path: Path, tiny_codec: StftCodec) -> 
         (zeros, "-1", "n_samples"),
         (zeros + 60, "600", "the code 60, but 'tiny' has codes below 60"),
         (zeros - 5, "600", "a code is -5, below 0"),
-        (torch.zeros(9, 2, dtype=torch.int32), "600", "1..4 levels"),
+        (torch.zeros(9, 2, dtype=torch.int32), "600", "levels 9, but 'tiny' has at most 4"),
     ):
         save_file({"codes": codes}, path, {**metadata, "n_samples": n_samples})
         code, _, err = tool("decode", path, "--out", tmp_path / "y.wav")

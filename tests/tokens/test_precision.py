@@ -127,5 +127,5 @@ def test_a_dataset_records_its_precision(
     with pytest.warns(UserWarning, match="under"):
         tokenize_corpus(corpus, tiny_codec, tmp_path / "t", precision="bfloat16", progress=False)
     assert load_tokens(tmp_path / "t").provenance.precision == "bfloat16"
-    with pytest.raises(ValueError, match="other weights, audio or settings"):
+    with pytest.raises(ValueError, match="precision: bfloat16 → float32"):
         tokenize_corpus(corpus, tiny_codec, tmp_path / "t", progress=False)
