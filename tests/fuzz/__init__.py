@@ -1,6 +1,6 @@
 """Damaged files: every one ends in a value, a rejection or a clear error.
 
-    python -m fuzz --files 20000     # in the folder tests
+    PYTHONPATH=tests python -m fuzz --files 20000
 
 - `damage` damages bytes, JSON, CSV, safetensors and Parquet.
 - `targets` makes healthy files of each kind, and opens damaged ones.

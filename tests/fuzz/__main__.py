@@ -1,4 +1,4 @@
-"""A long campaign: `python -m fuzz --files 20000`, in the folder tests."""
+"""A long campaign: `PYTHONPATH=tests python -m fuzz --files 20000`."""
 
 from __future__ import annotations
 
