@@ -64,7 +64,7 @@ class Job:
 
 @dataclass
 class Count:
-    """What happened to a job under one kind of disturbance."""
+    """Disturbances of a job, of one kind, and how they ended."""
 
     job: str
     disturbance: str

@@ -1,4 +1,4 @@
-"""What audio is read from: paths, bytes and open files, and the error that names them."""
+"""Open paths, bytes and open files as audio, and the error that names them."""
 
 from __future__ import annotations
 

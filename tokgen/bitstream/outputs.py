@@ -1,4 +1,4 @@
-"""Where encoding and decoding write their files. It imports no torch.
+"""Plan and check the files that encoding and decoding write. This imports no torch.
 
 plan_outputs(["a.wav", "b.mp3"], "codes/", CODES)  # codes/a.safetensors, codes/b.safetensors
 """

@@ -32,7 +32,7 @@ ORIGINAL = "original"  # name of the row of originals
 
 @dataclass(frozen=True)
 class CodecMeasures:
-    """What is measured of a codec besides the metrics of its audio.
+    """Codebook use and speed of a codec.
 
     Attributes:
         row: name of the codec's row.

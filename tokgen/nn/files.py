@@ -104,7 +104,7 @@ def shorten(value: object) -> str:
 
 @dataclass(frozen=True)
 class WeightsHeader:
-    """What the headers of weights files say.
+    """Names, types and shapes of the tensors in weights files, read from their headers.
 
     Attributes:
         path: model.safetensors, or the index of several files.

@@ -182,7 +182,7 @@ def write_report(
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file is a page of `write_report`."""
+    """Return whether a file is a page of `write_report`."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
