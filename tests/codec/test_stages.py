@@ -43,6 +43,15 @@ def test_stages_let_gradients_through(codec: StagedCodec) -> None:
     assert waveform.grad is not None and waveform.grad.abs().sum() > 0
 
 
+@torch.no_grad()
+def test_commitment_loss_is_a_sum_over_levels(codec: StagedCodec) -> None:
+    latents = codec.encode_latents(codec_tone(codec, 4000))
+    out = codec.quantize_through(latents)
+    errors = (out.projected_latents - codec.codebook_rows(out.codes)).square()
+    per_level = errors.unflatten(1, (codec.spec.n_codebooks, -1)).mean((0, 2, 3))
+    torch.testing.assert_close(out.commitment_loss, per_level.sum())
+
+
 @pytest.mark.parametrize("name", sorted(CLOSED))
 def test_codecs_without_stages_are_refused(name: str) -> None:
     codec = MAKERS[name]()

@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from makers.audio import make_tone
+from makers.recipes import ROOT
+from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.nn.spectral_losses import MultiScaleMel
+from tokgen.runs.settings import parse_settings
+from tokgen.zoo.lookup import load_codec
 
 TINY = {
     "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
@@ -44,6 +48,46 @@ def test_both_architectures_train_save_and_continue(name, config, tmp_path):
     codes = codec.as_codec().encode(audio[:1])
     match = (again.eval().as_codec().encode(audio[:1]) == codes).float().mean()
     assert match > 0.9  # the STFT codec saves in half precision
+
+
+@pytest.mark.parametrize("config", ["train_codec.yaml", "train_codec.adversarial.yaml"])
+def test_config_of_the_stft_codec_trains_as_with_means_over_levels(config):
+    """The weights were 0.25 and 1 while the quantizer's losses were means over the levels."""
+    settings = parse_settings(CodecTrainingSettings, ROOT / "recipes" / config, [])
+    n_levels = settings.model["n_codebooks"]
+    torch.manual_seed(0)
+    codec = make_trainable("stft", TINY | {"n_codebooks": n_levels}).eval()
+    audio = torch.cat([make_tone(0.2, s)[None] for s in range(2)])
+    codec.fit_statistics(audio)
+    out = codec(audio)
+    losses = {"mel": (out.waveform - audio).abs().mean()}
+    now = losses | {"commitment": out.commitment_loss, "codebook": out.codebook_loss}
+
+    quantizer = codec.model.quantizer
+    residual, means = codec.model.encode_latents(audio).mT, []
+    for level in quantizer.levels:
+        projected = level.in_proj(residual)
+        row = level.codebook(level.lookup(projected))
+        means.append(
+            [(projected - row.detach()).square().mean(), (projected.detach() - row).square().mean()]
+        )
+        residual = residual - level.out_proj(projected + (row - projected).detach())
+    commitment, codebook = (sum(column) / n_levels for column in zip(*means, strict=True))
+    before = losses["mel"] * settings.weights.mel + 0.25 * commitment + codebook
+
+    parameters = list(codec.parameters())
+    found = torch.autograd.grad(
+        settings.weights.total(now), parameters, retain_graph=True, allow_unused=True
+    )
+    expected = torch.autograd.grad(before, parameters, allow_unused=True)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    assert settings.max_codebook_loss == n_levels * CodecTrainingSettings().max_codebook_loss
+
+
+def test_tuning_config_of_the_stft_codec_holds_the_weight_of_the_mean():
+    settings = parse_settings(TuningSettings, ROOT / "recipes/tune_idempotence.yaml", [])
+    assert settings.weights.commitment == 15 * 0.25 / load_codec("speech-16k").spec.n_codebooks
 
 
 def test_odd_strides_and_unknown_architectures_are_refused():

@@ -92,3 +92,14 @@ def test_dropout_keeps_a_random_number_of_levels_in_training_only():
     shares = near.float().mean(1)
     assert shares.tolist() == pytest.approx([0.25] * 4, abs=0.08)
     torch.testing.assert_close(q.eval()(latents).quantized, full)
+
+
+def test_losses_are_sums_over_levels():
+    q = make().eval()
+    latents = torch.randn(2, 16, 30)
+    out = q(latents)
+    rows = q.codebook_rows(out.codes)
+    errors = (out.projected_latents - rows).unflatten(1, (4, 4)).square().mean((0, 2, 3))
+    assert len(errors) == 4 and errors.min() > 0
+    torch.testing.assert_close(out.commitment_loss, errors.sum())
+    torch.testing.assert_close(out.codebook_loss, errors.sum())

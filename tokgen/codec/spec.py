@@ -161,5 +161,5 @@ class Quantized:
     quantized: Tensor  # [B, D, T], with the straight-through gradient
     codes: Tensor  # int64 [B, K, T]
     projected_latents: Tensor  # [B, K*d, T]
-    commitment_loss: Tensor  # scalar
-    codebook_loss: Tensor  # scalar
+    commitment_loss: Tensor  # scalar, mean squared error summed over levels
+    codebook_loss: Tensor  # the same, with the gradient to the codebooks

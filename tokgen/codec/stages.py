@@ -61,7 +61,7 @@ class StagedCodec(Codec):
         codes = self.quantize(latents)
         projected, rows = self.project(latents), self.codebook_rows(codes)
         quantized = latents + (self.dequantize(codes) - latents).detach()
-        commitment = (projected - rows.detach()).square().mean()
+        commitment = (projected - rows.detach()).square().mean() * codes.shape[1]  # sum of levels
         return Quantized(quantized, codes, projected, commitment, latents.new_zeros(()))
 
 

@@ -25,7 +25,10 @@ LOSSES = ("enc", "proj", "code")  # idempotence losses
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of a codec's losses. The defaults are DAC's, which has no `spectral` loss."""
+    """Weights of a codec's losses. The defaults are DAC's, which has no `spectral` loss.
+
+    `commitment` (and `codebook`) multiply sums over levels.
+    """
 
     mel: float = 15.0
     spectral: float = 0.0
@@ -137,7 +140,8 @@ class CodecTrainingSettings(SharedSettings):
         start_discriminator: folder of a discriminator to start from.
         weights: of the losses.
         joint_learning_rate: replaces `learning_rate` when encoder and quantizer train together.
-        max_codebook_loss: the run stops above it, since the quantizer has diverged.
+        max_codebook_loss: the run stops above it, since the quantizer has diverged. The loss is a
+            sum over levels.
         quantizer_init_seconds: audio that initialises the quantizer.
         compile: run the codec through torch.compile.
     """

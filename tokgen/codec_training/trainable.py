@@ -36,7 +36,7 @@ class Reconstruction:
 
     Attributes:
         waveform: decoded audio [B, 1, N].
-        commitment_loss, codebook_loss: scalars, 0 without the quantizer.
+        commitment_loss, codebook_loss: scalars, sums over levels; 0 without the quantizer.
         codes: int64 [B, K, T]; None without the quantizer.
     """
 

@@ -56,7 +56,11 @@ class ResidualQuantizer(nn.Module):
         )
 
     def forward(self, latents: Tensor) -> Quantized:
-        """Quantize latents [B, D, T]. Dropped levels add nothing to the losses."""
+        """Quantize latents [B, D, T].
+
+        The losses are sums over levels of the mean squared error, as in DAC. Dropped levels add
+        nothing.
+        """
         residual = latents.mT
         total = torch.zeros_like(residual)
         keep = self._levels_to_keep(len(latents), latents.device)
@@ -78,8 +82,8 @@ class ResidualQuantizer(nn.Module):
             total.mT,
             torch.stack(codes, 1),
             torch.cat(projections, -1).mT,
-            commitment / len(self.levels),
-            codebook / len(self.levels),
+            commitment,
+            codebook,
         )
 
     def _levels_to_keep(self, batch: int, device: torch.device) -> Tensor:
