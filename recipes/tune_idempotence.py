@@ -6,187 +6,28 @@
 The quantizer is frozen and its dropout of levels is off. One idempotence loss, times a weight, is
 added to the codec's own training losses. Without `--weight`, each weight of `sweep` is tried for
 `sweep_steps` steps, and the largest whose validation loss holds is used. Run the same command
-again to continue an interrupted run.
+again to continue an interrupted run. The training loop is `tokgen.codec_training.tuning.tune`.
 """
 
 from __future__ import annotations
 
-import copy
-from dataclasses import asdict
 from pathlib import Path
 
 from tokgen.codec_training.settings import TuningSettings, check_sources
 from tokgen.runs.interrupts import plain_errors, run_recipe
-from tokgen.runs.locks import lock_folder
-from tokgen.runs.settings import (
-    begin_recipe,
-    claim_run,
-    command_of,
-    parse_settings,
-    save_settings,
-)
+from tokgen.runs.settings import begin_recipe, command_of, parse_settings
 
 if __name__ == "__main__":
     begin_recipe(TuningSettings, __file__, check_sources)
 
-import torch
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-
-from tokgen.codec.base import Codec
-from tokgen.codec_training.card import card_facts
-from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
-from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
-from tokgen.codec_training.idempotence import Reencoder
-from tokgen.codec_training.loop import CodecTraining
-from tokgen.codec_training.phases import Phase, rate_factor
-from tokgen.codec_training.sweep import choose_weight
-from tokgen.codec_training.validation import Tuned, validate_tuned
-from tokgen.drift.passes import DriftClips
-from tokgen.nn.cards import ModelCardFacts
-from tokgen.runs.accelerator import make_accelerator, start_trackers
-from tokgen.runs.folder import write_json
-from tokgen.zoo.lookup import load_codec
+from tokgen.codec_training.tuning import tune_codec
 
 
 def main(argv: list[str] | None = None) -> int:
     s = parse_settings(TuningSettings, Path(__file__).with_suffix(".yaml"), argv)
-    run = Path(s.runs) / (s.name or f"{Path(s.codec).name}-{s.loss}")
-    with lock_folder(run):
-        return sweep_and_tune(s, run, command_of(__file__, argv))
-
-
-def sweep_and_tune(s: TuningSettings, run: Path, command: str) -> int:
-    """Choose the weight and tune in the folder `run`. Returns the exit code."""
     with plain_errors():
-        base = load_codec(s.codec)
-        Reencoder(base, s.loss, s.passes, hold_first=s.hold_first)
-        find_discriminator(s.start_discriminator, s.codec)
-        accelerator = make_accelerator(
-            run, s.mixed_precision, s.tracker, find_unused_parameters=True
-        )
-    set_seed(s.seed)
-
-    # 1. Data.
-    with plain_errors(), accelerator.main_process_first():
-        claim_run(run, s, codec=base.spec.as_dict())
-        crops = open_crops(s, base.spec.sample_rate, run)
-        claim_run(run, s, audio=crops.fingerprint)
-        clips = DriftClips(open_validation(s))
-    card = card_facts(
-        s,
-        crops,
-        base=base.spec.name,
-        licence=base.spec.licence,
-        command=command,
-    )
-    accelerator.print(crops.summary())
-    if accelerator.is_main_process:
-        save_settings(run, s, codec=base.spec.as_dict(), audio=crops.fingerprint)
-        start_trackers(accelerator, s)
-
-    # 2. The weight: the largest that holds the validation loss.
-    def try_weight(weight: float) -> Tuned | None:
-        folder = run / "sweep" / f"{weight:g}"
-        return tune(s, base, weight, s.sweep_steps, accelerator, crops, clips, folder, card)
-
-    weight = s.weight
-    if weight is None:
-        weight = choose_weight(
-            s.sweep,
-            s.sweep_tolerance,
-            lambda: validate(s, base.to(accelerator.device), clips),
-            try_weight,
-            run / "sweep.json",
-            accelerator,
-        )
-
-    # 3. The tuning.
-    done = weight is not None and tune(
-        s, base, weight, s.steps, accelerator, crops, clips, run, card
-    )
-    accelerator.end_training()
-    if not done:
-        return 130
-    accelerator.print(f"codec: {run / 'codec'}; discriminators: {run / 'discriminator'}")
-    return 0
-
-
-def tune(
-    s: TuningSettings,
-    base: Codec,
-    weight: float,
-    steps: int,
-    accelerator: Accelerator,
-    crops: AudioCrops,
-    clips: DriftClips,
-    run: Path,
-    card: ModelCardFacts,
-) -> Tuned | None:
-    """Tune a copy of `base`. Returns the last validation, None if interrupted."""
-    accelerator.free_memory()
-    set_seed(s.seed)  # a new discriminator is the same for every weight, and after a resume
-    reencoder = Reencoder(copy.deepcopy(base), s.loss, s.passes, hold_first=s.hold_first)
-    saved = find_discriminator(s.start_discriminator, s.codec)
-    if saved is None:
-        discriminator, alone = Discriminator(**s.discriminator), s.discriminator_warmup
-    else:
-        discriminator, alone = Discriminator.from_pretrained(saved).train(), 0
-    accelerator.print(
-        f"{run.name}: {s.loss} x {weight:g}, discriminator "
-        f"{saved or f'new, alone for {alone} steps'}"
-    )
-    with plain_errors():
-        training = CodecTraining(
-            accelerator, reencoder, discriminator, crops, s, run, steps=alone + steps, name=run.name
-        )
-    for step in training.steps():
-        tuned = step - alone  # steps of the codec; below 0 the discriminator trains alone
-        factor = rate_factor(tuned, Phase(0, steps), s.warmup, s.cooldown)
-        training.set_rate(s.learning_rate * s.lr_decay ** max(0, tuned) * factor)
-
-        # Encode, decode, and encode again.
-        audio, generator = training.audio(step)
-        drifted = int(torch.randint(0, s.drifted_passes + 1, (), generator=generator))
-        with accelerator.autocast(), torch.set_grad_enabled(tuned >= 0):
-            out = training.network(audio, drifted=drifted)
-        first, *later = [w.float() for w in out.waveforms]
-        losses = training.distances(first, audio)
-        losses |= {"commitment": out.commitment_loss, "idempotence": out.drift}
-        if s.later_weight and later:
-            target = first.detach() if s.later_target == "first" else audio
-            found = [training.distances(waveform, target) for waveform in later]
-            for name in ("mel", "spectral"):
-                mean = torch.stack([distances[name] for distances in found]).mean()
-                losses[name] = losses[name] + s.later_weight * mean
-
-        # The discriminators train first, and at the end of the tuning.
-        if tuned < 0 or tuned >= steps - round(s.adversarial_share * steps):
-            losses |= training.adversary.step(audio, first, generator, judge=tuned >= 0)
-        if tuned >= 0:
-            training.descend(s.weights.total(losses) + weight * out.drift)
-        training.log({**losses, "match": out.match})
-
-        # Save, and validate what was saved.
-        if training.validates:
-            if accelerator.is_main_process:
-                tuned_codec = training.averaged().codec
-                dtype = tuned_codec.trained_dtype
-                tuned_codec.save_pretrained(run / "codec", card, dtype=dtype)
-                training.save_discriminator(run / "discriminator")
-            accelerator.wait_for_everyone()
-            scores = validate(s, load_codec(run / "codec").to(accelerator.device), clips)
-            training.record({"scores": asdict(scores)})
-            if accelerator.is_main_process:
-                results = {"weight": weight, "history": training.history}
-                write_json(run / "metrics.json", results)
-    return None if training.interrupted else Tuned(**training.history[-1]["scores"])
-
-
-def validate(s: TuningSettings, codec: Codec, clips: DriftClips) -> Tuned:
-    """Validate on every process alike, so that all choose the same weight."""
-    weights = {"mel": s.weights.mel, "spectral": s.weights.spectral}
-    return validate_tuned(codec, clips, passes=s.validation_passes, weights=weights)
+        scores = tune_codec(s, command=command_of(__file__, argv))
+    return 130 if scores is None else 0
 
 
 if __name__ == "__main__":

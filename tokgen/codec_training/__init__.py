@@ -10,6 +10,7 @@
 - `adversarial_losses` - least-squares and feature losses
 - `discriminators` - DAC's discriminators
 - `idempotence` - the idempotence losses of Code Drift
+- `tuning` - tuning of a codec: `tune_codec`
 - `sweep` - choice of an idempotence loss's weight
 - `card` - facts about a codec's training, for its card
 - `validation` - scores of held-out audio

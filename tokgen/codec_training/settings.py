@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from tokgen.corpus.settings import check_corpus
@@ -18,6 +19,7 @@ __all__ = [
     "SharedSettings",
     "TuningSettings",
     "check_sources",
+    "tuning_folder",
 ]
 
 LOSSES = ("enc", "proj", "code")  # idempotence losses
@@ -237,6 +239,11 @@ class TuningSettings(SharedSettings):
             raise ValueError(
                 f"later_target {self.later_target!r}: known are 'original' and 'first'"
             )
+
+
+def tuning_folder(s: TuningSettings) -> Path:
+    """Folder of a tuning's run."""
+    return Path(s.runs) / (s.name or f"{Path(s.codec).name}-{s.loss}")
 
 
 def check_sources(s: SharedSettings) -> None:

@@ -1,0 +1,189 @@
+"""Tuning of a codec with an idempotence loss, as in Code Drift (O'Reilly et al., section IV).
+
+    settings = TuningSettings(codec="speech-16k", loss="code", weight=10.0, corpora=["my_audio"])
+    scores = tune_codec(settings)
+    codec = tokgen.load_codec(tuning_folder(settings) / "codec")
+
+The quantizer is frozen and its dropout of levels is off. One idempotence loss, times a weight, is
+added to the codec's own training losses.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from tokgen.codec.base import Codec
+from tokgen.codec_training.card import card_facts
+from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
+from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
+from tokgen.codec_training.idempotence import Reencoder
+from tokgen.codec_training.loop import CodecTraining
+from tokgen.codec_training.phases import Phase, rate_factor
+from tokgen.codec_training.settings import TuningSettings, tuning_folder
+from tokgen.codec_training.sweep import choose_weight
+from tokgen.codec_training.validation import Tuned, validate_tuned
+from tokgen.drift.passes import DriftClips
+from tokgen.nn.cards import ModelCardFacts
+from tokgen.runs.accelerator import make_accelerator, start_trackers
+from tokgen.runs.folder import write_json
+from tokgen.runs.locks import lock_folder
+from tokgen.runs.settings import claim_run, save_settings
+from tokgen.zoo.lookup import load_codec
+
+__all__ = ["tune", "tune_codec"]
+
+
+def tune_codec(
+    settings: TuningSettings, *, command: str = "", audio: Path | None = None
+) -> Tuned | None:
+    """Choose the weight of the loss, unless it is given, and tune. Continues an interrupted run.
+
+    The run's folder is `tuning_folder(settings)`: `codec/` and `discriminator/` are the results,
+    `metrics.json` has the weight and the validations, `sweep.json` the trials of weights.
+
+    Args:
+        command: the command that repeats this, for the card.
+        audio: folder whose `cache/` keeps the training audio. Runs on the same corpora can share
+            it. None means the run's folder.
+    Returns:
+        the last validation; None if interrupted.
+    Raises:
+        BlockingIOError: another process works in the folder.
+        ValueError, OSError: wrong settings or data, or the folder holds another run.
+        SystemExit: no weight of the sweep holds the validation loss.
+    """
+    run = tuning_folder(settings)
+    with lock_folder(run):
+        return _sweep_and_tune(settings, run, command, audio)
+
+
+def _sweep_and_tune(s: TuningSettings, run: Path, command: str, audio: Path | None) -> Tuned | None:
+    base = load_codec(s.codec)
+    Reencoder(base, s.loss, s.passes, hold_first=s.hold_first)
+    find_discriminator(s.start_discriminator, s.codec)
+    accelerator = make_accelerator(run, s.mixed_precision, s.tracker, find_unused_parameters=True)
+    set_seed(s.seed)
+
+    # 1. Data.
+    with accelerator.main_process_first():
+        claim_run(run, s, codec=base.spec.as_dict())
+        crops = open_crops(s, base.spec.sample_rate, audio or run)
+        claim_run(run, s, audio=crops.fingerprint)
+        clips = DriftClips(open_validation(s))
+    licence = base.spec.licence
+    card = card_facts(s, crops, base=base.spec.name, licence=licence, command=command)
+    accelerator.print(crops.summary())
+    if accelerator.is_main_process:
+        save_settings(run, s, codec=base.spec.as_dict(), audio=crops.fingerprint)
+        start_trackers(accelerator, s)
+
+    # 2. The weight: the largest that holds the validation loss.
+    def try_weight(weight: float) -> Tuned | None:
+        folder = run / "sweep" / f"{weight:g}"
+        return tune(s, base, weight, s.sweep_steps, accelerator, crops, clips, folder, card)
+
+    weight = s.weight
+    if weight is None:
+        weight = choose_weight(
+            s.sweep,
+            s.sweep_tolerance,
+            lambda: _validate(s, base.to(accelerator.device), clips),
+            try_weight,
+            run / "sweep.json",
+            accelerator,
+        )
+
+    # 3. The tuning.
+    scores = None
+    if weight is not None:
+        scores = tune(s, base, weight, s.steps, accelerator, crops, clips, run, card)
+    accelerator.end_training()
+    if scores is not None:
+        accelerator.print(f"codec: {run / 'codec'}; discriminators: {run / 'discriminator'}")
+    return scores
+
+
+def tune(
+    s: TuningSettings,
+    base: Codec,
+    weight: float,
+    steps: int,
+    accelerator: Accelerator,
+    crops: AudioCrops,
+    clips: DriftClips,
+    run: Path,
+    card: ModelCardFacts,
+) -> Tuned | None:
+    """Tune a copy of `base` in the folder `run`, with one weight.
+
+    Returns:
+        the last validation; None if interrupted.
+    """
+    accelerator.free_memory()
+    set_seed(s.seed)  # a new discriminator is the same for every weight, and after a resume
+    reencoder = Reencoder(copy.deepcopy(base), s.loss, s.passes, hold_first=s.hold_first)
+    saved = find_discriminator(s.start_discriminator, s.codec)
+    if saved is None:
+        discriminator, alone = Discriminator(**s.discriminator), s.discriminator_warmup
+    else:
+        discriminator, alone = Discriminator.from_pretrained(saved).train(), 0
+    accelerator.print(
+        f"{run.name}: {s.loss} x {weight:g}, discriminator "
+        f"{saved or f'new, alone for {alone} steps'}"
+    )
+    training = CodecTraining(
+        accelerator, reencoder, discriminator, crops, s, run, steps=alone + steps, name=run.name
+    )
+    for step in training.steps():
+        tuned = step - alone  # steps of the codec; below 0 the discriminator trains alone
+        factor = rate_factor(tuned, Phase(0, steps), s.warmup, s.cooldown)
+        training.set_rate(s.learning_rate * s.lr_decay ** max(0, tuned) * factor)
+
+        # Encode, decode, and encode again.
+        audio, generator = training.audio(step)
+        drifted = int(torch.randint(0, s.drifted_passes + 1, (), generator=generator))
+        with accelerator.autocast(), torch.set_grad_enabled(tuned >= 0):
+            out = training.network(audio, drifted=drifted)
+        first, *later = [w.float() for w in out.waveforms]
+        losses = training.distances(first, audio)
+        losses |= {"commitment": out.commitment_loss, "idempotence": out.drift}
+        if s.later_weight and later:
+            target = first.detach() if s.later_target == "first" else audio
+            found = [training.distances(waveform, target) for waveform in later]
+            for name in ("mel", "spectral"):
+                mean = torch.stack([distances[name] for distances in found]).mean()
+                losses[name] = losses[name] + s.later_weight * mean
+
+        # The discriminators train first, and at the end of the tuning.
+        if tuned < 0 or tuned >= steps - round(s.adversarial_share * steps):
+            losses |= training.adversary.step(audio, first, generator, judge=tuned >= 0)
+        if tuned >= 0:
+            training.descend(s.weights.total(losses) + weight * out.drift)
+        training.log({**losses, "match": out.match})
+
+        # Save, and validate what was saved.
+        if training.validates:
+            if accelerator.is_main_process:
+                tuned_codec = training.averaged().codec
+                dtype = tuned_codec.trained_dtype
+                tuned_codec.save_pretrained(run / "codec", card, dtype=dtype)
+                training.save_discriminator(run / "discriminator")
+            accelerator.wait_for_everyone()
+            scores = _validate(s, load_codec(run / "codec").to(accelerator.device), clips)
+            training.record({"scores": asdict(scores)})
+            if accelerator.is_main_process:
+                results = {"weight": weight, "history": training.history}
+                write_json(run / "metrics.json", results)
+    return None if training.interrupted else Tuned(**training.history[-1]["scores"])
+
+
+def _validate(s: TuningSettings, codec: Codec, clips: DriftClips) -> Tuned:
+    """Validate on every process alike, so that all choose the same weight."""
+    weights = {"mel": s.weights.mel, "spectral": s.weights.spectral}
+    return validate_tuned(codec, clips, passes=s.validation_passes, weights=weights)
