@@ -1,6 +1,7 @@
 """Corpora: folders of audio, tables and hub datasets, listed or streamed.
 
 - `listed` - list a corpus: `open_corpus` and `Corpus`
+- `excerpts` - draw seeded excerpts of equal length
 - `settings` - settings that choose the clips of a corpus
 - `reading` - decode utterances, whole or in blocks, and divide a corpus into units of work
 - `entries` - an utterance without its audio, and the interfaces for listing and fetching audio
