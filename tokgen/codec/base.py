@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +24,7 @@ from tokgen.codec.checks import (
     check_waveform,
     zero_padding,
 )
-from tokgen.codec.spec import CodecSpec, Encoded, Side, WaveformSpec
+from tokgen.codec.spec import CodecSpec, Encoded, Search, Side, WaveformSpec
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, fit_length
 
 __all__ = ["Codec", "WaveformCodec"]
@@ -39,12 +42,14 @@ class Codec(ABC):
         side_names: names of the side information that `decode` needs besides the codes.
         whole_reason: why the codec has no block coders, as a verb phrase for `WholeOnly`.
         loaded_from: name and revision for `load_codec`; None if `load_codec` did not make it.
+        search: beam search of the quantizer, see `with_beam`; None is greedy.
     """
 
     model: nn.Module
     side_names: tuple[str, ...] = ()
     whole_reason: str = "does not state how much context its network needs"
     loaded_from: tuple[str, str | None] | None = None
+    search: Search | None = None
 
     def __init__(self, model: nn.Module, spec: CodecSpec) -> None:
         self.model, self.spec = model, spec
@@ -54,6 +59,8 @@ class Codec(ABC):
         waveform: Tensor,
         n_codebooks: int | None = None,
         lengths: Sequence[int] | None = None,
+        *,
+        beam: int | None = None,
     ) -> Tensor:
         """Quantize audio, coarse level first.
 
@@ -63,14 +70,16 @@ class Codec(ABC):
             n_codebooks: levels to keep; None keeps all K.
             lengths: true samples of each item of a right-padded batch. Padding is set to zero.
                 Ignore the frames past `spec.n_frames(length)`.
+            beam: paths of a beam search, as in `with_beam`; 1 is greedy. None leaves it as it is,
+                which is greedy unless `with_beam` made this codec.
         Returns:
             codes int64 [B, K, T], T = ceil(N / hop_length), values < codebook_size.
         Raises:
             TypeError: integers, or not a tensor.
-            ValueError: wrong channels, empty, not finite, a peak above 1000, or n_codebooks outside
-                1..K.
+            ValueError: wrong channels, empty, not finite, a peak above 1000, n_codebooks outside
+                1..K, or a beam for a codec without beam search.
         """
-        return self.encode_with_side(waveform, n_codebooks, lengths).codes
+        return self.encode_with_side(waveform, n_codebooks, lengths, beam=beam).codes
 
     @torch.no_grad()
     def encode_with_side(
@@ -78,16 +87,19 @@ class Codec(ABC):
         waveform: Tensor,
         n_codebooks: int | None = None,
         lengths: Sequence[int] | None = None,
+        *,
+        beam: int | None = None,
     ) -> Encoded:
         """Encode as `encode` does, and return the side information that `decode` needs too."""
         waveform = check_waveform(waveform, self.spec.channels)
         lengths = check_lengths(lengths, waveform)
         waveform = zero_padding(waveform, lengths)
         keep = check_levels(n_codebooks, self.spec)
+        coder = (self if beam is None else self.with_beam(beam)).for_levels(keep)
         waveform = waveform.expand(-1, self.spec.channels, -1)
         if self.device.type == "cuda" and waveform.device.type == "cpu":
             waveform = waveform.contiguous().pin_memory()  # for an asynchronous copy
-        encoded = self._encode(waveform.to(self.device, non_blocking=True), lengths)
+        encoded = coder._encode(waveform.to(self.device, non_blocking=True), lengths)
         return Encoded(encoded.codes[:, :keep], encoded.side)
 
     @torch.no_grad()
@@ -126,24 +138,61 @@ class Codec(ABC):
         mono = waveform.shape[1] == 1
         return self.decode(encoded.codes, waveform.shape[-1], encoded.side, mono=mono)
 
-    def encode_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+    def with_beam(self, beam: int, distance: str | None = None) -> Self:
+        """Return this codec, with the same weights, with a beam search in its quantizer.
+
+        Args:
+            beam: paths that are kept after every level; 1 is greedy.
+            distance: what the search minimises, one of `tokgen.codec.spec.DISTANCES`. None keeps
+                the codec's choice, at first the one that suits its quantizer.
+        Raises:
+            ValueError: the codec has no beam search, or a value is out of range.
+        """
+        codec = copy.copy(self)
+        distance = distance or (self.search.distance if self.search else None)
+        codec.search = None if beam == 1 else Search(beam, distance)
+        if codec.search is not None and self.search_levels() is None:
+            raise ValueError(
+                f"beam = {beam}: {self.spec.name} has no beam search; use beam = 1, or tokgen's "
+                "STFT codec, DAC, EnCodec, X-Codec or SpeechTokenizer"
+            )
+        return codec
+
+    def for_levels(self, n_codebooks: int) -> Self:
+        """Return this codec for codes of some coarse levels, which a beam search depends on."""
+        if self.search is None or self.search.n_codebooks == n_codebooks:
+            return self
+        codec = copy.copy(self)
+        codec.search = replace(self.search, n_codebooks=n_codebooks)
+        return codec
+
+    def search_levels(self) -> Sequence[Any] | None:
+        """Return a `tokgen.quantizers.beam.Level` per level, or None without beam search."""
+        return None
+
+    def encode_batch(
+        self, waveforms: Sequence[Tensor], n_codebooks: int | None = None
+    ) -> list[Tensor]:
         """Encode utterances of unequal length.
 
         Args:
             waveforms: each [N_i] or [1, N_i].
+            n_codebooks: levels to keep; None keeps all K.
         Returns:
             codes [K, T_i] of each, equal to those of the utterance alone.
         """
-        return [e.codes for e in self.encode_batch_with_side(waveforms)]
+        return [e.codes for e in self.encode_batch_with_side(waveforms, n_codebooks)]
 
-    def encode_batch_with_side(self, waveforms: Sequence[Tensor]) -> list[Encoded]:
+    def encode_batch_with_side(
+        self, waveforms: Sequence[Tensor], n_codebooks: int | None = None
+    ) -> list[Encoded]:
         """Encode as `encode_batch` does, with side information [S_i] of each utterance."""
         flat = [check_mono(w) for w in waveforms]
         if not flat:
             return []
         lengths = [len(w) for w in flat]
         batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
-        encoded = self.encode_with_side(batch, lengths=lengths)
+        encoded = self.encode_with_side(batch, n_codebooks, lengths)
         out = []
         for i, n in enumerate(lengths):
             side = {name: values[i, : self.side_length(n)] for name, values in encoded.side.items()}
@@ -209,7 +258,7 @@ class Codec(ABC):
         side = {name: waveform.new_zeros(size) for name in self.side_names}
         for i, n in enumerate(lengths):
             found = encode(waveform[i : i + 1, :, :n])
-            codes[i, :, : self.spec.n_frames(n)] = found.codes[0]
+            codes[i, : found.codes.shape[1], : self.spec.n_frames(n)] = found.codes[0]
             for name, values in found.side.items():
                 side[name][i, : values.shape[-1]] = values[0]
         return Encoded(codes, side)

@@ -57,7 +57,7 @@ def encode_blocks(
     """
     keep = check_levels(n_codebooks, codec.spec)
     try:
-        encoder = codec.block_encoder()
+        encoder = codec.for_levels(keep).block_encoder()
     except WholeOnly as reason:
         return codec.encode_with_side(_collect(codec, blocks, reason), keep)
     frames = bytearray()  # one growing buffer; many small tensors would fragment memory

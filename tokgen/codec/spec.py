@@ -10,16 +10,21 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "DISTANCES",
+    "MAX_BEAM",
     "MAX_SAMPLE_RATE",
     "CodecSpec",
     "Encoded",
     "Quantized",
+    "Search",
     "Side",
     "WaveformSpec",
     "join",
 ]
 
 MAX_SAMPLE_RATE = 768_000  # the highest rate of audio converters
+MAX_BEAM = 1024  # paths of a beam search
+DISTANCES = ("projected", "latent")  # that a beam search minimises, see tokgen.quantizers.beam
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,7 @@ class WaveformSpec:
     sample_rate: int  # Hz
     bitrate: float  # requested bits per second
     library: str  # that runs the codec
+    hop_length: int | None = None  # samples per frame, if they are known
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -152,6 +158,27 @@ def join(pieces: Sequence[Encoded]) -> Encoded:
         name: torch.cat([piece.side[name] for piece in pieces], dim=-1) for name in pieces[0].side
     }
     return Encoded(torch.cat([piece.codes for piece in pieces], dim=-1), side)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A beam search over the levels of a residual quantizer, in place of greedy choices.
+
+    Attributes:
+        beam: paths that are kept after every level, 2..`MAX_BEAM`.
+        distance: one of `DISTANCES`; None uses the one that suits the quantizer.
+        n_codebooks: levels to search; None means all.
+    """
+
+    beam: int
+    distance: str | None = None
+    n_codebooks: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 < self.beam <= MAX_BEAM:
+            raise ValueError(f"beam = {self.beam}: must be 1 (greedy) to {MAX_BEAM}")
+        if self.distance not in (None, *DISTANCES):
+            raise ValueError(f"distance {self.distance!r} is unknown; use {', '.join(DISTANCES)}")
 
 
 @dataclass

@@ -80,7 +80,7 @@ class StreamEncoder:
         if step < 1:
             raise ValueError(f"step = {step}: must be at least 1 frame")
         self._codec, self._keep = codec, check_levels(n_codebooks, codec.spec)
-        self._coder = codec.block_encoder(step)
+        self._coder = codec.for_levels(self._keep).block_encoder(step)
         self.ready, self._ended = self._coder.ready, False
 
     @torch.no_grad()

@@ -1,4 +1,5 @@
 """Quantizers for codecs.
 
+- `beam` - beam search over the levels of a residual quantizer
 - `residual` - factorised residual vector quantizer of DAC, and its start by k-means
 """

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tokgen.codec.spec import Quantized
 from tokgen.extras import require
 from tokgen.nn.dense import argmax, linear
+from tokgen.quantizers.beam import Level, factorized_level
 
 __all__ = ["FactorizedQuantizer", "ResidualQuantizer"]
 
@@ -105,6 +106,10 @@ class ResidualQuantizer(nn.Module):
             codes.append(code)
             projections.append(projected)
         return torch.stack(codes, 1), torch.cat(projections, -1).mT
+
+    def search_levels(self) -> list[Level]:
+        """Return the levels for `tokgen.quantizers.beam`."""
+        return [factorized_level(x.codebook, x.in_proj, x.out_proj) for x in self.levels]
 
     def codebook_rows(self, codes: Tensor) -> Tensor:
         """codes [B, k, T] -> rows [B, k*d, T]."""

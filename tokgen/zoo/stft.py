@@ -16,6 +16,7 @@ from tokgen.codec.checks import check_codes_layout, check_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.windows import Reach, run_whole
+from tokgen.quantizers.beam import Level, search_codes
 from tokgen.zoo.loading import PretrainedCodec, refuse_bandwidth
 from tokgen.zoo.networks.stft import StftCodecModel
 
@@ -68,7 +69,13 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         return self.model.quantizer.encode(latents)[1]
 
     def quantize(self, latents: Tensor) -> Tensor:
-        return self.model.quantizer.encode(latents)[0]
+        greedy = self.model.quantizer.encode(latents)[0]
+        if self.search is None:
+            return greedy
+        return search_codes(self.search_levels(), latents, greedy, self.search)
+
+    def search_levels(self) -> list[Level]:
+        return self.model.quantizer.search_levels()
 
     def codebook_rows(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)

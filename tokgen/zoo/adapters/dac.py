@@ -27,6 +27,7 @@ from tokgen.codec.windows import (
     fit_length,
     run_whole,
 )
+from tokgen.quantizers.beam import Level, factorized_level, search_codes
 from tokgen.zoo.adapters.dac_cpu import adapt
 from tokgen.zoo.loading import TransformersCodec, refuse_bandwidth
 
@@ -93,7 +94,14 @@ class DacCodec(TransformersCodec, WindowedCodec):
         return self.model.quantizer(latents)[2]
 
     def quantize(self, latents: Tensor) -> Tensor:
-        return self.model.quantizer(latents)[1]
+        greedy = self.model.quantizer(latents)[1]
+        if self.search is None:
+            return greedy
+        return search_codes(self.search_levels(), latents, greedy, self.search)
+
+    def search_levels(self) -> list[Level]:
+        levels: Any = self.model.quantizer.quantizers
+        return [factorized_level(level.codebook, level.in_proj, level.out_proj) for level in levels]
 
     def codebook_rows(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)

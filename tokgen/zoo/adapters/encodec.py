@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from tokgen.codec.checks import check_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Side, join
-from tokgen.codec.stages import ResidualLevels, StagedCodec
+from tokgen.codec.stages import StagedCodec
 from tokgen.codec.windows import (
     BlockDecoder,
     BlockEncoder,
@@ -33,6 +33,7 @@ from tokgen.codec.windows import (
     decoder_reach,
     encoder_reach,
 )
+from tokgen.quantizers.beam import SearchedLevels
 from tokgen.zoo.loading import TransformersCodec, choose_bandwidth, let_gradients_through
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ MAX_CHUNK_SECONDS = 60
 MAX_OVERLAP = 0.9  # of a chunk with the next one
 
 
-class EncodecCodec(ResidualLevels, TransformersCodec):
+class EncodecCodec(SearchedLevels, TransformersCodec):
     """`transformers.EncodecModel` as a `Codec`. See also `StagedEncodecCodec`.
 
     Attributes:

@@ -29,6 +29,7 @@ from tokgen.nn.checks import building, check_count, check_fit, check_settings
 from tokgen.nn.files import read_header, read_json, shorten
 from tokgen.nn.hub import CONFIG
 from tokgen.nn.pretrained import load_weights
+from tokgen.quantizers.beam import SearchedLevels
 from tokgen.zoo.loading import PretrainedCodec, let_gradients_through, refuse_bandwidth
 
 __all__ = ["SETTINGS", "SpeechTokenizerCodec", "make_model"]
@@ -50,7 +51,7 @@ SETTINGS: dict[str, Any] = {
 }  # type by name
 
 
-class SpeechTokenizerCodec(PretrainedCodec, ResidualCodec):
+class SpeechTokenizerCodec(SearchedLevels, PretrainedCodec, ResidualCodec):
     """`speechtokenizer.SpeechTokenizer` as a `Codec`."""
 
     model: Any

@@ -21,6 +21,7 @@ from tokgen.codec.checks import check_layout
 from tokgen.codec.spec import CodecSpec
 from tokgen.codec.stages import ResidualCodec
 from tokgen.codec.windows import fit_length
+from tokgen.quantizers.beam import SearchedLevels
 from tokgen.zoo.loading import TransformersCodec, choose_bandwidth
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["XcodecCodec"]
 
 
-class XcodecCodec(TransformersCodec, ResidualCodec):
+class XcodecCodec(SearchedLevels, TransformersCodec, ResidualCodec):
     """`transformers.XcodecModel` as a `Codec`."""
 
     model: XcodecModel
