@@ -17,6 +17,11 @@ from tokgen.metrics.statistics import (
     pearson,
 )
 
+GOLDEN = [
+    (1.0352938183, 0.6929772667, 1.8422279080),
+    (0.0040322581, -0.0009415271, 0.0241935484),
+    (2.0378450431, 1.1931935615, 3.6273581467),
+]
 NORMAL_WIDTH = 2 * scipy.stats.norm.ppf(0.975)  # of a 95 % interval, in standard errors
 
 
@@ -29,29 +34,109 @@ def standard_error(estimate):
 
 
 def direct_interval(numerators, denominators, seed=0):
-    """Compute the percentile bootstrap over clips directly, for one seed and no failures."""
+    """Compute the studentised bootstrap over clips directly, for one seed and no failures."""
     a, b = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
     draws = make_rng(seed).integers(0, len(a), (2000, len(a)))
-    return np.quantile(a[draws].sum(-1) / b[draws].sum(-1), [0.025, 0.975])
+
+    def measure(a, b):
+        ratio = a.sum(-1, keepdims=True) / b.sum(-1, keepdims=True)
+        spread = ((a - ratio * b) / b.mean(-1, keepdims=True)).std(-1, ddof=1)
+        return ratio[..., 0], spread / math.sqrt(a.shape[-1])
+
+    (ratio, error), (ratios, errors) = measure(a, b), measure(a[draws], b[draws])
+    low, high = np.quantile((ratios - ratio) / np.maximum(errors, 0.2 * error), [0.025, 0.975])
+    return ratio - high * error, ratio - low * error
 
 
 # One number per clip
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("skewed", [False, True])
-def test_bootstrap_agrees_with_scipy_and_counts_failures(skewed, seed):
-    rng = make_rng(seed)
-    values = rng.exponential(1, 60) if skewed else rng.normal(3, 1, 60)
+def test_intervals_of_many_clips_agree_with_scipy_and_failures_are_counted(seed):
+    values = make_rng(seed).normal(3, 1, 400)
     ours = bootstrap_mean([*values, math.nan, math.inf], n_resamples=10_000)
     theirs = scipy.stats.bootstrap(
-        (values,), np.mean, method="percentile", n_resamples=10_000, rng=make_rng(99)
+        (values,), np.mean, method="BCa", n_resamples=10_000, rng=make_rng(99)
     ).confidence_interval
-    assert (ours.n, ours.n_failed) == (60, 2)
+    assert (ours.n, ours.n_failed) == (400, 2)
     assert ours.mean == pytest.approx(values.mean())
     # Quantiles of 10 000 resamples have a standard error of 0.027 of that of the mean.
-    tolerance = 4 * math.sqrt(2) * 0.027 * values.std() / math.sqrt(60)
+    tolerance = 4 * math.sqrt(2) * 0.027 * values.std() / math.sqrt(400)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=tolerance)
+
+
+@pytest.mark.parametrize("n_clips", [2, 4])
+def test_few_clips_have_the_interval_of_student(n_clips):
+    values = make_rng().normal(3, 1, n_clips)
+    theirs = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    ours = bootstrap_mean(values.tolist(), level=0.9)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_golden_intervals():
+    rng = make_rng()
+    skewed = bootstrap_mean(rng.lognormal(0, 1, 18).tolist())
+    lengths = rng.integers(10, 90, 18)
+    errors = np.where(rng.random(18) < 0.3, rng.binomial(lengths, 0.2), 0)
+    cer = bootstrap_ratio(errors.tolist(), lengths)
+    crossed = bootstrap_crossed(rng.lognormal(0, 0.2, (3, 1)) * rng.lognormal(0, 1, 18))
+    found = [(e.mean, e.low, e.high) for e in (skewed, cer, crossed)]
+    assert found == [pytest.approx(wanted, abs=1e-9) for wanted in GOLDEN]
+
+
+def test_skewed_values_have_a_longer_side_and_cover_better_than_percentiles():
+    rng, trials, truth = make_rng(2), 1000, math.exp(0.5)
+    hits = percentile = longer = 0
+    for trial in range(trials):
+        values = rng.lognormal(0, 1, 18)
+        ours = bootstrap_mean(values.tolist(), seed=trial, n_resamples=400)
+        longer += ours.high - ours.mean > ours.mean - ours.low
+        hits += ours.low <= truth <= ours.high
+        low, high = np.quantile(values[rng.integers(0, 18, (400, 18))].mean(1), [0.025, 0.975])
+        percentile += low <= truth <= high
+    assert hits / trials > max(0.89, 0.03 + percentile / trials)
+    assert longer / trials > 0.95
+
+
+def test_cer_with_many_clips_without_errors_is_covered():
+    rng, trials, hits = make_rng(3), 400, 0
+    for trial in range(trials):
+        lengths = rng.integers(10, 90, 18)
+        shares = np.where(rng.random(18) < 0.3, rng.beta(1, 9, 18), 0)
+        errors = rng.binomial(lengths, shares)
+        ours = bootstrap_ratio(errors.tolist(), lengths, seed=trial, n_resamples=400)
+        hits += ours.low <= 0.03 <= ours.high
+        assert ours.high < 1
+    assert hits / trials > 0.91  # 82 % with percentiles
+
+
+@pytest.mark.parametrize("n_clips", [1, 2, 3, 5, 18])
+@pytest.mark.parametrize("n_seeds", [1, 2, 3])
+def test_equal_values_have_an_interval_without_width(n_seeds, n_clips):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours = bootstrap_crossed(np.full((n_seeds, n_clips), 0.1))
+    assert ours.mean == pytest.approx(0.1)
+    ends = (math.nan, math.nan) if n_clips == 1 else (ours.mean, ours.mean)
+    assert (ours.low, ours.high) == pytest.approx(ends, nan_ok=True)
+
+
+def test_one_clip_unlike_the_others_has_a_finite_interval():
+    """More than a third of the resamples lack this clip and have no spread."""
+    for n_clips in (5, 18, 100):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            ours = bootstrap_mean([1.0] + [0.0] * (n_clips - 1))
+        assert ours.low <= ours.mean < ours.high < 6 * ours.mean
+
+
+def test_intervals_stay_within_the_limits():
+    values = [1.0, 1.0, 0.9, 1.0]
+    assert bootstrap_mean(values).high > 1
+    ours = bootstrap_mean(values, limits=(0, 1))
+    assert ours.high == 1 and 0 < ours.low < ours.mean
+    above = bootstrap_mean([1.5, 1.5], limits=(0, 1))
+    assert (above.low, above.mean, above.high) == (1.5, 1.5, 1.5)
 
 
 def test_standard_error_against_its_closed_form():
@@ -70,7 +155,7 @@ def test_intervals_cover_the_truth_at_their_level():
         values = rng.normal(1, 1, 50)
         ours = bootstrap_mean(values.tolist(), seed=trial, n_resamples=400)
         hits += ours.low <= 1 <= ours.high
-    # Percentile intervals of 50 values cover about 94 %; the standard error of 600 trials is 1 %.
+    # The standard error of 600 trials is 1 %.
     assert 0.91 < hits / trials < 0.97
 
 
@@ -140,7 +225,7 @@ def test_paired_difference_against_the_t_interval():
 
 
 @pytest.mark.parametrize("failing", [False, True])
-@pytest.mark.parametrize("n_clips", [2, 7, 301])
+@pytest.mark.parametrize("n_clips", [5, 7, 301])
 def test_one_seed_equals_the_bootstrap_over_clips(n_clips, failing):
     rng = make_rng(n_clips)
     a, b = rng.random(n_clips), rng.integers(1, 40, n_clips).astype(float)
@@ -149,21 +234,23 @@ def test_one_seed_equals_the_bootstrap_over_clips(n_clips, failing):
         a, b = np.append(a, [math.nan, 1.0]), np.append(b, [3.0, math.inf])
     ratio = bootstrap_crossed([a], [b], seed=5)
     assert ratio == bootstrap_ratio(a.tolist(), b, seed=5)
-    assert (ratio.low, ratio.high) == (low, high)
+    assert (ratio.low, ratio.high) == pytest.approx((low, high))
     assert (ratio.n, ratio.n_failed) == (n_clips, 2 * failing)
     mean = bootstrap_crossed([a], seed=5, level=0.8)
     assert mean == bootstrap_mean(a.tolist(), seed=5, level=0.8)
 
 
 def test_additive_seeds_and_clips_against_their_closed_form():
-    """The resampled mean of a_s + b_c has variance var(a) / S + var(b) / C."""
+    """The mean of a_s + b_c has variance var(a) / S + var(b) / C, and Satterthwaite's freedom."""
     rng = make_rng()
     for spread in (0.0, 0.05, 1.0):
         seeds, clips = rng.normal(0, spread, 12), rng.normal(0, 1, 150)
         ours = bootstrap_crossed(seeds[:, None] + clips, n_resamples=20_000)
-        wanted = math.sqrt(seeds.var() / 12 + clips.var() / 150)
+        parts = np.array([seeds.var(ddof=1) / 12, clips.var(ddof=1) / 150])
+        freedom = parts.sum() ** 2 / (parts**2 / [11, 149]).sum()
+        wanted = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(parts.sum())
         assert ours.mean == pytest.approx(seeds.mean() + clips.mean())
-        assert standard_error(ours) == pytest.approx(wanted, rel=0.05)
+        assert (ours.high - ours.low) / 2 == pytest.approx(wanted, rel=0.05)
         assert (ours.n, ours.n_failed) == (150, 0)
 
 
@@ -177,27 +264,38 @@ def test_copies_of_a_seed_do_not_shrink_the_interval():
     assert standard_error(pooled) == pytest.approx(standard_error(one) / 2, rel=0.05)
 
 
-def test_crossed_intervals_cover_the_truth():
+@pytest.mark.parametrize(("n_seeds", "least"), [(2, 0.87), (3, 0.88), (10, 0.9)])
+def test_crossed_intervals_cover_the_truth(n_seeds, least):
     rng, trials = make_rng(1), 300
     crossed = clips_only = 0
     for trial in range(trials):
-        table = (
-            rng.normal(0, 0.5, (10, 1)) + rng.normal(0, 1, (1, 40)) + rng.normal(0, 0.3, (10, 40))
-        )
+        seeds, clips, both = ((n_seeds, 1), 0.5), ((1, 40), 1), ((n_seeds, 40), 0.3)
+        table = sum(rng.normal(0, spread, shape) for shape, spread in (seeds, clips, both))
         ours = bootstrap_crossed(table, seed=trial, n_resamples=400)
         crossed += ours.low <= 0 <= ours.high
         naive = bootstrap_mean(table[0].tolist(), seed=trial, n_resamples=400)
         clips_only += naive.low <= 0 <= naive.high
-    assert 0.89 < crossed / trials < 0.98
+    assert least < crossed / trials < 0.98
     assert clips_only / trials < 0.75
+
+
+def test_two_seeds_far_apart_have_the_interval_of_student():
+    """Two trainings say little, however many clips there are."""
+    clips = make_rng().normal(0, 0.001, 100)
+    ours = bootstrap_crossed(np.stack([clips + 1, clips + 2]))
+    theirs = scipy.stats.ttest_1samp([1, 2], 0).confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx(theirs, rel=1e-2)
 
 
 def test_crossed_ratio_pools_before_it_divides():
     errors, lengths = [[1, 0], [3, 2]], [[10, 90], [10, 90]]
     ours = bootstrap_crossed(errors, lengths)
     assert ours.mean == 6 / 200
-    # Resamples hold one clip only or both, one seed only or both.
-    assert ours.low == 0 and ours.high == 3 / 10
+    # By hand: errors of clips 3.4 and -3.4 of 100 characters, of seeds -2 and 2.
+    clips, seeds = 0.034**2, 0.02**2
+    freedom = (clips + seeds) ** 2 / (clips**2 + seeds**2)
+    half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(clips + seeds)
+    assert (ours.low, ours.high) == pytest.approx((0.03 - half, 0.03 + half))
 
 
 def test_a_clip_keeps_the_values_that_did_not_fail():

@@ -24,7 +24,8 @@ Modules (unit and range; whether higher or lower is better):
 - `languages` - names and codes of languages
 - `signals` - one channel at 16 kHz, for models of speech
 - `backends` - load a model from the cache or the hub
-- `statistics` - estimates with bootstrap intervals, their format, verdicts and correlation
+- `intervals` - confidence intervals of means and ratios, studentised and crossed
+- `statistics` - estimates with intervals, their format, verdicts and correlation
 - `failures` - metrics that failed on clips, and how tables list them
 - `tables` - tables of results
 - `table_files` - write tables as JSON, CSV, Markdown and LaTeX

@@ -1,11 +1,8 @@
-"""Means, pooled ratios and paired differences with bootstrap intervals, and how to format them.
+"""Means, pooled ratios and paired differences with intervals, and how to format them.
 
-Values are one per clip, or a table of training seeds x clips. In a table, seeds and clips are
-resampled independently: the crossed bootstrap (Owen 2007, "The pigeonhole bootstrap"). With S
-seeds, the variance due to seeds is too small by the factor (S - 1) / S. If seeds spread the mean
-more than clips do (1.7 times at S = 3), simulated 95 % intervals cover the truth in 84 % of cases
-with 3 seeds, 89 % with 5 and 93 % with 10. An effect of one seed on one clip counts up to three
-times, which widens intervals. With one seed, an interval says nothing about another training.
+Values are one per clip, or a table of training seeds x clips. `tokgen.metrics.intervals` describes
+the intervals. Those of a table cover other clips and other trainings. With one seed, an interval
+says nothing about another training.
 
 Failures (NaN or infinity) are left out and counted, never replaced.
 """
@@ -20,10 +17,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tokgen.metrics.intervals import find_interval, find_ratio
+
 __all__ = [
     "NONE",
+    "NO_LIMITS",
     "Direction",
     "Estimate",
+    "Limits",
     "Verdict",
     "bootstrap_crossed",
     "bootstrap_mean",
@@ -39,12 +40,14 @@ __all__ = [
 
 NONE = "–"  # shown for a value that does not apply or is not known
 Direction = Literal["higher", "lower"]
+Limits = tuple[float, float]
+NO_LIMITS: Limits = (-math.inf, math.inf)
 Verdict = Literal["better", "no worse", "worse", "worse, margin undecided", "undecided"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, a pooled ratio or a difference of either, with its bootstrap interval.
+    """A mean, a pooled ratio or a difference of either, with its interval.
 
     Attributes:
         mean: NaN if every value failed.
@@ -111,11 +114,26 @@ def csv_fields(estimate: Estimate) -> list[str | int]:
 
 
 def bootstrap_mean(
-    values: Sequence[float], *, seed: int = 0, n_resamples: int = 2000, level: float = 0.95
+    values: Sequence[float],
+    *,
+    seed: int = 0,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    limits: Limits = NO_LIMITS,
 ) -> Estimate:
-    """Estimate a mean over clips. NaN and infinite values count as failed."""
+    """Estimate a mean over clips. NaN and infinite values count as failed.
+
+    Args:
+        values: one for each clip.
+        seed, n_resamples, level, limits: as in `bootstrap_crossed`.
+    """
     return bootstrap_ratio(
-        values, np.ones(len(values)), seed=seed, n_resamples=n_resamples, level=level
+        values,
+        np.ones(len(values)),
+        seed=seed,
+        n_resamples=n_resamples,
+        level=level,
+        limits=limits,
     )
 
 
@@ -126,6 +144,7 @@ def bootstrap_ratio(
     seed: int = 0,
     n_resamples: int = 2000,
     level: float = 0.95,
+    limits: Limits = NO_LIMITS,
 ) -> Estimate:
     """Estimate the sum of numerators over the sum of denominators (pooled CER).
 
@@ -137,6 +156,7 @@ def bootstrap_ratio(
         seed=seed,
         n_resamples=n_resamples,
         level=level,
+        limits=limits,
     )
 
 
@@ -147,8 +167,9 @@ def bootstrap_crossed(
     seed: int = 0,
     n_resamples: int = 2000,
     level: float = 0.95,
+    limits: Limits = NO_LIMITS,
 ) -> Estimate:
-    """Estimate a mean or pooled ratio over seeds x clips, resampling both.
+    """Estimate a mean or pooled ratio over seeds x clips, with an interval for both.
 
     A clip that fails under some seeds keeps its other values and gets a smaller weight.
 
@@ -157,10 +178,11 @@ def bootstrap_crossed(
         denominators: [S, C]; None for the mean of the numerators.
         seed, n_resamples: seed and number of resamples.
         level: level of the two-sided interval.
+        limits: smallest and largest possible mean, which the interval does not pass.
     Raises:
         ValueError: the arguments are not tables of seeds x clips, or their shapes differ.
     """
-    return _bootstrap(_tables(numerators, denominators), seed, n_resamples, level)
+    return _estimate(_tables(numerators, denominators), seed, n_resamples, level, limits)
 
 
 def paired_crossed(
@@ -175,9 +197,9 @@ def paired_crossed(
 ) -> Estimate:
     """Estimate second minus first over the same seeds x clips, for means or pooled ratios.
 
-    Both sides of a resample use the same draws, so shared effects (hard clips, lucky seeds)
-    cancel. Seeds pair by position; for a side without training, repeat its row S times. A value
-    that fails on one side fails on both.
+    The interval is that of the differences, so shared effects (hard clips, lucky seeds) cancel.
+    Seeds pair by position; for a side without training, repeat its row S times. A value that fails
+    on one side fails on both.
 
     Args:
         first_numerators, second_numerators: [S, C].
@@ -197,7 +219,7 @@ def paired_crossed(
         raise ValueError(
             f"{first.shape[1:]} and {second.shape[1:]} seeds x clips: pairs need equal counts"
         )
-    return _bootstrap(np.concatenate([first, second]), seed, n_resamples, level)
+    return _estimate(np.concatenate([first, second]), seed, n_resamples, level, NO_LIMITS)
 
 
 def judge(difference: Estimate, *, better: Direction, margin: float | None = None) -> Verdict:
@@ -266,15 +288,10 @@ def _tables(numerators: ArrayLike, denominators: ArrayLike | None) -> np.ndarray
     return np.stack([a, b])
 
 
-def _ratio(sums: np.ndarray) -> np.ndarray:
-    """Divide sums [2, R], or subtract the first ratio from the second of [4, R]; NaN for x / 0."""
-    if len(sums) == 4:
-        return _ratio(sums[2:]) - _ratio(sums[:2])
-    return np.divide(sums[0], sums[1], out=np.full(sums[0].shape, math.nan), where=sums[1] > 0)
-
-
-def _bootstrap(tables: np.ndarray, seed: int, n_resamples: int, level: float) -> Estimate:
-    """Estimate `_ratio` of the sums of tables [2 or 4, S, C], with a percentile interval.
+def _estimate(
+    tables: np.ndarray, seed: int, n_resamples: int, level: float, limits: Limits
+) -> Estimate:
+    """Estimate the ratio of tables [2 or 4, S, C] with its interval.
 
     A seed has failed on a clip if any of its numbers is not finite.
     """
@@ -282,16 +299,9 @@ def _bootstrap(tables: np.ndarray, seed: int, n_resamples: int, level: float) ->
     n_failed = int((~good).sum())
     tables = np.where(good, tables, 0.0)[:, good.any(1)][:, :, good.any(0)]
     tables = np.ascontiguousarray(tables)  # so that sums round as those of plain lists do
-    _, n_seeds, n_clips = tables.shape
-    mean = float(_ratio(tables.sum(2).sum(1)[:, None])[0])
+    mean = find_ratio(tables)
     if math.isnan(mean):  # every value failed, or all denominators are 0
         return Estimate(math.nan, math.nan, math.nan, 0, good.size)
-    if n_clips == 1:
-        return Estimate(mean, math.nan, math.nan, 1, n_failed)
-    rng = np.random.default_rng(seed)
-    clips = rng.integers(0, n_clips, (n_resamples, n_clips))
-    seeds = rng.integers(0, n_seeds, (n_resamples, n_seeds))
-    per_seed = np.stack([[row[clips].sum(-1) for row in table] for table in tables])  # [P, S, R]
-    resampled = _ratio(np.take_along_axis(per_seed, seeds.T[None], axis=1).sum(1))
-    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(mean, float(low), float(high), n_clips, n_failed)
+    low, high = find_interval(tables, seed=seed, n_resamples=n_resamples, level=level)
+    low, high = np.clip([low, high], min(limits[0], mean), max(limits[1], mean))
+    return Estimate(mean, float(low), float(high), tables.shape[2], n_failed)
