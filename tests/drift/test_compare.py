@@ -13,8 +13,9 @@ import pytest
 from makers.codecs import BlockCodec
 from makers.effects import Effect, late
 from tokgen.corpus.listed import open_corpus
+from tokgen.drift.clips import DriftClips
 from tokgen.drift.compare import measure_drift
-from tokgen.drift.passes import PER_CLIP, ClipDrift, DriftClips, DriftRun
+from tokgen.drift.passes import PER_CLIP, ClipDrift, DriftRun
 from tokgen.drift.summary import difference_lines, differences
 from tokgen.metrics.delay import Delay
 
@@ -105,7 +106,7 @@ def test_bad_arguments_are_refused(clips, tmp_path):
 
 
 def test_codecs_and_a_corpus_by_name(tiny_corpus, tiny_codec_folder, tiny_codec, tmp_path):
-    short = {"split": "test", "passes": 2, "clip_seconds": 0.5, "clips": 1, "progress": False}
+    short = {"split": "test", "passes": 2, "clip_seconds": 0.5, "clips": 2, "progress": False}
     one = measure_drift(str(tiny_codec_folder), str(tiny_corpus), str(tmp_path / "one"), **short)
     assert [d.name for d in one.drifts] == ["tiny"] and one.differences == []
     corpus = open_corpus(tiny_corpus)

@@ -38,7 +38,11 @@ def measured(corpus: Corpus, tmp_path: Path) -> Path:
         ({"passes": 4}, "passes was 3, now 4"),
         ({"clip_seconds": 0.4}, "clip_seconds was 0.5, now 0.4"),
         ({"clips": 1}, "clips was 2, now 1"),
-        ({"match_level": True}, "match_level was false, now true"),
+        ({"match_level": False}, "match_level was true, now false"),
+        ({"shift": 37}, "shift was 0, now 37"),
+        ({"shift": "random"}, "shift was 0, now random"),
+        ({"scored": [1, 3]}, "scored was null, now .1, 3."),
+        ({"protocol": "paper", "clips": 2}, "protocol was first, now paper"),
     ],
 )
 def test_other_settings_are_refused_by_name(change, said, corpus: Corpus, measured: Path):

@@ -15,7 +15,8 @@ from makers.codecs import BlockCodec, make_dac
 from makers.effects import Effect, late
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
-from tokgen.drift.passes import DriftClips, drift_of, run_drift
+from tokgen.drift.clips import DriftClips
+from tokgen.drift.passes import drift_of, run_drift
 from tokgen.drift.summary import DriftSummary, summarise
 from tokgen.metrics.delay import measure_delay
 
@@ -36,7 +37,7 @@ def test_an_identity_codec_stays_at_the_ceiling():
 
 
 def test_an_idempotent_codec_shows_no_drift():
-    drift = drift_of(BlockCodec(2.0, 0.5), make_tone(1.5, 3), 5)
+    drift = drift_of(BlockCodec(2.0, 0.5), make_tone(1.5, 3), 5, match_level=False)
     values = drift.values
     assert values["pesq"][0] < PESQ_CEILING
     for metric in ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level"):
@@ -56,7 +57,7 @@ def test_drift_lowers_the_match(tiny_codec):
 
 def test_passes_are_repeated_roundtrips(tiny_codec):
     audio = make_tone(1.2, 1)
-    drift = drift_of(tiny_codec, audio, 3)
+    drift = drift_of(tiny_codec, audio, 3, match_level=False)
     heard = audio[None]
     for n in range(3):
         assert torch.equal(torch.from_numpy(drift.codes[n]).long(), tiny_codec.encode(heard)[0])
@@ -69,7 +70,7 @@ def test_a_delay_is_measured_once_and_taken_out(n):
     codec = Effect(lambda w: late(w, n))
     delay = measure_delay(codec.roundtrip, RATE)
     assert delay.samples == n and delay.correlation > 0.9
-    values = drift_of(codec, make_tone(1.5, 2), 4, delay.samples).values
+    values = drift_of(codec, make_tone(1.5, 2), 4, delay=delay.samples).values
     assert (values["si_sdr"] < 10).all()
     assert (values["si_sdr_aligned"] > 100).all()
 
@@ -78,10 +79,10 @@ def test_a_delay_is_measured_once_and_taken_out(n):
 def test_levels_change_and_nothing_clips(gain):
     audio = 0.9 * make_tone(1.5, 2) / make_tone(1.5, 2).abs().max()
     step = 20 * math.log10(gain)
-    free = drift_of(Effect(lambda w: gain * w), audio, 5).values
+    free = drift_of(Effect(lambda w: gain * w), audio, 5, match_level=False).values
     assert free["level"] == pytest.approx([step * n for n in range(1, 6)], abs=1e-4)
     assert (free["si_sdr"] > 100).all()  # up to 28 times full scale without clipping
-    held = drift_of(Effect(lambda w: gain * w), audio, 5, match_level=True).values
+    held = drift_of(Effect(lambda w: gain * w), audio, 5).values
     assert held["level"] == pytest.approx([step] * 5, abs=1e-4)
     assert held["log_mel"] == pytest.approx([0.0] * 5, abs=1e-4)
 
@@ -123,18 +124,16 @@ def test_silence_is_counted_as_failed(clips, tmp_path):
     again = run_drift(Effect(torch.zeros_like), clips, out=tmp_path, passes=2, progress=False)
     assert summarise(again).failures == summary.failures
     assert DriftSummary.from_dict(summary.as_dict()).failures == summary.failures
-    silent = drift_of(BlockCodec(), torch.zeros(1, 4000), 2, match_level=True)
+    silent = drift_of(BlockCodec(), torch.zeros(1, 4000), 2)
     assert np.isnan(silent.values["pesq"]).all() and (silent.values["match_first"] == 1).all()
 
 
 def test_a_run_resumes(clips, tmp_path):
     codec = Effect(lambda w: 0.9 * late(w, 3))
 
-    def measure(passes=3, match_level=False):
+    def measure(passes=3, **settings):
         codec.calls = 0
-        found = run_drift(
-            codec, clips, out=tmp_path, passes=passes, match_level=match_level, progress=False
-        )
+        found = run_drift(codec, clips, out=tmp_path, passes=passes, progress=False, **settings)
         return found, codec.calls - 1  # one call measures the delay
 
     whole, calls = measure()
@@ -150,7 +149,11 @@ def test_a_run_resumes(clips, tmp_path):
     for one in (again, healed):
         for a, b in zip(whole.clips, one.clips, strict=True):
             assert all(np.array_equal(a.values[k], b.values[k], equal_nan=True) for k in a.values)
-    assert measure(passes=2)[1] == 4 and measure(match_level=True)[1] == 6
+    assert measure(passes=2)[1] == 4
+    for other in ({"match_level": False}, {"shift": 7}, {"shift": "random"}, {"scored": [3]}):
+        assert measure(**other)[1] == 6 and measure(**other)[1] == 0
+    assert measure(shift="random", seed=1)[1] == 6
+    assert measure(shift=7, seed=1)[1] == 0  # a fixed shift has no seed
 
 
 def test_bad_clips_are_left_out(tiny_corpus, tmp_path):
@@ -201,3 +204,26 @@ def test_unreadable_clips_do_not_count(tmp_path):
     assert [Path(r.source).name for r in run.rejections] == ["a.wav", "b.wav"]
     whole = DriftClips(open_corpus(folder).select(ids=["c", "d"]))
     assert clips.fingerprint == whole.fingerprint
+
+
+def test_scored_passes_are_those_of_a_whole_run(clips, tiny_codec, tmp_path):
+    """Only the named passes have scores of audio; their values and all codes stay the same."""
+    common = {"out": tmp_path, "passes": 4, "progress": False}
+    whole = run_drift(tiny_codec, clips, **common)
+    some = run_drift(tiny_codec, clips, scored=[4, 1], **common)
+    assert some.scored_passes == [1, 4] and whole.scored_passes == [1, 2, 3, 4]
+    for n in (1, 4):
+        assert some.at("pesq", n).tolist() == whole.at("pesq", n).tolist()
+    for n in (2, 3, 4):
+        expected = [clip.values["match_previous"][n - 1].mean() for clip in whole.clips]
+        assert some.at("match_previous", n).tolist() == expected
+    with pytest.raises(KeyError, match="tiny: no pesq after 2 passes"):
+        some.at("pesq", 2)
+    with pytest.raises(KeyError, match="no nothing after 1 passes"):
+        some.at("nothing", 1)
+    points = {(p.metric, p.passes) for p in summarise(some).points}
+    assert ("si_sdr", 2) not in points and {("si_sdr", 4), ("match_first", 2)} <= points
+    assert summarise(some).failures == []
+    for wrong in ([1, 2], [0, 4], [4, 5], []):
+        with pytest.raises(ValueError, match="must be passes from 1 to 4, and 4 among them"):
+            run_drift(tiny_codec, clips, scored=wrong, **common)

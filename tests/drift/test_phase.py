@@ -13,8 +13,8 @@ from torch import Tensor
 
 from makers.codecs import BlockCodec
 from tokgen.corpus.listed import open_corpus
+from tokgen.drift.clips import DriftClips
 from tokgen.drift.compare import measure_drift
-from tokgen.drift.passes import DriftClips
 from tokgen.drift.phase import Correlation, phase_sensitivity, shift_grid
 
 

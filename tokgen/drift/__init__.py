@@ -1,5 +1,7 @@
 """Drift of codecs under repeated encoding, and their sensitivity to small shifts.
 
+- `clips` - first seconds or random excerpts of a corpus
+- `shifts` - where frames meet a clip that is moved between passes
 - `passes` - repeated encoding of clips
 - `summary` - means with intervals, as JSON, CSV and text
 - `phase` - match of codes under shifts

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.corpus.listed import Corpus, as_corpus
+from tokgen.drift.clips import CLIP_SECONDS, PAPER_CLIPS, PAPER_SECONDS, DriftClips
 from tokgen.drift.folder import claim_folder
-from tokgen.drift.passes import DriftClips, DriftRun, run_drift
+from tokgen.drift.passes import DriftRun, check_scored, run_drift
 from tokgen.drift.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
+from tokgen.drift.settings import check_protocol
+from tokgen.drift.shifts import Shift, check_shift
 from tokgen.drift.summary import (
     BACKENDS,
     DriftDifference,
@@ -102,10 +105,14 @@ def measure_drift(
     max_seconds: float | None = None,
     language: str | None = None,
     follow_links: bool = False,
+    protocol: Literal["first", "paper"] = "first",
     passes: int = 25,
-    clip_seconds: float | None = 5.0,
+    clip_seconds: float | None = None,
     clips: int | None = None,
-    match_level: bool = False,
+    seed: int = 0,
+    match_level: bool = True,
+    shift: Shift = 0,
+    scored: Sequence[int] | None = None,
     phase: bool = False,
     samples: int = 2,
     device: str | torch.device = "auto",
@@ -125,17 +132,22 @@ def measure_drift(
         out: folder for the results.
         split, min_seconds, max_seconds: part of the corpus to measure, as in `open_corpus`.
         language, follow_links: as in `open_corpus`.
+        protocol: "first" takes the first seconds of every clip, "paper" random excerpts (see
+            `DriftClips.excerpts`).
         passes: number of encodings, at least 2.
-        clip_seconds: length to cut clips to; 0 or None keeps them whole.
-        clips: number of clips, from the first on; None for all.
-        match_level: scale each output to the RMS level of its original before the next pass.
+        clip_seconds: length to cut clips to, 0 to keep them whole; None for 5, and for 1 with the
+            protocol "paper".
+        clips: number of clips, from the first on; None for all. With the protocol "paper", the
+            number of excerpts; None for 500.
+        seed: of excerpts and random shifts.
+        match_level, shift, scored: as in `run_drift`.
         phase: also measure sensitivity to shifts, and write phase.json and phase.png.
         samples: number of clips whose original, first and last pass are written as audio.
         device: device to load codecs on that are given by name.
         overwrite: remove the results of another measurement from the folder.
     Raises:
-        ValueError: no codec, equal names, fewer than 2 passes, no usable clip, or `phase` if no
-            codec has codes.
+        ValueError: no codec, equal names, fewer than 2 passes, no usable clip, too little audio for
+            the excerpts, a shift of whole frames, or `phase` if no codec has codes.
         FileNotFoundError: no such codec or corpus.
         FileExistsError: `out` holds another measurement; the message names what differs.
         BlockingIOError: another process measures in this folder.
@@ -143,6 +155,9 @@ def measure_drift(
     """
     if passes < 2:
         raise ValueError(f"passes = {passes}: give at least 2 to measure drift")
+    check_protocol(protocol, clip_seconds, match_level)
+    check_shift(shift)
+    scored = check_scored(scored, passes)
     out = Path(out)
     check_folder(out)
     several = codecs if isinstance(codecs, Sequence) and not isinstance(codecs, str) else [codecs]
@@ -160,20 +175,30 @@ def measure_drift(
         language=language,
         follow_links=follow_links,
     )
-    chosen = DriftClips(corpus, clip_seconds or None, clips)
+    if protocol == "paper":
+        chosen = DriftClips.excerpts(
+            corpus, clips or PAPER_CLIPS, clip_seconds or PAPER_SECONDS, seed
+        )
+    else:
+        seconds = CLIP_SECONDS if clip_seconds is None else clip_seconds
+        chosen = DriftClips(corpus, seconds or None, clips)
     settings = {
+        "protocol": protocol,
         "corpus": corpus.name,
         "corpus_fingerprint": chosen.corpus.fingerprint,
         "clips": len(chosen),
         "clip_seconds": chosen.seconds,
         "passes": passes,
         "match_level": match_level,
+        "shift": shift,
+        "seed": seed if protocol == "paper" or shift == "random" else None,
+        "scored": scored,
     }
     about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": BACKENDS}
     specs = [{"name": codec.spec.name, "spec": codec.spec.as_dict()} for codec in loaded]
     with lock_folder(out):
         claim_folder(out, {**about, "codecs": specs}, overwrite=overwrite)
-        drift = _measure_drift(loaded, chosen, out, about, match_level, samples, progress)
+        drift = _measure_drift(loaded, chosen, out, about, seed, samples, progress)
         return _add_phase(drift, loaded, chosen, about, progress) if phase else drift
 
 
@@ -182,23 +207,23 @@ def _measure_drift(
     clips: DriftClips,
     out: Path,
     about: dict[str, Any],
-    match_level: bool,
+    seed: int,
     samples: int,
     progress: bool,
 ) -> DriftComparison:
     """Measure drift and write drift.json, drift.csv and drift.png."""
     from tokgen.drift.plots import plot_drift
 
-    passes = about["settings"]["passes"]
+    settings = about["settings"]
     runs, drifts = [], []
     for codec in codecs:
         run = run_drift(
             codec,
             clips,
             out=out,
-            passes=passes,
-            match_level=match_level,
+            seed=seed,
             n_samples=samples,
+            **{key: settings[key] for key in ("passes", "match_level", "shift", "scored")},
             progress=progress,
         )
         drifts.append(summarise(run))

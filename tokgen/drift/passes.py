@@ -3,18 +3,22 @@
     clips = DriftClips(open_corpus("speech/"), seconds=5.0)
     run = run_drift(load_roundtrip("opus:12"), clips, passes=25, out=Path("drift"))
 
-The protocol is Code Drift's (O'Reilly et al., section III). Each pass encodes, decodes and cuts to
-the length of the input. It is compared with the original, and its codes with those of the pass
-before. `match_level` also scales the output to the level of the original, as the paper does. It is
-off by default because it changes the input of the next pass, so even a codec with f(f(x)) = f(x)
-would drift. Audio stays in float between passes, so nothing clips.
+The protocol is Code Drift's (O'Reilly et al., section III). Each pass encodes, decodes, cuts to the
+length of the input and scales to the level of the original. It is compared with the original, and
+its codes with those of the pass before. Without `match_level`, levels stay as they come: a codec
+with f(f(x)) = f(x) then shows no drift at all, while scaling changes what its next pass hears.
+Audio stays in float between passes, so nothing clips.
+
+With `shift`, the clip is moved before every pass and moved back after it (see
+`tokgen.drift.shifts`). All scores still compare the same samples. Frames of two passes then cover
+different samples, so the match of their codes is not defined and is left out.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,13 +27,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.spec import Encoded
 from tokgen.corpus.entries import Rejection
-from tokgen.corpus.listed import Corpus
-from tokgen.corpus.reading import SILENCE_PEAK
+from tokgen.drift.clips import DriftClips
+from tokgen.drift.shifts import Shift, frame_of, place_clip, say_shift
 from tokgen.metrics.codebook import token_match
 from tokgen.metrics.delay import Delay, align, measure_delay
 from tokgen.metrics.pesq import measure_pesq
@@ -38,11 +43,18 @@ from tokgen.nn.spectral_losses import MultiScaleMel
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore, slug
 
-__all__ = ["PER_CLIP", "PER_LEVEL", "ClipDrift", "DriftClips", "DriftRun", "drift_of", "run_drift"]
+__all__ = [
+    "PER_CLIP",
+    "PER_LEVEL",
+    "ClipDrift",
+    "DriftRun",
+    "check_scored",
+    "drift_of",
+    "run_drift",
+]
 
 PER_CLIP = ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level")  # one value per pass
 PER_LEVEL = ("match_previous", "match_first")  # one value per pass and level of the codes
-_CHECK_RATE = 16_000  # Hz
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,8 @@ class ClipDrift:
     """One clip through all passes.
 
     Attributes:
-        values: metric to [passes] (`PER_CLIP`) or [passes, K] (`PER_LEVEL`); NaN for a failure.
+        values: metric to [passes] (`PER_CLIP`) or [passes, K] (`PER_LEVEL`); NaN for a failure
+            and for passes that are not scored. No `PER_LEVEL` for a waveform codec or with shifts.
         codes: [passes, K, T] of every encoding; None for a waveform codec.
         failures: pass, metric and reason of each failure. The SI-SDR of audio that equals the
             original is infinite, which is no failure.
@@ -87,6 +100,8 @@ class DriftRun:
         clips: results of the measured clips.
         codebook_size: entries per level; None for a waveform codec.
         rejections: clips that could not be used, including those rejected by the corpus.
+        conditions: how it was measured, as text; runs of other conditions are not compared.
+        scored: the passes whose audio was scored; None for all.
     """
 
     name: str
@@ -97,66 +112,25 @@ class DriftRun:
     clips: list[ClipDrift]
     codebook_size: int | None
     rejections: list[Rejection]
-
-
-class DriftClips:
-    """The first seconds of each utterance of a corpus, the same for every codec.
-
-    Args:
-        seconds: length to cut utterances to; None keeps them whole.
-        n_clips: number of utterances, from the first on; None for all. Those that cannot be read
-            do not count; they become rejections of the corpus.
-    """
-
-    def __init__(self, corpus: Corpus, seconds: float | None = 5.0, n_clips: int | None = None):
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"seconds = {seconds}: must be above 0, or None to keep clips whole")
-        self.corpus, self.seconds = corpus, seconds
-        if n_clips is not None:
-            self._keep(n_clips)
-
-    def _keep(self, n_clips: int) -> None:
-        """Keep the first utterances that can be read."""
-        if n_clips < 1:
-            raise ValueError(f"n_clips = {n_clips}: must be at least 1, or None for all clips")
-        kept: list[str] = []
-        unread: list[Rejection] = []
-        for index, entry in enumerate(self.corpus.entries):
-            try:
-                self.load(index, _CHECK_RATE)
-            except AudioError as error:
-                unread.append(Rejection(error.source, error.reason))
-            else:
-                kept.append(entry.id)
-            if len(kept) == n_clips:
-                break
-        self.corpus = self.corpus.select(ids=kept)
-        self.corpus.rejections += unread
-
-    def __len__(self) -> int:
-        return len(self.corpus)
-
-    def ids(self) -> list[str]:
-        return [entry.id for entry in self.corpus.entries]
-
-    def load(self, index: int, sample_rate: int) -> Tensor:
-        """Load an excerpt as a waveform [1, N].
-
-        Raises:
-            AudioError: it cannot be read, or it is silent.
-        """
-        entry = self.corpus.entries[index]
-        waveform = self.corpus.load(entry, sample_rate).waveform
-        if self.seconds is None:
-            return waveform
-        excerpt = waveform[:, : round(self.seconds * sample_rate)]
-        if excerpt.abs().max() < SILENCE_PEAK:
-            raise AudioError(entry.source, f"its first {self.seconds:g} s are silent")
-        return excerpt
+    conditions: str = ""
+    scored: list[int] | None = None
 
     @property
-    def fingerprint(self) -> str:
-        return f"{self.corpus.fingerprint} {self.seconds}"
+    def scored_passes(self) -> list[int]:
+        """The passes whose audio was scored, in order."""
+        return self.scored or list(range(1, len(self.clips[0].values["pesq"]) + 1))
+
+    def at(self, metric: str, n: int) -> np.ndarray:
+        """Return a metric [clips] after n passes, as the mean over levels if it has levels.
+
+        Raises:
+            KeyError: it was not measured.
+        """
+        values = [clip.values[metric] for clip in self.clips if metric in clip.values]
+        passes = range(1, len(values[0]) + 1) if values else []
+        if n not in (self.scored_passes if metric in PER_CLIP else passes):
+            raise KeyError(f"{self.name}: no {metric} after {n} passes")
+        return np.array([v[n - 1].mean() for v in values])
 
 
 def run_drift(
@@ -165,27 +139,41 @@ def run_drift(
     *,
     out: Path,
     passes: int = 25,
-    match_level: bool = False,
+    match_level: bool = True,
+    shift: Shift = 0,
+    seed: int = 0,
+    scored: Sequence[int] | None = None,
     n_samples: int = 2,
     progress: bool = True,
 ) -> DriftRun:
-    """Send every clip through a codec repeatedly.
+    """Send every clip through a codec repeatedly, and keep the values of each clip.
+
+        run = run_drift(codec, clips, out=Path("drift"), shift="random", scored=[1, 16, 25])
+        gain = run.at("pesq", 16) - base.at("pesq", 16)  # [clips], in the order of run.ids
 
     Args:
         out: folder for the results. `out`/clips keeps the results of clips, so the same call
             resumes after a kill. `out`/audio gets the first clips as audio.
         passes: number of encodings, at least 1.
         match_level: scale each output to the RMS level of its original before the next pass.
+        shift: samples by which the clip moves between passes, or "random" (see `place_clip`).
+        seed: of random shifts.
+        scored: passes whose audio is scored, the last one among them; None scores all. The match
+            of codes is measured in every pass.
         n_samples: number of clips whose original, first and last pass are written as audio.
     Raises:
-        ValueError: fewer than 1 pass, or no clip can be read.
+        ValueError: fewer than 1 pass, a shift of whole frames, `scored` without the last pass, or
+            no clip can be read.
     """
     if passes < 1:
         raise ValueError(f"passes = {passes}: give at least 1")
+    scored = check_scored(scored, passes)
     name, spec = codec.spec.name, codec.spec.as_dict()
-    rate = codec.spec.sample_rate
+    rate, frame = codec.spec.sample_rate, frame_of(codec.spec)
+    places = {id: place_clip(shift, passes, frame, seed=seed, clip=id) for id in clips.ids()}
     delay = measure_delay(codec.roundtrip, rate)
     plan = [spec, clips.fingerprint, passes, match_level, delay.samples]
+    plan += [shift, seed if shift == "random" else 0, scored] if shift or scored else []
     store = ClipStore(out / "clips", name, plan)
     done: dict[str, ClipDrift] = {}
     rejections = list(clips.corpus.rejections)
@@ -202,7 +190,16 @@ def run_drift(
                     rejections.append(Rejection(error.source, error.reason))
                     bar.update()
                     continue
-                clip = drift_of(codec, original, passes, delay.samples, match_level, audio)
+                clip = drift_of(
+                    codec,
+                    original,
+                    passes,
+                    delay=delay.samples,
+                    match_level=match_level,
+                    places=places[clip_id] if shift else None,
+                    scored=scored,
+                    audio=audio,
+                )
                 store.write(index, clip.arrays())
             else:
                 clip = ClipDrift.from_arrays(arrays)
@@ -211,41 +208,73 @@ def run_drift(
     if not done:
         reasons = "; ".join(map(str, rejections[:3]))
         raise ValueError(f"no usable clip in {clips.corpus.name}: {reasons or 'it is empty'}")
-    size = codec.spec.codebook_size if isinstance(codec, Codec) else None
-    ids, found = list(done), list(done.values())
-    return DriftRun(name, spec, codec.spec.bitrate, delay, ids, found, size, rejections)
+    levels = "levels matched" if match_level else "levels not matched"
+    return DriftRun(
+        name,
+        spec,
+        codec.spec.bitrate,
+        delay,
+        list(done),
+        list(done.values()),
+        codec.spec.codebook_size if isinstance(codec, Codec) else None,
+        rejections,
+        ", ".join(filter(None, [clips.label, levels, say_shift(shift)])),
+        scored,
+    )
+
+
+def check_scored(scored: Sequence[int] | None, passes: int) -> list[int] | None:
+    """Return the scored passes in order, or raise ValueError if the last pass is not among them."""
+    if scored is None:
+        return None
+    found = sorted(set(scored))
+    if not found or found[0] < 1 or found[-1] != passes:
+        raise ValueError(
+            f"scored = {list(scored)}: must be passes from 1 to {passes}, and {passes} among them"
+        )
+    return found
 
 
 def drift_of(
     codec: Codec | WaveformCodec,
     original: Tensor,
     passes: int,
+    *,
     delay: int = 0,
-    match_level: bool = False,
+    match_level: bool = True,
+    places: Sequence[int] | None = None,
+    scored: Sequence[int] | None = None,
     audio: Path | None = None,
 ) -> ClipDrift:
     """Send one clip through a codec repeatedly.
 
     Args:
-        codec, passes, match_level: as in `run_drift`.
+        codec, passes, match_level, scored: as in `run_drift`.
         original: [1, N] at the codec's rate.
         delay: delay of one pass in samples, for `si_sdr_aligned`.
+        places: samples before the clip in each pass, as in `place_clip`; None does not move it.
         audio: folder for original.wav and the first and last pass; None to write none.
     """
     rate = codec.spec.sample_rate
     values: dict[str, list] = {metric: [] for metric in (*PER_CLIP, *PER_LEVEL)}
     codes: list[Tensor] = []
     failures: list[tuple[int, str, str]] = []
-    for n, (output, level, code) in enumerate(_passes(codec, original, passes, match_level), 1):
-        aligned = align(original, output, n * delay)
-        pesq = measure_pesq(original, output, rate)
-        values["pesq"].append(pesq.value)
-        values["si_sdr"].append(si_sdr(original, output))
-        values["si_sdr_aligned"].append(si_sdr(*aligned) if aligned else math.nan)
-        with torch.inference_mode():
-            values["log_mel"].append(float(_mel(rate)(output[None], original[None])))
-        values["level"].append(level)
-        failures += _failures(n, values, pesq.reason, f"{n * delay} samples of delay")
+    for n, (output, level, code) in enumerate(
+        _passes(codec, original, places or [0] * passes, match_level), 1
+    ):
+        if scored is None or n in scored:
+            aligned = align(original, output, n * delay)
+            pesq = measure_pesq(original, output, rate)
+            values["pesq"].append(pesq.value)
+            values["si_sdr"].append(si_sdr(original, output))
+            values["si_sdr_aligned"].append(si_sdr(*aligned) if aligned else math.nan)
+            with torch.inference_mode():
+                values["log_mel"].append(float(_mel(rate)(output[None], original[None])))
+            values["level"].append(level)
+            failures += _failures(n, values, pesq.reason, f"{n * delay} samples of delay")
+        else:
+            for metric in PER_CLIP:
+                values[metric].append(math.nan)
         if code is not None:
             codes.append(code)
             before = codes[-2] if n > 1 else None
@@ -258,7 +287,8 @@ def drift_of(
     kept = {k: np.array(v, dtype=np.float64) for k, v in values.items() if k in PER_CLIP}
     if not codes:
         return ClipDrift(kept, None, failures)
-    kept |= {k: torch.stack(values[k]).double().numpy() for k in PER_LEVEL}
+    if not places or not any(places):
+        kept |= {k: torch.stack(values[k]).double().numpy() for k in PER_LEVEL}
     return ClipDrift(kept, torch.stack(codes).to(torch.int32).numpy(), failures)
 
 
@@ -287,19 +317,21 @@ def _pass_file(n: int) -> str:
 
 
 def _passes(
-    codec: Codec | WaveformCodec, original: Tensor, passes: int, match_level: bool
+    codec: Codec | WaveformCodec, original: Tensor, places: Sequence[int], match_level: bool
 ) -> Iterator[tuple[Tensor, float, Tensor | None]]:
     """Yield the output [1, N] of each pass, its level over the original's in dB, and its codes."""
-    heard = original
-    for _ in range(passes):
+    heard, n, room = original, original.shape[-1], max(places)
+    power = original.double().square().mean().item()
+    for place in places:
         code = None
+        moved = pad(heard, (place, room - place)) if room else heard
         if isinstance(codec, Codec):
-            encoded: Encoded = codec.encode_with_side(heard[None])
-            output = codec.decode(encoded.codes, heard.shape[-1], encoded.side)[0].cpu()
+            encoded: Encoded = codec.encode_with_side(moved[None])
+            output = codec.decode(encoded.codes, n + room, encoded.side)[0].cpu()
             code = encoded.codes[0].cpu()
         else:
-            output = codec.roundtrip(heard[None])[0]
-        power = original.double().square().mean().item()
+            output = codec.roundtrip(moved[None])[0]
+        output = output[:, place : place + n]
         level = math.sqrt(output.double().square().mean().item() / power) if power else math.nan
         if match_level and level > 0 and math.isfinite(level):
             output = output / level

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
-from tokgen.drift.passes import DriftClips
+from tokgen.drift.clips import DriftClips
 from tokgen.drift.summary import DriftSummary
 from tokgen.metrics.codebook import token_match
 from tokgen.metrics.statistics import Estimate, bootstrap_mean, format_estimate, pearson

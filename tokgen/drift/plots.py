@@ -42,28 +42,37 @@ PANELS = (
 def plot_drift(summaries: Sequence[DriftSummary], path: Path) -> None:
     """Plot quality, codebook use and match against passes, with 95 % intervals.
 
-    The last two panels leave out codecs without codes.
+    The last two panels leave out codecs without codes. The title says how it was measured.
     """
     figure = new_figure(13, 3.6)
     for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
         draw_drift(axes, summaries, panel)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+    conditions = list(dict.fromkeys(s.conditions for s in summaries if s.conditions))
+    figure.suptitle("; ".join(conditions), fontsize=9)
     save_figure(figure, path)
 
 
 def draw_drift(axes: Axes, summaries: Sequence[DriftSummary], panel: Panel) -> None:
     """Draw one metric against passes, with a line for each codec."""
-    for i, summary in enumerate(summaries):
-        curve = summary.curve(panel.metric)
+    curves = [summary.curve(panel.metric) for summary in summaries]
+    for i, (summary, curve) in enumerate(zip(summaries, curves, strict=True)):
         draw_band(axes, [n for n, _ in curve], [e for _, e in curve], i, summary.name)
     axes.set(title=panel.title, xlabel="passes", ylabel=panel.label)
     axes.grid(alpha=0.3)
     whole_numbers(axes)
     if panel.metric == "match_previous":
         axes.set_ylim(0, 1.02)
-    if not axes.lines:
-        axes.text(0.5, 0.5, "no codes", ha="center", transform=axes.transAxes)
+    if not any(curves):
+        coded = any(s.n_frames for s in summaries)
+        axes.text(
+            0.5,
+            0.5,
+            "not defined under shifts" if coded else "no codes",
+            ha="center",
+            transform=axes.transAxes,
+        )
 
 
 def plot_phase(phases: Sequence[PhaseSummary], correlation: Correlation, path: Path) -> None:

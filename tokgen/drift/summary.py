@@ -78,6 +78,7 @@ class DriftSummary:
         points: estimates.
         rejections: clips that were left out, with the reason.
         failures: "clip", "pass", "metric" and "reason" of each value that failed.
+        conditions: how it was measured, as text; "" in files of older versions.
     """
 
     name: str
@@ -90,6 +91,7 @@ class DriftSummary:
     points: list[Point]
     rejections: list[str]
     failures: list[dict[str, Any]] = field(default_factory=list)
+    conditions: str = ""
 
     def at(self, metric: str, passes: int, level: int | None = None) -> Estimate:
         """Return the estimate of a metric after some passes.
@@ -155,6 +157,7 @@ class DriftSummary:
                 | {"metric": str(f["metric"]), "reason": str(f["reason"])}
                 for f in content.get("failures") or []
             ],
+            str(content.get("conditions") or ""),
         )
 
     def failure_lines(self) -> list[str]:
@@ -187,11 +190,12 @@ def summarise(run: DriftRun) -> DriftSummary:
 
     for metric in PER_CLIP:
         table = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes]
-        for n, column in enumerate(table.T, 1):
+        for n in run.scored_passes:
+            column = table[:, n - 1]
             add(n, metric, [bootstrap_mean(column[column != math.inf])])
     codes = [clip.codes for clip in run.clips if clip.codes is not None]
     if run.codebook_size is not None:
-        for metric in PER_LEVEL:
+        for metric in (m for m in PER_LEVEL if m in run.clips[0].values):
             cube = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes, K]
             first = 1 if metric == "match_previous" else 0  # no pass comes before pass 1
             for n in range(first, cube.shape[1]):
@@ -216,6 +220,7 @@ def summarise(run: DriftRun) -> DriftSummary:
             for clip_id, clip in zip(run.ids, run.clips, strict=True)
             for n, metric, reason in clip.failures
         ],
+        run.conditions,
     )
 
 
@@ -252,19 +257,30 @@ class DriftDifference:
 def differences(base: DriftRun, other: DriftRun) -> list[DriftDifference]:
     """Return paired differences of `other` from `base` after the first and the last shared pass.
 
-    The match with the pass before (mean over levels) is compared if both have codes.
+    The match with the pass before (mean over levels) is compared if both have it.
+
+    Raises:
+        ValueError: the runs were measured in different ways.
     """
+    if base.conditions != other.conditions:
+        raise ValueError(
+            f"{base.name} was measured with {base.conditions}, {other.name} with "
+            f"{other.conditions}: measure both in the same way to compare them"
+        )
     theirs = dict(zip(base.ids, base.clips, strict=True))
     ours = zip(other.ids, other.clips, strict=True)
     pairs = [(theirs[id].values, clip.values) for id, clip in ours if id in theirs]
     if not pairs:
         return []
-    last = min(len(values["pesq"]) for values in pairs[0])
+    both = set(base.scored_passes) & set(other.scored_passes)
+    if not both:
+        return []
+    last = max(both)
     found = []
     for metric in ("pesq", "si_sdr_aligned", "match_previous"):
         if any(metric not in values for values in pairs[0]):
             continue
-        for n in (1, last) if metric != "match_previous" else (last,):
+        for n in sorted({min(both), last}) if metric != "match_previous" else (last,):
             estimate = bootstrap_mean(
                 [b[metric][n - 1].mean() - a[metric][n - 1].mean() for a, b in pairs]
             )
@@ -313,6 +329,7 @@ def summary_parts(summaries: Sequence[DriftSummary]) -> list[Grid | str]:
     several = any(s.n_clips > 1 for s in summaries)
     values = "means with 95 % bootstrap intervals over clips" if several else "values of one clip"
     lines.append(f"{values}; SI-SDR in dB, delay taken out")
+    lines += list(dict.fromkeys(s.conditions for s in summaries if s.conditions))
     for s in summaries:
         counts = f"{len(s.failures)} values failed" if s.failures else "none failed"
         frames = f", {s.n_frames} frames per pass" if s.n_frames else ""

@@ -9,7 +9,7 @@ import torch
 from makers.audio import make_tone
 from makers.paths import ALLISON
 from tokgen.corpus.listed import open_corpus
-from tokgen.drift.passes import DriftClips
+from tokgen.drift.clips import DriftClips
 from tokgen.metrics.delay import delay_between, pink_noise
 from tokgen.zoo.adapters.ffmpeg import FORMATS, FfmpegCodec, advance, opus_mode
 
