@@ -28,7 +28,7 @@ from tokgen.codec_training.phases import Phase, rate_factor
 from tokgen.codec_training.settings import TuningSettings, tuning_folder
 from tokgen.codec_training.sweep import choose_weight
 from tokgen.codec_training.validation import Tuned, validate_tuned
-from tokgen.drift.passes import DriftClips
+from tokgen.drift.clips import DriftClips
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json

@@ -14,7 +14,8 @@ from tokgen.codec.base import Codec
 from tokgen.codec_training.trainable import TrainableCodec
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus
-from tokgen.drift.passes import DriftClips, drift_of
+from tokgen.drift.clips import DriftClips
+from tokgen.drift.passes import drift_of
 from tokgen.metrics.codebook import codebook_use
 from tokgen.metrics.pesq import pesq_wb
 from tokgen.metrics.si_sdr import si_sdr
