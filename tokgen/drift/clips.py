@@ -59,10 +59,12 @@ class DriftClips:
         long_enough = corpus.select(min_seconds=seconds)
         known = sum(entry.seconds or math.inf for entry in long_enough.entries)
         if known < n_clips * seconds:
+            most = int(known / seconds)
+            advice = f"{most} clips or fewer" if most else "shorter clip_seconds"
             raise ValueError(
-                f"clips = {n_clips}: {corpus.name} has {known:.0f} s in clips of {seconds:g} s or "
-                f"more, but {n_clips} excerpts of {seconds:g} s need {n_clips * seconds:g}; give "
-                f"at most {int(known / seconds)} clips, or a larger corpus"
+                f"clips = {n_clips}: {n_clips} excerpts of {seconds:g} s need "
+                f"{n_clips * seconds:g} s, but {corpus.name} has {known:.0f} s in clips of "
+                f"{seconds:g} s or more; give {advice}"
             )
         drawn = sample_excerpts(long_enough, n=n_clips, seconds=seconds, seed=seed)
         clips = cls(drawn, seconds)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,13 +127,14 @@ def phase_sensitivity(
     if all(np.isnan(row).all() for row in rows):
         raise ValueError(f"no clip of {clips.corpus.name} is longer than a frame and two shifts")
     cube = np.stack(rows)  # [clips, shifts, K]
+    mean = partial(bootstrap_mean, limits=(0.0, 1.0))
     return PhaseSummary(
         codec.spec.name,
         shifts,
         [1000 * s / rate for s in shifts],
-        [bootstrap_mean(column) for column in cube.mean(-1).T],
-        bootstrap_mean(cube.mean((1, 2))),
-        [bootstrap_mean(column) for column in cube.mean(1).T],
+        [mean(column) for column in cube.mean(-1).T],
+        mean(cube.mean((1, 2))),
+        [mean(column) for column in cube.mean(1).T],
     )
 
 

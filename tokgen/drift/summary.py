@@ -15,7 +15,9 @@ from tokgen.drift.passes import PER_CLIP, PER_LEVEL, DriftRun
 from tokgen.metrics import pesq, si_sdr
 from tokgen.metrics.codebook import use_with_interval
 from tokgen.metrics.statistics import (
+    NO_LIMITS,
     Estimate,
+    Limits,
     bootstrap_mean,
     csv_fields,
     format_estimate,
@@ -47,6 +49,8 @@ BACKENDS = {
     "codebook_use": "tokgen (entropy in % of log2(size), pooled over clips)",
     "codebook_use_corrected": "tokgen (as codebook_use, Miller-Madow corrected for few frames)",
 }
+# of the values, and so of intervals around their means
+_LIMITS: dict[str, Limits] = {"pesq": (1.04, 4.65)} | dict.fromkeys(PER_LEVEL, (0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,8 @@ def summarise(run: DriftRun) -> DriftSummary:
         table = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes]
         for n in run.scored_passes:
             column = table[:, n - 1]
-            add(n, metric, [bootstrap_mean(column[column != math.inf])])
+            limits = _LIMITS.get(metric, NO_LIMITS)
+            add(n, metric, [bootstrap_mean(column[column != math.inf], limits=limits)])
     codes = [clip.codes for clip in run.clips if clip.codes is not None]
     if run.codebook_size is not None:
         for metric in (m for m in PER_LEVEL if m in run.clips[0].values):
@@ -200,7 +205,8 @@ def summarise(run: DriftRun) -> DriftSummary:
             first = 1 if metric == "match_previous" else 0  # no pass comes before pass 1
             for n in range(first, cube.shape[1]):
                 columns = [cube[:, n].mean(-1), *cube[:, n].T]
-                add(n + 1, metric, [bootstrap_mean(column) for column in columns])
+                limits = _LIMITS[metric]
+                add(n + 1, metric, [bootstrap_mean(column, limits=limits) for column in columns])
         for n in range(len(codes[0])):
             use = use_with_interval([c[n] for c in codes], run.codebook_size)
             for metric, estimates in use.items():
