@@ -47,9 +47,9 @@ def test_a_forked_process_opens_its_own_files(parquet):
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        held = list(parquet._store._open)
+        held = list(parquet.store._open)
         again = parquet.load(parquet.entries[3], 16000).waveform
-        fresh = (0, 0) in held and (0, 0) not in parquet._store._open
+        fresh = (0, 0) in held and (0, 0) not in parquet.store._open
         os.write(writer, b"yes" if fresh and again.equal(waveforms[3]) else b"no")
         os._exit(0)
     os.waitpid(child, 0)

@@ -105,7 +105,7 @@ def test_large_files_are_downloaded_to_the_disk(folder, url, monkeypatch):
     monkeypatch.setattr(folders, "HELD_BYTES", 1000)
     corpus = open_corpus(upload(folder, url))
     entry = next(e for e in corpus.entries if e.id == "train/a")
-    with corpus._store.borrow(entry.key) as (path, name):
+    with corpus.store.borrow(entry.key) as (path, name):
         assert path.read_bytes() == (folder / "train/a.wav").read_bytes()
         assert name == f"{url}/train/a.wav"
     assert not path.exists()

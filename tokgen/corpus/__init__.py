@@ -1,7 +1,11 @@
 """Corpora: folders of audio, tables and hub datasets, listed or streamed.
 
 - `listed` - list a corpus: `open_corpus` and `Corpus`
+- `joined` - several corpora as one
+- `published` - list published corpora, such as VCTK, by their layout
+- `layouts` - where published corpora keep their audio, texts, speakers and splits
 - `excerpts` - draw seeded excerpts of equal length
+- `cuts` - pieces of audio files, cut out when they are read
 - `settings` - settings that choose the clips of a corpus
 - `reading` - decode utterances, whole or in blocks, and divide a corpus into units of work
 - `entries` - an utterance without its audio, and the interfaces for listing and fetching audio

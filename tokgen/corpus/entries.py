@@ -10,12 +10,13 @@ import hashlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokgen.audio.sources import AudioError
 from tokgen.results import printable
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Rejection",
     "assign_split",
     "shorten",
+    "split_kind",
     "stem",
     "string",
 ]
@@ -34,6 +36,7 @@ __all__ = [
 SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation"} | dict.fromkeys(
     ("val", "valid", "dev"), "validation"
 )
+_EDGE = 64 << 10  # bytes of a file's start and of its end that enter the fingerprint
 LONGEST_SPLIT = 100  # bytes; file names have the split's name
 
 
@@ -61,6 +64,20 @@ class Entry:
     key: int = field(default=-1, repr=False)
     language: str | None = None
 
+    def fits(self, field: str, values: Sequence[str]) -> bool:
+        """Return whether the language or speaker is one of the values.
+
+        The language "en" fits "en-US" and "en_GB" too.
+        """
+        found = getattr(self, field)
+        if found is None:
+            return False
+        if field != "language":
+            return found in values
+        plain = found.lower().replace("_", "-")
+        wanted = [value.lower().replace("_", "-") for value in values]
+        return plain in wanted or plain.split("-")[0] in wanted
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -77,6 +94,11 @@ class Rejection:
 def shorten(text: str, limit: int = 300) -> str:
     """Leave out the middle of a text of more than `limit` characters, for messages."""
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 :]}"
+
+
+def split_kind(split: str) -> str:
+    """Return "train", "validation" or "test" for a part such as "train-clean-100", or ""."""
+    return SPLIT_NAMES.get(split.lower().replace(".", "-").replace("_", "-").split("-")[0], "")
 
 
 def assign_split(id: str) -> str:
@@ -175,6 +197,27 @@ class AudioStore(ABC):
         None means that the audio must be read to notice a change.
         """
         return None
+
+    def digest(self, key: int) -> str:
+        """Return a string that changes with the audio, for fingerprints.
+
+        It is made of the stamp, or else of the bytes, or of a file's size and its first and last
+        64 kB.
+        """
+        try:
+            if (stamp := self.stamp(key)) is not None:
+                return stamp
+            data, _ = self.fetch(key)
+            if isinstance(data, bytes):
+                return hashlib.sha256(data).hexdigest()
+            size = data.stat().st_size
+            with data.open("rb") as file:
+                digest = hashlib.sha256(f"{size}\n".encode() + file.read(_EDGE))
+                file.seek(max(0, size - _EDGE))
+                digest.update(file.read(_EDGE))
+            return digest.hexdigest()
+        except (AudioError, OSError):
+            return "unreadable"
 
 
 def stem(name: str) -> str:

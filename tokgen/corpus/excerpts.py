@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from pathlib import Path
 
-import torch
-
-from tokgen.audio.files import AudioError, open_blocks, write_audio
-from tokgen.corpus.entries import AudioStore, Entry, Rejection
+from tokgen.audio.files import AudioError, open_blocks
+from tokgen.corpus.cuts import Cut, CutStore
+from tokgen.corpus.entries import Entry, Rejection
 from tokgen.corpus.listed import Corpus
 
-__all__ = ["ExcerptStore", "sample_excerpts"]
+__all__ = ["sample_excerpts"]
 
 
 def sample_excerpts(corpus: Corpus, *, n: int, seconds: float, seed: int) -> Corpus:
@@ -60,18 +57,21 @@ def sample_excerpts(corpus: Corpus, *, n: int, seconds: float, seed: int) -> Cor
     if n > (most := sum(duration - length + 1 for _, duration in clips)):
         raise ValueError(f"n = {n}: {corpus.name} has {most} different excerpts of {seconds:g} s")
     places = _draw([duration for _, duration in clips], n, length, seed)
-    store = ExcerptStore(corpus, [(clips[i][0], start) for i, start in places], length)
-    entries = [
-        replace(
-            entry,
-            id=f"{entry.id}@{start / 1000:.3f}",
-            source=f"{entry.source} at {start / 1000:.3f} s",
-            text=None,
-            seconds=length / 1000,
-            key=key,
+    entries, cuts = [], []
+    for key, (clip, start) in enumerate(places):
+        entry, at = clips[clip][0], f"{start / 1000:.3f}"
+        cuts.append(Cut(entry.key, start, length))
+        entries.append(
+            replace(
+                entry,
+                id=f"{entry.id}@{at}",
+                source=f"{entry.source} at {at} s",
+                text=None,
+                seconds=length / 1000,
+                key=key,
+            )
         )
-        for key, (entry, start) in enumerate(store.places)
-    ]
+    store = CutStore(corpus.store, cuts)
     return Corpus(corpus.name, entries, rejections, store, corpus.longest_seconds)
 
 
@@ -93,7 +93,7 @@ def _measured(corpus: Corpus, length: int, rejections: list[Rejection]) -> list[
 
 def _count(corpus: Corpus, entry: Entry) -> float:
     """Return the duration of a clip whose header has none."""
-    with corpus._borrow(entry) as (data, name), open_blocks(data, name=name) as blocks:
+    with corpus.store.borrow(entry.key) as (data, name), open_blocks(data, name=name) as blocks:
         return sum(block.shape[-1] for block in blocks) / blocks.sample_rate
 
 
@@ -109,45 +109,3 @@ def _draw(durations: Sequence[int], n: int, length: int, seed: int) -> list[tupl
         clip = bisect.bisect_right(ends, moment % ends[-1])
         places.add((clip, fraction % (durations[clip] - length + 1)))
     return sorted(places)
-
-
-class ExcerptStore(AudioStore):
-    """Cuts excerpts from the clips of a corpus. A clip is decoded up to the end of its excerpt.
-
-    Args:
-        places: clip and start in milliseconds of each excerpt.
-        length: of every excerpt, in milliseconds.
-    """
-
-    def __init__(self, corpus: Corpus, places: Sequence[tuple[Entry, int]], length: int) -> None:
-        self.corpus, self.places, self.length = corpus, list(places), length
-        self.is_local = corpus.is_local
-
-    def fetch(self, key: int) -> tuple[Path | bytes, str]:
-        """Return the excerpt as a WAV file of floats, at the rate of its clip."""
-        entry, start = self.places[key]
-        held, pieces = 0, []
-        with (
-            self.corpus._borrow(entry) as (data, name),
-            open_blocks(data, name=name) as blocks,
-        ):
-            rate = blocks.sample_rate
-            first = start * rate // 1000
-            stop = first + -(-self.length * rate // 1000)
-            for block in blocks:
-                pieces.append(block[:, max(0, first - held) : stop - held])
-                held += block.shape[-1]
-                if held >= stop:
-                    break
-        if held < stop:
-            raise AudioError(
-                entry.source,
-                f"has {held / rate:.3f} s, but its header or metadata says {entry.seconds:.3f} s",
-            )
-        wav = io.BytesIO()
-        write_audio(wav, torch.cat(pieces, dim=-1), rate, "FLOAT", format="wav")
-        return wav.getvalue(), f"{name}@{start / 1000:.3f}.wav"
-
-    def stamp(self, key: int) -> str | None:
-        entry, start = self.places[key]
-        return f"{self.corpus._digest(entry)}, {start} + {self.length} ms"

@@ -48,6 +48,9 @@ __all__ = [
     "find_files",
     "list_audio",
     "list_files",
+    "open_text",
+    "path_inside",
+    "shown_name",
     "tables_of",
 ]
 
@@ -192,7 +195,7 @@ def list_files(
     else:
         root = source.rstrip("/")
         root = root.rpartition("/")[0] if root.lower().endswith(".parquet") else root
-    if any(file.name in SAVED and _inside(file, root) in SAVED for file in files):
+    if any(file.name in SAVED and path_inside(file, root) in SAVED for file in files):
         return list_saved(root, found.name, catalogue, follow_links=follow_links)
     groups: tuple[Any, Any] = [], []
     for file in files:
@@ -231,8 +234,8 @@ def list_audio(
         catalogue: receives the entries.
         follow_links: files outside the folder that metadata names are added to `audio`.
     """
-    names = [_inside(file, root) for file in audio]
-    rest = [(_inside(file, root), file) for file in others]
+    names = [path_inside(file, root) for file in audio]
+    rest = [(path_inside(file, root), file) for file in others]
     full = str(root.resolve()) if isinstance(root, Path) else root
 
     def add_outside(name: str) -> int | None:
@@ -245,7 +248,7 @@ def list_audio(
         return len(names) - 1
 
     described = read_metadata(
-        {name: partial(_open_text, file) for name, file in rest if is_metadata(name)},
+        {name: partial(open_text, file) for name, file in rest if is_metadata(name)},
         names,
         full,
         catalogue.reject,
@@ -256,7 +259,7 @@ def list_audio(
         bare, suffix = os.path.splitext(posixpath.basename(name))
         companion = stem(name) in stems
         if not (companion or is_metadata(name) or bare.lower().startswith(_PAPERS)):
-            catalogue.reject(_shown(file), f"not audio by its name ({suffix or 'no suffix'})")
+            catalogue.reject(shown_name(file), f"not audio by its name ({suffix or 'no suffix'})")
     bar = progress_bar(f"listing {posixpath.basename(full)}", names, unit="file", delay=2)
     ids = _unique_ids([re.sub(r"^(\.\./)+", "", name) for name in names])
     for key, name in enumerate(bar):
@@ -269,7 +272,7 @@ def list_audio(
         fields = {"split": split} | about
         if isinstance(file, Path):
             fields["seconds"] = read_duration(file)
-        catalogue.add(key, about.get("id") or ids[key], _shown(file), fields)
+        catalogue.add(key, about.get("id") or ids[key], shown_name(file), fields)
 
 
 def _unique_ids(names: Sequence[str]) -> list[str]:
@@ -284,7 +287,7 @@ def _unique_ids(names: Sequence[str]) -> list[str]:
             ids[i] = names[i]
 
 
-def _inside(file: Path | RemoteFile, root: Path | str) -> str:
+def path_inside(file: Path | RemoteFile, root: Path | str) -> str:
     """Return the path inside a folder, with slashes, in composed Unicode (NFC)."""
     if isinstance(file, RemoteFile):
         name = file.url[len(str(root)) + 1 :]
@@ -293,10 +296,12 @@ def _inside(file: Path | RemoteFile, root: Path | str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _shown(file: Path | RemoteFile) -> str:
+def shown_name(file: Path | RemoteFile) -> str:
+    """Return a file's path or URL for messages."""
     return display_name(file) if isinstance(file, Path) else str(file)
 
 
-def _open_text(file: Path | RemoteFile) -> TextIO:
+def open_text(file: Path | RemoteFile) -> TextIO:
+    """Open a UTF-8 text; bytes that are not UTF-8 become lone surrogates."""
     data = file.open("rb") if isinstance(file, Path) else io.BytesIO(file.read())
     return io.TextIOWrapper(data, encoding="utf-8-sig", errors="surrogateescape", newline="")

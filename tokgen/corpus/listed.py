@@ -21,19 +21,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, overload
 
-from tokgen.audio.files import AudioError
-from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection
+from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection, split_kind
 from tokgen.corpus.folders import find_files, list_files, tables_of
 from tokgen.corpus.hub import list_hub, stream_hub
+from tokgen.corpus.joined import join
+from tokgen.corpus.layouts import find_layout
+from tokgen.corpus.published import adjust_rows, list_published
 from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
-from tokgen.corpus.settings import check_lengths
+from tokgen.corpus.settings import check_lengths, parse_where, split_sources
 from tokgen.corpus.streams import StreamCorpus, stream_parquet
 from tokgen.runs.progress import progress_bar
 from tokgen.storage import local_path
 
 __all__ = ["Corpus", "as_corpus", "open_corpus"]
-
-_EDGE = 64 << 10  # bytes of a file's start and of its end that enter the fingerprint
 
 
 class Corpus(Readable):
@@ -41,6 +41,7 @@ class Corpus(Readable):
 
     Attributes:
         entries: utterances without audio, with unique ids.
+        store: fetches their audio.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Corpus(Readable):
     ) -> None:
         self.name, self.entries, self.rejections = name, list(entries), list(rejections)
         self.longest_seconds = longest_seconds
-        self._store = store
+        self.store = store
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -64,7 +65,7 @@ class Corpus(Readable):
 
     @property
     def is_local(self) -> bool:
-        return self._store.is_local
+        return self.store.is_local
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{n} {split}" for split, n in self.splits.items())
@@ -93,7 +94,7 @@ class Corpus(Readable):
         yield from self.entries[unit.start : unit.stop]
 
     def _borrow(self, entry: Entry) -> AbstractContextManager[tuple[Path | bytes, str]]:
-        return self._store.borrow(entry.key)
+        return self.store.borrow(entry.key)
 
     def select(
         self,
@@ -102,6 +103,7 @@ class Corpus(Readable):
         max_seconds: float | None = None,
         n: int | None = None,
         ids: Sequence[str] | None = None,
+        where: str | None = None,
     ) -> Corpus:
         """Select a part of the corpus, in the same order.
 
@@ -110,21 +112,28 @@ class Corpus(Readable):
         are kept, so that loading reports them.
 
         Args:
-            split: keep one split.
+            split: keep one split. If the corpus has none of that name, "train", "validation" and
+                "test" keep its published parts of that kind, such as "train-clean-100".
             min_seconds, max_seconds: keep entries whose duration is in this closed range.
             n: keep the first n entries after all other selections.
             ids: keep entries with these ids.
+            where: keep entries of one language or speaker ("language=en") or of several
+                ("speaker=ann,ben").
         Raises:
-            ValueError: there is no such split or id, or n is under 1.
+            ValueError: there is no such split, id, language or speaker, or n is under 1.
         """
         if n is not None and n < 1:
             raise ValueError(f"n = {n}: must be at least 1, or None to keep all")
         entries = self.entries
         if split is not None and entries:
-            if split not in self.splits:
+            chosen = {name for name in self.splits if split_kind(name) == split}
+            chosen = {split} if split in self.splits else chosen
+            if not chosen:
                 known = ", ".join(repr(name) for name in self.splits)
                 raise ValueError(f"{self.name} has no split {split!r}; it has {known}")
-            entries = [entry for entry in entries if entry.split == split]
+            entries = [entry for entry in entries if entry.split in chosen]
+        if where is not None and entries:
+            entries = self._where(entries, *parse_where(where))
         if ids is not None:
             wanted = set(ids)
             absent = sorted(wanted - {entry.id for entry in entries})
@@ -137,7 +146,15 @@ class Corpus(Readable):
             bar = progress_bar(f"durations of {self.name}", entries, unit="file", delay=2)
             entries = [replace(entry, seconds=self._measure(entry)) for entry in bar]
             entries = [e for e in entries if within(e.seconds, min_seconds, max_seconds)]
-        return Corpus(self.name, entries[:n], self.rejections, self._store, self.longest_seconds)
+        return Corpus(self.name, entries[:n], self.rejections, self.store, self.longest_seconds)
+
+    def _where(self, entries: list[Entry], field: str, values: Sequence[str]) -> list[Entry]:
+        chosen = [entry for entry in entries if entry.fits(field, values)]
+        if not chosen:
+            found = sorted({str(getattr(entry, field)) for entry in entries})
+            known = ", ".join(found[:10]) + (" ..." if len(found) > 10 else "")
+            raise ValueError(f"{self.name} has no {field} {','.join(values)}; it has {known}")
+        return chosen
 
     @property
     def fingerprint(self) -> str:
@@ -161,35 +178,20 @@ class Corpus(Readable):
     def _hashes(self) -> tuple[str, bytes]:
         total, each = hashlib.sha256(), bytearray()
         for entry in self.entries:
-            about = [entry.id, entry.text, entry.speaker, entry.split, self._digest(entry)]
+            about = [entry.id, entry.text, entry.speaker, entry.split, self.store.digest(entry.key)]
             line = json.dumps(about).encode() + b"\n"
             total.update(line)
             each += hashlib.sha256(line).digest()[:8]
         return total.hexdigest(), bytes(each)
 
-    def _digest(self, entry: Entry) -> str:
-        try:
-            if (stamp := self._store.stamp(entry.key)) is not None:
-                return stamp
-            data, _ = self._store.fetch(entry.key)
-            if isinstance(data, bytes):
-                return hashlib.sha256(data).hexdigest()
-            size = data.stat().st_size
-            with data.open("rb") as file:
-                digest = hashlib.sha256(f"{size}\n".encode() + file.read(_EDGE))
-                file.seek(max(0, size - _EDGE))
-                digest.update(file.read(_EDGE))
-            return digest.hexdigest()
-        except (AudioError, OSError):
-            return "unreadable"
-
 
 @overload
 def open_corpus(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     *,
     streaming: Literal[False] = False,
     split: str | None = None,
+    where: str | None = None,
     require_text: bool = False,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
@@ -198,10 +200,11 @@ def open_corpus(
 ) -> Corpus: ...
 @overload
 def open_corpus(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     *,
     streaming: bool,
     split: str | None = None,
+    where: str | None = None,
     require_text: bool = False,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
@@ -209,10 +212,11 @@ def open_corpus(
     follow_links: bool = False,
 ) -> Corpus | StreamCorpus: ...
 def open_corpus(
-    source: str | Path,
+    source: str | Path | Sequence[str | Path],
     *,
     streaming: bool = False,
     split: str | None = None,
+    where: str | None = None,
     require_text: bool = False,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
@@ -229,8 +233,13 @@ def open_corpus(
             - a `.parquet` file or a folder of them, with a column `audio {bytes, path}`;
             - a dataset that `save_to_disk` wrote;
             - a hub dataset, "owner/name" or "owner/name:config".
+            The name of a published layout may stand before it ("vctk:/data/VCTK-Corpus-0.92",
+            "libritts:owner/name"; see `tokgen.corpus.layouts.LAYOUTS`). Several corpora, as a list
+            or with commas, are joined in that order; see `tokgen.corpus.joined.join` for ids.
         streaming: read a hub dataset or Parquet files without a download and without listing.
-        split: keep one split. Utterances without a split get one from `assign_split`.
+        split: keep one split, as in `Corpus.select`. Utterances without a split get one from
+            `assign_split`.
+        where: keep utterances of one language or speaker, as in `Corpus.select`.
         require_text: reject utterances without a transcript.
         min_seconds, max_seconds: keep utterances whose duration is in this closed range.
         language: of the speech ("en", "en-US", "English"), for utterances whose corpus does not
@@ -245,9 +254,32 @@ def open_corpus(
         StoreError: the store does not answer.
     """
     check_lengths(min_seconds, max_seconds)
+    sources = split_sources(source)
+    if len(sources) != 1:
+        if streaming or not sources:
+            raise ValueError(f"{source}: open at least one corpus, and only one as a stream")
+        opened = [
+            open_corpus(
+                each,
+                split=split,
+                require_text=require_text,
+                min_seconds=min_seconds,
+                max_seconds=max_seconds,
+                language=language,
+                follow_links=follow_links,
+            )
+            for each in sources
+        ]
+        names = [corpus.name for corpus in opened]
+        entries, joined = join(names, [c.entries for c in opened], [c.store for c in opened])
+        rejections = [rejection for corpus in opened for rejection in corpus.rejections]
+        return Corpus("+".join(names), entries, rejections, joined).select(where=where)
+    layout, source = find_layout(sources[0]) if isinstance(sources[0], str) else (None, sources[0])
     source = local_path(source) or source
     found = find_files(source, follow_links=follow_links)
     if streaming:
+        if layout is not None:
+            raise ValueError(f"{sources[0]}: leave out the layout's name to open a stream")
         if found is None:
             stream = stream_hub(str(source), require_text=require_text)
         elif tables := tables_of(found.files):
@@ -257,25 +289,33 @@ def open_corpus(
             raise ValueError(
                 f"{source} holds no .parquet files: open it without streaming{found.note()}"
             )
-        return replace(stream.select(split, min_seconds, max_seconds), language=language)
-    catalogue = Catalogue(require_text=require_text, language=language)
+        stream = stream.select(split, min_seconds, max_seconds, where)
+        return replace(stream, language=language)
+    stated = layout.language if layout else None
+    catalogue = Catalogue(require_text=require_text, language=stated or language)
     if found is None:
         name = str(source)
         store = list_hub(name, catalogue)
+        if layout is not None:
+            adjust_rows(layout, catalogue)
     else:
         name = found.name
         catalogue.rejections += found.left_out
-        store = list_files(source, found, catalogue, follow_links=follow_links)
+        if layout is not None:
+            store = list_published(layout, source, found, catalogue, follow_links=follow_links)
+        else:
+            store = list_files(source, found, catalogue, follow_links=follow_links)
     if not catalogue.entries and not catalogue.rejections:
         raise ValueError(f"{source} holds no utterances")
     corpus = Corpus(name, catalogue.entries, catalogue.rejections, store)
-    return corpus.select(split, min_seconds, max_seconds)
+    return corpus.select(split, min_seconds, max_seconds, where=where)
 
 
 def as_corpus(
-    corpus: str | Path | Corpus,
+    corpus: str | Path | Sequence[str | Path] | Corpus,
     *,
     split: str | None = None,
+    where: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
     language: str | None = None,
@@ -284,7 +324,7 @@ def as_corpus(
     """Return a corpus that is given as an object or as a source of `open_corpus`.
 
     Args:
-        split, min_seconds, max_seconds: part of the corpus to keep, as in `open_corpus`.
+        split, where, min_seconds, max_seconds: part of the corpus to keep, as in `open_corpus`.
         language: as in `open_corpus`.
         follow_links: as in `open_corpus`; for a corpus that is given by its source.
     """
@@ -294,6 +334,7 @@ def as_corpus(
         return open_corpus(
             corpus,
             split=split,
+            where=where,
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             language=language,
@@ -301,7 +342,7 @@ def as_corpus(
         )
     if follow_links:
         raise ValueError(f"follow_links: give it to open_corpus when you open {corpus.name}")
-    chosen = corpus.select(split, min_seconds, max_seconds)
+    chosen = corpus.select(split, min_seconds, max_seconds, where=where)
     if language is not None:
         chosen.entries = [replace(e, language=e.language or language) for e in chosen.entries]
     return chosen

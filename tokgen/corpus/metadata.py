@@ -28,6 +28,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "text": (
         "normalized_text",
         "normalized",
+        "text_normalized",
         "text",
         "transcript",
         "transcription",

@@ -31,6 +31,7 @@ from tokgen.corpus.metadata import COLUMNS
 from tokgen.corpus.parquet import split_of
 from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
 from tokgen.corpus.remote import RemoteFile, without_query
+from tokgen.corpus.settings import parse_where
 from tokgen.corpus.tables import (
     audio_column,
     audio_of,
@@ -87,7 +88,7 @@ class StreamCorpus(Readable):
     Attributes:
         parts: splits that are read.
         require_text: refuse utterances without a transcript.
-        split, min_seconds, max_seconds: read only these utterances; see `select`.
+        split, min_seconds, max_seconds, where: read only these utterances; see `select`.
         language: of utterances whose language the stream does not state.
         rejections: files that were left out; rows are not listed.
     """
@@ -98,6 +99,7 @@ class StreamCorpus(Readable):
     split: str | None = None
     min_seconds: float | None = None
     max_seconds: float | None = None
+    where: str | None = None
     language: str | None = None
     longest_seconds: float = LONGEST_SECONDS
     rejections: list[Rejection] = field(default_factory=list)
@@ -163,6 +165,8 @@ class StreamCorpus(Readable):
             return True
         if self.split is not None and entry.split != self.split:
             return False
+        if self.where is not None and not entry.fits(*parse_where(self.where)):
+            return False
         if self.min_seconds is None and self.max_seconds is None:
             return True
         return within(self._measure(entry), self.min_seconds, self.max_seconds)
@@ -187,8 +191,9 @@ class StreamCorpus(Readable):
         split: str | None = None,
         min_seconds: float | None = None,
         max_seconds: float | None = None,
+        where: str | None = None,
     ) -> StreamCorpus:
-        """Select a part of the stream, as `Corpus.select` does.
+        """Select a part of the stream, as `Corpus.select` does, but a split by its own name only.
 
         Unknown durations are measured from the audio's header while reading.
 
@@ -209,6 +214,7 @@ class StreamCorpus(Readable):
             split=self.split if split is None else split,
             min_seconds=self.min_seconds if min_seconds is None else min_seconds,
             max_seconds=self.max_seconds if max_seconds is None else max_seconds,
+            where=self.where if where is None else where,
         )
 
     @cached_property
@@ -220,6 +226,7 @@ class StreamCorpus(Readable):
         `stream_corpus` its `version`. No audio is read.
         """
         chosen = [self.require_text, self.split, self.min_seconds, self.max_seconds]
+        chosen += [] if self.where is None else [self.where]
         parts = [[p.split, _told(p.columns), p.shards, p.identity] for p in self.parts]
         return hashlib.sha256(json.dumps([self.name, chosen, parts]).encode()).hexdigest()
 

@@ -294,7 +294,7 @@ def test_an_utterance_that_kills_readers_ahead_of_a_gpu_is_rejected(
     tiny_corpus: Path, tiny_codec, expected: dict, tmp_path: Path, monkeypatch
 ) -> None:
     found = open_corpus(tiny_corpus)
-    corpus = DyingCorpus(found.name, found.entries, found.rejections, found._store)
+    corpus = DyingCorpus(found.name, found.entries, found.rejections, found.store)
     monkeypatch.setattr(local, "reads_ahead", lambda job: True)
     report = tokenize_corpus(corpus, tiny_codec, tmp_path / "t", workers=2, **SHARDS)
     assert [Path(r.source).name for r in report.rejections] == ["c.wav"]
