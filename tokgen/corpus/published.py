@@ -24,7 +24,7 @@ from tokgen.runs.progress import progress_bar
 
 __all__ = ["adjust_rows", "list_published"]
 
-Span = tuple[int, int | None]  # start and length in milliseconds; None: to the end
+_Span = tuple[int, int | None]  # start and length in milliseconds; None: to the end
 _TIMES = re.compile(r"\(\s*([\d.]*)s?\s*,\s*([\d.]*)s?\s*\)")  # of Expresso: "(60.0s,120.0s)"
 
 
@@ -33,7 +33,7 @@ class _About:
     """What the tables of a corpus say about a clip: fields, and spans of it by split."""
 
     fields: dict[str, Any] = field(default_factory=dict)
-    spans: list[tuple[str, Span]] = field(default_factory=list)
+    spans: list[tuple[str, _Span]] = field(default_factory=list)
 
 
 def list_published(
@@ -142,7 +142,7 @@ def _describe(tables: Mapping[str, Path | RemoteFile], catalogue: Catalogue) -> 
     return described
 
 
-_Row = tuple[str, dict[str, Any], list[tuple[str, Span]]]
+_Row = tuple[str, dict[str, Any], list[tuple[str, _Span]]]
 
 
 def _ljspeech(lines: TextIO, kind: str) -> Iterator[_Row]:
@@ -171,12 +171,12 @@ def _expresso_split(lines: TextIO, kind: str) -> Iterator[_Row]:
             yield id, {}, [(kind, span) for span in spans]
 
 
-def _span(start: str, stop: str) -> Span:
+def _span(start: str, stop: str) -> _Span:
     first = round(1000 * float(start or 0))
     return first, round(1000 * float(stop)) - first if stop else None
 
 
-def _seconds_of(span: Span, whole: float | None) -> float | None:
+def _seconds_of(span: _Span, whole: float | None) -> float | None:
     start, length = span
     if length is not None:
         return length / 1000

@@ -19,7 +19,7 @@ from tokgen.corpus.reading import Utterance
 from tokgen.evaluation.metric import check_backends, parse_metrics
 from tokgen.evaluation.pool import check_workers
 from tokgen.evaluation.rows import AudioRow, Scores, make_scorer, score_rows
-from tokgen.evaluation.settings import DEFAULT_METRICS, check_mos, check_once
+from tokgen.evaluation.settings import DEFAULT_METRICS, check_cap, check_mos, check_once
 from tokgen.metrics.codebook import codebook_use
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
@@ -108,12 +108,14 @@ def score_codec(
     corpus: str | Path | Corpus,
     *,
     split: str | None = None,
+    where: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
     language: str | None = None,
     follow_links: bool = False,
     metrics: str | Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
+    cer_cap: float | None = None,
     mos: str = "auto",
     mos_reference: str | Path | Tensor | None = None,
     speaker: str = "auto",
@@ -128,11 +130,10 @@ def score_codec(
     Args:
         codec: one or several codecs, or their names as in `load_codec`, each once.
         corpus: the corpus, or its source as in `open_corpus`. All clips are held in memory.
-        split, min_seconds, max_seconds: part of the corpus to score, as in `open_corpus`.
+        split, where, min_seconds, max_seconds: part of the corpus to score, as in `open_corpus`.
         language, follow_links: as in `open_corpus`. CER does not apply to clips in a language that
             the recogniser does not know.
-        language, follow_links: as in `open_corpus`.
-        metrics, asr, mos, speaker, workers: as in `score_audio`.
+        metrics, asr, cer_cap, mos, speaker, workers: as in `score_audio`.
         mos_reference: clean speech for SQUIM, not a clip of the corpus: an audio file, or [1, N] at
             the first codec's rate.
         device: device to load codecs on that are given by name.
@@ -143,6 +144,7 @@ def score_codec(
     """
     metrics = parse_metrics(metrics)
     check_backends(asr=asr, mos=mos, speaker=speaker)
+    check_cap(cer_cap)
     check_mos(metrics, mos, mos_reference)
     check_workers(workers)
     given = [codec] if isinstance(codec, str | Path | Codec) or codec is None else codec
@@ -154,6 +156,7 @@ def score_codec(
     corpus = as_corpus(
         corpus,
         split=split,
+        where=where,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
         language=language,
@@ -168,7 +171,7 @@ def score_codec(
     texts = [clip.text for clip in clips]
     languages = [clip.language for clip in clips]
     scorer = make_scorer(
-        metrics, texts, languages, asr, mos, speaker, mos_reference=mos_reference,
+        metrics, texts, languages, asr, mos, speaker, cer_cap=cer_cap, mos_reference=mos_reference,
         sample_rate=rates[0],
     )  # fmt: skip
     best = [clip.waveform for clip in by_rate[max(rates)]]

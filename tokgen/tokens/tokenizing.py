@@ -106,6 +106,7 @@ def tokenize_corpus(
     out: str | Path,
     *,
     split: str | None = None,
+    where: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
     language: str | None = None,
@@ -131,8 +132,8 @@ def tokenize_corpus(
         codec: the codec, which encodes on its own device, or its name as in `load_codec`.
         out: path or fsspec URL of the dataset's folder. If it already holds this dataset, it is
             left as it is.
-        split, min_seconds, max_seconds, language, follow_links, require_text, streaming: how to
-            open a corpus that is given by its source, as in `open_corpus`.
+        split, where, min_seconds, max_seconds, language, follow_links, require_text, streaming: how
+            to open a corpus that is given by its source, as in `open_corpus`.
         n_codebooks: levels to keep; None keeps all.
         conditioning: column to add, "mfcc" or "log_mel", at the codec's frame rate; None or
             "none" for none.
@@ -173,6 +174,7 @@ def tokenize_corpus(
     corpus = _open(
         corpus,
         split=split,
+        where=where,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
         language=language,
