@@ -81,7 +81,7 @@ N_LOGGED = 3  # utterances that the tracker gets
 # These may change when a run continues: they do not affect the trained weights.
 MAY_CHANGE = (
     *(*training_settings.MAY_CHANGE, "n_test", "test_corpus", "min_test_seconds", "metrics"),
-    *("asr", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs"),
+    *("asr", "cer_cap", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs"),
 )
 
 if __name__ == "__main__":
@@ -203,6 +203,7 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
             sample_rate=rate,
             metrics=s.metrics,
             asr=s.asr,
+            cer_cap=s.cer_cap,
             mos=s.mos,
             speaker=s.speaker,
             mos_reference=longest_clip(s.corpus, tokens),

@@ -132,7 +132,7 @@ def cover_clips(repetitions: int, sizes: Sequence[int]) -> Iterator[list[object]
             for method in METHODS.values():
                 ends = np.array([method(*sample, i) for i, sample in enumerate(samples)])
                 hits = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
-                width = np.nanmedian(ends[:, 1] - ends[:, 0]) / usual
+                width = np.nanmedian(ends[:, 1] - ends[:, 0]) / (usual or math.nan)
                 row.append(f"{100 * hits.mean():.1f}, {width:.2f}")
             yield row
 

@@ -96,6 +96,11 @@ def test_every_metric_has_a_value(monkeypatch) -> None:
     assert record["pesq"] == pytest.approx(4.644, abs=1e-3)
     assert math.isnan(scorer.score(CLIPS[0][:, :4000], CLIPS[0][:, :4000], "", 16000)["speaker"])
     assert scorer.backends["speaker"] == "sign" and "swift-f0" in scorer.backends["f0"]
+    assert scorer.backends["cer"] == "parrot, no cap"
+    assert scorer.score(CLIPS[0], CLIPS[0], "o", 16000)["edits"] == 6  # of 1 character
+    capped = Scorer(("cer",), cer_cap=1)
+    assert capped.backends["cer"] == "parrot, clips capped at 1"
+    assert capped.score(CLIPS[0], CLIPS[0], "o", 16000)["edits"] == 1
 
 
 def test_unknown_metrics_are_refused() -> None:

@@ -20,6 +20,7 @@ from tokgen.evaluation.settings import MetricSettings, ScoringSettings
         ({"asr": "wav2vec2:"}, "give a folder or a hub id after the colon"),
         ({"asr": "wav2vec2:./none"}, "no such folder"),
         ({"speaker": "wavlm:none/at/all"}, "no such folder"),
+        ({"cer_cap": 0.0}, "cer_cap = 0.0: must be above 0"),
         ({"speaker": "ecapa"}, "known are auto, wavlm, resemblyzer"),
         ({"mos": "squim"}, "mos squim needs"),
         ({"workers": -1}, "workers is -1, but must be at least 0"),

@@ -23,10 +23,14 @@ from tokgen.metrics.languages import language_code
 CLEAN = make_tone(2.0, 0)
 
 
-def test_edits_are_at_most_the_length_of_the_reference():
+def test_edits_have_no_cap_but_the_one_that_is_given():
     assert edits("Press 2.", "press two") == Edits(0, 9)
     assert edits("abcd", "abxd") == Edits(1, 4)
-    assert edits("to", "to " * 50) == Edits(2, 2)  # a looping recogniser
+    loop = "to " * 50  # a looping recogniser: 149 characters after normalisation
+    assert edits("to", loop) == Edits(147, 2)
+    assert edits("to", loop, cap=1) == Edits(2, 2)
+    assert edits("toe", loop, cap=1.5) == Edits(4, 3)
+    assert edits("abcd", "abxd", cap=1) == Edits(1, 4)
     assert edits("hello", "") == Edits(5, 5)
     with pytest.raises(ValueError, match="no letters"):
         edits("...", "x")

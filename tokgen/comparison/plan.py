@@ -253,6 +253,7 @@ def _make_scorer(s: ComparisonSettings, first: Entry) -> Scorer:
     return Scorer(
         s.metrics,
         asr=s.asr,
+        cer_cap=s.cer_cap,
         mos=s.mos,
         speaker_encoder=s.speaker,
         mos_reference=longest_clip(s.corpus, first.tokens) if "mos" in s.metrics else None,

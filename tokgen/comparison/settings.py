@@ -135,8 +135,8 @@ def check_sources(s: ComparisonSettings) -> None:
 # These may change when a training of a comparison continues. "name" is that of the comparison.
 MAY_CHANGE_IN_TRAINING = (
     *(*training.MAY_CHANGE, "name", "runs", "test_corpus", "n_test", "min_test_seconds"),
-    *("sampling", "generation_batch", "asr", "mos", "speaker", "metrics", "margins", "n_saved"),
-    *("seeds", "drift_passes", "phase", "telephone", "task"),
+    *("sampling", "generation_batch", "asr", "cer_cap", "mos", "speaker", "metrics", "margins"),
+    *("n_saved", "seeds", "drift_passes", "phase", "telephone", "task"),
 )
 # These may change when a comparison continues: their results are stored by content.
 MAY_CHANGE = (*(name for name in MAY_CHANGE_IN_TRAINING if name != "name"), "codec")

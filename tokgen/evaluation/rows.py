@@ -12,7 +12,7 @@ from tokgen.evaluation.metric import METRICS, check_backends, parse_metrics
 from tokgen.evaluation.pool import ScoringPool, check_workers
 from tokgen.evaluation.reasons import failures_of, notes_on, warn_of_high_cer, why_no_cer
 from tokgen.evaluation.scorer import Scorer, score_clips
-from tokgen.evaluation.settings import DEFAULT_METRICS
+from tokgen.evaluation.settings import DEFAULT_METRICS, check_cap
 from tokgen.metrics.cer import languages_of
 from tokgen.metrics.statistics import bootstrap_ratio
 from tokgen.metrics.tables import KINDS, Row, Table
@@ -82,6 +82,7 @@ def score_audio(
     language: str | Sequence[str | None] | None = None,
     metrics: str | Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
+    cer_cap: float | None = None,
     mos: str = "auto",
     mos_reference: Tensor | None = None,
     speaker: str = "auto",
@@ -101,8 +102,8 @@ def score_audio(
         language: language of all utterances or of each, as code or name; None if it is unknown. CER
             does not apply if the recogniser does not know the language.
         metrics: names of `tokgen.evaluation.metric.METRICS`, also in one string with commas.
-        asr, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`. No recogniser is loaded if
-            CER applies to no utterance.
+        asr, cer_cap, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`. No
+            recogniser is loaded if CER applies to no utterance.
         speaker: its `speaker_encoder`.
         workers: processes that score, as in `tokgen.evaluation.pool.ScoringPool`.
     Raises:
@@ -110,6 +111,7 @@ def score_audio(
     """
     metrics = parse_metrics(metrics)
     check_backends(asr=asr, mos=mos, speaker=speaker)
+    check_cap(cer_cap)
     check_workers(workers)
     if reference not in rows:
         raise ValueError(f"reference row {reference!r}: rows are {', '.join(rows)}")
@@ -122,7 +124,7 @@ def score_audio(
     if len(set(lengths.values())) != 1:
         raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
     scorer = make_scorer(
-        metrics, texts, languages, asr, mos, speaker, mos_reference=mos_reference,
+        metrics, texts, languages, asr, mos, speaker, cer_cap=cer_cap, mos_reference=mos_reference,
         sample_rate=sample_rate,
     )  # fmt: skip
     chosen = [
@@ -145,6 +147,7 @@ def make_scorer(
     mos: str,
     speaker: str,
     *,
+    cer_cap: float | None = None,
     mos_reference: Tensor | None,
     sample_rate: int,
 ) -> Scorer:
@@ -153,7 +156,7 @@ def make_scorer(
     Args:
         metrics: names of metrics.
         texts, languages: transcript and language of each utterance.
-        asr, mos, speaker, mos_reference, sample_rate: as in `Scorer`.
+        asr, mos, speaker, cer_cap, mos_reference, sample_rate: as in `Scorer`.
     """
     known = languages_of(asr)
     pairs = zip(texts, languages, strict=True)
@@ -161,6 +164,7 @@ def make_scorer(
     scorer = Scorer(
         metrics,
         asr=asr if spoken else None,
+        cer_cap=cer_cap,
         mos=mos,
         speaker_encoder=speaker,
         mos_reference=mos_reference,

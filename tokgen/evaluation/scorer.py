@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokgen.evaluation.metric import check_metrics
 from tokgen.evaluation.reasons import DIED, explain, join, why_no_cer
-from tokgen.evaluation.settings import DEFAULT_METRICS
+from tokgen.evaluation.settings import DEFAULT_METRICS, check_cap
 from tokgen.extras import require
 from tokgen.metrics import pesq, pitch, si_sdr, speaker
 from tokgen.metrics.cer import RecognitionError, Wav2Vec2Recogniser, edits, make_recogniser
@@ -64,6 +64,7 @@ class Scorer:
     Args:
         metrics: names in `METRICS`.
         asr: backend of CER (`tokgen.metrics.cer.make_recogniser`); None if no clip has a CER.
+        cer_cap: largest CER of a clip; None for no cap.
         mos: backend of MOS (`tokgen.metrics.mos.make_mos`).
         speaker_encoder: backend of speaker similarity (`speaker.make_speaker_encoder`).
         mos_reference: clean speech [1, N] for SQUIM, not one of the scored clips.
@@ -75,7 +76,7 @@ class Scorer:
         batched: metrics that a GPU computes, in batches of clips of equal length.
         rest: the other metrics.
     Raises:
-        ValueError: unknown metric.
+        ValueError: unknown metric, or a cap that is not above 0.
         ModuleNotFoundError: the package of a metric is missing; the error names the extra.
     """
 
@@ -84,6 +85,7 @@ class Scorer:
         metrics: Sequence[str] = DEFAULT_METRICS,
         *,
         asr: str | None = "auto",
+        cer_cap: float | None = None,
         mos: str = "auto",
         speaker_encoder: str = "auto",
         mos_reference: Tensor | None = None,
@@ -91,17 +93,20 @@ class Scorer:
         device: str | torch.device | None = None,
     ) -> None:
         check_metrics(metrics)
+        check_cap(cer_cap)
         self.metrics = tuple(metrics)
         for name, package in (("pesq", "pesq"), ("f0", "swift_f0"), ("voicing", "swift_f0")):
             if name in metrics:
                 require(package)
         self._recogniser = make_recogniser(asr) if asr is not None and "cer" in metrics else None
+        self._cap = cer_cap
         self.languages = self._recogniser.languages if self._recogniser else ()
         self._mos = make_mos(mos, mos_reference, sample_rate) if "mos" in metrics else None
         make = speaker.make_speaker_encoder
         self._speaker = make(speaker_encoder) if "speaker" in metrics else None
+        capped = "no cap" if cer_cap is None else f"clips capped at {cer_cap:g}"
         backends = {
-            "cer": self._recogniser.backend if self._recogniser else "",
+            "cer": f"{self._recogniser.backend}, {capped}" if self._recogniser else "",
             "mos": self._mos.backend if self._mos else "",
             "pesq": pesq.BACKEND,
             "si_sdr": si_sdr.BACKEND,
@@ -148,7 +153,7 @@ class Scorer:
                     heard = self._recogniser.transcribe(clip, sample_rate)
                 except RecognitionError as error:
                     failed["cer"] = str(error)
-            record |= _cer_of(heard, text)
+            record |= _cer_of(heard, text, self._cap)
         if self._mos and "mos" in wanted:
             record["mos"] = self._mos.score(clip, sample_rate)
         if "pesq" in wanted:
@@ -188,7 +193,9 @@ class Scorer:
                 for i, transcript in zip(spoken, heard, strict=True):
                     why = why_unusable(clips[i].audio)
                     failed = {"failures": {"cer": why}} if transcript is None else {}
-                    records[i] = join(records[i], _cer_of(transcript, clips[i].text), failed)
+                    records[i] = join(
+                        records[i], _cer_of(transcript, clips[i].text, self._cap), failed
+                    )
                 for i in set(group) - set(spoken):
                     records[i] |= _cer_of(None, None)
         return records
@@ -286,9 +293,9 @@ def _equal_lengths(clips: Sequence[Clip]) -> Iterator[list[int]]:
             yield group[start : start + size]
 
 
-def _cer_of(heard: str | None, text: str | None) -> dict[str, Any]:
+def _cer_of(heard: str | None, text: str | None, cap: float | None = None) -> dict[str, Any]:
     """Return transcript, edits and reference characters; NaN without a text or a transcript."""
     if heard is None or text is None or not normalise_text(text):
         return {"transcript": heard, "edits": math.nan, "chars": math.nan}
-    found = edits(text, heard)
+    found = edits(text, heard, cap)
     return {"transcript": heard, "edits": found.n_edits, "chars": found.n_chars}

@@ -8,7 +8,14 @@ from typing import Literal
 
 from tokgen.runs.checks import check_least
 
-__all__ = ["DEFAULT_METRICS", "MetricSettings", "ScoringSettings", "check_mos", "check_once"]
+__all__ = [
+    "DEFAULT_METRICS",
+    "MetricSettings",
+    "ScoringSettings",
+    "check_cap",
+    "check_mos",
+    "check_once",
+]
 
 DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
 
@@ -20,6 +27,7 @@ class MetricSettings:
     Attributes:
         metrics: cer, mos, pesq, si_sdr, speaker, f0 and voicing, separated by commas.
         asr: speech recognizer for cer: auto, wav2vec2, moonshine, or wav2vec2:<folder or hub id>.
+        cer_cap: largest cer of a clip, such as 1; none by default.
         mos: predictor for mos; squim needs clean speech (mos_reference), distillmos none.
         speaker: encoder for the metric speaker: auto, wavlm, resemblyzer, or wavlm:<folder or hub
             id>.
@@ -27,6 +35,7 @@ class MetricSettings:
 
     metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
     asr: str = "auto"
+    cer_cap: float | None = None
     mos: Literal["auto", "squim", "distillmos"] = "auto"
     speaker: str = "auto"
 
@@ -35,6 +44,7 @@ class MetricSettings:
 
         object.__setattr__(self, "metrics", parse_metrics(self.metrics))
         check_backends(asr=self.asr, mos=self.mos, speaker=self.speaker)
+        check_cap(self.cer_cap)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,12 @@ class ScoringSettings(MetricSettings):
         super().__post_init__()
         check_least(self, workers=0)
         check_mos(self.metrics, self.mos, self.mos_reference)
+
+
+def check_cap(cer_cap: float | None) -> None:
+    """Raise ValueError for a cap that is not above 0."""
+    if cer_cap is not None and not cer_cap > 0:
+        raise ValueError(f"cer_cap = {cer_cap}: must be above 0, or None for no cap")
 
 
 def check_mos(metrics: Sequence[str], mos: str, mos_reference: object) -> None:

@@ -13,7 +13,7 @@ Modules (unit and range; whether higher or lower is better):
 
 - `pesq` - wideband PESQ (MOS-LQO, 1.04 to 4.64; higher)
 - `mos` - predicted mean opinion score (1 to 5; higher)
-- `cer` - character error rate through a recogniser (0 to 1; lower)
+- `cer` - character error rate through a recogniser (from 0; lower)
 - `si_sdr` - scale-invariant signal-to-distortion ratio (dB; higher)
 - `speaker` - cosine of speaker embeddings (-1 to 1; higher)
 - `resemblyzer` - network of one speaker encoder

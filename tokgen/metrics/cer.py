@@ -1,5 +1,8 @@
 """Character error rate (CER) of speech through a recogniser, with edits pooled over the corpus.
 
+CER has no upper end: a recogniser that loops on bad audio ("to to to") hears more characters than
+were said. `edits` has a cap for those who want one.
+
 Backends: "wav2vec2" (as in the paper; weights from a hub or a folder) and "moonshine" (a tiny
 model with weights in its wheel). "auto" uses wav2vec2 if its weights can be loaded, and otherwise
 warns and uses moonshine. Both know only English; a wav2vec2 of another language is given by folder
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -61,29 +65,29 @@ MIN_SAMPLES = RATE // 2  # recognisers need some context: shorter clips are padd
 
 @dataclass(frozen=True)
 class Edits:
-    """Edits that turn the hypothesis into the reference, at most one per reference character."""
+    """Edits that turn the hypothesis into the reference, and the reference's characters."""
 
     n_edits: int
     n_chars: int
 
 
-def edits(reference: str, hypothesis: str) -> Edits:
+def edits(reference: str, hypothesis: str, cap: float | None = None) -> Edits:
     """Count character edits between normalised texts.
 
-    The count is at most the length of the reference. So a recogniser that loops on bad audio
-    ("to to to") cannot push the CER of a clip over 1.
-
+    Args:
+        cap: largest CER of a clip; the edits beyond it are not counted. None for no cap.
     Raises:
         ValueError: the normalised reference is empty.
     """
     wanted, heard = normalise_text(reference), normalise_text(hypothesis)
     if not wanted:
         raise ValueError(f"transcript {reference!r} has no letters, so it has no CER")
-    if not heard:
-        return Edits(len(wanted), len(wanted))
-    out = require("jiwer").process_characters(wanted, heard)
-    count = out.substitutions + out.deletions + out.insertions
-    return Edits(min(count, len(wanted)), len(wanted))
+    count = len(wanted)
+    if heard:
+        out = require("jiwer").process_characters(wanted, heard)
+        count = out.substitutions + out.deletions + out.insertions
+    most = math.inf if cap is None else cap * len(wanted)
+    return Edits(count if count <= most else math.floor(most), len(wanted))
 
 
 class RecognitionError(RuntimeError):

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import t as student
 
 __all__ = ["BLOCK", "FEW_CLIPS", "FLOOR", "find_interval", "find_ratio"]
 
@@ -52,6 +51,8 @@ def find_interval(
         seed, n_resamples: seed and number of resamples of clips.
         level: level of the two-sided interval.
     """
+    from scipy.stats import t as student
+
     _, n_seeds, n_clips = tables.shape
     if n_clips < 2:
         return math.nan, math.nan
