@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from makers.audio import make_tone
 from makers.codecs import BlockCodec
 from makers.effects import Effect, late
+from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.clips import DriftClips
 from tokgen.drift.compare import measure_drift
@@ -141,3 +143,12 @@ def test_the_delay_is_said_in_samples(clips, tmp_path):
     table = measure_drift(codecs, clips.corpus, tmp_path, **short).table()
     assert "delay per pass 3 samples\n" in table and "correlation" not in table
     assert "not measurable (the output does not follow noise), taken as 0" in table
+
+
+def test_mp3_is_measured_at_the_rate_of_the_corpus(tmp_path):
+    folder = tmp_path / "corpus"
+    write_audio(folder / "b.wav", make_tone(0.5, 0, 24000), 24000)
+    (folder / "a.wav").write_bytes(b"RIFF nothing")
+    short = {"passes": 2, "samples": 0, "progress": False}
+    found = measure_drift(["mp3:24", "opus:12"], folder, tmp_path / "out", **short)
+    assert [d.spec["sample_rate"] for d in found.drifts] == [24000, 48000]

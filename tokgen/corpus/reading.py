@@ -150,10 +150,13 @@ class Readable(ABC):
 
     @contextmanager
     def open(
-        self, entry: Entry, sample_rate: int, longest_seconds: float = LONGEST_STREAM_SECONDS
+        self, entry: Entry, sample_rate: int | None, longest_seconds: float = LONGEST_STREAM_SECONDS
     ) -> Iterator[AudioBlocks]:
         """Decode one utterance in blocks, for recordings of hours.
 
+        Args:
+            sample_rate: Hz; None keeps the file's rate.
+            longest_seconds: refuse longer audio.
         Yields:
             blocks that together equal the waveform of `load`. Silence is not refused: call
             `check_loud` for that.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from tokgen.corpus.listed import Corpus
 from tokgen.corpus.reading import SILENCE_PEAK
 from tokgen.runs.progress import progress_bar
 
-__all__ = ["CLIP_SECONDS", "PAPER_CLIPS", "PAPER_SECONDS", "DriftClips"]
+__all__ = ["CLIP_SECONDS", "PAPER_CLIPS", "PAPER_SECONDS", "DriftClips", "find_audio_rate"]
 
 CLIP_SECONDS = 5.0  # of first seconds
 PAPER_CLIPS, PAPER_SECONDS = 500, 1.0  # excerpts of Code Drift, section III
@@ -117,3 +118,11 @@ class DriftClips:
     @property
     def fingerprint(self) -> str:
         return f"{self.corpus.fingerprint} {self.seconds}"
+
+
+def find_audio_rate(corpus: Corpus) -> int | None:
+    """Return the sample rate in Hz of the first clip that can be read; None if none can."""
+    for entry in corpus.entries:
+        with suppress(AudioError), corpus.open(entry, None) as blocks:
+            return blocks.sample_rate
+    return None

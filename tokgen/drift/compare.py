@@ -15,7 +15,7 @@ import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.corpus.listed import Corpus, as_corpus
-from tokgen.drift.clips import CLIP_SECONDS, PAPER_CLIPS, PAPER_SECONDS, DriftClips
+from tokgen.drift.clips import CLIP_SECONDS, PAPER_CLIPS, PAPER_SECONDS, DriftClips, find_audio_rate
 from tokgen.drift.folder import claim_folder
 from tokgen.drift.passes import DriftRun, check_scored, run_drift
 from tokgen.drift.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
@@ -101,6 +101,7 @@ def measure_drift(
     out: str | Path,
     *,
     split: str | None = None,
+    where: str | None = None,
     min_seconds: float | None = None,
     max_seconds: float | None = None,
     language: str | None = None,
@@ -126,11 +127,12 @@ def measure_drift(
 
     Args:
         codecs: codecs, or names as in `load_roundtrip` ("mp3:24" and "opus:12" too), each with
-            another name. The others are compared with the first.
+            another name. The others are compared with the first. MP3 runs at the rate of the
+            corpus' first clip, if it has the bitrate there.
         corpus: the corpus, or its source as in `open_corpus`. Each codec gets its clips at its
             own rate.
         out: folder for the results.
-        split, min_seconds, max_seconds: part of the corpus to measure, as in `open_corpus`.
+        split, where, min_seconds, max_seconds: part of the corpus to measure, as in `open_corpus`.
         language, follow_links: as in `open_corpus`.
         protocol: "first" takes the first seconds of every clip, "paper" random excerpts (see
             `DriftClips.excerpts`).
@@ -160,21 +162,23 @@ def measure_drift(
     scored = check_scored(scored, passes)
     out = Path(out)
     check_folder(out)
-    several = codecs if isinstance(codecs, Sequence) and not isinstance(codecs, str) else [codecs]
-    loaded = [as_roundtrip(codec, device=device) for codec in several]
-    names = [codec.spec.name for codec in loaded]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"codecs {names}: give at least one, and each once")
-    if phase and not any(isinstance(codec, Codec) for codec in loaded):
-        raise ValueError(f"codecs {names}: none has codes, which phase needs")
     corpus = as_corpus(
         corpus,
         split=split,
+        where=where,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
         language=language,
         follow_links=follow_links,
     )
+    several = codecs if isinstance(codecs, Sequence) and not isinstance(codecs, str) else [codecs]
+    rate = find_audio_rate(corpus)
+    loaded = [as_roundtrip(codec, device=device, audio_rate=rate) for codec in several]
+    names = [codec.spec.name for codec in loaded]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"codecs {names}: give at least one, and each once")
+    if phase and not any(isinstance(codec, Codec) for codec in loaded):
+        raise ValueError(f"codecs {names}: none has codes, which phase needs")
     if protocol == "paper":
         chosen = DriftClips.excerpts(
             corpus, clips or PAPER_CLIPS, clip_seconds or PAPER_SECONDS, seed

@@ -151,10 +151,12 @@ def load_codec(
 
 
 def load_roundtrip(
-    name: str | Path, *, device: str | torch.device = "cpu"
+    name: str | Path, *, device: str | torch.device = "cpu", audio_rate: int | None = None
 ) -> Codec | WaveformCodec:
     """Load a codec, or a waveform codec such as "mp3:24" or "opus:12".
 
+    Args:
+        audio_rate: Hz of the audio. MP3 runs at this rate if it has the bitrate there.
     Raises:
         FileNotFoundError: as `load_codec`.
         ValueError: as `load_codec`, or the format does not have this bitrate.
@@ -165,7 +167,7 @@ def load_roundtrip(
     from tokgen.zoo.adapters.ffmpeg import FfmpegCodec
 
     check_name(name, waveform=True)
-    return FfmpegCodec(kind, cast(float, split_kbps(name)[1]))
+    return FfmpegCodec(kind, cast(float, split_kbps(name)[1]), audio_rate)
 
 
 def as_codec(codec: str | Path | Codec, *, device: str | torch.device = "auto") -> Codec:
@@ -180,11 +182,18 @@ def as_codec(codec: str | Path | Codec, *, device: str | torch.device = "auto") 
 
 
 def as_roundtrip(
-    codec: str | Path | Codec | WaveformCodec, *, device: str | torch.device = "auto"
+    codec: str | Path | Codec | WaveformCodec,
+    *,
+    device: str | torch.device = "auto",
+    audio_rate: int | None = None,
 ) -> Codec | WaveformCodec:
-    """Return a codec that is given as an object or by a name of `load_roundtrip`."""
+    """Return a codec that is given as an object or by a name of `load_roundtrip`.
+
+    Args:
+        device, audio_rate: as in `load_roundtrip`; a codec object stays as it is.
+    """
     if isinstance(codec, str | Path):
-        return load_roundtrip(codec, device=pick_device(device))
+        return load_roundtrip(codec, device=pick_device(device), audio_rate=audio_rate)
     return codec
 
 

@@ -11,7 +11,9 @@ from makers.paths import ALLISON
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.clips import DriftClips
 from tokgen.metrics.delay import delay_between, pink_noise
-from tokgen.zoo.adapters.ffmpeg import FORMATS, FfmpegCodec, advance, opus_mode
+from tokgen.zoo.adapters.ffmpeg import MP3_KBPS, FfmpegCodec, advance, opus_mode
+from tokgen.zoo.lookup import load_roundtrip
+from tokgen.zoo.names import WAVEFORM_KBPS
 
 ALL = [("mp3", 8), ("mp3", 24), ("mp3", 32), ("mp3", 128), ("opus", 6), ("opus", 24), ("opus", 64)]
 
@@ -21,6 +23,7 @@ def test_length_rate_and_name(kind: str, kbps: float) -> None:
     codec = FfmpegCodec(kind, kbps)
     assert codec.spec.name == f"{kind}:{kbps}"
     assert codec.spec.bitrate == 1000 * kbps
+    assert codec.spec.hop_length == (576 if kind == "mp3" else 960)
     for n in (1, 959, 20011):
         waveform = torch.stack([pink_noise(n, seed)[None] for seed in (0, 1)]) if n > 1 else None
         waveform = torch.full((2, 1, 1), 0.3) if waveform is None else waveform
@@ -143,9 +146,9 @@ def test_advance_undoes_a_delay(late: float) -> None:
 def test_wrong_input() -> None:
     with pytest.raises(ValueError, match="must be one of mp3, opus"):
         FfmpegCodec("flac", 100)
-    for kind, fmt in FORMATS.items():
-        for kbps in (fmt.least - 1, fmt.most + 1, 0, float("nan")):
-            with pytest.raises(ValueError, match=f"{kind}:{kbps:g}.*{fmt.least:g} to"):
+    for kind, (least, most) in WAVEFORM_KBPS.items():
+        for kbps in (least - 1, most + 1, 0, float("nan")):
+            with pytest.raises(ValueError, match=f"{kind}:{kbps:g}.*{least} to"):
                 FfmpegCodec(kind, kbps)
     codec = FfmpegCodec("opus", 12)
     with pytest.raises(ValueError, match="mono"):
@@ -154,3 +157,34 @@ def test_wrong_input() -> None:
         codec.roundtrip(torch.zeros(1, 1, 0))
     with pytest.raises(ValueError, match="NaN"):
         codec.roundtrip(torch.full((1, 1, 100), float("nan")))
+
+
+@pytest.mark.parametrize("rate", MP3_KBPS)
+def test_mp3_runs_at_the_rate_of_the_audio(rate: int) -> None:
+    """At the lowest and the highest bitrate that it has there: exact, and without delay."""
+    noise = pink_noise(rate, 0)
+    for kbps in (MP3_KBPS[rate][0], MP3_KBPS[rate][-1]):
+        codec = FfmpegCodec("mp3", kbps, audio_rate=rate)
+        assert codec.spec.sample_rate == rate and codec.spec.hop_length == 576
+        packets, _ = codec.packets(noise.numpy())
+        seconds = len(packets) * (576 if rate < 32000 else 1152) / rate
+        assert sum(map(len, packets)) * 8 / seconds == pytest.approx(1000 * kbps, rel=0.02)
+        delay = delay_between(noise, codec.roundtrip(noise[None, None])[0, 0], 2000)
+        assert delay.is_known and delay.samples == 0
+
+
+@pytest.mark.parametrize(
+    ("kbps", "audio_rate", "rate"),
+    [
+        (24, 16000, 16000),
+        (12, 16000, 16000),
+        (24, 44100, 22050),  # 44.1 kHz has no 24 kbps
+        (320, 16000, 44100),  # 16 kHz has no 320 kbps
+        (24, 96000, 22050),  # MP3 has no 96 kHz
+        (24, None, 22050),
+    ],
+)
+def test_the_rate_of_mp3_depends_on_audio_and_bitrate(kbps, audio_rate, rate) -> None:
+    codec = load_roundtrip(f"mp3:{kbps}", audio_rate=audio_rate)
+    assert codec.spec.sample_rate == rate and codec.spec.name == f"mp3:{kbps}"
+    assert load_roundtrip("opus:24", audio_rate=audio_rate).spec.sample_rate == 48000

@@ -1,11 +1,12 @@
 """MP3 and Opus through PyAV (FFmpeg), as codecs without codes.
 
-    codec = FfmpegCodec("opus", 12)
+    codec = FfmpegCodec("mp3", 24, audio_rate=16000)
     decoded = codec.roundtrip(waveform)  # [B, 1, N] at codec.spec.sample_rate
 
-Audio is float, at the rate of the format, so nothing is resampled or clipped. The delay that the
-encoder reports (1105 samples for LAME, a pre-skip of 312 for Opus) is removed, and so is the delay
-of Opus' speech modes in FFmpeg's decoder (see `DECODER_DELAY`).
+Audio is float, so nothing clips, and nothing is resampled. MP3 runs at the rate of the audio if the
+standard has the bitrate there. Opus always runs at 48 kHz, the only rate of FFmpeg's decoder. The
+delay that the encoder reports (1105 samples for LAME, a pre-skip of 312 for Opus) is removed, and
+so is the delay of Opus' speech modes in FFmpeg's decoder (see `DECODER_DELAY`).
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from torch import Tensor
 from tokgen.codec.base import WaveformCodec
 from tokgen.codec.checks import check_waveform
 from tokgen.codec.spec import WaveformSpec
+from tokgen.zoo.names import check_kbps
 
 __all__ = [
-    "CONSTANT",
     "DECODER_DELAY",
     "FORMATS",
+    "MP3_FRAME",
+    "MP3_KBPS",
+    "OPUS_FRAME",
     "PADDING",
     "RATES",
     "FfmpegCodec",
@@ -38,6 +42,8 @@ __all__ = [
     "opus_mode",
 ]
 
+OPUS_FRAME = 960  # samples, 20 ms at 48 kHz
+MP3_FRAME = 576  # samples of one granule
 PADDING = 4096  # samples of silence after the clip, longer than any encoder's delay
 
 
@@ -48,25 +54,26 @@ class Format:
     encoder: str
     decoder: str
     sample_format: str  # of the encoder's input
-    least: float  # lowest bitrate for mono, kbps
-    most: float  # highest bitrate for mono, kbps
     options: dict[str, str]  # of the encoder
 
 
 FORMATS = {
-    "mp3": Format("libmp3lame", "mp3float", "fltp", 8, 320, {}),
-    "opus": Format("libopus", "opus", "flt", 6, 256, {"vbr": "off"}),
+    "mp3": Format("libmp3lame", "mp3float", "fltp", {}),
+    "opus": Format("libopus", "opus", "flt", {"vbr": "off"}),
 }
 
-# MP3: (highest bitrate in kbps, sample rate in Hz). 48 kHz is not used: below 32 kbps, FFmpeg
-# silently encodes at 32.
+# MP3's bitrates in kbps at each sample rate in Hz. FFmpeg silently takes the nearest one for a
+# bitrate outside their range.
+_MPEG_1 = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MPEG_2 = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_MPEG_25 = (8, 16, 24, 32, 40, 48, 56, 64)
+MP3_KBPS = (
+    dict.fromkeys((8000, 11025, 12000), _MPEG_25)
+    | dict.fromkeys((16000, 22050, 24000), _MPEG_2)
+    | dict.fromkeys((32000, 44100, 48000), _MPEG_1)
+)
+# MP3 for audio of other or unknown rates: (highest bitrate in kbps, sample rate in Hz).
 RATES = ((16, 16000), (24, 22050), (63, 32000), (320, 44100))
-CONSTANT = {  # bitrates in kbps that MP3 has at each sample rate
-    16000: (8, 16),
-    22050: (24,),
-    32000: (32, 40, 48, 56),
-    44100: (64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-}
 
 # Opus: delay of FFmpeg's decoder after the pre-skip in samples at 48 kHz, by mode (RFC 6716,
 # table 2). The delay of SILK's resamplers minus the lead of its high-pass filter, measured as the
@@ -81,26 +88,25 @@ class FfmpegCodec(WaveformCodec):
         kind: "mp3" or "opus".
         kbps: bitrate. It is constant for Opus, and for MP3 if the standard has it (8, 16, 24, 32,
             40 …); other bitrates of MP3 hold on average.
+        audio_rate: Hz of the audio, at which MP3 runs if it has the bitrate there: 32, 44.1 and
+            48 kHz have 32 to 320 kbps, 16, 22.05 and 24 kHz have 8 to 160, 8, 11.025 and 12 kHz
+            have 8 to 64. Otherwise a rate of `RATES` is used.
     Raises:
         ValueError: unknown kind, or a bitrate that the format does not have.
     """
 
-    def __init__(self, kind: str, kbps: float) -> None:
+    def __init__(self, kind: str, kbps: float, audio_rate: int | None = None) -> None:
         if kind not in FORMATS:
             raise ValueError(f"format {kind!r}: must be one of {', '.join(FORMATS)}")
+        check_kbps(kind, kbps)
         self.format = FORMATS[kind]
-        if not self.format.least <= kbps <= self.format.most:
-            raise ValueError(
-                f"{kind}:{kbps:g}: mono {kind} has {self.format.least:g} to "
-                f"{self.format.most:g} kbps; choose a bitrate in that range"
-            )
-        rate, self.options = 48000, dict(self.format.options)
+        rate, frame, self.options = 48000, OPUS_FRAME, dict(self.format.options)
         if kind == "mp3":
-            rate = next(rate for most, rate in RATES if kbps <= most)
-            if kbps not in CONSTANT[rate]:
+            rate, frame = _mp3_rate(kbps, audio_rate), MP3_FRAME
+            if kbps not in MP3_KBPS[rate]:
                 self.options["abr"] = "1"
-        name = f"{kind}:{kbps:g}"
-        self.spec = WaveformSpec(name, rate, 1000.0 * kbps, f"FFmpeg {self.format.encoder}")
+        name, library = f"{kind}:{kbps:g}", f"FFmpeg {self.format.encoder}"
+        self.spec = WaveformSpec(name, rate, 1000.0 * kbps, library, hop_length=frame)
 
     def roundtrip(self, waveform: Tensor) -> Tensor:
         waveform = check_waveform(waveform)
@@ -143,6 +149,13 @@ class FfmpegCodec(WaveformCodec):
         if self.format.decoder == "opus":
             decoded = advance(decoded, DECODER_DELAY[opus_mode(packets)])
         return decoded[delay : delay + len(samples)].astype(np.float32)
+
+
+def _mp3_rate(kbps: float, audio_rate: int | None) -> int:
+    """Return the rate at which MP3 runs for audio of a rate in Hz."""
+    if audio_rate in MP3_KBPS and MP3_KBPS[audio_rate][0] <= kbps <= MP3_KBPS[audio_rate][-1]:
+        return audio_rate
+    return next(rate for most, rate in RATES if kbps <= most)
 
 
 def _context(codec: str, mode: Literal["r", "w"], rate: int) -> AudioCodecContext:
