@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -321,6 +322,26 @@ def test_guidance_one_equals_conditional(model: MaskedTransformer) -> None:
     assert not torch.equal(one, two)
 
 
+def test_guidance_by_weight_is_that_by_scale_plus_one(model: MaskedTransformer) -> None:
+    """Ho and Salimans' (1 + w) c - w u is u + s (c - u) with s = 1 + w."""
+    conditioning = make_conditioning()
+
+    def codes(**guidance: Any) -> torch.Tensor:
+        return sample(model, conditioning, LENGTHS, SamplingSettings(**guidance), seed=0)
+
+    weight = {"guidance_form": "weight"}
+    assert SamplingSettings(guidance_scale=2.0, **weight).scale == 3.0
+    assert SamplingSettings(guidance_scale=2.0).scale == 2.0
+    assert torch.equal(codes(guidance_scale=2.0, **weight), codes(guidance_scale=3.0))
+    assert not torch.equal(codes(guidance_scale=2.0, **weight), codes(guidance_scale=2.0))
+    assert torch.equal(codes(guidance_scale=0.0, **weight), codes(guidance_scale=1.0))
+    conditional, unconditional = torch.randn(2, V)
+    recorder = Recorder(conditional, unconditional)
+    chosen = SamplingSettings(guidance_scale=2.0, top_p=1e-6, **weight)
+    out = sample(recorder, conditioning, LENGTHS, chosen, seed=0)
+    assert set(out[0, 0].tolist()) == {int((3 * conditional - 2 * unconditional).argmax())}
+
+
 def test_guidance_zero_equals_unconditional(model: MaskedTransformer) -> None:
     off = SamplingSettings(guidance_scale=0.0)
     conditioning = make_conditioning()
@@ -448,6 +469,11 @@ def test_bad_arguments_are_refused() -> None:
         ({"mask_temperature": -1.0}, "mask_temperature = -1.0: must be finite and at least 0"),
         ({"mask_temperature": float("nan")}, "mask_temperature = nan: must be finite"),
         ({"guidance_scale": float("nan")}, "guidance_scale = nan: must be finite; 1 turns"),
+        ({"guidance_form": "both"}, "guidance_form 'both': must be one of scale, weight"),
+        (
+            {"guidance_scale": float("nan"), "guidance_form": "weight"},
+            "guidance_scale = nan: must be finite; 0 turns guidance off",
+        ),
         ({"guidance_scale": float("inf")}, "guidance_scale = inf: must be finite; 1 turns"),
     ],
 )

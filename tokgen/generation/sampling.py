@@ -4,8 +4,8 @@ The algorithm is that of SoundStorm (Borsos et al. 2023; Code Drift, section V):
 one after the other, coarse first, and each level as in MaskGIT (Chang et al. 2022). All its codes
 start hidden (MASK), except for given codes. Each of its S steps (s = 0 ... S-1) then
 
-1. computes logits (u + w (c - u)) / `temperature`: c is predicted from the conditioning, u without
-   it, and w is `guidance_scale`;
+1. computes logits (u + s (c - u)) / `temperature`: c is predicted from the conditioning, u without
+   it, and s is `SamplingSettings.scale`;
 2. draws one code for every hidden position, from the smallest set of most likely codes whose
    probabilities sum to `top_p`;
 3. computes confidences: the log-probability of the drawn code in the whole distribution, plus
@@ -184,7 +184,7 @@ def _predictor(
     n_frames = max(frames) + extra[1]
     # Padding items count as full: attention over no frames at all would be NaN.
     sizes = torch.tensor([*frames, *[n_frames] * extra[0]])
-    guided = conditioning is not None and settings.guidance_scale != 1.0
+    guided = conditioning is not None and settings.scale != 1.0
     copies = 2 if guided else 1  # guidance computes both predictions in one batch
     drop = (torch.arange(2 * len(sizes)) >= len(sizes)).to(device) if guided else None
     # Attention is faster without a mask.
@@ -203,7 +203,7 @@ def _predictor(
         ).float()
         if guided:
             conditional, unconditional = logits.chunk(2)
-            logits = (conditional - unconditional).mul_(settings.guidance_scale).add_(unconditional)
+            logits = (conditional - unconditional).mul_(settings.scale).add_(unconditional)
         return logits.div_(settings.temperature)
 
     return predict

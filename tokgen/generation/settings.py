@@ -6,9 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["MARGIN_SECONDS", "TASKS", "SamplingSettings", "TaskSettings", "check_seed"]
+__all__ = [
+    "GUIDANCE_OFF",
+    "MARGIN_SECONDS",
+    "TASKS",
+    "SamplingSettings",
+    "TaskSettings",
+    "check_seed",
+]
 
 TASKS = ("vocode", "continue", "infill")
+GUIDANCE_OFF = {"scale": 1, "weight": 0}  # the value that turns guidance off, by form
 MARGIN_SECONDS = 0.25  # utterances are at least this much longer than their prompt or gap
 
 
@@ -28,7 +36,10 @@ class SamplingSettings:
         top_p: probability mass of the nucleus; 1 keeps the whole distribution.
         mask_temperature: scale of the Gumbel noise on confidences at the start of a level; it falls
             linearly to 0.
-        guidance_scale: w in u + w (c - u); 1 turns guidance off.
+        guidance_scale: strength of classifier-free guidance; guidance_form says what it means.
+        guidance_form: "scale" s means u + s (c - u), with c predicted from the conditioning and u
+            without it; 1 turns guidance off. "weight" w means (1 + w) c - w u, as Ho and Salimans
+            (2021) write it, which is the scale 1 + w; 0 turns guidance off.
         compile: run the model through `torch.compile`. Rounding may then change the order of codes
             that are almost equally likely.
     """
@@ -38,6 +49,7 @@ class SamplingSettings:
     top_p: float = 0.85
     mask_temperature: float = 10.5
     guidance_scale: float = 2.0
+    guidance_form: Literal["scale", "weight"] = "scale"
     compile: bool = False
 
     def __post_init__(self) -> None:
@@ -59,10 +71,20 @@ class SamplingSettings:
                 f"mask_temperature = {self.mask_temperature}: must be finite and at least 0, "
                 "which adds no noise"
             )
+        if self.guidance_form not in GUIDANCE_OFF:
+            raise ValueError(
+                f"guidance_form {self.guidance_form!r}: must be one of {', '.join(GUIDANCE_OFF)}"
+            )
         if not math.isfinite(self.guidance_scale):
             raise ValueError(
-                f"guidance_scale = {self.guidance_scale}: must be finite; 1 turns guidance off"
+                f"guidance_scale = {self.guidance_scale}: must be finite; "
+                f"{GUIDANCE_OFF[self.guidance_form]} turns guidance off"
             )
+
+    @property
+    def scale(self) -> float:
+        """The guidance as s in u + s (c - u), in either form; 1 is no guidance."""
+        return self.guidance_scale + (self.guidance_form == "weight")
 
     def at(self, level: int) -> int:
         """Return the number of steps of `level`."""
