@@ -52,6 +52,23 @@ def test_commitment_loss_is_a_sum_over_levels(codec: StagedCodec) -> None:
     torch.testing.assert_close(out.commitment_loss, per_level.sum())
 
 
+@torch.no_grad()
+def test_the_quantizer_ignores_autocast(codec: StagedCodec) -> None:
+    """bfloat16 would change some codes."""
+    latents = codec.encode_latents(codec_tone(codec, 8000))
+    codes, projected = codec.quantize(latents), codec.project(latents)
+    expected, quantized = codec.quantize_through(latents), codec.dequantize(codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (latents @ latents.mT).dtype == torch.bfloat16  # autocast is on
+        assert torch.equal(codec.quantize(latents), codes)
+        assert torch.equal(codec.project(latents), projected)
+        assert torch.equal(codec.dequantize(codes), quantized)
+        found = codec.quantize_through(latents)
+        assert codec.quantize_through(latents.bfloat16()).quantized.dtype == torch.float32
+    for name, value in vars(expected).items():
+        assert torch.equal(getattr(found, name), value), name
+
+
 @pytest.mark.parametrize("name", sorted(CLOSED))
 def test_codecs_without_stages_are_refused(name: str) -> None:
     codec = MAKERS[name]()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -9,8 +11,10 @@ from makers.audio import make_tone
 from makers.recipes import ROOT
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.codec_training.trainable import load_into, make_trainable
+from tokgen.nn.ema import Ema
 from tokgen.nn.spectral_losses import MultiScaleMel
 from tokgen.runs.settings import parse_settings
+from tokgen.zoo.adapters.dac_training import has_weight_norm
 from tokgen.zoo.lookup import load_codec
 
 TINY = {
@@ -30,7 +34,7 @@ def test_both_architectures_train_save_and_continue(name, config, tmp_path):
     codec = make_trainable(name, config)
     audio = torch.cat([make_tone(0.5, s)[None] for s in range(4)])
     codec.fit_statistics(audio)
-    optimizer = torch.optim.AdamW(codec.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(codec.parameters(), lr=1e-3 if name == "dac" else 3e-3)
     mel = MultiScaleMel(16000, windows=(256, 512), mels=(20, 40))
     losses = []
     for _ in range(30):
@@ -88,6 +92,32 @@ def test_config_of_the_stft_codec_trains_as_with_means_over_levels(config):
 def test_tuning_config_of_the_stft_codec_holds_the_weight_of_the_mean():
     settings = parse_settings(TuningSettings, ROOT / "recipes/tune_idempotence.yaml", [])
     assert settings.weights.commitment == 15 * 0.25 / load_codec("speech-16k").spec.n_codebooks
+
+
+def test_a_fresh_dac_has_weight_norm_and_a_saved_one_has_none(tmp_path):
+    torch.manual_seed(0)
+    codec = make_trainable("dac", SMALL_DAC)
+    assert has_weight_norm(codec.model)
+    assert abs(codec.model.quantizer.quantizers[0].codebook.weight.std() - 1) < 0.2
+    average = Ema(codec, 0.5)
+    with torch.no_grad():
+        for weight in codec.parameters():
+            weight.mul_(1.1)
+    average.update()
+    audio = make_tone(0.5, 0)[None]
+    with average.in_place(), torch.no_grad():
+        averaged = copy.deepcopy(codec).eval()
+        expected = averaged(audio).waveform
+    averaged.save(tmp_path)
+    saved = load_codec(tmp_path)
+    assert not has_weight_norm(saved.model)
+    torch.testing.assert_close(saved.roundtrip(audio), expected)
+
+    again = make_trainable("dac", SMALL_DAC).eval()
+    load_into(again, tmp_path)
+    assert has_weight_norm(again.model)
+    with torch.no_grad():
+        torch.testing.assert_close(again(audio).waveform, expected)
 
 
 def test_odd_strides_and_unknown_architectures_are_refused():

@@ -153,6 +153,31 @@ def test_train_codec_runs_all_phases_and_resumes_exactly(tiny_corpus, tmp_path):
     assert load_codec(tmp_path / "whole/codec").spec.n_codebooks == 2
 
 
+def test_train_codec_trains_a_dac_and_resumes_exactly(tiny_corpus, tmp_path):
+    dac = {
+        "encoder_hidden_size": 8, "decoder_hidden_size": 16, "hidden_size": 16,
+        "downsampling_ratios": [4, 8], "upsampling_ratios": [8, 4], "n_codebooks": 2,
+        "codebook_size": 32, "codebook_dim": 4, "sampling_rate": 8000,
+    }  # fmt: skip
+
+    def flags(name: str) -> list[object]:
+        (_, path) = codec_flags(name, tmp_path, tiny_corpus)
+        config = yaml.safe_load(path.read_text()) | {"architecture": "dac", "model": dac}
+        config |= {"continuous_steps": 0, "decoder_steps": 0, "steps": 6, "adversarial_start": 2}
+        path.write_text(yaml.safe_dump(config))
+        return ["--config", path]
+
+    run("train_codec.py", *flags("whole"))
+    process = launch("train_codec.py", *flags("cut"))
+    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-2").is_dir())
+    out = run("train_codec.py", *flags("cut"))
+    assert "continuing at step" in out or process.returncode == 0
+    a, b = (load_file(tmp_path / n / "codec/model.safetensors") for n in ("whole", "cut"))
+    assert list(a) == list(b) and all(a[k].equal(b[k]) for k in a)
+    assert not any("parametrizations" in name for name in a)  # weight norm is folded
+    assert load_codec(tmp_path / "whole/codec").spec.hop_length == 32
+
+
 def test_train_codec_stops_when_the_quantizer_diverges(tiny_corpus, tmp_path):
     flags = codec_flags("bad", tmp_path, tiny_corpus)
     out = run("train_codec.py", *flags, "--max_codebook_loss", "1e-9", code=1)

@@ -9,8 +9,9 @@ The stages are named as in the Code Drift paper (eq. 1):
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +21,39 @@ from tokgen.codec.checks import check_codes_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, Windows, run_whole
 
-__all__ = ["ResidualCodec", "ResidualLevels", "StagedCodec", "WindowedCodec", "check_stages"]
+__all__ = [
+    "ResidualCodec",
+    "ResidualLevels",
+    "StagedCodec",
+    "WindowedCodec",
+    "check_stages",
+    "in_float32",
+]
+
+Owner = TypeVar("Owner")
+Result = TypeVar("Result")
+More = ParamSpec("More")
+
+
+def in_float32(
+    method: Callable[Concatenate[Owner, Tensor, More], Result],
+) -> Callable[Concatenate[Owner, Tensor, More], Result]:
+    """Decorate a method or function of a quantizer so that it runs in float32 under autocast.
+
+    bfloat16 would change codes. The first tensor is converted; without autocast nothing changes.
+    """
+
+    @wraps(method)
+    def run(owner: Owner, values: Tensor, *args: More.args, **named: More.kwargs) -> Result:
+        device = values.device.type
+        if not torch.is_autocast_enabled(device):
+            return method(owner, values, *args, **named)
+        with torch.autocast(device, enabled=False):
+            return method(
+                owner, values.float() if values.is_floating_point() else values, *args, **named
+            )
+
+    return run
 
 
 class StagedCodec(Codec):
@@ -53,6 +86,10 @@ class StagedCodec(Codec):
     def decode_latents(self, quantized: Tensor) -> Tensor:
         """f_d: quantized [B, D, T] -> waveform [B, 1, T * hop_length]."""
 
+    def prepare_training(self) -> None:
+        """Give encoder and decoder the form in which they train. Saving changes it back."""
+
+    @in_float32
     def quantize_through(self, latents: Tensor) -> Quantized:
         """f_dp . f_dq . f_q . f_p with the straight-through gradient, for training.
 
@@ -123,16 +160,20 @@ class ResidualLevels:
     def levels(self) -> Sequence[Any]:
         """Modules with `encode`: [B, D, T] -> indices [B, T], and its inverse `decode`."""
 
+    @in_float32
     def project(self, latents: Tensor) -> Tensor:
         return torch.cat([residual for residual, _ in self._descend(latents)], dim=1)
 
+    @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
         return torch.stack([indices for _, indices in self._descend(latents)], dim=1)
 
+    @in_float32
     def codebook_rows(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)
         return torch.cat(self._rows(codes), dim=1)
 
+    @in_float32
     def dequantize(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)
         rows = self._rows(codes)

@@ -64,6 +64,7 @@ class Reencoder(nn.Module):
             raise ValueError(f"passes = {passes}: must be at least 1")
         self.codec, self.loss, self.passes = check_stages(codec), loss, passes
         self.hold_first = hold_first
+        self.codec.prepare_training()
         self.model = codec.model.eval()
         quantizer = getattr(codec.model, "quantizer", None)
         if not isinstance(quantizer, nn.Module):

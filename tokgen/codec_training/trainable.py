@@ -14,7 +14,8 @@ from transformers import DacConfig, DacModel
 
 from tokgen.codec.windows import fit_length
 from tokgen.nn.cards import ModelCardFacts
-from tokgen.zoo.adapters.dac import DacCodec
+from tokgen.zoo.adapters.dac import DacCodec, quantize_through
+from tokgen.zoo.adapters.dac_training import apply_weight_norm, fold_weight_norm, reset_weights
 from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
@@ -76,7 +77,18 @@ class TrainableCodec(nn.Module, ABC):
 
     @abstractmethod
     def as_codec(self) -> PretrainedCodec:
-        """Return a `Codec` with the same network."""
+        """Return a `Codec` with the same weights, as they are saved."""
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Load the weights of a saved model.
+
+        Raises:
+            ValueError: their names or shapes differ.
+        """
+        ours = {name: w.shape for name, w in self.model.state_dict().items()}
+        if ours != {name: w.shape for name, w in weights.items()}:
+            raise ValueError("the shapes of the weights differ")
+        self.model.load_state_dict(weights)
 
     def save(self, folder: Path, card: ModelCardFacts | None = None) -> None:
         """Save the codec in its library's format, with a card, in `trained_dtype`."""
@@ -116,7 +128,10 @@ class TrainableStft(TrainableCodec):
 
 
 class TrainableDac(TrainableCodec):
-    """transformers' `DacModel` in training. Strides must be even, since odd ones shift time."""
+    """transformers' `DacModel` in training, with weight norm.
+
+    Strides must be even, since odd ones shift time.
+    """
 
     model: DacModel
 
@@ -130,6 +145,8 @@ class TrainableDac(TrainableCodec):
                 "convolutions of odd stride lose one sample per frame; use even strides"
             )
         self.model = DacModel(settings)
+        reset_weights(self.model)
+        apply_weight_norm(self.model)
         self.sample_rate = settings.sampling_rate
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
@@ -140,12 +157,17 @@ class TrainableDac(TrainableCodec):
         if not quantize:
             decoded = fit_length(self.model.decoder(latents), n_samples)
             return Reconstruction(decoded, zero, zero, None)
-        quantized, codes, _, commitment, codebook = self.model.quantizer(latents)
-        decoded = fit_length(self.model.decoder(quantized), n_samples)
-        return Reconstruction(decoded, commitment.mean(), codebook.mean(), codes)
+        out = quantize_through(self.model.quantizer, latents)
+        decoded = fit_length(self.model.decoder(out.quantized), n_samples)
+        return Reconstruction(decoded, out.commitment_loss, out.codebook_loss, out.codes)
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        self.model = fold_weight_norm(self.model)
+        super().load_weights(weights)
+        apply_weight_norm(self.model)
 
     def as_codec(self) -> PretrainedCodec:
-        return DacCodec.from_model(self.model, "dac")
+        return DacCodec.from_model(fold_weight_norm(self.model), "dac")
 
 
 ARCHITECTURES: dict[str, type[TrainableCodec]] = {"stft": TrainableStft, "dac": TrainableDac}
@@ -169,11 +191,11 @@ def load_into(trainable: TrainableCodec, folder: Path) -> None:
         ValueError: the shapes of the weights differ.
     """
     saved = type(trainable.model).from_pretrained(folder)
-    ours, theirs = trainable.model.state_dict(), saved.state_dict()
-    if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
+    try:
+        trainable.load_weights(saved.state_dict())
+    except ValueError as error:
         config = saved.config if isinstance(saved.config, dict) else saved.config.to_diff_dict()
         raise ValueError(
             f"the weights in {folder} have other shapes than the settings; use the settings of "
             f"its config.json ({json.dumps(config)[:300]})"
-        )
-    trainable.model.load_state_dict(theirs)
+        ) from error

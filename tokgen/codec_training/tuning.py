@@ -65,7 +65,7 @@ def tune_codec(
 
 def _sweep_and_tune(s: TuningSettings, run: Path, command: str, audio: Path | None) -> Tuned | None:
     base = load_codec(s.codec)
-    Reencoder(base, s.loss, s.passes, hold_first=s.hold_first)
+    Reencoder(copy.deepcopy(base), s.loss, s.passes, hold_first=s.hold_first)
     find_discriminator(s.start_discriminator, s.codec)
     accelerator = make_accelerator(run, s.mixed_precision, s.tracker, find_unused_parameters=True)
     set_seed(s.seed)

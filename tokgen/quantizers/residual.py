@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec.spec import Quantized
+from tokgen.codec.stages import in_float32
 from tokgen.extras import require
 from tokgen.nn.dense import argmax, linear
 from tokgen.quantizers.beam import Level, factorized_level
@@ -56,6 +57,7 @@ class ResidualQuantizer(nn.Module):
             FactorizedQuantizer(latent_dim, codebook_size, codebook_dim) for _ in range(n_codebooks)
         )
 
+    @in_float32
     def forward(self, latents: Tensor) -> Quantized:
         """Quantize latents [B, D, T].
 
@@ -95,6 +97,7 @@ class ResidualQuantizer(nn.Module):
             keep = torch.where(dropped, torch.randint(1, n + 1, (batch,), device=device), keep)
         return keep
 
+    @in_float32
     def encode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """latents [B, D, T] -> codes [B, K, T], projected_latents [B, K*d, T]."""
         residual = latents.mT
@@ -115,6 +118,7 @@ class ResidualQuantizer(nn.Module):
         """codes [B, k, T] -> rows [B, k*d, T]."""
         return torch.cat(self._rows(codes), -1).mT
 
+    @in_float32
     def decode(self, codes: Tensor) -> Tensor:
         """codes [B, k, T] with k <= K coarse levels -> quantized [B, D, T]."""
         pairs = zip(self.levels, self._rows(codes), strict=False)

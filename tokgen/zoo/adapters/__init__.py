@@ -2,6 +2,7 @@
 
 - `dac` - DAC, run by transformers
 - `dac_cpu` - faster layers for DAC on a CPU
+- `dac_training` - weight norm and first weights of DAC in training
 - `encodec` - EnCodec, run by transformers
 - `ffmpeg` - MP3 and Opus, run by FFmpeg; their encoder delays
 - `mimi` - Mimi, run by transformers

@@ -8,9 +8,11 @@ before every convolution. The decoder's delay is not corrected.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 
 from tokgen.codec.checks import check_codes_layout, check_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
-from tokgen.codec.stages import WindowedCodec
+from tokgen.codec.stages import WindowedCodec, in_float32
 from tokgen.codec.windows import (
     Conv,
     Reach,
@@ -27,14 +29,16 @@ from tokgen.codec.windows import (
     fit_length,
     run_whole,
 )
+from tokgen.nn.cards import ModelCardFacts
 from tokgen.quantizers.beam import Level, factorized_level, search_codes
 from tokgen.zoo.adapters.dac_cpu import adapt
+from tokgen.zoo.adapters.dac_training import apply_weight_norm, fold_weight_norm, has_weight_norm
 from tokgen.zoo.loading import TransformersCodec, refuse_bandwidth
 
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
 
-__all__ = ["WHOLE_SECONDS", "WINDOW_SAMPLES", "DacCodec"]
+__all__ = ["WHOLE_SECONDS", "WINDOW_SAMPLES", "DacCodec", "quantize_through"]
 
 WINDOW_SAMPLES = 100_000  # the widest layers need about 3 kB per sample
 WHOLE_SECONDS = 20.0  # shorter clips are encoded in one window, as transformers encodes them
@@ -90,9 +94,11 @@ class DacCodec(TransformersCodec, WindowedCodec):
         n_samples = self.spec.n_frames(waveform.shape[-1]) * self.spec.hop_length
         return self.model.encoder(fit_length(waveform, n_samples))
 
+    @in_float32
     def project(self, latents: Tensor) -> Tensor:
         return self.model.quantizer(latents)[2]
 
+    @in_float32
     def quantize(self, latents: Tensor) -> Tensor:
         greedy = self.model.quantizer(latents)[1]
         if self.search is None:
@@ -107,6 +113,7 @@ class DacCodec(TransformersCodec, WindowedCodec):
         check_codes_layout(codes, self.spec)
         return self.model.quantizer.from_codes(codes)[1]
 
+    @in_float32
     def dequantize(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)
         return self.model.quantizer.from_codes(codes)[0]
@@ -116,12 +123,36 @@ class DacCodec(TransformersCodec, WindowedCodec):
         return fit_length(self.model.decoder(quantized), n_samples)
 
     def quantize_through(self, latents: Tensor) -> Quantized:
-        quantized, codes, projected, commitment, codebook = self.model.quantizer(latents)
-        return Quantized(quantized, codes, projected, commitment.mean(), codebook.mean())
+        return quantize_through(self.model.quantizer, latents)
+
+    def prepare_training(self) -> None:
+        """Apply weight norm to encoder and decoder."""
+        apply_weight_norm(self.model, quantizer=False)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        card: ModelCardFacts | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Save as `PretrainedCodec.save_pretrained`, with weight norm folded into the weights."""
+        codec = self
+        if has_weight_norm(self.model):
+            codec = copy.copy(self)
+            codec.model = fold_weight_norm(self.model)
+        super(DacCodec, codec).save_pretrained(folder, card, dtype=dtype)
 
     def code_vectors(self) -> Tensor:
         levels: Any = self.model.quantizer.quantizers
         return torch.stack([level.codebook.weight for level in levels])
+
+
+@in_float32
+def quantize_through(quantizer: Any, latents: Tensor) -> Quantized:
+    """Run transformers' `DacResidualVectorQuantizer` on latents [B, D, T]."""
+    quantized, codes, projected, commitment, codebook = quantizer(latents)
+    return Quantized(quantized, codes, projected, commitment.mean(), codebook.mean())
 
 
 @contextmanager
