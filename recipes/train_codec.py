@@ -107,8 +107,8 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
         # The rate rises and falls within each phase, and decays slowly over the run.
         joint = phase.quantize and not phase.decoder_only
         peak = s.joint_learning_rate if joint else s.learning_rate
-        rate = peak * s.lr_decay**step * rate_factor(step, phase, s.warmup, s.cooldown)
-        training.set_rate(rate)
+        factor = rate_factor(step, phase, s.warmup, s.cooldown)
+        rate = training.set_rates(step, factor, peak)
 
         # The codec reconstructs the audio.
         audio, generator = training.audio(step)

@@ -19,3 +19,13 @@ def test_gan_losses_have_their_optimum_where_they_should():
     assert feature_loss(ones, ones) == 0
     shifted = [[torch.full((1,), 2.0), torch.ones(2, 1)]]
     assert feature_loss(ones, shifted) == 2
+
+
+def test_losses_of_half_precision_maps_are_in_float32():
+    torch.manual_seed(0)
+    maps = [[[torch.randn(64).bfloat16() for _ in range(3)]] for _ in range(2)]
+    exact = [[[m.float() for m in part] for part in one] for one in maps]
+    for loss in (discriminator_loss, feature_loss):
+        assert loss(*maps).dtype == torch.float32
+        assert torch.equal(loss(*maps), loss(*exact))
+    assert torch.equal(adversarial_loss(maps[0]), adversarial_loss(exact[0]))

@@ -9,7 +9,7 @@ from torch import Tensor
 from makers.audio import make_tone
 from makers.codecs import BlockCodec, make_dac, make_encodec, make_stft_codec
 from tokgen.codec.base import Codec
-from tokgen.codec_training.idempotence import LOSSES, Reencoder, distance
+from tokgen.codec_training.idempotence import LOSSES, Reencoder, distance, rotate
 
 
 def speech(n_samples: int = 3200, seed: int = 0) -> Tensor:
@@ -26,7 +26,7 @@ def make(name: str) -> Codec:
         "stft": make_stft_codec,
         "dac": lambda: make_dac("dac-even"),
         "encodec": lambda: make_encodec("encodec-24k"),
-        "block": BlockCodec,
+        "block": lambda: BlockCodec(2.0, 0.6),
     }[name]()
 
 
@@ -117,6 +117,139 @@ def test_a_held_first_encoding_is_taken_as_given(loss, passes):
     assert any(
         not torch.allclose(a, b) for a, b in zip(found, through, strict=True) if a is not None
     )
+
+
+def stages(codec: Codec, audio: Tensor, *, held: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Projected latents of the first and the second encoding, and the first codebook rows."""
+    first = codec.quantize_through(codec.encode_latents(audio))
+    quantized = first.quantized.detach() if held else first.quantized
+    output = codec.decode_latents(quantized)[..., : audio.shape[-1]]
+    second = codec.quantize_through(codec.encode_latents(output))
+    rows = codec.codebook_rows(first.codes).detach()
+    return first.projected_latents, second.projected_latents, rows
+
+
+@pytest.mark.parametrize("name", ["stft", "dac", "encodec"])
+@pytest.mark.parametrize("form", ["paper", "detach_target", "hold_first"])
+def test_gradient_of_code_equals_a_hand_computation(name, form):
+    """d|a - b| = (a - b) / |a - b| (da - db), with db the gradient of the projected latents."""
+    codec, audio = make(name), speech()
+    switches = {} if form == "paper" else {form: True}
+    reencoder = Reencoder(codec, "code", **switches)
+    parameters = [p for p in codec.model.parameters() if p.requires_grad]
+    found = torch.autograd.grad(reencoder(audio).drift, parameters, allow_unused=True)
+
+    first, second, rows = stages(codec, audio, held=form == "hold_first")
+    difference = (second - rows).detach()
+    n_vectors = difference.shape[0] * difference.shape[2]
+    direction = difference / difference.norm(dim=1, keepdim=True) / n_vectors
+    surrogate = (direction * second).sum()
+    if form == "paper":  # straight through the rows
+        surrogate = surrogate - (direction * first).sum()
+    expected = torch.autograd.grad(surrogate, parameters, allow_unused=True)
+    n_reached = 0
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5 * float(b.abs().max()) + 1e-7)
+            n_reached += 1
+    assert n_reached > 4
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_forms_have_the_same_value_and_other_gradients(loss):
+    codec, audio = make("stft"), speech()
+    parameters = [p for n, p in codec.model.named_parameters() if n.startswith("encoder")]
+    values, gradients = [], []
+    for form in ({}, {"detach_target": True}, {"hold_first": True}):
+        drift = Reencoder(codec, loss, **form)(audio).drift
+        values.append(drift.item())
+        gradients.append(torch.autograd.grad(drift, parameters))
+    assert values == pytest.approx([values[0]] * 3, rel=1e-5)
+    for a, b in ((0, 1), (1, 2), (0, 2)):
+        pairs = zip(gradients[a], gradients[b], strict=True)
+        assert not all(torch.allclose(x, y, rtol=1e-2) for x, y in pairs)
+    both = Reencoder(codec, loss, detach_target=True, hold_first=True)(audio).drift
+    for x, y in zip(torch.autograd.grad(both, parameters), gradients[2], strict=True):
+        torch.testing.assert_close(x, y)  # hold_first stops both
+
+
+@torch.no_grad()
+def test_rotate_moves_each_item_and_is_undone():
+    audio = torch.arange(10.0).view(2, 1, 5)
+    moved = rotate(audio, torch.tensor([1, -2]))
+    assert moved[:, 0].tolist() == [[4, 0, 1, 2, 3], [7, 8, 9, 5, 6]]
+    assert rotate(moved, torch.tensor([-1, 2])).equal(audio)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("loss", LOSSES)
+def test_shifted_passes_are_compared_with_encodings_of_the_audio_moved_alike(loss):
+    codec, audio = make("stft"), speech()
+    shifts = torch.tensor([[37, -61], [-100, 5], [12, 0]])
+    out = Reencoder(codec, loss, passes=2)(audio, drifted=1, shifts=shifts)
+    # The drifted pass undoes its move.
+    start = rotate(codec.roundtrip(rotate(audio, shifts[0])), -shifts[0])
+    one = codec.roundtrip(start)
+    two = codec.roundtrip(rotate(one, shifts[1]))
+    torch.testing.assert_close(out.waveforms[0], one)
+    torch.testing.assert_close(out.waveforms[1], two)
+    assert out.offsets.tolist() == [[0, 0], [-100, 5]]
+
+    offset, drifts = torch.zeros(2, dtype=torch.long), []
+    for waveform, move in ((one, shifts[1]), (two, shifts[2])):
+        offset = offset + move
+        again = codec.encode_latents(rotate(waveform, move))
+        target = codec.encode_latents(rotate(start, offset))
+        if loss == "code":
+            pair = codec.project(again), codec.codebook_rows(codec.quantize(target))
+        else:
+            pair = (
+                (again, target) if loss == "enc" else (codec.project(again), codec.project(target))
+            )
+        drifts.append(distance(*pair))
+    torch.testing.assert_close(out.drift, torch.stack(drifts).mean())
+
+
+@torch.no_grad()
+def test_shifts_by_whole_frames_change_little_and_none_is_the_loss_without():
+    codec, audio = make("block"), speech()  # every frame is coded alone
+    plain = Reencoder(codec, "code", passes=2)(audio)
+    for frames in (0, 3):
+        shifts = torch.full((2, 2), frames * codec.spec.hop_length)
+        out = Reencoder(codec, "code", passes=2)(audio, shifts=shifts)
+        torch.testing.assert_close(out.drift, plain.drift)
+        torch.testing.assert_close(out.match, plain.match)
+
+
+def test_shifted_targets_obey_the_switches():
+    codec, audio = make("stft"), speech()
+    parameters = [p for n, p in codec.model.named_parameters() if n.startswith("encoder")]
+    shifts = torch.tensor([[37, -61]])
+    for held in (False, True):
+        drift = Reencoder(codec, "proj", hold_first=held)(audio, shifts=shifts).drift
+        found = torch.autograd.grad(drift, parameters)
+        first = codec.quantize_through(codec.encode_latents(audio)).quantized
+        output = codec.decode_latents(first.detach() if held else first)[..., : audio.shape[-1]]
+        again, target = (
+            codec.quantize_through(codec.encode_latents(rotate(w, shifts[0]))).projected_latents
+            for w in (output, audio)
+        )
+        value = distance(again, target.detach() if held else target)
+        for a, b in zip(found, torch.autograd.grad(value, parameters), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("passes", [1, 3])
+def test_without_a_loss_the_drift_is_zero_and_the_outputs_are_the_same(passes):
+    codec, audio = make("stft"), speech()
+    none, code = (Reencoder(codec, loss, passes)(audio) for loss in ("none", "code"))
+    assert none.drift == 0 and not none.drift.requires_grad
+    for a, b in zip(none.waveforms, code.waveforms, strict=True):
+        torch.testing.assert_close(a, b)
+    assert none.match == code.match
+    none.waveforms[-1].sum().backward()  # later outputs carry gradient
+    assert any(p.grad is not None and p.grad.any() for p in codec.model.encoder.parameters())
 
 
 @pytest.mark.parametrize("name", ["stft", "block"])

@@ -41,6 +41,17 @@ def test_shared_settings(cls, more, message) -> None:
         (lambda: TuningSettings(validation_passes=1), "validation_passes is 1, but must be at"),
         (lambda: TuningSettings(adversarial_share=-0.5), "adversarial_share is -0.5"),
         (lambda: TuningSettings(weight=-1.0), "weight is -1, but must be at least 0"),
+        (lambda: TuningSettings(shift=-1), "shift is -1, but must be at least 0"),
+        (lambda: TuningSettings(average=1.5), "average is 1.5, but must be between 0 and 1"),
+        (lambda: TuningSettings(rate_steps_before=-1), "rate_steps_before is -1, but must be at"),
+        (
+            lambda: TuningSettings(loss="latent"),
+            "loss 'latent': known are enc, proj, code and none",
+        ),
+        (
+            lambda: TuningSettings(later_weight=0.3),
+            "later_weight = 0.3 with passes = 1: there is no",
+        ),
         (lambda: LossWeights(mel=-1.0), "mel is -1, but must be at least 0"),
         (lambda: CodecLossWeights(codebook=-1.0), "codebook is -1, but must be at least 0"),
     ],

@@ -33,6 +33,28 @@ def test_average_follows_the_weights_and_stands_in_for_them(tmp_path) -> None:
         assert torch.equal(fresh(x), averaged)
 
 
+def test_shares_of_one_over_n_give_the_mean() -> None:
+    model = nn.Linear(1, 1)
+    seen = []
+    averages = Ema(model, 0.0, keep=True)
+    for n in range(1, 6):
+        nn.init.constant_(model.weight, float(n * n))
+        averages.update(1 / n)
+        seen.append(n * n)
+    with averages.in_place():
+        assert model.weight.item() == pytest.approx(sum(seen) / len(seen))
+    assert model.weight.item() == 25
+
+
+def test_without_decay_or_keep_nothing_is_averaged() -> None:
+    model = nn.Linear(1, 1)
+    averages = Ema(model, 0.0)
+    nn.init.constant_(model.weight, 2.0)
+    averages.update(0.5)
+    with averages.in_place():
+        assert model.weight.item() == 2
+
+
 def test_an_error_inside_leaves_the_weights_as_they_were() -> None:
     model = nn.Linear(2, 2)
     ema = Ema(model, 0.5)

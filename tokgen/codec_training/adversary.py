@@ -57,7 +57,8 @@ class Adversary:
         part = slice(start, start + self.n_samples)
         real, fake = real[..., part], fake[..., part]
         with self.accelerator.autocast():
-            loss = discriminator_loss(self.discriminator(real), self.discriminator(fake.detach()))
+            outputs = self.discriminator(real), self.discriminator(fake.detach())
+        loss = discriminator_loss(*outputs)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         self.accelerator.clip_grad_norm_(self.discriminator.parameters(), self.clip)
@@ -68,6 +69,6 @@ class Adversary:
                 with torch.no_grad():
                     real_features = self.discriminator(real)
                 fake_features = self.discriminator(fake)
-                losses["adversarial"] = adversarial_loss(fake_features)
-                losses["feature"] = feature_loss(real_features, fake_features)
+            losses["adversarial"] = adversarial_loss(fake_features)
+            losses["feature"] = feature_loss(real_features, fake_features)
         return losses

@@ -54,6 +54,7 @@ class CodecTraining:
         settings: see `SharedSettings`.
         folder: folder of the run, for checkpoints/.
         steps: number of steps.
+        first: step from which the model trains; only the discriminators do before.
         compile: run the model through torch.compile.
         name: label of the progress bar, and prefix of logged names.
 
@@ -76,12 +77,14 @@ class CodecTraining:
         folder: Path,
         *,
         steps: int,
+        first: int = 0,
         compile: bool = False,
         name: str = "",
     ) -> None:
         s = settings
         self.accelerator, self.model, self.crops, self.settings = accelerator, model, crops, s
         self.n_steps, self.name, self.interrupted = steps, name, False
+        self.first, self._averaged_steps = first, round(s.average * (steps - first))
         trained = [p for p in model.parameters() if p.requires_grad]
         adamw = partial(torch.optim.AdamW, betas=(0.8, 0.99), fused=True)
         optimizer = adamw(trained, lr=s.learning_rate)
@@ -99,7 +102,7 @@ class CodecTraining:
         )
         self.mel = MultiScaleMel(rate, scales_per_step=s.mel_scales_per_step).to(accelerator.device)
         self.spectral = SpectralDistance().to(accelerator.device)
-        self.ema = Ema(model, s.ema)
+        self.ema = Ema(model, s.ema, keep=s.average > 0)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.step, self.state = self.checkpoints.resume(accelerator, self.ema)
         self.history: list[dict[str, Any]] = self.state.get("history", [])
@@ -143,10 +146,27 @@ class CodecTraining:
                 "again to continue"
             )
 
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the codec."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+    def set_rates(self, step: int, factor: float = 1.0, peak: float | None = None) -> float:
+        """Set the learning rates of a step, and return the codec's.
+
+        Both rates decay by `lr_decay` per step, `rate_steps_before` steps included.
+
+        Args:
+            step: step of the codec, from 0.
+            factor: on the codec's rate, such as `rate_factor`.
+            peak: the codec's rate before the decay; None means `learning_rate`.
+        """
+        s = self.settings
+        decay = s.lr_decay ** (s.rate_steps_before + step)
+        rate = (s.learning_rate if peak is None else peak) * decay * factor
+        critic = self.adversary.optimizer
+        for optimizer, new in (
+            (self.optimizer, rate),
+            (critic, s.discriminator_learning_rate * decay),
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = new
+        return rate
 
     def audio(self, step: int) -> tuple[Tensor, torch.Generator]:
         """Draw the augmented crops of a step.
@@ -188,7 +208,8 @@ class CodecTraining:
             parameter.grad = None
         self.accelerator.clip_grad_norm_(self.network.parameters(), self.settings.clip)
         self.optimizer.step()
-        self.ema.update()
+        in_window = self.step - (self.n_steps - self._averaged_steps)  # from 1
+        self.ema.update(1 / in_window if in_window > 0 else None)
 
     def log(self, values: Mapping[str, Tensor | float]) -> None:
         """Show values on the bar and send them to the tracker, every `LOG_EVERY` steps."""

@@ -22,7 +22,7 @@ __all__ = [
     "tuning_folder",
 ]
 
-LOSSES = ("enc", "proj", "code")  # idempotence losses
+LOSSES = ("enc", "proj", "code")  # idempotence losses; "none" stands for none of them
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,13 @@ class SharedSettings:
         seconds: length of a crop.
         learning_rate: AdamW's for the codec, after `warmup` steps.
         discriminator_learning_rate: AdamW's for the discriminators.
-        lr_decay: factor on the codec's rate per step.
+        lr_decay: factor on both rates per step.
+        rate_steps_before: steps of an earlier training whose decay the rates continue.
         warmup: steps in which the rate rises.
         cooldown: share of the steps, at the end, in which the rate falls to 5 %.
         ema: decay of the averaged weights, which are validated and saved; 0 for none.
+        average: share of the steps, at the end, whose weights are averaged uniformly in place of
+            `ema`, as in stochastic weight averaging (Izmailov et al. 2018); 0 for none.
         clip: limit of the norm of the codec's gradient.
         discriminator_clip: limit of the norm of the discriminators' gradient.
         loudness: level that crops are brought to, in LUFS (DAC: -16); None leaves it.
@@ -95,9 +98,11 @@ class SharedSettings:
     learning_rate: float = 1e-4
     discriminator_learning_rate: float = 1e-4
     lr_decay: float = 0.999996
+    rate_steps_before: int = 0
     warmup: int = 0
     cooldown: float = 0.0
     ema: float = 0.0
+    average: float = 0.0
     clip: float = 1000.0
     discriminator_clip: float = 10.0
     loudness: float | None = None
@@ -120,7 +125,8 @@ class SharedSettings:
         check_least(self, validate_every=1, checkpoint_every=1, validation_min_seconds=0)
         check_positive(self, "seconds", "learning_rate", "discriminator_learning_rate")
         check_positive(self, "lr_decay", "clip", "discriminator_clip", "adversarial_seconds")
-        check_shares(self, "cooldown", "ema", "lr_decay")
+        check_shares(self, "cooldown", "ema", "lr_decay", "average")
+        check_least(self, rate_steps_before=0)
         if not self.corpora:
             raise ValueError("corpora is empty: give at least one corpus to train on")
 
@@ -184,7 +190,8 @@ class TuningSettings(SharedSettings):
     Attributes:
         name: the run's folder is runs/<name>; None names it after the codec and the loss.
         codec: name in the zoo, folder or hub id; its stages must be open.
-        loss: idempotence loss: "code", "proj" or "enc".
+        loss: idempotence loss: "code", "proj" or "enc"; "none" for runs to compare with, in which
+            `weight` and `sweep` are not used.
         weight: weight of that loss (lambda); None finds one by a sweep.
         sweep: weights to try.
         sweep_steps: steps per weight of the sweep.
@@ -195,10 +202,16 @@ class TuningSettings(SharedSettings):
             weight 1. The paper uses 0.
         later_target: what the outputs of later passes are compared with: "original", or "first",
             the first output, which the codec can reach exactly.
-        hold_first: stop the idempotence loss's gradient at the first encoding, which would
-            otherwise learn to choose codes that are easier to find again. Costs one more decoding.
+        detach_target: stop the idempotence loss's gradient at its target, the first encoding. In
+            the paper it flows on; for "code", straight through the quantizer to the projected
+            latents.
+        hold_first: stop every gradient of later passes at the first encoding, which would otherwise
+            learn to choose codes that are easier to find again: at the target, as `detach_target`,
+            and at the codes that the output was decoded from. Costs one more decoding.
         drifted_passes: each step begins with a random number of passes without gradient, at most
             this many. The codec's own losses still compare with the original.
+        shift: before each further encoding, each item moves by a random number of samples, at most
+            this many in either direction; 0 for none. See `Reencoder`.
         steps: of the final tuning.
         start_discriminator: a saved discriminator; "auto" uses `discriminator/` next to the codec's
             weights if there is one; None starts with a new one.
@@ -219,8 +232,10 @@ class TuningSettings(SharedSettings):
     passes: int = 1
     later_weight: float = 0.0
     later_target: str = "original"
+    detach_target: bool = False
     hold_first: bool = False
     drifted_passes: int = 0
+    shift: int = 0
     steps: int = 50000
     start_discriminator: str | None = "auto"
     discriminator_warmup: int = 1000
@@ -231,10 +246,15 @@ class TuningSettings(SharedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least(self, steps=1, sweep_steps=1, passes=1, drifted_passes=0, validation_passes=2)
-        check_least(self, discriminator_warmup=0, later_weight=0, weight=0)
+        check_least(self, discriminator_warmup=0, later_weight=0, weight=0, shift=0)
         check_shares(self, "adversarial_share")
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss {self.loss!r}: known are {', '.join(LOSSES)}")
+        if self.loss not in (*LOSSES, "none"):
+            raise ValueError(f"loss {self.loss!r}: known are {', '.join(LOSSES)} and none")
+        if self.later_weight and self.passes < 2:
+            raise ValueError(
+                f"later_weight = {self.later_weight:g} with passes = {self.passes}: there is no "
+                "later pass; set passes to at least 2, or later_weight to 0"
+            )
         if self.later_target not in ("original", "first"):
             raise ValueError(
                 f"later_target {self.later_target!r}: known are 'original' and 'first'"

@@ -5,7 +5,7 @@
     codec = tokgen.load_codec(tuning_folder(settings) / "codec")
 
 The quantizer is frozen and its dropout of levels is off. One idempotence loss, times a weight, is
-added to the codec's own training losses.
+added to the codec's own training losses. The loss "none" adds none of them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
 from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
-from tokgen.codec_training.idempotence import Reencoder
+from tokgen.codec_training.idempotence import Reencoder, rotate
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import Phase, rate_factor
 from tokgen.codec_training.settings import TuningSettings, tuning_folder
@@ -36,7 +36,7 @@ from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
 from tokgen.zoo.lookup import load_codec
 
-__all__ = ["tune", "tune_codec"]
+__all__ = ["make_reencoder", "tune", "tune_codec"]
 
 
 def tune_codec(
@@ -65,7 +65,7 @@ def tune_codec(
 
 def _sweep_and_tune(s: TuningSettings, run: Path, command: str, audio: Path | None) -> Tuned | None:
     base = load_codec(s.codec)
-    Reencoder(copy.deepcopy(base), s.loss, s.passes, hold_first=s.hold_first)
+    make_reencoder(s, base)
     find_discriminator(s.start_discriminator, s.codec)
     accelerator = make_accelerator(run, s.mixed_precision, s.tracker, find_unused_parameters=True)
     set_seed(s.seed)
@@ -88,7 +88,7 @@ def _sweep_and_tune(s: TuningSettings, run: Path, command: str, audio: Path | No
         folder = run / "sweep" / f"{weight:g}"
         return tune(s, base, weight, s.sweep_steps, accelerator, crops, clips, folder, card)
 
-    weight = s.weight
+    weight = s.weight if s.loss != "none" else 0.0
     if weight is None:
         weight = choose_weight(
             s.sweep,
@@ -127,7 +127,7 @@ def tune(
     """
     accelerator.free_memory()
     set_seed(s.seed)  # a new discriminator is the same for every weight, and after a resume
-    reencoder = Reencoder(copy.deepcopy(base), s.loss, s.passes, hold_first=s.hold_first)
+    reencoder = make_reencoder(s, base)
     saved = find_discriminator(s.start_discriminator, s.codec)
     if saved is None:
         discriminator, alone = Discriminator(**s.discriminator), s.discriminator_warmup
@@ -138,24 +138,39 @@ def tune(
         f"{saved or f'new, alone for {alone} steps'}"
     )
     training = CodecTraining(
-        accelerator, reencoder, discriminator, crops, s, run, steps=alone + steps, name=run.name
+        accelerator,
+        reencoder,
+        discriminator,
+        crops,
+        s,
+        run,
+        steps=alone + steps,
+        first=alone,
+        name=run.name,
     )
     for step in training.steps():
         tuned = step - alone  # steps of the codec; below 0 the discriminator trains alone
         factor = rate_factor(tuned, Phase(0, steps), s.warmup, s.cooldown)
-        training.set_rate(s.learning_rate * s.lr_decay ** max(0, tuned) * factor)
+        training.set_rates(max(0, tuned), factor)
 
         # Encode, decode, and encode again.
         audio, generator = training.audio(step)
         drifted = int(torch.randint(0, s.drifted_passes + 1, (), generator=generator))
+        shifts = None
+        if s.shift:
+            size = (drifted + s.passes, len(audio))
+            shifts = torch.randint(-s.shift, s.shift + 1, size, generator=generator)
         with accelerator.autocast(), torch.set_grad_enabled(tuned >= 0):
-            out = training.network(audio, drifted=drifted)
+            out = training.network(audio, drifted=drifted, shifts=shifts)
         first, *later = [w.float() for w in out.waveforms]
         losses = training.distances(first, audio)
         losses |= {"commitment": out.commitment_loss, "idempotence": out.drift}
         if s.later_weight and later:
             target = first.detach() if s.later_target == "first" else audio
-            found = [training.distances(waveform, target) for waveform in later]
+            found = [
+                training.distances(waveform, rotate(target, offset))
+                for waveform, offset in zip(later, out.offsets[1:], strict=True)
+            ]
             for name in ("mel", "spectral"):
                 mean = torch.stack([distances[name] for distances in found]).mean()
                 losses[name] = losses[name] + s.later_weight * mean
@@ -181,6 +196,17 @@ def tune(
                 results = {"weight": weight, "history": training.history}
                 write_json(run / "metrics.json", results)
     return None if training.interrupted else Tuned(**training.history[-1]["scores"])
+
+
+def make_reencoder(s: TuningSettings, base: Codec) -> Reencoder:
+    """Make the module that tuning trains, with a copy of `base`."""
+    return Reencoder(
+        copy.deepcopy(base),
+        s.loss,
+        s.passes,
+        detach_target=s.detach_target,
+        hold_first=s.hold_first,
+    )
 
 
 def _validate(s: TuningSettings, codec: Codec, clips: DriftClips) -> Tuned:

@@ -1,4 +1,4 @@
-"""Exponential moving average of a model's weights."""
+"""Averages of a model's weights over training: exponential, and uniform over a window."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ class Ema:
     Args:
         model: the averages start from its current weights.
         decay: in [0, 1). With 0 no averages are kept, and the methods change nothing.
+        keep: keep averages with a decay of 0 too, for `update(share)`.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, *, keep: bool = False) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay = {decay}: must be at least 0 and below 1")
         self._model, self.decay = model, decay
-        self._weights = dict(model.named_parameters()) if decay else {}
+        self._weights = dict(model.named_parameters()) if decay or keep else {}
         self.restart()
 
     def _local(self) -> dict[str, Tensor]:
@@ -39,11 +40,16 @@ class Ema:
         }
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the averages towards the current weights. Call it after each optimiser step."""
+    def update(self, share: float | None = None) -> None:
+        """Move the averages towards the current weights. Call it after each optimiser step.
+
+        Args:
+            share: of the current weights in the new averages; None means 1 - decay. The shares 1,
+                1/2, 1/3 ... give the mean of all weights since the first of them.
+        """
         if self._average:
             average, local = list(self._average.values()), list(self._local().values())
-            torch._foreach_lerp_(average, local, 1 - self.decay)
+            torch._foreach_lerp_(average, local, 1 - self.decay if share is None else share)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
