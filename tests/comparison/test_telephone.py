@@ -12,7 +12,7 @@ import torch
 from makers.audio import make_tone
 from makers.codecs import BlockCodec, make_stft_codec
 from tokgen.comparison.settings import TelephoneSettings
-from tokgen.comparison.telephone import UNTOUCHED, play_telephone
+from tokgen.comparison.telephone import UNTOUCHED, play_telephone, score_untouched
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.clips import conditioning_for
@@ -25,7 +25,7 @@ from tokgen.modelling.masked import MaskedTransformer
 SAMPLING = SamplingSettings(steps=(2, 1))
 SETTINGS = TelephoneSettings(rounds=3, n_clips=3, gap_seconds=0.3)
 SECONDS = (1.2, 0.9, 1.5, 1.1)
-SHORT = (0.6, 0.5, 0.7, 0.5)  # for codecs with many frames
+SHORT = (1.1, 1.05, 1.15, 0.5)  # for codecs with many frames
 SHORT_SETTINGS = TelephoneSettings(rounds=3, n_clips=3, gap_seconds=0.1)
 
 
@@ -60,24 +60,47 @@ def play(codec, scorer, out, settings=SETTINGS, seconds=SECONDS, **more):
 
 def test_every_clip_has_every_round(tiny_codec, scorer, tmp_path) -> None:
     found = play(tiny_codec, scorer, tmp_path)
-    assert set(found.values) == {"pesq", "pesq_untouched", "match_untouched"}
+    fields = {"pesq", "pesq_untouched", "match_untouched", "segments", "unscored"}
+    assert set(found.values) == fields
     assert all(v.shape == (3, 3) for v in found.values.values())
     assert [w.shape[-1] for w in found.last] == [round(s * 16000) for s in SECONDS[:3]]
 
 
 def test_an_idempotent_codec_keeps_what_was_never_edited(scorer, tmp_path) -> None:
-    still = play(BlockCodec(name="still"), scorer, tmp_path, SHORT_SETTINGS, SHORT)
+    still = play(BlockCodec(name="still", hop=16), scorer, tmp_path, SHORT_SETTINGS, SHORT)
     assert (still.values["match_untouched"] == 1).all()
     untouched = still.values["pesq_untouched"]
     np.testing.assert_allclose(untouched[:, 1:], untouched[:, :-1], atol=1e-6)
-    held_out = held_out_of(BlockCodec(name="still"), SHORT)
+    held_out = held_out_of(BlockCodec(name="still", hop=16), SHORT)
     start = gap_start(held_out.codec.spec, held_out.n_samples[1], 0.1, (0, held_out.items[1], 0))
-    edited = slice(max(0, round(16000 * (start - 0.1))), round(16000 * (start + 0.2)))
-    original, coded = held_out.originals[1], held_out.resynthesis()[1].clone()
-    coded[:, edited] = original[:, edited]
-    assert untouched[1, 0] == pytest.approx(pesq_wb(original, coded, 16000))
+    edited = torch.ones(held_out.n_samples[1], dtype=torch.bool)
+    edited[max(0, round(16000 * (start - 0.1))) : round(16000 * (start + 0.2))] = False
+    expected = score_untouched(held_out.originals[1], held_out.resynthesis()[1], edited, 16000)
+    assert {name: still.values[name][1, 0] for name in expected} == pytest.approx(expected)
     moving = play(make_stft_codec(name="drifter"), scorer, tmp_path)
     assert moving.values["match_untouched"][:, -1].max() < 0.9
+
+
+def test_untouched_segments_are_scored_alone():
+    original = make_tone(3.0, 0)
+    now = original + 0.01 * torch.randn(original.shape, generator=torch.manual_seed(0))
+    untouched = torch.ones(48000, dtype=torch.bool)
+    untouched[:100] = untouched[16000:24000] = untouched[30000:31000] = False
+    segments = [slice(100, 16000), slice(31000, 48000)]  # 24000 to 30000 is too short
+    scores = [pesq_wb(original[:, s], now[:, s], 16000) for s in segments]
+    now[:, ~untouched] = 0.5 * torch.randn(int((~untouched).sum()))  # edits must not matter
+    found = score_untouched(original, now, untouched, 16000)
+    assert found["pesq_untouched"] == pytest.approx(np.average(scores, weights=[15900, 17000]))
+    assert (found["segments"], found["unscored"]) == (3, 1)
+    same = score_untouched(original, original, untouched, 16000)
+    assert same["pesq_untouched"] == pytest.approx(4.644, abs=1e-3)
+    silent = torch.where(torch.arange(48000) < 20000, 0, original)
+    assert score_untouched(silent, now, untouched, 16000)["unscored"] == 2
+    nothing = score_untouched(original, now, torch.zeros(48000, dtype=torch.bool), 16000)
+    assert np.isnan(nothing["pesq_untouched"]) and nothing["segments"] == 0
+    untouched[:] = False
+    untouched[:6000] = True
+    assert score_untouched(original, now, untouched, 16000)["unscored"] == 1
 
 
 def test_regions_stay_unless_they_move(tiny_codec, scorer, tmp_path) -> None:
@@ -110,7 +133,7 @@ def test_it_resumes_after_a_kill(tiny_codec, scorer, tmp_path, monkeypatch) -> N
 
 
 def test_files_hold_every_round_and_paired_differences(tiny_codec, scorer, tmp_path) -> None:
-    codecs, more = (tiny_codec, BlockCodec(name="still")), (SHORT_SETTINGS, SHORT)
+    codecs, more = (tiny_codec, BlockCodec(name="still", hop=16)), (SHORT_SETTINGS, SHORT)
     calls = [play(codec, scorer, tmp_path / "clips", *more) for codec in codecs]
     write_telephone(calls, SHORT_SETTINGS, scorer, tmp_path)
     content = json.loads((tmp_path / "telephone.json").read_text())
@@ -128,6 +151,12 @@ def test_files_hold_every_round_and_paired_differences(tiny_codec, scorer, tmp_p
     gain = (calls[1].values["pesq_untouched"] - calls[0].values["pesq_untouched"])[:, 2]
     assert last["pesq_untouched"]["mean"] == pytest.approx(gain.mean())
     assert last["pesq_untouched"]["than"] == "tiny" and last["pesq_untouched"]["n"] == 3
+    counts = {(c["codec"], c["round"]): c for c in content["untouched"]}
+    assert len(counts) == 2 * 3
+    found = {name: int(calls[1].values[name][:, 1].sum()) for name in ("segments", "unscored")}
+    assert counts["still", 2] == {"codec": "still", "round": 2, **found}
+    assert found["segments"] > found["unscored"]
+    assert "alone" in content["backends"]["pesq_untouched"]
     with (tmp_path / "telephone.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * 3 * 3
     assert (tmp_path / "telephone.png").stat().st_size > 5000

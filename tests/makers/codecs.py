@@ -308,15 +308,17 @@ class BlockModel(nn.Module):
 
 
 class BlockCodec(StagedCodec):
-    """A codec f with f(f(x)) = f(x) exactly if encoder * decoder = 1; 1 level, hop 4."""
+    """A codec f with f(f(x)) = f(x) exactly if encoder * decoder = 1; 1 level."""
 
     model: BlockModel
 
-    def __init__(self, encoder: float = 2.0, decoder: float = 0.5, name: str = "block") -> None:
+    def __init__(
+        self, encoder: float = 2.0, decoder: float = 0.5, name: str = "block", hop: int = 4
+    ) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.model = BlockModel(4, 64, encoder, decoder).eval()
-        self.spec = CodecSpec(name, RATE, 4, 1, 64, hash_weights(self.model))
+            self.model = BlockModel(hop, 64, encoder, decoder).eval()
+        self.spec = CodecSpec(name, RATE, hop, 1, 64, hash_weights(self.model))
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         return Encoded(self.quantize(self.encode_latents(waveform)))

@@ -2,8 +2,8 @@
 
 Drift matters here in practice. An editor regenerates one region and writes audio, and the next edit
 encodes that audio again. So every round sends the whole utterance through the codec, including the
-parts that were never edited. Quality is measured for the whole clip and for the parts that were
-never edited.
+parts that were never edited. Quality is measured for the whole clip and for the segments that were
+never edited. PESQ scores each of these segments alone, so that no edit and no seam is in it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,24 @@ from tokgen.runs.accelerator import step_seed
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 
-__all__ = ["GUARD_SECONDS", "SCORED", "UNTOUCHED", "Call", "play_telephone"]
+__all__ = [
+    "COUNTED",
+    "GUARD_SECONDS",
+    "MIN_SEGMENT_SECONDS",
+    "SCORED",
+    "UNTOUCHED",
+    "Call",
+    "play_telephone",
+    "score_untouched",
+]
 
 GUARD_SECONDS = 0.1  # a decoder spreads an edit a little beyond its frames
+MIN_SEGMENT_SECONDS = 0.4  # shorter ones have no room for an utterance and its pause
 UNTOUCHED = (
     Metric("pesq_untouched", "PESQ of what was never edited", "higher"),
     Metric("match_untouched", "codes kept where nothing was edited", "higher", digits=3),
 )
+COUNTED = ("segments", "unscored")  # untouched segments, and those without a PESQ
 SCORED = ("mos", "cer", "speaker", "pesq")  # of the whole clip, if the scorer has them
 
 
@@ -48,7 +59,8 @@ class Call:
 
     Attributes:
         codec: name of the codec.
-        values: field to values [clips, rounds], NaN for a failure.
+        values: field to values [clips, rounds], NaN for a failure. The fields of `COUNTED` are
+            numbers of segments.
         last: waveforms [1, N] after the last round.
     """
 
@@ -91,7 +103,7 @@ def play_telephone(
     codec = held_out.codec
     plan: list[Any] = [asdict(settings), asdict(sampling)]
     plan += [hash_weights(model), held_out.fingerprint]
-    plan += [seed, batch_size, scorer.backends]
+    plan += [seed, batch_size, scorer.backends, MIN_SEGMENT_SECONDS]
     store = ClipStore(out, codec.spec.name, plan)
     found: list[dict[str, np.ndarray]] = []
     bar = progress_bar("token telephone", total=len(held_out), unit="clip", show=progress)
@@ -153,13 +165,11 @@ def _edit(
         again = part.codec.encode_batch(heard)
         for i, (now, original) in enumerate(zip(heard, part.originals, strict=True)):
             scores = scorer.score(now, original, part.texts[i], rate)
-            spliced = torch.where(untouched[i], now, original)
-            some = bool(untouched[i].any())
-            scores["pesq_untouched"] = pesq.pesq_wb(original, spliced, rate) if some else math.nan
+            scores |= score_untouched(original, now, untouched[i], rate)
             same = (again[i].cpu() == part.codes[i])[still[i]].double()
             scores["match_untouched"] = float(same.mean()) if len(same) else math.nan
             rows[i].append(scores)
-    fields = [m.name for m in UNTOUCHED]
+    fields = [*(m.name for m in UNTOUCHED), *COUNTED]
     for name in set(SCORED) & set(scorer.metrics):
         fields += METRICS[name].ratio or (name,)
     return [
@@ -167,3 +177,34 @@ def _edit(
         | {"last": heard[i].numpy()}
         for i, row in enumerate(rows)
     ]
+
+
+def score_untouched(
+    original: Tensor, now: Tensor, untouched: Tensor, sample_rate: int
+) -> dict[str, float]:
+    """Score each untouched segment alone with PESQ.
+
+    Args:
+        original, now: waveforms [1, N].
+        untouched: bool [N].
+        sample_rate: Hz.
+    Returns:
+        "pesq_untouched", the mean over segments, weighted by length; NaN if none has a score.
+        "segments", the number of segments, and "unscored", how many of them are shorter than
+        `MIN_SEGMENT_SECONDS` or have no utterance.
+    """
+    ends = torch.diff(untouched.int(), prepend=torch.zeros(1), append=torch.zeros(1))
+    starts, stops = (torch.nonzero(ends == sign).flatten().tolist() for sign in (1, -1))
+    total, weight, unscored = 0.0, 0, 0
+    for start, stop in zip(starts, stops, strict=True):
+        length = stop - start
+        if length < MIN_SEGMENT_SECONDS * sample_rate:
+            unscored += 1
+            continue
+        found = pesq.measure_pesq(original[:, start:stop], now[:, start:stop], sample_rate)
+        if found.reason == pesq.NO_UTTERANCE:
+            unscored += 1
+        else:  # NaN if PESQ failed
+            total, weight = total + found.value * length, weight + length
+    mean = total / weight if weight else math.nan
+    return {"pesq_untouched": mean, "segments": len(starts), "unscored": unscored}

@@ -11,7 +11,13 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from tokgen.comparison.settings import TelephoneSettings
-from tokgen.comparison.telephone import SCORED, UNTOUCHED, Call
+from tokgen.comparison.telephone import (
+    COUNTED,
+    MIN_SEGMENT_SECONDS,
+    SCORED,
+    UNTOUCHED,
+    Call,
+)
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
 from tokgen.metrics import pesq
@@ -111,11 +117,18 @@ def write_telephone(
         "settings": asdict(settings),
         "backends": {metric.name: scorer.backends[metric.name] for metric in scored}
         | {
-            "pesq_untouched": f"{pesq.BACKEND}, edited regions replaced by the original's audio",
+            "pesq_untouched": f"{pesq.BACKEND}, each untouched segment alone; those shorter than "
+            f"{MIN_SEGMENT_SECONDS:g} s or without an utterance are left out",
             "match_untouched": "tokgen (share of codes equal to the original's, after re-encoding)",
         },
         "curves": [curve.as_dict() for curve in curves],
         "differences": differences,
+        "untouched": [
+            {"codec": call.codec, "round": n}
+            | {name: int(call.values[name][:, n - 1].sum()) for name in COUNTED}
+            for call in calls
+            for n in range(1, settings.rounds + 1)
+        ],
     }
     write_json(folder / "telephone.json", content)
     with (folder / "telephone.csv").open("w", newline="", encoding="utf-8") as file:
