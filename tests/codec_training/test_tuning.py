@@ -1,0 +1,127 @@
+"""Tuning as a function: rates, averages, shifts, resuming, and the control without a loss."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from makers.recipes import ROOT
+from tokgen.codec_training.crops import open_crops
+from tokgen.codec_training.discriminators.ensemble import Discriminator
+from tokgen.codec_training.loop import CodecTraining
+from tokgen.codec_training.settings import TuningSettings, tuning_folder
+from tokgen.codec_training.tuning import make_reencoder, tune_codec
+from tokgen.runs.settings import parse_settings
+from tokgen.zoo.lookup import load_codec
+
+
+@pytest.fixture
+def settings(tiny_codec_folder: Path, tiny_corpus: Path, tmp_path: Path) -> TuningSettings:
+    return TuningSettings(
+        name="run", runs=str(tmp_path), codec=str(tiny_codec_folder), corpora=[str(tiny_corpus)],
+        discriminator={"periods": [], "windows": [256], "channels": 2}, discriminator_warmup=0,
+        weight=1.0, passes=2, steps=4, batch_size=2, seconds=0.25, learning_rate=0.01,
+        adversarial_share=0.5, validation_passes=2, validation_min_seconds=0.0, validate_every=4,
+        checkpoint_every=1, mixed_precision="no",
+    )  # fmt: skip
+
+
+def weights_of(settings: TuningSettings) -> dict[str, torch.Tensor]:
+    return load_file(tuning_folder(settings) / "codec" / "model.safetensors")
+
+
+def training_of(settings: TuningSettings, folder: Path, steps: int, first: int = 0):
+    """A training without the loop around it."""
+    torch.manual_seed(0)
+    base = load_codec(settings.codec)
+    return CodecTraining(
+        Accelerator(cpu=True),
+        make_reencoder(settings, base),
+        Discriminator(**settings.discriminator),
+        open_crops(settings, base.spec.sample_rate, folder),
+        settings,
+        folder,
+        steps=steps,
+        first=first,
+    )
+
+
+def step_through(training: CodecTraining, first: int = 0) -> list[torch.Tensor]:
+    """Take the steps and return one weight after each."""
+    weight, seen = next(p for p in training.model.parameters() if p.requires_grad), []
+    for step in training.steps():
+        if step >= first:
+            audio, _ = training.audio(step)
+            training.descend(training.network(audio).drift)
+            seen.append(weight.detach().clone())
+    return seen
+
+
+@pytest.mark.parametrize(("average", "first", "n"), [(0.5, 0, 3), (1.0, 2, 4), (0.25, 2, 1)])
+def test_the_average_is_the_mean_of_the_last_weights(settings, tmp_path, average, first, n):
+    s = replace(settings, average=average, ema=0.9)
+    training = training_of(s, tmp_path / "a", steps=6, first=first)
+    seen = step_through(training, first)
+    assert len(seen) == 6 - first
+    found = next(p for p in training.averaged().parameters() if p.requires_grad)
+    torch.testing.assert_close(found.detach(), torch.stack(seen[-n:]).mean(0))
+    assert not torch.allclose(seen[-1], seen[-2], rtol=1e-4)
+
+
+def test_rates_of_both_optimisers_go_on_from_an_earlier_training(settings, tmp_path):
+    s = replace(settings, lr_decay=0.9, rate_steps_before=5, discriminator_learning_rate=0.2)
+    training = training_of(s, tmp_path / "a", steps=1)
+    assert training.set_rates(3, factor=0.5) == pytest.approx(0.01 * 0.9**8 * 0.5)
+    assert training.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * 0.9**8 * 0.5)
+    critic = training.adversary.optimizer.param_groups[0]
+    assert critic["lr"] == pytest.approx(0.2 * 0.9**8)
+    assert training.set_rates(0, peak=1.0) == pytest.approx(0.9**5)
+
+
+def test_the_papers_tuning_goes_on_at_the_rate_of_its_pretraining():
+    before = ROOT / "recipes/train_codec.paper48k.yaml"
+    tuning = parse_settings(TuningSettings, ROOT / "recipes/tune_idempotence.paper48k.yaml", [])
+    assert f"steps: {tuning.rate_steps_before}\n" in before.read_text()
+    assert tuning.lr_decay**tuning.rate_steps_before == pytest.approx(0.1353, abs=1e-4)
+    assert not tuning.detach_target and not tuning.hold_first  # the paper's gradient
+    assert tuning.mixed_precision == "no"
+
+
+def test_shifts_and_averages_survive_an_interruption(settings, tmp_path):
+    s = replace(settings, shift=100, average=0.75, later_weight=0.3, drifted_passes=1)
+    whole = replace(s, name="whole")
+    scores = tune_codec(whole)
+    assert scores is not None and scores.n > 0
+    # The same run, stopped after two steps.
+    cut = replace(s, name="cut")
+    assert tune_codec(cut) == scores
+    checkpoints = tuning_folder(cut) / "checkpoints"
+    assert sorted(p.name for p in checkpoints.iterdir()) == ["step-3", "step-4"]
+    for path in sorted((checkpoints / "step-4").iterdir()):
+        path.unlink()
+    (checkpoints / "step-4").rmdir()
+    (tuning_folder(cut) / "codec" / "model.safetensors").unlink()
+    assert tune_codec(cut) == scores  # from step 3
+    assert all(weights_of(whole)[k].equal(w) for k, w in weights_of(cut).items())
+    still = replace(s, name="still", shift=0)
+    tune_codec(still)
+    assert any(not weights_of(whole)[k].equal(w) for k, w in weights_of(still).items())
+
+
+def test_a_run_without_a_loss_has_no_sweep_and_shares_the_audio(settings, tmp_path):
+    none = replace(settings, name="none", loss="none", weight=None)
+    assert tune_codec(none, audio=tmp_path / "shared") is not None
+    folder = tuning_folder(none)
+    assert not (folder / "sweep.json").exists() and not (folder / "cache").exists()
+    assert list((tmp_path / "shared" / "cache").glob("*.i16"))
+    assert json.loads((folder / "metrics.json").read_text())["weight"] == 0
+    zero = replace(settings, name="zero", loss="code", weight=0.0)
+    tune_codec(zero)
+    for name, weight in weights_of(zero).items():
+        torch.testing.assert_close(weights_of(none)[name], weight, atol=1e-3, rtol=1e-2)
