@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tokgen.audio.files import write_audio
 from tokgen.codec_training.crops import AudioCrops, to_int16
+from tokgen.codec_training.settings import SharedSettings
 from tokgen.corpus.listed import open_corpus
 
 
@@ -32,3 +34,22 @@ def test_sixteen_bits_clip_and_round():
     assert to_int16(torch.tensor([-2.0, -1.0, 0.0, 0.5, 2.0])).tolist() == [
         -32768, -32768, 0, 16384, 32767,
     ]  # fmt: skip
+
+
+def test_speed_moves_all_frequencies(tmp_path):
+    tone = 0.5 * torch.sin(2 * torch.pi * 1000 * torch.arange(32000) / 16000)[None]
+    (tmp_path / "corpus").mkdir()
+    write_audio(tmp_path / "corpus" / "tone.wav", tone, 16000)
+    crops = AudioCrops([open_corpus(tmp_path / "corpus")], 16000, tmp_path / "cache")
+    size = {"seed": 1, "batch_size": 16, "n_samples": 8000}
+    batch = crops.batch(5, speed=0.2, **size)
+    assert batch.shape == (16, 1, 8000) and crops.batch(5, speed=0.2, **size).equal(batch)
+    hertz = torch.fft.rfft(batch[:, 0] * torch.hann_window(8000)).abs().argmax(-1) * 2.0
+    assert 800 <= hertz.min() < 900 and 1100 < hertz.max() <= 1200
+    still = torch.fft.rfft(crops.batch(5, **size)[:, 0] * torch.hann_window(8000)).abs()
+    assert (still.argmax(-1) * 2 == 1000).all()
+
+
+def test_speed_has_a_limit():
+    with pytest.raises(ValueError, match="speed is 0.6, but must be at most 0.5"):
+        SharedSettings(speed=0.6)

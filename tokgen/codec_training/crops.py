@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tokgen.audio.resampling import resample
 from tokgen.codec_training.settings import SharedSettings
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, open_corpus
@@ -70,23 +72,35 @@ class AudioCrops:
         """Length of all audio in seconds."""
         return len(self._audio) / self.sample_rate
 
-    def batch(self, step: int, *, seed: int, batch_size: int, n_samples: int) -> Tensor:
+    def batch(
+        self, step: int, *, seed: int, batch_size: int, n_samples: int, speed: float = 0.0
+    ) -> Tensor:
         """Draw crops; the result depends on the arguments alone.
 
+        Args:
+            step, seed: seed of the draw.
+            speed: play each crop at a factor of U(1 - speed, 1 + speed), which changes pitch and
+                formants as another speaker would (Ko et al. 2015, "Audio augmentation").
         Returns:
             waveform [B, 1, n_samples].
         Raises:
             ValueError: the corpora are shorter than one crop.
         """
-        if n_samples > len(self._audio):
+        longest = math.ceil(n_samples * (1 + speed)) + 1 if speed else n_samples
+        if longest > len(self._audio):
             raise ValueError(
-                f"crops have {n_samples} samples, but the corpora have {len(self._audio)} in all: "
+                f"crops have {longest} samples, but the corpora have {len(self._audio)} in all: "
                 "shorten the crops"
             )
         rng = np.random.default_rng((seed, step))
-        starts = rng.integers(0, len(self._audio) - n_samples + 1, batch_size)
-        crops = np.stack([self._audio[s : s + n_samples] for s in starts])
-        return torch.from_numpy(crops.astype(np.float32) / 32768)[:, None]
+        starts = rng.integers(0, len(self._audio) - longest + 1, batch_size)
+        crops = np.stack([self._audio[s : s + longest] for s in starts])
+        audio = torch.from_numpy(crops.astype(np.float32) / 32768)[:, None]
+        if not speed:
+            return audio
+        rates = [round(self.sample_rate * f) for f in rng.uniform(1 - speed, 1 + speed, batch_size)]
+        played = [resample(a, r, self.sample_rate) for a, r in zip(audio, rates, strict=True)]
+        return torch.stack([a[..., :n_samples] for a in played])
 
 
 def to_int16(waveform: Tensor) -> np.ndarray:

@@ -176,7 +176,7 @@ class CodecTraining:
         """
         s, accelerator = self.settings, self.accelerator
         index = step * accelerator.num_processes + accelerator.process_index
-        size = {"batch_size": s.batch_size, "n_samples": self.n_samples}
+        size = {"batch_size": s.batch_size, "n_samples": self.n_samples, "speed": s.speed}
         generator = torch.Generator().manual_seed(s.seed + index)
         audio = augment(
             self.crops.batch(index, seed=s.seed, **size),

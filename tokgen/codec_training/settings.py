@@ -75,6 +75,8 @@ class SharedSettings:
         clip: limit of the norm of the codec's gradient.
         discriminator_clip: limit of the norm of the discriminators' gradient.
         loudness: level that crops are brought to, in LUFS (DAC: -16); None leaves it.
+        speed: play each crop at a random factor, from 1 - speed to 1 + speed, as if other people
+            spoke.
         gain_db: each crop's level then changes at random by up to this many dB.
         phase_augmentation: rotate the phase of each crop by a random angle.
         mel_scales_per_step: mel scales drawn per step; None uses all seven.
@@ -106,6 +108,7 @@ class SharedSettings:
     clip: float = 1000.0
     discriminator_clip: float = 10.0
     loudness: float | None = None
+    speed: float = 0.0
     gain_db: float = 0.0
     phase_augmentation: bool = False
     mel_scales_per_step: int | None = None
@@ -126,7 +129,9 @@ class SharedSettings:
         check_positive(self, "seconds", "learning_rate", "discriminator_learning_rate")
         check_positive(self, "lr_decay", "clip", "discriminator_clip", "adversarial_seconds")
         check_shares(self, "cooldown", "ema", "lr_decay", "average")
-        check_least(self, rate_steps_before=0)
+        check_least(self, rate_steps_before=0, speed=0)
+        if self.speed > 0.5:
+            raise ValueError(f"speed is {self.speed:g}, but must be at most 0.5")
         if not self.corpora:
             raise ValueError("corpora is empty: give at least one corpus to train on")
 
