@@ -25,6 +25,10 @@ def test_list_a_hub_dataset(tmp_path, monkeypatch):
     assert asked == [("someone/speech", "clean")]
     assert corpus.splits == {"train.clean": 2}
     assert len(run(corpus)[0]) == 2
+    named = open_corpus("libritts:someone/speech:clean")
+    assert asked.pop() == ("someone/speech", "clean")
+    assert {(e.split, e.language) for e in named.entries} == {("train-clean", "en")}
+    assert named.select("train").splits == {"train": 2}
     message = r"someone/else is no folder or file, and the hub knows no such dataset.*HF_TOKEN"
     with pytest.raises(FileNotFoundError, match=message):
         open_corpus("someone/else")

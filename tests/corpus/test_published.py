@@ -77,8 +77,9 @@ def test_libritts(tmp_path):
     corpus = open_corpus(f"libritts:{root}")
     assert corpus.splits == dict.fromkeys(published, 1)
     assert rows(corpus)["90_1241_000000_000001"] == ("dev-clean", "90", "en", "Doctor dev-clean")
-    assert len(open_corpus(f"libritts:{root}", split="train")) == 2
-    assert open_corpus(f"libritts:{root}", split="validation").splits == {"dev-clean": 1}
+    assert open_corpus(f"libritts:{root}", split="train").splits == {"train": 2}
+    assert open_corpus(f"libritts:{root}", split="train-clean-100").splits == {"train-clean-100": 1}
+    assert corpus.with_plain_splits().splits == {"validation": 1, "test": 1, "train": 2}
     only = open_corpus(f"libritts:{root}/dev-clean")
     assert [e.split for e in only.entries] == ["dev-clean"]
     with pytest.raises(ValueError, match="no split 'val'"):
@@ -229,6 +230,8 @@ def test_a_layout_is_named_before_the_folder(tmp_path):
     check_corpus(f"daps:{tmp_path}")
     with pytest.raises(FileNotFoundError, match="no folder or file"):
         check_corpus(f"daps:{tmp_path}/nothing")
+    with pytest.raises(FileNotFoundError, match=r"did you mean vctk\?"):
+        open_corpus(f"vtck:{tmp_path}")
     save(tmp_path / "a.wav")
     with pytest.raises(ValueError, match=r"no audio in the layout of DAPS.*clean/f1_script1_clean"):
         open_corpus(f"daps:{tmp_path}")

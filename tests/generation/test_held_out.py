@@ -8,10 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from makers.audio import make_tone
 from makers.codecs import make_stft_codec
 from makers.held_out import make_held_out, make_small_model
+from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
-from tokgen.generation.held_out import choose_held_out, longest_clip, training_and_test_tokens
+from tokgen.generation.held_out import (
+    check_corpora,
+    choose_held_out,
+    longest_clip,
+    training_and_test_tokens,
+)
 from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.zoo.stft import StftCodec
@@ -116,3 +123,16 @@ def test_a_missing_split_is_noticed_before_any_encoding(tiny_corpus, tmp_path) -
     silent = Silent(codec.model, codec.spec)
     with pytest.raises(ValueError, match=r"has no train split; it has .*other"):
         training_and_test_tokens(str(tmp_path / "c"), None, silent, tmp_path / "cache", None)
+
+
+def test_published_parts_are_train_and_test(tiny_codec, tmp_path) -> None:
+    for i, split in enumerate(("train-clean-100", "train-other-500", "test-clean")):
+        clip = tmp_path / f"LibriTTS/{split}/{i}/5/{i}_5_000000_000000.wav"
+        write_audio(clip, make_tone(0.6, i), 16000)
+    corpus = f"libritts:{tmp_path}/LibriTTS"
+    check_corpora(corpus, None, n=1)
+    tokens, test = training_and_test_tokens(corpus, None, tiny_codec, tmp_path / "c", "mfcc")
+    assert {name: len(rows) for name, rows in tokens.splits.items()} == {"train": 2, "test": 1}
+    held_out = choose_held_out(test, tiny_codec, corpus, n=1)
+    assert held_out.ids == ["2_5_000000_000000"]
+    assert longest_clip(corpus, tokens).shape == (1, 9600)

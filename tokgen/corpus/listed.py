@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection, split_kind
 from tokgen.corpus.folders import find_files, list_files, tables_of
@@ -112,8 +112,8 @@ class Corpus(Readable):
         are kept, so that loading reports them.
 
         Args:
-            split: keep one split. If the corpus has none of that name, "train", "validation" and
-                "test" keep its published parts of that kind, such as "train-clean-100".
+            split: keep one split. If the corpus has none of that name, parts of that kind count as
+                it; see `with_plain_splits`.
             min_seconds, max_seconds: keep entries whose duration is in this closed range.
             n: keep the first n entries after all other selections.
             ids: keep entries with these ids.
@@ -126,12 +126,11 @@ class Corpus(Readable):
             raise ValueError(f"n = {n}: must be at least 1, or None to keep all")
         entries = self.entries
         if split is not None and entries:
-            chosen = {name for name in self.splits if split_kind(name) == split}
-            chosen = {split} if split in self.splits else chosen
-            if not chosen:
+            chosen = self if split in self.splits else self.with_plain_splits()
+            entries = [entry for entry in chosen.entries if entry.split == split]
+            if not entries:
                 known = ", ".join(repr(name) for name in self.splits)
                 raise ValueError(f"{self.name} has no split {split!r}; it has {known}")
-            entries = [entry for entry in entries if entry.split in chosen]
         if where is not None and entries:
             entries = self._where(entries, *parse_where(where))
         if ids is not None:
@@ -147,6 +146,16 @@ class Corpus(Readable):
             entries = [replace(entry, seconds=self._measure(entry)) for entry in bar]
             entries = [e for e in entries if within(e.seconds, min_seconds, max_seconds)]
         return Corpus(self.name, entries[:n], self.rejections, self.store, self.longest_seconds)
+
+    def with_plain_splits(self) -> Corpus:
+        """Name parts such as "train-clean-100" and "dev.other" "train", "validation" or "test".
+
+        A part keeps its name if the corpus has a split of the plain name.
+        """
+        kinds = {name: split_kind(name) or name for name in self.splits}
+        plain = {name: name if kind in self.splits else kind for name, kind in kinds.items()}
+        entries = [replace(entry, split=plain[entry.split]) for entry in self.entries]
+        return Corpus(self.name, entries, self.rejections, self.store, self.longest_seconds)
 
     def _where(self, entries: list[Entry], field: str, values: Sequence[str]) -> list[Entry]:
         chosen = [entry for entry in entries if entry.fits(field, values)]
@@ -258,18 +267,11 @@ def open_corpus(
     if len(sources) != 1:
         if streaming or not sources:
             raise ValueError(f"{source}: open at least one corpus, and only one as a stream")
-        opened = [
-            open_corpus(
-                each,
-                split=split,
-                require_text=require_text,
-                min_seconds=min_seconds,
-                max_seconds=max_seconds,
-                language=language,
-                follow_links=follow_links,
-            )
-            for each in sources
-        ]
+        options: dict[str, Any] = {
+            **{"split": split, "min_seconds": min_seconds, "max_seconds": max_seconds},
+            **{"require_text": require_text, "language": language, "follow_links": follow_links},
+        }
+        opened = [open_corpus(each, **options) for each in sources]
         names = [corpus.name for corpus in opened]
         entries, joined = join(names, [c.entries for c in opened], [c.store for c in opened])
         rejections = [rejection for corpus in opened for rejection in corpus.rejections]

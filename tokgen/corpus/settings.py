@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokgen.corpus.layouts import find_layout
+from tokgen.corpus.layouts import LAYOUTS, find_layout
 from tokgen.runs.checks import closest
 
 __all__ = [
@@ -105,7 +105,8 @@ def _check_one(name: str) -> None:
     if os.path.isdir(folder):
         raise FileNotFoundError(f"no folder or file {name}{hint}")
     if name.startswith(".") or not HUB_DATASET.fullmatch(name):
-        about = hint or " (a hub dataset is named owner/name)"
+        prefix = name.partition(":")[0] if ":" in name else ""
+        about = hint or closest(prefix, LAYOUTS) or " (a hub dataset is named owner/name)"
         raise FileNotFoundError(f"no folder or file {name}{about}")
 
 

@@ -164,8 +164,8 @@ def check_corpora(
     Raises:
         ValueError: a split is missing, no test clip is long enough, or none has a transcript.
     """
-    opened = open_corpus(corpus)
-    tested = open_corpus(test_corpus) if test_corpus else opened
+    opened = open_corpus(corpus).with_plain_splits()
+    tested = open_corpus(test_corpus).with_plain_splits() if test_corpus else opened
     for split, where, setting in (("train", opened, "corpus"), ("test", tested, "test_corpus")):
         if split not in map(split_name, where.splits):
             has = ", ".join(f"{n} {name or 'train'}" for name, n in where.splits.items())
@@ -247,7 +247,7 @@ def training_and_test_tokens(
     Raises:
         ValueError: the corpus has no train split.
     """
-    opened = open_corpus(corpus)
+    opened = open_corpus(corpus).with_plain_splits()
     if "train" not in map(split_name, opened.splits):
         has = ", ".join(map(split_name, opened.splits))
         raise ValueError(f"{corpus} has no train split; it has {has or 'no clips'}")
