@@ -244,3 +244,11 @@ def test_names_cannot_change_other_text(tmp_path: Path):
     assert not set(marks.replace("[31m", "")) & set(page)
     assert "\ufffd[31m" in page
     assert not [c for c in json.dumps(data_of(page), ensure_ascii=False) if c in "\u202e\u2066"]
+
+
+def test_the_conditions_of_drift_are_named(tmp_path: Path):
+    folder = make_drift(tmp_path / "drift")
+    content = json.loads((folder / "drift.json").read_text())
+    content["codecs"][0]["conditions"] = "first 5 s of clips, levels not matched"
+    put(folder / "drift.json", content)
+    assert "; first 5 s of clips, levels not matched; delay" in page_of(folder)
