@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
-from makers.corpora import audio_bytes, run, save, tone
+from makers.corpora import audio_bytes, run, save, tone, upload
+from tokgen.corpus import published
 from tokgen.corpus.excerpts import sample_excerpts
 from tokgen.corpus.layouts import LAYOUTS, find_layout
 from tokgen.corpus.listed import Corpus, open_corpus
@@ -244,3 +246,31 @@ def test_the_example_of_a_layout_fits_it(name):
     layout = LAYOUTS[name]
     assert layout.audio.fullmatch(layout.example)
     assert layout.audio.fullmatch(f"deep/in/a/{layout.example}")
+
+
+def test_a_published_corpus_behind_a_url(tmp_path):
+    clip = tmp_path / "LibriTTS/test-clean/7/5/7_5_000000_000000"
+    save(clip.with_suffix(".wav"))
+    write(clip.with_suffix(".normalized.txt"), "Hello")
+    url = f"memory://{uuid.uuid4().hex}/LibriTTS"
+    upload(tmp_path / "LibriTTS", url)
+    corpus = open_corpus(f"libritts:{url}")
+    assert rows(corpus) == {"7_5_000000_000000": ("test-clean", "7", "en", "Hello")}
+    assert len(run(corpus)[0]) == 1
+
+
+def test_damaged_tables_are_named_and_leave_the_memory_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "LONGEST_LINE", 100)
+    root = tmp_path / "expresso"
+    for i in range(3):
+        save(root / f"audio_48khz/read/ex01/happy/base/ex01_happy_{i}.wav")
+    write(root / "splits/train.txt", "ex01_happy_0\nex01_happy_1\t(2.0s,1.0s)\n")
+    write(root / "splits/dev.txt", "ex01_happy_2\n" + 200 * "x")
+    write(root / "read_transcriptions.txt", "ex01_happy_0\tone\nno tab\nex01_happy_2\t\x00two\n")
+    corpus = open_corpus(f"expresso:{root}")
+    assert {e.id: e.split for e in corpus.entries} == {
+        "ex01_happy_0": "train", "ex01_happy_2": "validation"
+    }  # fmt: skip
+    assert sorted(Path(r.source).name for r in corpus.rejections) == ["dev.txt", "train.txt"]
+    assert "line of over 100 characters" in str(corpus.rejections)
+    assert "is no span of time" in str(corpus.rejections)

@@ -19,6 +19,7 @@ from tokgen.corpus.cuts import Cut, CutStore
 from tokgen.corpus.entries import AudioStore, Catalogue, assign_split, stem
 from tokgen.corpus.folders import FileStore, Found, list_files, open_text, path_inside, shown_name
 from tokgen.corpus.layouts import Layout
+from tokgen.corpus.metadata import LONGEST_LINE
 from tokgen.corpus.remote import RemoteFile
 from tokgen.runs.progress import progress_bar
 
@@ -133,7 +134,7 @@ def _describe(tables: Mapping[str, Path | RemoteFile], catalogue: Catalogue) -> 
         kind = stem(posixpath.basename(name))
         try:
             with open_text(file) as lines:
-                for id, fields, spans in _reader(name)(lines, kind):
+                for id, fields, spans in _reader(name)(_bounded(lines), kind):
                     about = described.setdefault(id, _About())
                     about.fields |= {k: v for k, v in fields.items() if v}
                     about.spans += spans
@@ -145,7 +146,15 @@ def _describe(tables: Mapping[str, Path | RemoteFile], catalogue: Catalogue) -> 
 _Row = tuple[str, dict[str, Any], list[tuple[str, _Span]]]
 
 
-def _ljspeech(lines: TextIO, kind: str) -> Iterator[_Row]:
+def _bounded(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file, which must not fill the memory."""
+    while line := file.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise ValueError(f"line of over {LONGEST_LINE:,} characters")
+        yield line
+
+
+def _ljspeech(lines: Iterable[str], kind: str) -> Iterator[_Row]:
     """Read metadata.csv: id|text|normalized."""
     for line in lines:
         values = line.rstrip("\r\n").split("|")
@@ -154,7 +163,7 @@ def _ljspeech(lines: TextIO, kind: str) -> Iterator[_Row]:
             yield values[0], {"text": text}, [("", (0, None))]
 
 
-def _transcriptions(lines: TextIO, kind: str) -> Iterator[_Row]:
+def _transcriptions(lines: Iterable[str], kind: str) -> Iterator[_Row]:
     """Read Expresso's read_transcriptions.txt: id, tab, text."""
     for line in lines:
         id, tab, text = line.rstrip("\r\n").partition("\t")
@@ -162,7 +171,7 @@ def _transcriptions(lines: TextIO, kind: str) -> Iterator[_Row]:
             yield id, {"text": text}, []
 
 
-def _expresso_split(lines: TextIO, kind: str) -> Iterator[_Row]:
+def _expresso_split(lines: Iterable[str], kind: str) -> Iterator[_Row]:
     """Read Expresso's splits/dev.txt: an id, or an id, a tab and "(start,end)"."""
     for line in lines:
         id, _, times = line.strip().partition("\t")
@@ -173,7 +182,12 @@ def _expresso_split(lines: TextIO, kind: str) -> Iterator[_Row]:
 
 def _span(start: str, stop: str) -> _Span:
     first = round(1000 * float(start or 0))
-    return first, round(1000 * float(stop)) - first if stop else None
+    if not stop:
+        return first, None
+    length = round(1000 * float(stop)) - first
+    if length <= 0:
+        raise ValueError(f"({start}, {stop}) is no span of time")
+    return first, length
 
 
 def _seconds_of(span: _Span, whole: float | None) -> float | None:
@@ -183,7 +197,7 @@ def _seconds_of(span: _Span, whole: float | None) -> float | None:
     return None if whole is None else max(0.0, whole - start / 1000)
 
 
-def _common_voice(lines: TextIO, kind: str) -> Iterator[_Row]:
+def _common_voice(lines: Iterable[str], kind: str) -> Iterator[_Row]:
     """Read train.tsv, dev.tsv or test.tsv, and clip_durations.tsv, of Common Voice."""
     for row in _tsv(lines):
         if kind == "clip_durations":
@@ -202,7 +216,7 @@ def _tsv(lines: Iterable[str]) -> Iterator[dict[str, str | None]]:
     )
 
 
-def _reader(name: str) -> Callable[[TextIO, str], Iterator[_Row]]:
+def _reader(name: str) -> Callable[[Iterable[str], str], Iterator[_Row]]:
     """Return the function that reads a table, by the table's name."""
     if name.endswith(".tsv"):
         return _common_voice
