@@ -51,5 +51,5 @@ def test_speed_moves_all_frequencies(tmp_path):
 
 
 def test_speed_has_a_limit():
-    with pytest.raises(ValueError, match="speed is 0.6, but must be at most 0.5"):
+    with pytest.raises(ValueError, match=r"speed is 0\.6, but must be at most 0\.5"):
         SharedSettings(speed=0.6)
