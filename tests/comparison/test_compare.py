@@ -14,6 +14,7 @@ from tokgen.comparison.compare import RowData, accuracy_records, compare
 from tokgen.metrics.failures import Failure
 from tokgen.metrics.statistics import bootstrap_mean, bootstrap_ratio
 from tokgen.metrics.table_files import to_latex, to_markdown, write_table
+from tokgen.metrics.tables import Table
 
 BACKENDS = {"pesq": "pesq (wideband)", "cer": "parrot"}
 RNG = np.random.default_rng(0)
@@ -43,18 +44,22 @@ SYNTHESES = [
     RowData("a resynthesis", "resynthesis", "a", [plain(records(BASE + 1))]),
     RowData("b resynthesis", "resynthesis", "b", [plain(records(BASE + 0.5))]),
 ]
+FLOOR = RowData(
+    "a unconditional", "generated", "a", [plain(records(np.full(20, 1.0)))], unconditional=True
+)
+SPAN = BASE.mean() + 1 - 1.0  # of "a resynthesis" over the floor
 
 
 @pytest.fixture(scope="module")
 def found():
-    margins = {"pesq": 0.1}
-    rows = [ORIGINAL, *SYNTHESES, FIRST, SECOND]
+    margins = {"pesq": 0.05}
+    rows = [ORIGINAL, *SYNTHESES, FLOOR, FIRST, SECOND]
     return compare(rows, BACKENDS, margins=margins, drift_passes=7, notes=["n_1: 20 clips & more"])
 
 
 def test_rows_hold_means_and_pooled_ratios(found) -> None:
     by_name = {row.name: row for row in found.rows}
-    assert list(by_name) == [r.name for r in (ORIGINAL, *SYNTHESES, FIRST, SECOND)]
+    assert list(by_name) == [r.name for r in (ORIGINAL, *SYNTHESES, FLOOR, FIRST, SECOND)]
     assert by_name["a generated"].values["pesq"] == bootstrap_mean(BASE)
     chars = [10 + i for i in range(20)]
     assert by_name["b generated"].values["cer"] == bootstrap_ratio([2] * 20, chars)
@@ -74,13 +79,51 @@ def test_differences_are_paired_within_a_kind_and_against_the_first(found) -> No
     expected = bootstrap_mean([record["pesq"] - base for base, record in changes])
     assert one.estimate.mean == pytest.approx(expected.mean)
     assert one.estimate.low == pytest.approx(expected.low, abs=1e-9)
-    assert one.verdict == "no worse" and one.margin == 0.1
+    assert one.verdict == "no worse" and one.margin == pytest.approx(0.05 * SPAN)
     assert pairs["b resynthesis", "a resynthesis", "pesq"].verdict == "worse"
     cer = pairs["b generated", "a generated", "cer"]
     assert cer.estimate.mean == pytest.approx(-20 / sum(10 + i for i in range(20)))
     assert cer.verdict == "better" and cer.margin is None
     assert not any(d.than == "original" or d.row == "original" for d in found.differences)
     assert {d.than.split()[1] for d in found.differences} == {"generated", "resynthesis"}
+    assert {d.row.split()[1] for d in found.differences} == {"generated", "resynthesis"}
+
+
+def test_the_margin_of_pesq_is_a_share_of_the_span(found) -> None:
+    note = f"margin of PESQ: {0.05 * SPAN:.3f}, 5 % of 1.00 (a unconditional) to "
+    assert any(line.startswith(note) for line in found.notes)
+    tight = compare([*SYNTHESES, FLOOR, FIRST, SECOND], BACKENDS, margins={"pesq": 0.001})
+    verdict = next(d.verdict for d in tight.differences if d.row == "b generated")
+    assert verdict == "worse"
+    assert f"{0.05 * SPAN:.3g}" in found.table()
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ([*SYNTHESES, FIRST, SECOND], "no unconditional row"),
+        ([FLOOR, FIRST, SECOND], "no resynthesis row"),
+        (
+            [RowData("a resynthesis", "resynthesis", "a", FLOOR.records), FLOOR, FIRST, SECOND],
+            "resynthesis is not above unconditional",
+        ),
+        (
+            [*SYNTHESES, RowData("u", "generated", "a", [plain(records(BASE * math.nan))],
+                                 unconditional=True), FIRST, SECOND],
+            "resynthesis is not above unconditional",
+        ),
+    ],
+)  # fmt: skip
+def test_without_a_span_pesq_has_no_verdict(rows, why) -> None:
+    found = compare(rows, BACKENDS, margins={"pesq": 0.1, "cer": 0.01})
+    pesq = next(d for d in found.differences if (d.row, d.metric) == ("b generated", "pesq"))
+    assert (pesq.verdict, pesq.margin) == (f"no verdict: {why}", None)
+    assert any(note.startswith("PESQ has no verdict") and why in note for note in found.notes)
+    cer = next(d for d in found.differences if (d.row, d.metric) == ("b generated", "cer"))
+    assert cer.verdict == "better"
+    assert Table.from_dict(json.loads(json.dumps(found.to_dict()))).differences[0].verdict
+    without = compare(rows, BACKENDS, margins={})
+    assert not any(d.verdict.startswith("no verdict") for d in without.differences)
 
 
 def test_seeds_widen_the_interval() -> None:
@@ -99,7 +142,7 @@ def test_failures_are_counted() -> None:
     values[3] = math.nan
     data = [RowData("a generated", "generated", "a", [records(values)]),
             RowData("b generated", "generated", "b", [records(BASE + math.nan)])]  # fmt: skip
-    found = compare(data, BACKENDS, margins={"pesq": 0.1})
+    found = compare(data, BACKENDS)
     assert (found.rows[0].values["pesq"].n, found.rows[0].values["pesq"].n_failed) == (19, 1)
     assert (found.rows[1].values["pesq"].n, found.rows[1].values["pesq"].n_failed) == (0, 20)
     lost = next(d for d in found.differences if d.metric == "pesq")
@@ -164,6 +207,7 @@ def test_drift_is_paired_like_any_metric() -> None:
     [
         ([FIRST], {"polqa": 0.1}, r"margins of \['polqa'\]: judged are mos, pesq, cer"),
         ([FIRST], {"pesq": -0.1}, "margin of pesq = -0.1: must be at least 0"),
+        ([FIRST], {"pesq": 1.1}, "margin of pesq = 1.1: a share of its span, so at most 1"),
         ([FIRST, RowData("b generated", "generated", "b", [records(BASE)[:5]])], {},
          "unequal clips"),
         ([FIRST, RowData("b generated", "generated", "b", [records(BASE)] * 2)], {},
@@ -180,7 +224,7 @@ def test_files_hold_the_same_numbers(found, tmp_path) -> None:
     names = {"table.json", "table.csv", "table.md", "table.tex"}
     assert {path.name for path in tmp_path.iterdir()} == names
     content = json.loads((tmp_path / "table.json").read_text())
-    assert content["rows"][3]["values"]["pesq"]["mean"] == pytest.approx(BASE.mean())
+    assert content["rows"][4]["values"]["pesq"]["mean"] == pytest.approx(BASE.mean())
     assert content["rows"][0]["codec"] is None and content["notes"] == ["n_1: 20 clips & more"]
     assert content["metrics"][0]["backend"] == "pesq (wideband)"
     assert content["metrics"][3]["detail"] and not content["metrics"][2]["detail"]

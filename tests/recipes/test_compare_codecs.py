@@ -67,7 +67,8 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) ->
     table = json.loads((whole / "table.json").read_text())
     rows = {row["name"]: row for row in table["rows"]}
     assert list(rows) == [
-        "original", "tiny resynthesis", "other resynthesis", "tiny generated", "other generated",
+        "original", "tiny resynthesis", "other resynthesis", "tiny unconditional",
+        "tiny generated", "other generated",
     ]  # fmt: skip
     measured = {"pesq", "cer", "speaker", "f0", "accuracy", "bitrate", *SPEEDS}
     measured |= {f"accuracy_level{k}" for k in range(4)}

@@ -3,6 +3,7 @@
 - `plan` - the whole comparison, from a corpus to a table
 - `settings` - settings of a comparison
 - `compare` - rows, paired differences and verdicts
+- `notes` - notes below the table
 - `lines` - audio of the rows and its scores
 - `cells` - results of one training
 - `telephone` - repeated editing

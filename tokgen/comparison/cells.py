@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tokgen.comparison.compare import accuracy_records
 from tokgen.evaluation.accuracy import token_accuracy
+from tokgen.generation.clips import Generated
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
@@ -31,12 +32,14 @@ class TrainedCell:
         accuracy: token accuracy as record fields (`accuracy_records`).
         steps_per_second: speed of the training.
         times_real_time: seconds of generated audio per second of sampling.
+        floor: waveforms generated without conditioning; empty if none were asked for.
     """
 
     clips: list[Tensor]
     accuracy: list[dict[str, float]]
     steps_per_second: float
     times_real_time: float
+    floor: list[Tensor] = field(default_factory=list)
 
 
 def fill_cell(
@@ -49,6 +52,7 @@ def fill_cell(
     sampling: SamplingSettings,
     seed: int,
     batch_size: int = 16,
+    floor: bool = False,
 ) -> TrainedCell:
     """Generate the held-out utterances and measure token accuracy. Every process must call it.
 
@@ -59,22 +63,29 @@ def fill_cell(
         accelerator: its processes share the utterances.
         task, sampling: what is generated, and how.
         seed: seed of sampling and of the masks for token accuracy.
+        floor: generate the utterances without conditioning too.
     Returns:
         The results. `accuracy` is empty except on the main process.
     """
     plan = [asdict(task), asdict(sampling), batch_size, accelerator.num_processes]
     about = [seed, held_out.fingerprint, hash_weights(model)]
-    with accelerator.split_between_processes(list(range(len(held_out)))) as mine:
-        made = held_out.part(mine).generate(
-            model,
-            task,
-            sampling,
-            seed=seed,
-            batch_size=batch_size,
-            store=ClipStore(folder / "generated", "clips", plan + about),
-            progress=accelerator.is_main_process,
-        )
-    made = gather_object(made)
+
+    def generate(name: str, *, unconditional: bool) -> list[Generated]:
+        with accelerator.split_between_processes(list(range(len(held_out)))) as mine:
+            made = held_out.part(mine).generate(
+                model,
+                task,
+                sampling,
+                seed=seed,
+                unconditional=unconditional,
+                batch_size=batch_size,
+                store=ClipStore(folder / name, "clips", plan + about),
+                progress=accelerator.is_main_process,
+            )
+        return list(gather_object(made))
+
+    made = generate("generated", unconditional=False)
+    below = generate("unconditional", unconditional=True) if floor else []
     accuracy = []
     if accelerator.is_main_process:
         store = ClipStore(folder / "accuracy", "tokens", about)
@@ -86,4 +97,5 @@ def fill_cell(
         accuracy,
         math.nan if speed is None else speed,
         held_out.generated_seconds(task, seed=seed) / sum(clip.seconds for clip in made),
+        [clip.waveform for clip in below],
     )

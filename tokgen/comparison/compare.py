@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tokgen.comparison.settings import check_margins
+from tokgen.comparison.settings import RELATIVE, check_margins
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.reasons import failures_of, notes_on, warn_of_high_cer
 from tokgen.metrics import pesq
@@ -43,6 +43,8 @@ class RowData:
         codec: name of the codec; None for the original.
         records: for each training seed, one record per clip. All rows have the same clips.
         extra: estimates for the row as a whole, by the names of `ROW_METRICS`.
+        unconditional: the row was generated without conditioning. It is the floor of margins that
+            are shares of a span, and is not compared with other rows.
     """
 
     name: str
@@ -50,6 +52,7 @@ class RowData:
     codec: str | None
     records: Sequence[Records]
     extra: Mapping[str, Estimate] = field(default_factory=dict)
+    unconditional: bool = False
 
 
 def accuracy_metrics(n_levels: int) -> list[Metric]:
@@ -93,7 +96,9 @@ def compare(
         data: rows in the order of the table. The others are compared with the first codec.
         backends: metric to backend, as in `Scorer.backends`.
         margins: metric to the largest loss that does not matter. A metric without a margin never
-            gets the verdict "no worse". Margins of metrics that were not measured are ignored.
+            gets the verdict "no worse". Margins of metrics that were not measured are ignored. The
+            margin of PESQ is a share of the span from unconditional generation to resynthesis, both
+            of the first codec. If there is no such span, PESQ has no verdict.
         drift_passes: encodings behind the field "drift_pesq", if records have it.
         notes: lines to show under the table.
     Raises:
@@ -101,6 +106,7 @@ def compare(
             numbers of seeds within a kind.
     """
     margins = dict(margins or {})
+    found_margins: dict[str, float | str] = {**margins}
     fields = {f for row in data for records in row.records for r in records[:1] for f in r}
     levels = sum(f.startswith("hidden") for f in fields) - 1  # "hidden" and "hidden<k>"
     per_clip = [replace(METRICS[name], backend=backend) for name, backend in backends.items()]
@@ -123,14 +129,20 @@ def compare(
         rows.append(Row(row.name, row.kind, row.codec, values | dict(row.extra)))
     measured = {name for row in rows for name in row.values}
     metrics = [m for m in (*per_clip, *ROW_METRICS) if m.name in measured]
+    notes = list(notes)
+    for metric in per_clip:
+        if metric.name in margins and metric.name in RELATIVE:
+            margin, note = _margin_of_span(data, metric, margins[metric.name])
+            found_margins[metric.name] = margin
+            notes.append(note)
     differences = []
     first: dict[str, RowData] = {}
     for row in data:
-        if row.kind == "original":
+        if row.kind == "original" or row.unconditional:
             continue
         base = first.setdefault(row.kind, row)
         if base is not row:
-            differences += _differences(base, row, per_clip, margins)
+            differences += _differences(base, row, per_clip, found_margins)
     by_row = {row.name: [r for records in row.records for r in records] for row in data}
     failures = [f for name, records in by_row.items() for f in failures_of(name, records)]
     originals = [row.values.get("cer") for row in rows if row.kind == "original"]
@@ -139,8 +151,13 @@ def compare(
 
 
 def _differences(
-    base: RowData, row: RowData, metrics: Sequence[Metric], margins: Mapping[str, float]
+    base: RowData, row: RowData, metrics: Sequence[Metric], margins: Mapping[str, float | str]
 ) -> list[Difference]:
+    """Compare a row with the first of its kind.
+
+    Args:
+        margins: metric to margin, or to the reason why there is none and so no verdict.
+    """
     if len(base.records) != len(row.records):
         raise ValueError(
             f"{base.name} has {len(base.records)} seeds and {row.name} {len(row.records)}: "
@@ -155,9 +172,39 @@ def _differences(
         sides = theirs.numerators, ours.numerators, theirs.denominators, ours.denominators
         estimate = paired_crossed(*(side[:, keep] for side in sides))
         margin = margins.get(metric.name)
-        verdict = judge(estimate, better=metric.better, margin=margin) if metric.better else ""
+        verdict = ""
+        if isinstance(margin, str):
+            margin, verdict = None, f"no verdict: {margin}"
+        elif metric.better:
+            verdict = judge(estimate, better=metric.better, margin=margin)
         found.append(Difference(row.name, base.name, metric.name, estimate, margin, verdict))
     return found
+
+
+def _margin_of_span(
+    data: Sequence[RowData], metric: Metric, share: float
+) -> tuple[float | str, str]:
+    """Return a margin in the metric's unit, or why there is none; and a note about it."""
+    rows = {
+        "unconditional": next((row for row in data if row.unconditional), None),
+        "resynthesis": next((row for row in data if row.kind == "resynthesis"), None),
+    }
+    means, ends = [], []
+    for name, row in rows.items():
+        counts = row and _counts(row, metric)
+        if row is None or counts is None:
+            why = f"no {name} row"
+            return why, f"{metric.label} has no verdict: its margin needs a span, but has {why}"
+        means.append(bootstrap_crossed(counts.numerators, counts.denominators).mean)
+        ends.append(f"{means[-1]:.2f} ({row.name})")
+    span, text = means[1] - means[0], " to ".join(ends)
+    if not span > 0:  # or a mean is NaN
+        why = "resynthesis is not above unconditional"
+        return why, f"{metric.label} has no verdict: {why}, {text}"
+    return (
+        share * span,
+        f"margin of {metric.label}: {share * span:.3f}, {100 * share:g} % of {text}",
+    )
 
 
 class _Counts(NamedTuple):

@@ -31,6 +31,7 @@ class Line:
         clip_fields: for each training seed, fields to add to the records of the clips
             (`accuracy_records`, "drift_pesq"); None for none.
         extra: estimates for the line as a whole, besides the bitrate.
+        unconditional: the clips were generated without conditioning.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Line:
     clips: Sequence[Sequence[Tensor]]
     clip_fields: Sequence[Sequence[Mapping[str, float]]] | None = None
     extra: Mapping[str, Estimate] = field(default_factory=dict)
+    unconditional: bool = False
 
     @property
     def codec(self) -> str | None:
@@ -94,5 +96,7 @@ def score_lines(
             if line.codec:
                 bitrate = line.held_out.codec.spec.bitrate / 1000
                 extra = {"bitrate": bootstrap_mean([bitrate]), **extra}
-            rows.append(RowData(line.name, line.kind, line.codec, by_seed, extra))
+            rows.append(
+                RowData(line.name, line.kind, line.codec, by_seed, extra, line.unconditional)
+            )
     return rows

@@ -20,6 +20,7 @@ from tokgen.codec.base import Codec
 from tokgen.comparison.cells import TrainedCell, fill_cell
 from tokgen.comparison.compare import compare
 from tokgen.comparison.lines import Line, score_lines
+from tokgen.comparison.notes import notes_of
 from tokgen.comparison.settings import MAY_CHANGE, MAY_CHANGE_IN_TRAINING, ComparisonSettings
 from tokgen.comparison.telephone import Call, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
@@ -181,6 +182,7 @@ def _compare(
                 sampling=s.sampling,
                 seed=seed,
                 batch_size=s.generation_batch,
+                floor=s.has_floor and seed == s.seed and entry is entries[0],
             )
             made[entry.name].append(found)
     conditions = conditions_of(accelerator)
@@ -202,7 +204,7 @@ def _compare(
         scorer.backends,
         margins=s.margins,
         drift_passes=s.drift_passes,
-        notes=_notes(s, held_out, **conditions),
+        notes=notes_of(s, held_out, **conditions),
     )
     write_table(table, run)
     columns = [line.column() for line in lines]
@@ -306,7 +308,10 @@ def _lines(
     made: dict[str, list[TrainedCell]],
     drift: dict[str, dict[str, float]],
 ) -> list[Line]:
-    """Return the lines of the table: originals, and what each codec resynthesized and generated."""
+    """Return the lines of the table: originals, and what each codec resynthesized and generated.
+
+    If the first cell has a floor, it is a line too.
+    """
     first = entries[0].held_out
     lines = [Line("original", "original", first, [first.originals])]
     for entry in entries:
@@ -314,6 +319,9 @@ def _lines(
         fields = [[{"drift_pesq": known.get(i, math.nan)} for i in first.ids]] if known else None
         clips, name = [entry.held_out.resynthesis()], f"{entry.name} resynthesis"
         lines.append(Line(name, "resynthesis", entry.held_out, clips, fields))
+    if floor := made[entries[0].name][0].floor:
+        name = f"{entries[0].name} unconditional"
+        lines.append(Line(name, "generated", first, [floor], unconditional=True))
     for entry in entries:
         found, name = made[entry.name], f"{entry.name} generated"
         extra = {
@@ -322,32 +330,4 @@ def _lines(
         }
         clips, accuracy = [m.clips for m in found], [m.accuracy for m in found]
         lines.append(Line(name, "generated", entry.held_out, clips, accuracy, extra))
-    return lines
-
-
-def _notes(s: ComparisonSettings, held_out: HeldOut, processes: int, precision: str) -> list[str]:
-    """Return the notes below the table."""
-    batch = s.batch_size * s.gradient_accumulation * processes
-    lines = [
-        f"{len(held_out)} held-out utterances of {s.test_corpus or s.corpus}, "
-        f"{held_out.seconds:.0f} s; task {s.task.name}, conditioning {s.conditioning}; "
-        f"{s.model.preset} model, {s.steps} steps of {batch} x {s.crop_seconds:g} s, "
-        f"trained in {precision}, sampled in float32",
-        "means with 95 % bootstrap intervals; differences are paired over clips and seeds",
-    ]
-    one = "one training per codec: the intervals cover clips, but not training seeds"
-    several = (
-        f"{s.seeds} trainings per codec; the intervals cover clips and seeds. If trainings differ "
-        "more than clips, they contain the true value in 84 % of cases with 3 seeds, 93 % with 10"
-    )
-    lines.append(one if s.seeds == 1 else several)
-    if s.task.name != "vocode":
-        lines.append(
-            "scores cover whole utterances, including the kept parts; utterances shorter than "
-            f"{s.task.shortest_seconds:g} s are left out"
-        )
-    if s.drift_passes:
-        lines.append(f"PESQ @ {s.drift_passes}: PESQ after that many encodings of the first 5 s")
-    lines.append("token accuracy has no verdict: it depends on how predictable the codes are")
-    lines.append("speeds were measured on this machine together with its other work")
     return lines

@@ -19,11 +19,15 @@ from tokgen.zoo.names import check_name
 __all__ = [
     "MAY_CHANGE",
     "MAY_CHANGE_IN_TRAINING",
+    "RELATIVE",
     "ComparisonSettings",
     "TelephoneSettings",
     "check_margins",
     "check_sources",
 ]
+
+
+RELATIVE = ("pesq",)  # metrics whose margins are shares of a span
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ def check_margins(margins: Mapping[str, float]) -> None:
     for name, margin in margins.items():
         if not 0 <= margin < math.inf:
             raise ValueError(f"margin of {name} = {margin}: must be at least 0 and finite")
+        if name in RELATIVE and margin > 1:
+            raise ValueError(f"margin of {name} = {margin}: a share of its span, so at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,8 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
         n_test: number of held-out utterances to generate, from the start of the test split.
         min_test_seconds: shorter test utterances are left out.
         generation_batch: utterances generated at once.
-        margins: metric -> largest loss that does not matter, for the verdict "no worse".
+        margins: metric -> largest loss that does not matter, for the verdict "no worse". That of
+            pesq is a share of the span from unconditional generation to resynthesis.
         drift_passes: encodings of the drift measurement; 0 skips it.
         phase: measure sensitivity to shifts too.
         telephone: repeated editing; 0 rounds skip it.
@@ -106,6 +113,13 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
     phase: bool = False
     telephone: TelephoneSettings = field(default_factory=TelephoneSettings)
     n_saved: int = 24
+
+    @property
+    def has_floor(self) -> bool:
+        """Whether the margin of PESQ needs unconditional generation, and the task allows it."""
+        conditioned = self.task.name == "vocode" or self.task.conditioned
+        wanted = "pesq" in self.margins and "pesq" in self.metrics
+        return wanted and conditioned and self.conditioning != "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,7 +33,7 @@ VERDICTS = (
     "better: the interval lies wholly on the good side of 0; no worse: its bad end lies within the "
     "margin; worse: all of it lies beyond the margin, or on the bad side of 0 if there is no "
     "margin; worse, margin undecided: all of it lies on the bad side of 0 and the margin is inside "
-    "it; undecided: anything else"
+    "it; undecided: anything else; no verdict: the metric has no margin, for the reason given"
 )
 COLUMNS = (
     *("row", "kind", "codec", "than", "metric"),
@@ -115,8 +115,8 @@ class Difference:
         metric: name of the metric.
         estimate: the difference with its interval.
         margin: largest loss that does not matter; None if none was set.
-        verdict: verdict on `row` (`tokgen.metrics.statistics.judge`); "" if neither direction of
-            the metric is better.
+        verdict: verdict on `row` (`tokgen.metrics.statistics.judge`), or "no verdict: " and the
+            reason; "" if neither direction of the metric is better.
     """
 
     row: str
@@ -260,7 +260,7 @@ class Table(Result):
             e = d.estimate
             difference = format_estimate(e, metric.digits, sign=True)
             n = f"{e.n} ({e.n_failed} failed)" if e.n_failed else str(e.n)
-            margin = NONE if d.margin is None else f"{d.margin:g}"
+            margin = NONE if d.margin is None else f"{d.margin:.3g}"
             grid.append([d.row, d.than, metric.heading, difference, n, margin, d.verdict or NONE])
         return grid
 
