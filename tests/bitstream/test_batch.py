@@ -41,6 +41,13 @@ def test_files_are_encoded_into_a_folder_and_decoded(
     assert lengths == [3200, 4800, 6400]
 
 
+def test_files_are_encoded_with_a_beam_search(
+    files: list[Path], tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    done = encode_files(files, tiny_codec, tmp_path / "codes", beam=4)
+    assert [read_codes(result.path).beam for result in done.results] == [4, 4, 4]
+
+
 def test_a_bad_file_does_not_stop_the_rest(
     files: list[Path], tiny_codec: StftCodec, tiny_codec_folder: Path, tmp_path: Path
 ) -> None:

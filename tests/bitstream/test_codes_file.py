@@ -68,6 +68,7 @@ def test_files_that_are_not_codes_files(tmp_path: Path) -> None:
         ({"sample_rate": "0"}, "sample_rate is '0', but must be an integer in 1..768000"),
         ({"sample_rate": "10000000"}, "sample_rate is '10000000'"),
         ({"codec": None}, "its metadata has no 'codec'"),
+        ({"beam": "0"}, "beam is '0', but must be an integer in 1..1024"),
         ({"codec": 501 * "x"}, "codec has 501 characters, over the limit of 500"),
     ],
 )

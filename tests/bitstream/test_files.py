@@ -51,6 +51,17 @@ def test_results_say_what_was_made(wav: Path, tiny_codec: StftCodec, tmp_path: P
     assert decoded.to_frame()["n_samples"].tolist() == [11200]
 
 
+def test_a_beam_search_is_recorded(wav: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
+    encoded = encode_file(wav, tiny_codec, tmp_path / "a.safetensors", beam=4)
+    waveform, _ = read_audio(wav)
+    assert torch.equal(encoded.codes, tiny_codec.encode(waveform[None], beam=4)[0])
+    found = read_codes(tmp_path / "a.safetensors")
+    assert found.beam == encoded.beam == 4 and found.to_dict()["beam"] == 4
+    assert encode_file(wav, tiny_codec.with_beam(8)).beam == 8
+    greedy = encode_file(wav, tiny_codec)
+    assert greedy.beam == 1 and not torch.equal(greedy.codes, encoded.codes)
+
+
 def test_another_codec_is_refused(wav: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
     encoded = encode_file(wav, tiny_codec)
     with pytest.raises(ValueError, match="by codec 'tiny'"):

@@ -53,6 +53,7 @@ WRONG = [
     (f"{TOKENIZE} --min_seconds -3", "--min_seconds is -3, but must be at least 0"),
     (f"{TOKENIZE} --min-seconds 2 --max-seconds 1", "--min_seconds 2 is more than --max_seconds 1"),
     (f"{TOKENIZE} --n_codebooks 0", "omit --n_codebooks to keep all"),
+    (f"{TOKENIZE} --beam 0", "--beam is 0, but must be at least 1"),
     (f"{TOKENIZE} --batch_seconds 0", "--batch_seconds is 0, but must be above 0"),
     (f"{TOKENIZE} --shard_seconds -1", "--shard_seconds is -1, but must be above 0"),
     (f"{SCORE} --workers -1", "--workers is -1"),

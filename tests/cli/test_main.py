@@ -108,6 +108,17 @@ def test_encode_fewer_levels(tool, tmp_path: Path) -> None:
     assert code == 2 and err.startswith("error: --n_codebooks = 9")
 
 
+def test_encode_with_a_beam_search(tool, tmp_path: Path, tiny_codec: StftCodec) -> None:
+    write_audio(tmp_path / "a.wav", make_tone(0.5, 0), 16000)
+    codes = tmp_path / "x.safetensors"
+    args = ("encode", tmp_path / "a.wav", "--codec", "tiny", "--out", codes)
+    assert tool(*args, "--beam", 4)[0] == 0
+    waveform, _ = read_audio(tmp_path / "a.wav")
+    assert torch.equal(read_codes(codes).codes, tiny_codec.encode(waveform[None], beam=4)[0])
+    code, _, err = tool(*args, "--beam", 2000, "--overwrite")
+    assert code == 2 and err.startswith("error: --beam = 2000: must be 1 (greedy) to 1024")
+
+
 def test_side_information_travels_in_the_file(tool, tmp_path: Path) -> None:
     codec = make_encodec("encodec-48k")
     codec.model.save_pretrained(tmp_path / "stereo")
@@ -402,6 +413,9 @@ def test_flags_with_dashes_or_underscores_and_a_config(tmp_path: Path) -> None:
     config.write_text(f"{{corpus: c, codec: [a], out: '{tmp_path}', clip_seconds: 2, phase: true}}")
     assert drift(["--config", str(config)]) == expected
     assert drift([f"--config={config}", "--match-level", "false"]).match_level is False
+    assert [drift([*flags, "--shift", n]).shift for n in ("37", "-61", "random")] == [
+        *(37, -61, "random")
+    ]
     assert drift([f"--config={config}", "--codec", "b", "--codec=c"]).codec == ["b", "c"]
     config.write_text("{clip-seconds: 2}")
     with pytest.raises(ValueError, match=r"clip-seconds.*; see tokgen drift --help"):
@@ -509,6 +523,16 @@ def test_drift(tool, tmp_path: Path, tiny_corpus: Path) -> None:
         (["--codec", "opus"], "add a bitrate in kbps"),
         (["--codec", "mp3:2"], "8 to 320 kbps"),
         (["--codec", "tiny", "--clip-seconds", "-1"], "clip_seconds is -1"),
+        (
+            ["--codec", "tiny", "--shift", "some"],
+            "--shift is 'some', but must be a whole number or random",
+        ),
+        (["--codec", "tiny", "--shift", "-320"], "whole frames of 320 samples move nothing"),
+        (["--codec", "tiny", "--protocol", "paper"], "500 excerpts of 1 s need 500 s, but"),
+        (
+            ["--codec", "tiny", "--protocol", "paper", "--match_level", "false"],
+            "match_level is false, but protocol paper",
+        ),
         (["--codec", "nowhere"], "no codec 'nowhere'"),
     ],
 )

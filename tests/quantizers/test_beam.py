@@ -157,7 +157,7 @@ def test_a_batch_and_blocks_give_the_codes_of_the_item_alone(codec):
     clips = [codec_tone(codec, n, seed)[0] for seed, n in enumerate([rate, rate // 3, 1])]
     for keep in (None, 1):
         alone = [codec.encode(clip[None], keep, beam=4)[0] for clip in clips]
-        batch = searched.encode_batch(clips, keep)
+        batch = (searched.for_levels(keep) if keep else searched).encode_batch(clips)
         assert all(torch.equal(a, b) for a, b in zip(batch, alone, strict=True))
         blocks = encode_blocks(searched, clips[0].split(999, dim=-1), keep)
         assert blocks.codes[0].equal(alone[0])

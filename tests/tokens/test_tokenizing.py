@@ -271,6 +271,28 @@ def test_fewer_levels_and_no_mfcc(
     assert found.splits["test"][0]["codes"] == [frame[:2] for frame in whole]
 
 
+@pytest.mark.parametrize("levels", [None, 2])
+def test_a_beam_search_chooses_the_codes(
+    folder: Path, tiny_codec: StftCodec, tmp_path: Path, levels: int | None, monkeypatch
+) -> None:
+    monkeypatch.setattr(tokgen.tokens.engines.job, "LONG_SECONDS", 0.6)  # both ways of encoding
+    settings = {"conditioning": None, "n_codebooks": levels}
+    run(folder, tiny_codec, tmp_path / "t", beam=4, **settings)
+    found = load_tokens(tmp_path / "t")
+    assert (found.provenance.beam, found.provenance.distance) == (4, "projected")
+    expected = {
+        u.id: tiny_codec.encode(u.waveform[None], levels, beam=4)[0].T.tolist()
+        for u in open_corpus(folder).utterances(RATE, rejected=[])
+    }
+    rows = {row["id"]: row["codes"] for split in found.splits.values() for row in split}
+    assert rows == expected and len(rows) == len(CLIPS)
+    assert "--beam 4" in (tmp_path / "t" / "README.md").read_text()
+    other = tiny_codec.with_beam(4, "latent")
+    assert changes(folder, other, tmp_path / "t", **settings) == "distance: projected → latent"
+    greedy = changes(folder, tiny_codec, tmp_path / "t", **settings)
+    assert greedy == "beam: 4 → 1; distance: projected → "
+
+
 def test_the_bar_shows_hours_and_real_time_factor(
     folder: Path, tiny_codec: StftCodec, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -87,6 +87,7 @@ def encode_files(
     out: str | Path,
     *,
     n_codebooks: int | None = None,
+    beam: int = 1,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
@@ -98,6 +99,7 @@ def encode_files(
         codec: the codec, or its name as in `load_codec`.
         out: folder for the codes files; it is created.
         n_codebooks: levels to keep; None keeps all.
+        beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace existing files.
@@ -105,11 +107,12 @@ def encode_files(
         FileExistsError: an output exists, and `overwrite` is False. Nothing is encoded.
         FileNotFoundError: no such codec.
         OSError: the disk is full, or `out` cannot be written.
-        ValueError: two files would be written to one, or wrong `n_codebooks`.
+        ValueError: two files would be written to one, or wrong `n_codebooks` or `beam`.
     """
     outputs = plan_outputs(files, out, CODES)
     check_outputs(outputs, files, overwrite=overwrite, suffixes=[CODES])
     codec = as_codec(codec, device=device)
+    codec = codec if beam == 1 else codec.with_beam(beam)
     check_levels(n_codebooks, codec.spec)
     alone = progress and len(files) == 1
 

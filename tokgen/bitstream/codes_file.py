@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from tokgen.codec.spec import MAX_SAMPLE_RATE, CodecSpec, Side
+from tokgen.codec.spec import MAX_BEAM, MAX_SAMPLE_RATE, CodecSpec, Side
 from tokgen.nn.files import brief, read_tensors
 from tokgen.results import Grid, Result
 from tokgen.storage import write_file
@@ -40,6 +40,7 @@ class CodesFile(Result):
         weight_hash: SHA-256 (hex) of the codec's weights.
         side: side information float32 [S] by name; empty for most codecs.
         path: the .safetensors file; None if there is none.
+        beam: paths of the beam search that chose the codes; 1 is greedy.
     """
 
     codes: Tensor
@@ -49,6 +50,7 @@ class CodesFile(Result):
     weight_hash: str
     side: Mapping[str, Tensor] = field(default_factory=dict)
     path: Path | None = None
+    beam: int = 1
 
     def __repr__(self) -> str:
         return f"CodesFile({self.table()}; {self.codec})"
@@ -67,6 +69,7 @@ class CodesFile(Result):
             "path": None if self.path is None else str(self.path),
             "codec": self.codec,
             "weight_hash": self.weight_hash,
+            "beam": self.beam,
             "n_codebooks": self.codes.shape[0],
             "n_frames": self.codes.shape[1],
             "n_samples": self.n_samples,
@@ -103,7 +106,13 @@ class CodesFile(Result):
 
 
 def write_codes(
-    path: str | Path, codes: Tensor, n_samples: int, spec: CodecSpec, side: Side | None = None
+    path: str | Path,
+    codes: Tensor,
+    n_samples: int,
+    spec: CodecSpec,
+    side: Side | None = None,
+    *,
+    beam: int = 1,
 ) -> None:
     """Write a codes file. Codes are stored as uint16, or int32 if codebook_size is above 65536.
 
@@ -113,6 +122,7 @@ def write_codes(
         n_samples: length of the audio in samples.
         spec: spec of the codec that made the codes.
         side: side information [S] by name, if the codec needs it to decode.
+        beam: paths of the beam search that chose the codes; 1 is greedy.
     Raises:
         OSError: the file cannot be written.
         ValueError: codes of another shape than [K, spec.n_frames(n_samples)].
@@ -131,6 +141,8 @@ def write_codes(
         "n_samples": str(n_samples),
         "sample_rate": str(spec.sample_rate),
     }
+    if beam > 1:
+        metadata["beam"] = str(beam)
     tensors = {"codes": codes.to("cpu", dtype).contiguous()}
     for name, values in (side or {}).items():
         tensors[_SIDE + name] = values.to("cpu", torch.float32).contiguous()
@@ -177,6 +189,7 @@ def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
                 weight_hash=_text(metadata, "weight_hash"),
                 side=side,
                 path=path,
+                beam=_whole(metadata, "beam", MAX_BEAM) if "beam" in metadata else 1,
             )
         except (SafetensorError, ValueError) as error:
             raise ValueError(f"{label} is damaged: {brief(error)}") from error

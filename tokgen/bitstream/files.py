@@ -61,6 +61,7 @@ def encode_file(
     out: str | Path | None = None,
     *,
     n_codebooks: int | None = None,
+    beam: int = 1,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
@@ -73,6 +74,7 @@ def encode_file(
         codec: the codec, or its name as in `load_codec`.
         out: .safetensors file to write, completely or not at all; None writes none.
         n_codebooks: levels to keep; None keeps all.
+        beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace an existing `out`.
@@ -92,13 +94,16 @@ def encode_file(
     if out is not None:
         check_writable(out, overwrite=overwrite, inputs=inputs, suffixes=[CODES])
     codec = as_codec(codec, device=device)
+    codec = codec if beam == 1 else codec.with_beam(beam)
     encoded, n_samples = encode_audio_file(codec, file, n_codebooks, name=name, progress=progress)
     codes, side = encoded.codes[0].cpu(), {name: v[0].cpu() for name, v in encoded.side.items()}
     spec = codec.spec
-    found = CodesFile(codes, n_samples, spec.sample_rate, spec.name, spec.weight_hash, side)
+    beam = 1 if codec.search is None else codec.search.beam
+    about = spec.sample_rate, spec.name, spec.weight_hash
+    found = CodesFile(codes, n_samples, *about, side, beam=beam)
     if out is None:
         return found
-    write_codes(out, codes, n_samples, spec, side)
+    write_codes(out, codes, n_samples, spec, side, beam=beam)
     return replace(found, path=Path(out))
 
 

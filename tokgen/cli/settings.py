@@ -55,6 +55,7 @@ class Encode(DeviceSettings):
         out: .safetensors file to write, a folder, or - for the standard output. In a folder, a.wav
             becomes a.safetensors.
         n_codebooks: levels to keep; all by default.
+        beam: paths of the beam search that chooses the codes; 1 is greedy.
         overwrite: replace existing files.
     """
 
@@ -62,10 +63,11 @@ class Encode(DeviceSettings):
     codec: str
     out: str
     n_codebooks: int | None = None
+    beam: int = 1
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        check_least(self, n_codebooks=1)
+        check_least(self, n_codebooks=1, beam=1)
 
 
 @dataclass(frozen=True, kw_only=True)

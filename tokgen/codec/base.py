@@ -95,7 +95,11 @@ class Codec(ABC):
         lengths = check_lengths(lengths, waveform)
         waveform = zero_padding(waveform, lengths)
         keep = check_levels(n_codebooks, self.spec)
-        coder = (self if beam is None else self.with_beam(beam)).for_levels(keep)
+        coder = self if beam is None else self.with_beam(beam)
+        if n_codebooks is not None:
+            coder = coder.for_levels(keep)
+        elif coder.search is not None:
+            keep = coder.search.n_codebooks or keep
         waveform = waveform.expand(-1, self.spec.channels, -1)
         if self.device.type == "cuda" and waveform.device.type == "cpu":
             waveform = waveform.contiguous().pin_memory()  # for an asynchronous copy
@@ -148,18 +152,21 @@ class Codec(ABC):
         Raises:
             ValueError: the codec has no beam search, or a value is out of range.
         """
-        codec = copy.copy(self)
-        distance = distance or (self.search.distance if self.search else None)
-        codec.search = None if beam == 1 else Search(beam, distance)
-        if codec.search is not None and self.search_levels() is None:
+        codec, levels = copy.copy(self), self.search_levels()
+        if beam == 1:
+            codec.search = None
+            return codec
+        if levels is None:
             raise ValueError(
                 f"beam = {beam}: {self.spec.name} has no beam search; use beam = 1, or tokgen's "
                 "STFT codec, DAC, EnCodec, X-Codec or SpeechTokenizer"
             )
+        kept = levels[0].distance if self.search is None else self.search.distance
+        codec.search = Search(beam, distance or kept)
         return codec
 
     def for_levels(self, n_codebooks: int) -> Self:
-        """Return this codec for codes of some coarse levels, which a beam search depends on."""
+        """Return this codec with a beam search, if it has one, over some coarse levels only."""
         if self.search is None or self.search.n_codebooks == n_codebooks:
             return self
         codec = copy.copy(self)
@@ -170,29 +177,24 @@ class Codec(ABC):
         """Return a `tokgen.quantizers.beam.Level` per level, or None without beam search."""
         return None
 
-    def encode_batch(
-        self, waveforms: Sequence[Tensor], n_codebooks: int | None = None
-    ) -> list[Tensor]:
+    def encode_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         """Encode utterances of unequal length.
 
         Args:
             waveforms: each [N_i] or [1, N_i].
-            n_codebooks: levels to keep; None keeps all K.
         Returns:
             codes [K, T_i] of each, equal to those of the utterance alone.
         """
-        return [e.codes for e in self.encode_batch_with_side(waveforms, n_codebooks)]
+        return [e.codes for e in self.encode_batch_with_side(waveforms)]
 
-    def encode_batch_with_side(
-        self, waveforms: Sequence[Tensor], n_codebooks: int | None = None
-    ) -> list[Encoded]:
+    def encode_batch_with_side(self, waveforms: Sequence[Tensor]) -> list[Encoded]:
         """Encode as `encode_batch` does, with side information [S_i] of each utterance."""
         flat = [check_mono(w) for w in waveforms]
         if not flat:
             return []
         lengths = [len(w) for w in flat]
         batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
-        encoded = self.encode_with_side(batch, n_codebooks, lengths)
+        encoded = self.encode_with_side(batch, lengths=lengths)
         out = []
         for i, n in enumerate(lengths):
             side = {name: values[i, : self.side_length(n)] for name, values in encoded.side.items()}

@@ -166,18 +166,18 @@ class Search:
 
     Attributes:
         beam: paths that are kept after every level, 2..`MAX_BEAM`.
-        distance: one of `DISTANCES`; None uses the one that suits the quantizer.
+        distance: one of `DISTANCES`.
         n_codebooks: levels to search; None means all.
     """
 
     beam: int
-    distance: str | None = None
+    distance: str
     n_codebooks: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 < self.beam <= MAX_BEAM:
             raise ValueError(f"beam = {self.beam}: must be 1 (greedy) to {MAX_BEAM}")
-        if self.distance not in (None, *DISTANCES):
+        if self.distance not in DISTANCES:
             raise ValueError(f"distance {self.distance!r} is unknown; use {', '.join(DISTANCES)}")
 
 

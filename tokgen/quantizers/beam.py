@@ -35,7 +35,8 @@ __all__ = [
     "search_codes",
 ]
 
-MAX_SCORES = 1 << 21  # scores of candidates in memory, 8 MB
+MAX_SCORES = 1 << 19  # scores of candidates in memory; 2 MB stay in the caches
+_GROUP = 32  # scores
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Level:
     weight: Tensor | None = None
     bias: Tensor | None = None
     by_angle: bool = False
+
+    @property
+    def distance(self) -> str:
+        """The distance that suits the quantizer, one of `DISTANCES`."""
+        return "projected" if self.by_angle else "latent"
 
     def distances(self, residual: Tensor, distance: str) -> Tensor:
         """Return the distance of residuals [..., D] from each row, [..., R]."""
@@ -105,14 +111,13 @@ def search_codes(
     Returns:
         codes [B, k, T], k = search.n_codebooks, or K if that is None.
     """
-    distance = search.distance or ("projected" if levels[0].by_angle else "latent")
     levels = levels[: search.n_codebooks]
     frames = latents.mT.flatten(0, 1).float()
     best = greedy[:, : len(levels)].mT.flatten(0, 1)  # [M, k]
     step = max(1, MAX_SCORES // (search.beam * len(levels[0].rows)))
     with torch.autocast(latents.device.type, enabled=False):
         parts = zip(frames.split(step), best.split(step), strict=True)
-        found = [_best_codes(levels, *part, search.beam, distance) for part in parts]
+        found = [_best_codes(levels, *part, search.beam, search.distance) for part in parts]
     return torch.cat(found).unflatten(0, (len(latents), -1)).mT.contiguous()
 
 
@@ -146,10 +151,8 @@ def _best_codes(
         found = level.distances(residual, distance)
         if distance == "projected":
             found = found + total[..., None]
-        # no more than `beam` rows of a path can be among the best
-        near, rows = found.topk(min(beam, found.shape[-1]), largest=False)
-        total, kept = near.flatten(1).topk(min(beam, near[0].numel()), largest=False)
-        code, parent = rows.flatten(1).gather(1, kept), (kept // rows.shape[-1])[..., None]
+        total, kept = _smallest(found.flatten(1), beam)
+        code, parent = kept % found.shape[-1], (kept // found.shape[-1])[..., None]
         residual = residual.gather(1, parent.expand(-1, -1, residual.shape[-1]))
         residual = residual - level.outputs[code]
         paths = paths.gather(1, parent.expand(-1, -1, paths.shape[-1]))
@@ -157,6 +160,21 @@ def _best_codes(
     first = paths.gather(1, total.argmin(1)[:, None, None].expand(-1, -1, len(levels)))[:, 0]
     errors = [path_error(levels, frames, codes, distance) for codes in (first, greedy)]
     return torch.where((errors[0] < errors[1])[:, None], first, greedy)
+
+
+def _smallest(scores: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Return the n smallest values of scores [M, C], or all if there are fewer, and their places.
+
+    They lie in the n groups of smallest minimum, which are few enough for `topk`.
+    """
+    size = scores.shape[1]
+    if size % _GROUP or size < 2 * n * _GROUP:
+        return scores.topk(min(n, size), largest=False)
+    groups = scores.unflatten(1, (-1, _GROUP))
+    best = groups.amin(-1).topk(n, largest=False, sorted=False).indices  # [M, n]
+    near = groups.gather(1, best[..., None].expand(-1, -1, _GROUP)).flatten(1)
+    values, at = near.topk(n, largest=False)
+    return values, best.gather(1, at // _GROUP) * _GROUP + at % _GROUP
 
 
 def _squared(x: Tensor, rows: Tensor) -> Tensor:

@@ -29,6 +29,8 @@ def cached_tokens(
     spec = codec.spec
     safe = re.sub(r"[^\w.-]", "_", spec.name)
     kind = "" if conditioning == "mfcc" else f"-{conditioning or 'plain'}"
+    if codec.search is not None:
+        kind += f"-{codec.search.distance}-{codec.search.beam}"
     out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
     report = tokenize_corpus(
         corpus,

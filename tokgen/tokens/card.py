@@ -149,6 +149,8 @@ def _text(
     command = f"tokgen tokenize --corpus {_word(provenance.corpus)} --codec {_word(spec.name)}"
     if provenance.n_codebooks < spec.n_codebooks:
         command += f" --n_codebooks {provenance.n_codebooks}"
+    if provenance.beam > 1:
+        command += f" --beam {provenance.beam}"
     if conditioning != "mfcc":
         command += f" --conditioning {conditioning or 'none'}"
     if provenance.precision != "float32":

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tokgen.codec.spec import CodecSpec
+from tokgen.codec.spec import MAX_BEAM, CodecSpec
 from tokgen.tokens.conditioning import ConditioningSettings
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ _LIMITS = {
     "hop_length": 10**8,
     "n_codebooks": 1 << 16,
     "codebook_size": 1 << 16,
+    "beam": MAX_BEAM,
     "channels": 1 << 16,
     "chunk_length": 10**9,
     "chunk_stride": 10**9,
@@ -72,6 +73,8 @@ class Provenance:
         corpus_fingerprint: SHA-256 over the corpus' content.
         side_names: kinds of side information in the rows.
         precision: number format that the codec ran in (`tokgen.tokens.precision`).
+        beam: paths of the beam search that chose the codes; 1 is greedy.
+        distance: what the search minimised, one of `tokgen.codec.spec.DISTANCES`; "" if greedy.
     """
 
     codec: dict[str, Any]
@@ -85,6 +88,8 @@ class Provenance:
     corpus_fingerprint: str
     side_names: list[str] = field(default_factory=list)
     precision: str = "float32"
+    beam: int = 1
+    distance: str = ""
 
     @property
     def spec(self) -> CodecSpec:
@@ -131,6 +136,7 @@ class Provenance:
             self.corpus,
             self.corpus_fingerprint,
             self.precision,
+            self.distance,
         ]
         for name, kind in (("codec", dict), ("conditioning", dict | None), ("side_names", list)):
             if not isinstance(getattr(self, name), kind):
@@ -144,11 +150,11 @@ class Provenance:
                 if type(value) is not int or not value <= limit:
                     raise ValueError(f"{name} = {_short(value)}: must be an integer up to {limit}")
         spec, sizes = self.spec, self.conditioning_sizes
-        for name in ("sample_rate", "hop_length", "n_codebooks", "codebook_size"):
+        for name in ("beam", "n_codebooks", "sample_rate", "hop_length", "codebook_size"):
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} = {value}: must be at least 1")
-            if name != "n_codebooks" and value != (of_codec := getattr(spec, name)):
+            if name not in ("beam", "n_codebooks") and value != (of_codec := getattr(spec, name)):
                 raise ValueError(f"{name} = {value}, but its codec has {of_codec}")
         if self.n_codebooks > spec.n_codebooks:
             raise ValueError(f"n_codebooks = {self.n_codebooks}: {spec.n_codebooks} at most")

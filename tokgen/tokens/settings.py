@@ -17,6 +17,7 @@ class TokenizeSettings:
     Attributes:
         require_text: reject clips without a transcript.
         n_codebooks: levels to keep; all by default.
+        beam: paths of the beam search that chooses the codes; 1 is greedy.
         conditioning: features stored for each frame.
         batch_seconds: audio per batch; 10 on a CPU and 240 on a GPU by default.
         engine: local, accelerate (under `accelerate launch`) or ray (a cluster).
@@ -33,6 +34,7 @@ class TokenizeSettings:
 
     require_text: bool = False
     n_codebooks: int | None = None
+    beam: int = 1
     conditioning: Literal["mfcc", "log_mel", "none"] = "mfcc"
     batch_seconds: float | None = None
     engine: Literal["local", "accelerate", "ray"] = "local"
@@ -44,5 +46,5 @@ class TokenizeSettings:
     streaming: bool = False
 
     def __post_init__(self) -> None:
-        check_least(self, workers=0, shard_rows=1, n_codebooks=1)
+        check_least(self, workers=0, shard_rows=1, n_codebooks=1, beam=1)
         check_positive(self, "batch_seconds", "shard_seconds")

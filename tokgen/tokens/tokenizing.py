@@ -114,6 +114,7 @@ def tokenize_corpus(
     require_text: bool = False,
     streaming: bool = False,
     n_codebooks: int | None = None,
+    beam: int = 1,
     conditioning: str | None = "mfcc",
     batch_seconds: float | None = None,
     shard_rows: int = 64,
@@ -135,6 +136,8 @@ def tokenize_corpus(
         split, where, min_seconds, max_seconds, language, follow_links, require_text, streaming: how
             to open a corpus that is given by its source, as in `open_corpus`.
         n_codebooks: levels to keep; None keeps all.
+        beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is, which is
+            greedy unless `with_beam` made it.
         conditioning: column to add, "mfcc" or "log_mel", at the codec's frame rate; None or
             "none" for none.
         batch_seconds: padded audio per batch; a longer utterance is a batch of its own. None is
@@ -164,6 +167,7 @@ def tokenize_corpus(
     storage = Storage(out)
     TokenizeSettings(
         n_codebooks=n_codebooks,
+        beam=beam,
         workers=workers,
         batch_seconds=batch_seconds,
         shard_rows=shard_rows,
@@ -187,6 +191,7 @@ def tokenize_corpus(
         on_cluster = engine == "ray"  # its machines may have devices that this one lacks
         codec = as_codec(codec, device="cpu" if on_cluster else wanted)
         device = (device if device not in (None, "auto") else wanted) if on_cluster else None
+    codec = codec if beam == 1 else codec.with_beam(beam)
     if conditioning == "none":
         conditioning = None
     if device not in (None, codec.device.type):
@@ -328,6 +333,8 @@ def _provenance(
         corpus_fingerprint=corpus.fingerprint,
         side_names=list(codec.side_names),
         precision=precision,
+        beam=1 if codec.search is None else codec.search.beam,
+        distance="" if codec.search is None else codec.search.distance,
     )
 
 

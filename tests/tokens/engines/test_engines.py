@@ -75,6 +75,16 @@ def test_workers_that_are_not_forked_make_the_same_rows(
     assert rows_of(tmp_path / "t") == expected
 
 
+def test_workers_that_are_not_forked_search_too(
+    tiny_corpus: Path, saved_codec: Path, tmp_path: Path, monkeypatch
+) -> None:
+    corpus, codec = open_corpus(tiny_corpus), load_codec(saved_codec).with_beam(4, "latent")
+    tokenize_corpus(corpus, codec, tmp_path / "one", workers=1, n_codebooks=3, **SHARDS)
+    monkeypatch.setattr(local, "context_of", lambda job: fork_context())
+    tokenize_corpus(corpus, codec, tmp_path / "two", workers=2, n_codebooks=3, **SHARDS)
+    assert rows_of(tmp_path / "one") == rows_of(tmp_path / "two")
+
+
 def test_workers_are_forked_only_if_all_files_are_local(
     tiny_corpus: Path, tiny_codec: StftCodec, expected: dict, tmp_path: Path
 ) -> None:

@@ -89,7 +89,7 @@ class Job:
         precision: str,
         device: str | None = None,
     ) -> None:
-        self.corpus, self.codec, self.store = corpus, codec, store
+        self.corpus, self.codec, self.store = corpus, codec.for_levels(n_codebooks), store
         self.n_codebooks, self.batch_seconds = n_codebooks, batch_seconds
         self.precision = precision
         self.device = device or codec.device.type
@@ -109,7 +109,8 @@ class Job:
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "tell": _ignore}
         if self.codec.loaded_from is not None:
-            state["codec"] = (*self.codec.loaded_from, self.codec.spec.weight_hash)
+            about = self.codec.spec.weight_hash, self.codec.search
+            state["codec"] = (*self.codec.loaded_from, *about)
         return state
 
     def load_codec(self, device: str) -> None:
@@ -123,8 +124,11 @@ class Job:
             return
         from tokgen.zoo.lookup import load_codec
 
-        name, revision, expected = self.codec
+        name, revision, expected, search = self.codec
         self.codec = load_codec(name, revision=revision, device=device)
+        if search is not None:
+            self.codec = self.codec.with_beam(search.beam, search.distance)
+            self.codec = self.codec.for_levels(self.n_codebooks)
         found = self.codec.spec.weight_hash
         if found != expected:
             raise ValueError(
@@ -233,7 +237,7 @@ class Job:
 
         with self.corpus.open(entry, self.rate) as blocks:
             try:
-                encoded = encode_blocks(self.codec, heard(blocks))
+                encoded = encode_blocks(self.codec, heard(blocks), self.n_codebooks)
             except TooLong as error:
                 raise AudioError(entry.source, str(error)) from error
         check_loud(entry, peak)
