@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import pytest
 
+from makers.recipes import ROOT
 from tokgen.codec_training.settings import (
     CodecLossWeights,
     CodecTrainingSettings,
     LossWeights,
     TuningSettings,
 )
+from tokgen.runs.settings import parse_settings
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cls"),
+    [
+        ("train_codec.dac16k", CodecTrainingSettings),
+        ("train_codec.paper48k", CodecTrainingSettings),
+        ("tune_idempotence", TuningSettings),
+        ("tune_idempotence.paper48k", TuningSettings),
+    ],
+)
+def test_configs_that_train_in_float32(recipe, cls) -> None:
+    settings = parse_settings(cls, ROOT / f"recipes/{recipe}.yaml", [])
+    assert settings.mixed_precision == "no"
+    if "tune" not in recipe:  # DAC's weights of sums over levels
+        assert (settings.weights.commitment, settings.weights.codebook) == (0.25, 1.0)
 
 
 @pytest.mark.parametrize("cls", [CodecTrainingSettings, TuningSettings])
