@@ -191,7 +191,7 @@ def _margin_of_span(
     }
     means, ends = [], []
     for name, row in rows.items():
-        counts = row and _counts(row, metric)
+        counts = None if row is None else _counts(row, metric)
         if row is None or counts is None:
             why = f"no {name} row"
             return why, f"{metric.label} has no verdict: its margin needs a span, but has {why}"

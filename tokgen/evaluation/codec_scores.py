@@ -183,8 +183,8 @@ def score_codec(
         rows.append(row)
         found.append(measures)
     scores = score_rows(
-        scorer, rows, texts, languages, reference=ORIGINAL, ids=[clip.id for clip in clips],
-        workers=workers, progress=progress,
+        scorer, rows, texts, languages, [clip.speaker for clip in clips], reference=ORIGINAL,
+        ids=[clip.id for clip in clips], workers=workers, progress=progress,
     )  # fmt: skip
     if "si_sdr" in metrics and len(set(rates)) > 1:
         scores.means.notes.append("SI-SDR at the rate of each codec")

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tokgen.evaluation.anchors import speaker_anchors
 from tokgen.evaluation.metric import METRICS, check_backends, parse_metrics
 from tokgen.evaluation.pool import ScoringPool, check_workers
 from tokgen.evaluation.reasons import failures_of, notes_on, warn_of_high_cer, why_no_cer
@@ -18,6 +19,7 @@ from tokgen.metrics.statistics import bootstrap_ratio
 from tokgen.metrics.tables import KINDS, Row, Table
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
+from tokgen.runs.workers import one_thread
 
 __all__ = ["AudioRow", "Scores", "make_scorer", "score_audio", "score_rows"]
 
@@ -80,6 +82,7 @@ def score_audio(
     texts: Sequence[str | None] | None = None,
     ids: Sequence[str] | None = None,
     language: str | Sequence[str | None] | None = None,
+    speakers: Sequence[str | None] | None = None,
     metrics: str | Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     cer_cap: float | None = None,
@@ -101,6 +104,8 @@ def score_audio(
         ids: ids of the utterances, to name them in failures; None for their numbers.
         language: language of all utterances or of each, as code or name; None if it is unknown. CER
             does not apply if the recogniser does not know the language.
+        speakers: speaker of each utterance, for the anchors of speaker similarity; None if there
+            are none.
         metrics: names of `tokgen.evaluation.metric.METRICS`, also in one string with commas.
         asr, cer_cap, mos, mos_reference: as in `tokgen.evaluation.scorer.Scorer`. No
             recogniser is loaded if CER applies to no utterance.
@@ -121,6 +126,7 @@ def score_audio(
     lengths = {name: len(clips) for name, clips in rows.items()}
     lengths |= {"texts": len(texts), "language": len(languages)}
     lengths |= {} if ids is None else {"ids": len(ids)}
+    lengths |= {} if speakers is None else {"speakers": len(speakers)}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"rows of unequal length {lengths}: each needs the same utterances")
     scorer = make_scorer(
@@ -134,7 +140,7 @@ def score_audio(
         for name, clips in rows.items()
     ]
     return score_rows(
-        scorer, chosen, texts, languages, reference=reference, ids=ids, workers=workers,
+        scorer, chosen, texts, languages, speakers, reference=reference, ids=ids, workers=workers,
         progress=progress,
     )  # fmt: skip
 
@@ -179,6 +185,7 @@ def score_rows(
     rows: Sequence[AudioRow],
     texts: Sequence[str | None],
     languages: Sequence[str | None],
+    speakers: Sequence[str | None] | None = None,
     *,
     reference: str,
     ids: Sequence[str] | None = None,
@@ -188,7 +195,8 @@ def score_rows(
     """Score rows that hold the same utterances, with means over clips.
 
     Args:
-        texts, languages, ids: transcript, language and id of each utterance.
+        texts, languages, speakers, ids: transcript, language, speaker and id of each utterance.
+            Speakers give two rows more, the anchors of speaker similarity.
         reference: name of the row of originals. A high CER in it gives a warning.
         workers: as in `ScoringPool`.
     """
@@ -215,6 +223,13 @@ def score_rows(
     notes += notes_on(records)
     original = next((row.values.get("cer") for row in found if row.name == reference), None)
     notes += warn_of_high_cer(original, scorer.languages)
+    if "speaker" in scorer.metrics:
+        originals = next(row for row in rows if row.name == reference)
+        with one_thread():
+            voices = [scorer.embed(clip, originals.sample_rate) for clip in originals.clips]
+        anchors, more = speaker_anchors(voices, speakers or [None] * len(texts))
+        found += anchors
+        notes += more
     failures = [f for name, of_row in records.items() for f in failures_of(name, of_row)]
     per_clip = [record for of_row in records.values() for record in of_row]
     return Scores(Table(columns, found, notes=notes, failures=failures), per_clip)

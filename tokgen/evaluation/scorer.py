@@ -177,6 +177,10 @@ class Scorer:
         reasons = {"failures": failed} if failed else {}
         return join(record, reasons, explain(record, clip, reference, sample_rate))
 
+    def embed(self, clip: Tensor, sample_rate: int) -> Tensor | None:
+        """Return the speaker embedding [D] of a clip; None without one, or without the metric."""
+        return self._speaker.embed(clip, sample_rate) if self._speaker else None
+
     def score_batch(self, clips: Sequence[Clip]) -> list[dict[str, Any]]:
         """Compute the `batched` metrics of clips. Records are those of `score`."""
         records: list[dict[str, Any]] = [{} for _ in clips]
@@ -227,9 +231,10 @@ class Scorer:
 
     def _describe(self, clip: Tensor, sample_rate: int) -> tuple[Any, Any]:
         """Return speaker embedding and pitch track; None for a part that is not needed."""
-        embedding = self._speaker.embed(clip, sample_rate) if self._speaker else None
         wanted = {"f0", "voicing"} & set(self.metrics)
-        return embedding, pitch.track_pitch(clip, sample_rate) if wanted else None
+        return self.embed(clip, sample_rate), pitch.track_pitch(
+            clip, sample_rate
+        ) if wanted else None
 
 
 def score_clips(
