@@ -21,7 +21,12 @@ from tokgen.comparison.cells import TrainedCell, fill_cell
 from tokgen.comparison.compare import compare
 from tokgen.comparison.lines import Line, score_lines
 from tokgen.comparison.notes import notes_of
-from tokgen.comparison.settings import MAY_CHANGE, MAY_CHANGE_IN_TRAINING, ComparisonSettings
+from tokgen.comparison.settings import (
+    MAY_CHANGE,
+    MAY_CHANGE_IN_TRAINING,
+    ComparisonSettings,
+    needs_floor,
+)
 from tokgen.comparison.telephone import Call, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.corpus.listed import open_corpus
@@ -182,7 +187,7 @@ def _compare(
                 sampling=s.sampling,
                 seed=seed,
                 batch_size=s.generation_batch,
-                floor=s.has_floor and seed == s.seed and entry is entries[0],
+                floor=needs_floor(s) and seed == s.seed and entry is entries[0],
             )
             made[entry.name].append(found)
     conditions = conditions_of(accelerator)

@@ -24,6 +24,7 @@ __all__ = [
     "TelephoneSettings",
     "check_margins",
     "check_sources",
+    "needs_floor",
 ]
 
 
@@ -114,13 +115,6 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
     telephone: TelephoneSettings = field(default_factory=TelephoneSettings)
     n_saved: int = 24
 
-    @property
-    def has_floor(self) -> bool:
-        """Whether the margin of PESQ needs unconditional generation, and the task allows it."""
-        conditioned = self.task.name == "vocode" or self.task.conditioned
-        wanted = "pesq" in self.margins and "pesq" in self.metrics
-        return wanted and conditioned and self.conditioning != "none"
-
     def __post_init__(self) -> None:
         super().__post_init__()
         MetricSettings.__post_init__(self)
@@ -136,6 +130,12 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
             raise ValueError(
                 "conditioning 'none' with task 'vocode': use mfcc, log_mel or another task"
             )
+
+
+def needs_floor(s: ComparisonSettings) -> bool:
+    """Return whether PESQ's margin needs unconditional generation, and the task allows it."""
+    conditioned = s.task.name == "vocode" or s.task.conditioned
+    return "pesq" in s.margins and "pesq" in s.metrics and conditioned and s.conditioning != "none"
 
 
 def check_sources(s: ComparisonSettings) -> None:
