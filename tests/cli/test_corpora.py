@@ -47,6 +47,13 @@ def test_score_of_joined_corpora(corpora, tmp_path, capsys):
     assert "prompts+ru" in (tmp_path / "all.json").read_text() and "n" in out
 
 
+def test_cer_does_not_apply_to_other_languages(corpora, capsys):
+    flags = ["--codec", "tiny", "--metrics", "cer", "--asr", "moonshine", "--workers", 0]
+    call("score", *flags, "--corpus", corpora, "--where", "language=ru")
+    reason = "the recogniser knows en, but the language is ru"
+    assert f"CER does not apply to 2 of 2 clips: {reason}" in capsys.readouterr().out
+
+
 def test_tokens_of_a_published_corpus_by_speaker(tiny_codec_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
     for i, split in enumerate(("train-clean-100", "train-clean-100", "test-clean")):
