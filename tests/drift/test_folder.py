@@ -63,6 +63,17 @@ def test_another_codec_is_refused_by_name(corpus: Corpus, measured: Path):
         measure_drift(BlockCodec(), corpus, measured, **SHORT)
 
 
+def test_a_folder_of_an_earlier_version_is_compared(corpus: Corpus, measured: Path):
+    """It has no protocol, shift, seed or scored passes, and was measured without them."""
+    content = json.loads((measured / "drift.json").read_text())
+    for name in ("protocol", "shift", "seed", "scored"):
+        del content["settings"][name]
+    (measured / "drift.json").write_text(json.dumps(content))
+    with pytest.raises(FileExistsError, match=r"measurement \(shift was 0, now 37\)"):
+        measure_drift(BlockCodec(), corpus, measured, **SHORT, shift=37)
+    measure_drift(BlockCodec(), corpus, measured, **SHORT)
+
+
 def test_overwriting_leaves_nothing_of_the_other_measurement(corpus: Corpus, measured: Path):
     foreign = measured / "audio" / "block" / "notes.txt"
     foreign.write_text("mine")

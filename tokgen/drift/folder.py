@@ -16,6 +16,8 @@ from tokgen.runs.store import slug
 __all__ = ["FILES", "PASS_FILE", "changes", "claim_folder"]
 
 FILES = ("drift.json", "drift.csv", "drift.png", "phase.json", "phase.png")
+# of measurements by versions that had no such settings
+_EARLIER = {"protocol": "first", "shift": 0, "seed": None, "scored": None}
 PASS_FILE = re.compile(r"pass(\d{1,4})\.wav")
 
 
@@ -56,7 +58,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     names = [[codec["name"] for codec in plan["codecs"]] for plan in (old, new)]
     if names[0] != names[1]:
         found.append(f"codecs were {', '.join(names[0])}, now {', '.join(names[1])}")
-    found += _differing("", old["settings"], new["settings"])
+    found += _differing("", {**_EARLIER, **old["settings"]}, new["settings"])
     found += _differing("version of ", old["versions"], new["versions"])
     specs = {codec["name"]: codec["spec"] for codec in old["codecs"]}
     for codec in new["codecs"]:

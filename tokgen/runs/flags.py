@@ -8,8 +8,8 @@ from argparse import SUPPRESS, Action
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import DefaultHelpFormatter
 
@@ -140,15 +140,20 @@ def plain_error(message: str, cls: type) -> str:
         kind = get_type_hints(kind).get(name) if isinstance(kind, type) else None
     if found is None or kind is None:
         return " ".join(message.split())
-    choices = [kind, *get_args(kind)] if get_origin(kind) is not Literal else [kind]
-    words = next(
-        (", ".join(map(str, get_args(c))) for c in choices if get_origin(c) is Literal), None
-    )
-    names = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
-    plain = [c for c in (get_args(kind) or (kind,)) if c is not NoneType]
-    word = names.get(plain[0], getattr(kind, "__name__", str(kind)))
-    wanted = f"one of {words}" if words else word
+    union = get_origin(kind) in (Union, UnionType)
+    kinds = [c for c in get_args(kind) if c is not NoneType] if union else [kind]
+    wanted = " or ".join(_wanted(c, alone=len(kinds) == 1) for c in kinds)
     return f"{found[1]} is {found[2]!r}, but must be {wanted}"
+
+
+def _wanted(kind: Any, *, alone: bool) -> str:
+    """Say what a value of a type must be."""
+    if get_origin(kind) is Literal:
+        words = ", ".join(map(str, get_args(kind)))
+        return f"one of {words}" if alone else words
+    names = {int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+    first = (get_args(kind) or (kind,))[0]
+    return names.get(first, getattr(kind, "__name__", str(kind)))
 
 
 def _joined(lists: dict[str, list[str]]) -> list[str]:
