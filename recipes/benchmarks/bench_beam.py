@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from tokgen.runs.folder import write_json
 from tokgen.runs.progress import progress_bar
 from tokgen.zoo.lookup import load_codec
 
+Variants = dict[str, tuple[int, str | None]]  # beam and distance by name
 Quantize = Callable[[Tensor], Tensor]  # latents [1, D, T] -> codes [1, K, T]
 GREEDY = "greedy"
 ENOUGH = 40  # frames per row for k-means
@@ -52,20 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--train-split", default="train", help="clips to fit the control to")
     parser.add_argument("--clips", type=int, default=20, help="from the start of the split")
     parser.add_argument("--beams", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--distances", nargs="+", default=list(DISTANCES), choices=DISTANCES)
     parser.add_argument("--scored", type=int, nargs="+", default=[1, 10, 25], help="passes")
     parser.add_argument("--out", type=Path, help=".json file to write")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
     found: dict[str, Any] = {}
+    chosen = variants(a.beams, a.distances)
     for name in a.codec:
         codec = check_stages(load_codec(name))
-        clips = read_clips(codec, a.corpus, a.split, a.clips)
+        clips = list(read_clips(codec, a.corpus, a.split, a.clips))
         seconds = sum(x.shape[-1] for x in clips) / codec.spec.sample_rate
         print(f"{len(clips)} clips of {a.corpus}, {seconds:.0f} s, by {name}", flush=True)
-        rows = measure(codec, clips, a.beams, a.scored)
+        rows = measure(codec, clips, chosen, a.scored)
         print("\n" + show(rows, digits_of(a.scored)), flush=True)
         train = read_clips(codec, a.corpus, a.train_split)
-        control = measure_control(codec, clips, train, a.beams)
+        control = measure_control(codec, clips, train, chosen)
         print("\nA residual quantizer fitted to the latents:\n\n" + show(control, CONTROL) + "\n")
         found[name] = {"seconds": seconds, "codec": rows, "control": control}
     if a.out is not None:
@@ -80,27 +84,29 @@ def digits_of(scored: Sequence[int]) -> dict[str, int]:
     return digits | {f"match {n}–{n + 1}": 3 for n in scored}
 
 
-def read_clips(codec: StagedCodec, corpus: str, split: str, n: int | None = None) -> list[Tensor]:
-    """Return the first n clips of a split, or all, each [1, 1, N]."""
+def read_clips(
+    codec: StagedCodec, corpus: str, split: str, n: int | None = None
+) -> Iterator[Tensor]:
+    """Yield the first n clips of a split, or all, each [1, 1, N]."""
     opened = open_corpus(corpus, split=split).utterances(codec.spec.sample_rate, rejected=[])
-    return [x.waveform.reshape(1, 1, -1) for x, _ in zip(opened, range(n or 10**9), strict=False)]
+    return (clip.waveform.reshape(1, 1, -1) for clip in islice(opened, n))
 
 
-def variants(beams: Sequence[int]) -> dict[str, tuple[int, str | None]]:
+def variants(beams: Sequence[int], distances: Sequence[str]) -> Variants:
     """Return beams and distances by name, greedy first."""
-    searched = {f"{d}, beam {b}": (b, d) for d in DISTANCES for b in beams}
+    searched = {f"{d}, beam {b}": (b, d) for d in distances for b in beams}
     return {GREEDY: (1, None), **searched}
 
 
 @torch.inference_mode()
 def measure(
-    codec: StagedCodec, clips: Sequence[Tensor], beams: Sequence[int], scored: Sequence[int]
+    codec: StagedCodec, clips: Sequence[Tensor], chosen: Variants, scored: Sequence[int]
 ) -> dict[str, dict[str, Any]]:
     """Return one value per clip of each variant, by the names of `digits_of`.
 
     `seconds` is the time of encoding all clips once; the variants take turns, clip by clip.
     """
-    coders = {name: codec.with_beam(*chosen) for name, chosen in variants(beams).items()}
+    coders = {name: codec.with_beam(*how) for name, how in chosen.items()}
     rows: dict[str, dict[str, Any]] = {name: {"seconds": 0.0} for name in coders}
     for coder in coders.values():
         coder.encode(clips[0])  # warm up
@@ -146,7 +152,7 @@ def show(rows: dict[str, dict[str, Any]], digits: dict[str, int]) -> str:
             if name == GREEDY:
                 line.append(format_estimate(bootstrap_mean(row[key]), places))
                 continue
-            mean = format_number(float(np.nanmean(row[key])), places)
+            mean = format_number(bootstrap_mean(row[key]).mean, places)
             gained = np.subtract(row[key], greedy[key])
             line.append(f"{mean} ({format_estimate(bootstrap_mean(gained), places, sign=True)})")
         lines.append(line)
@@ -158,7 +164,7 @@ def show(rows: dict[str, dict[str, Any]], digits: dict[str, int]) -> str:
 
 @torch.inference_mode()
 def measure_control(
-    codec: StagedCodec, clips: Sequence[Tensor], train: Sequence[Tensor], beams: Sequence[int]
+    codec: StagedCodec, clips: Sequence[Tensor], train: Iterable[Tensor], chosen: Variants
 ) -> dict[str, dict[str, list[float]]]:
     """Return the share of own codes and the variance left of each clip, for a fitted quantizer."""
     spec, n = codec.spec, 0
@@ -182,7 +188,7 @@ def measure_control(
         return torch.stack([level.outputs[c] for level, c in pairs]).sum(0).mT
 
     rows = {}
-    for name, (beam, distance) in variants(beams).items():
+    for name, (beam, distance) in chosen.items():
         quantize = greedy
         if beam > 1:
             quantize = _searching(levels, greedy, Search(beam, str(distance)))
