@@ -49,4 +49,4 @@ def lsd_table(rows: Mapping[str, Sequence[Tensor]], reference: str = "original")
         values = [log_spectral_distance(original, clip) for original, clip in pairs]
         kind = name if name in ("original", "resynthesis") else "generated"
         found.append(Row(name, kind, None, {LSD.name: bootstrap_mean(values)}))
-    return Table([LSD], found, notes=["means with 95 % bootstrap intervals over clips"])
+    return Table([LSD], found, notes=["means with 95 % intervals over clips"])

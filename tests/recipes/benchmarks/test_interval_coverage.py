@@ -6,7 +6,8 @@ import interval_coverage
 
 
 def test_it_has_a_row_for_every_design(capsys) -> None:
-    assert interval_coverage.main(["--repetitions", "3", "--clips", "6", "--seeds", "2"]) == 0
+    flags = ["--repetitions", "3", "--designs", "2", "--clips", "6", "--seeds", "2"]
+    assert interval_coverage.main(flags) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == (1 + 3) + (1 + len(interval_coverage.EFFECTS)) + (1 + 3)
