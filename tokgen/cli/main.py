@@ -85,6 +85,8 @@ VERBS = {
             (
                 "tokgen drift --corpus my_audio/ --codec speech-16k --codec opus:12 --out drift",
                 "tokgen drift --corpus my_audio/ --codec speech-16k --out drift --passes 5 --phase",
+                "tokgen drift --corpus my_audio/ --codec speech-16k --out drift \\\n"
+                "      --protocol paper --shift random",
             ),
             f"; finished clips are kept{GO_ON}",
         ),
