@@ -48,6 +48,13 @@ def test_cer_is_pooled_over_the_clips_that_have_a_transcript(scores):
     assert cer.mean == pytest.approx((0 + 7) / (7 + 5))  # one clip has more edits than letters
 
 
+def test_intervals_stay_within_the_range_of_the_metric(scores):
+    rows = values_of(scores)
+    assert rows["original"]["cer"].low == 0  # two clips, without and with errors
+    assert rows["original"]["pesq"].high < 4.66
+    assert rows["noisy"]["pesq"].low >= 1
+
+
 def test_reference_metrics_compare_with_the_reference_row(scores):
     rows = values_of(scores)
     assert rows["original"]["pesq"].mean == pytest.approx(4.644, abs=1e-3)

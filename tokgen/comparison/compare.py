@@ -13,10 +13,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tokgen.comparison.settings import RELATIVE, check_margins
-from tokgen.evaluation.metric import METRICS
+from tokgen.evaluation.metric import LIMITS, METRICS
 from tokgen.evaluation.reasons import failures_of, notes_on, warn_of_high_cer
 from tokgen.metrics import pesq
-from tokgen.metrics.statistics import Estimate, bootstrap_crossed, judge, paired_crossed
+from tokgen.metrics.statistics import (
+    NO_LIMITS,
+    Estimate,
+    Limits,
+    bootstrap_crossed,
+    judge,
+    paired_crossed,
+)
 from tokgen.metrics.tables import ROW_METRICS, Difference, Metric, Row, Table
 
 __all__ = [
@@ -26,6 +33,7 @@ __all__ = [
     "accuracy_metrics",
     "accuracy_records",
     "compare",
+    "limits_of",
 ]
 
 Records = Sequence[Mapping[str, Any]]
@@ -122,7 +130,9 @@ def compare(
     for row in data:
         found = {metric.name: _counts(row, metric) for metric in per_clip}
         values = {
-            name: bootstrap_crossed(c.numerators[:, c.applies], c.denominators[:, c.applies])
+            name: bootstrap_crossed(
+                c.numerators[:, c.applies], c.denominators[:, c.applies], limits=limits_of(name)
+            )
             for name, c in found.items()
             if c is not None
         }
@@ -205,6 +215,11 @@ def _margin_of_span(
         share * span,
         f"margin of {metric.label}: {share * span:.3f}, {100 * share:g} % of {text}",
     )
+
+
+def limits_of(metric: str) -> Limits:
+    """Return the smallest and largest value of a metric of a comparison."""
+    return (0, 1) if metric.startswith("accuracy") else LIMITS.get(metric, NO_LIMITS)
 
 
 class _Counts(NamedTuple):

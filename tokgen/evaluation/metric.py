@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from tokgen.metrics.statistics import Limits
 from tokgen.metrics.tables import Metric
 from tokgen.runs.checks import closest
 
-__all__ = ["BACKENDS", "METRICS", "OF_FOLDER", "check_backends", "check_metrics", "parse_metrics"]
+__all__ = [
+    "BACKENDS",
+    "LIMITS",
+    "METRICS",
+    "OF_FOLDER",
+    "check_backends",
+    "check_metrics",
+    "parse_metrics",
+]
 
 METRICS = {
     metric.name: metric
@@ -21,6 +31,15 @@ METRICS = {
         Metric("f0", "F0 error", "lower", "cents", 0),
         Metric("voicing", "voicing error", "lower", digits=3),
     )
+}
+LIMITS: dict[str, Limits] = {  # smallest and largest value; metrics without limits are absent
+    "mos": (1, 5),
+    "pesq": (1, 4.65),
+    "drift_pesq": (1, 4.65),
+    "cer": (0, math.inf),
+    "speaker": (-1, 1),
+    "f0": (0, math.inf),
+    "voicing": (0, 1),
 }
 BACKENDS = {  # of the metrics that have several
     "asr": ("auto", "wav2vec2", "moonshine"),

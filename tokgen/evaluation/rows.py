@@ -9,13 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from tokgen.evaluation.anchors import speaker_anchors
-from tokgen.evaluation.metric import METRICS, check_backends, parse_metrics
+from tokgen.evaluation.metric import LIMITS, METRICS, check_backends, parse_metrics
 from tokgen.evaluation.pool import ScoringPool, check_workers
 from tokgen.evaluation.reasons import failures_of, notes_on, warn_of_high_cer, why_no_cer
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.evaluation.settings import DEFAULT_METRICS, check_cap
 from tokgen.metrics.cer import languages_of
-from tokgen.metrics.statistics import bootstrap_ratio
+from tokgen.metrics.statistics import NO_LIMITS, bootstrap_ratio
 from tokgen.metrics.tables import KINDS, Row, Table
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
@@ -214,12 +214,13 @@ def score_rows(
             values = {}
             for name in scorer.metrics:
                 applying = [r for r in of_row if METRICS[name].applies(r)]
-                values[name] = bootstrap_ratio(*METRICS[name].columns(applying))
+                limits = LIMITS.get(name, NO_LIMITS)
+                values[name] = bootstrap_ratio(*METRICS[name].columns(applying), limits=limits)
             found.append(Row(row.name, row.kind, row.codec, values))
             records[row.name] = of_row
     columns = [replace(METRICS[m], digits=3, backend=b) for m, b in scorer.backends.items()]
     several = len(texts) > 1
-    notes = ["means with 95 % bootstrap intervals over clips" if several else "values of one clip"]
+    notes = ["means with 95 % intervals over clips" if several else "values of one clip"]
     notes += notes_on(records)
     original = next((row.values.get("cer") for row in found if row.name == reference), None)
     notes += warn_of_high_cer(original, scorer.languages)
