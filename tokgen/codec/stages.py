@@ -30,21 +30,21 @@ __all__ = [
     "in_float32",
 ]
 
-Owner = TypeVar("Owner")
-Result = TypeVar("Result")
-More = ParamSpec("More")
+_Owner = TypeVar("_Owner")
+_Result = TypeVar("_Result")
+_More = ParamSpec("_More")
 
 
 def in_float32(
-    method: Callable[Concatenate[Owner, Tensor, More], Result],
-) -> Callable[Concatenate[Owner, Tensor, More], Result]:
+    method: Callable[Concatenate[_Owner, Tensor, _More], _Result],
+) -> Callable[Concatenate[_Owner, Tensor, _More], _Result]:
     """Decorate a method or function of a quantizer so that it runs in float32 under autocast.
 
     bfloat16 would change codes. The first tensor is converted; without autocast nothing changes.
     """
 
     @wraps(method)
-    def run(owner: Owner, values: Tensor, *args: More.args, **named: More.kwargs) -> Result:
+    def run(owner: _Owner, values: Tensor, *args: _More.args, **named: _More.kwargs) -> _Result:
         device = values.device.type
         if not torch.is_autocast_enabled(device):
             return method(owner, values, *args, **named)
