@@ -117,6 +117,15 @@ def test_frames_do_not_depend_on_each_other(distance, monkeypatch):
     assert torch.cat(alone, -1).equal(together[1:])
 
 
+@pytest.mark.parametrize("size", [3, 60, 1024, 4096])
+def test_the_smallest_of_many_scores(size):
+    scores = torch.randn(20, size, generator=torch.manual_seed(0))
+    for n in (1, 4, 16):
+        values, places = module._smallest(scores, n)
+        assert values.equal(scores.sort(-1).values[:, :n])
+        assert scores.gather(1, places).equal(values)
+
+
 def test_fitted_rows_come_back_more_often_with_a_beam():
     levels, latents, _ = kind("plain", seed=3)
     greedy = choose_greedily(levels, latents)
