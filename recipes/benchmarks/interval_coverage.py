@@ -144,7 +144,7 @@ def cover_clips(repetitions: int, sizes: Sequence[int]) -> Iterator[list[object]
 
 # Seeds x clips
 
-EFFECTS = ((0.0, 1.0, 1.0), (0.1, 1.0, 1.0), (0.3, 1.0, 1.0), (1.0, 1.0, 1.0), (0.3, 0.3, 0.3))
+EFFECTS = ((0.0, 1.0, 1.0), (0.1, 1.0, 1.0), (0.3, 1.0, 1.0), (1.0, 1.0, 1.0))
 
 
 def cover_seeds(
