@@ -18,6 +18,7 @@ from makers.codecs import make_dac, make_encodec
 from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
 from tokgen.audio.files import read_audio
 from tokgen.codec_training.discriminators.ensemble import Discriminator
+from tokgen.codec_training.ablation_settings import AblationSettings
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.comparison.settings import ComparisonSettings
 from tokgen.corpus.listed import open_corpus
@@ -37,6 +38,7 @@ SETTINGS = {
     "compare_codecs": ComparisonSettings,
     "train_codec": CodecTrainingSettings,
     "tune_idempotence": TuningSettings,
+    "drift_ablation": AblationSettings,
 }
 
 

@@ -11,6 +11,9 @@
 - `discriminators` - DAC's discriminators
 - `idempotence` - the idempotence losses of Code Drift
 - `tuning` - tuning of a codec: `tune_codec`
+- `ablation` - an ablation of drift: `run_ablation`
+- `ablation_settings` - its settings, conditions and cells
+- `ablation_table` - its table and plot
 - `sweep` - choice of an idempotence loss's weight
 - `card` - facts about a codec's training, for its card
 - `validation` - scores of held-out audio

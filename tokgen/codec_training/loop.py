@@ -176,10 +176,10 @@ class CodecTraining:
         """
         s, accelerator = self.settings, self.accelerator
         index = step * accelerator.num_processes + accelerator.process_index
-        size = {"batch_size": s.batch_size, "n_samples": self.n_samples, "speed": s.speed}
+        size = {"batch_size": s.batch_size, "n_samples": self.n_samples}
         generator = torch.Generator().manual_seed(s.seed + index)
         audio = augment(
-            self.crops.batch(index, seed=s.seed, **size),
+            self.crops.batch(index, seed=s.seed, speed=s.speed, **size),
             self.crops.sample_rate,
             loudness=s.loudness,
             gain_db=s.gain_db,

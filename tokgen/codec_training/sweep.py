@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from tokgen.codec_training.validation import Tuned
 from tokgen.runs.folder import write_json
 
-__all__ = ["choose_weight"]
+__all__ = ["choose_weight", "holding_weights"]
 
 
 def choose_weight(
@@ -49,8 +49,10 @@ def choose_weight(
         if accelerator.is_main_process:
             write_json(path, found)
         accelerator.print(f"weight {weight:g}: {found[f'{weight:g}']}")
-    loss = found["untuned"]["loss"]
-    holding = [w for w in weights if found[f"{w:g}"]["loss"] <= (1 + tolerance) * loss]
+    untuned_scores = Tuned(**found["untuned"])
+    loss = untuned_scores.loss
+    by_weight = {w: Tuned(**found[f"{w:g}"]) for w in weights}
+    holding = holding_weights(by_weight, untuned_scores, tolerance)
     if not holding:
         raise SystemExit(
             f"error: no weight of {list(weights)} holds the validation loss of {loss:.4g} within "
@@ -59,3 +61,8 @@ def choose_weight(
         )
     accelerator.print(f"using weight {max(holding):g}")
     return max(holding)
+
+
+def holding_weights(trials: Mapping[float, Tuned], untuned: Tuned, tolerance: float) -> list[float]:
+    """Return the weights whose validation loss exceeds the untuned codec's by at most a share."""
+    return [w for w, tuned in trials.items() if tuned.loss <= (1 + tolerance) * untuned.loss]

@@ -1,0 +1,164 @@
+"""The ablation of drift: its plan, its table, and small runs from start to end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tokgen.codec_training import ablation
+from tokgen.codec_training.ablation import TUNED, run_ablation
+from tokgen.codec_training.ablation_settings import AblationSettings, cell_of, conditions_of
+from tokgen.codec_training.ablation_table import Measured, ablation_table
+from tokgen.codec_training.settings import TuningSettings
+from tokgen.drift.passes import ClipDrift, DriftRun
+from tokgen.metrics.delay import Delay
+
+
+def test_conditions_cross_losses_with_later_passes():
+    s = AblationSettings(
+        loss=["none", "code"], weight={"code": 4.0}, tuning=TuningSettings(passes=2),
+        extra={"moved": {"loss": "none", "shift": 160}},
+    )  # fmt: skip
+    conditions = conditions_of(s)
+    assert [(c.label, c.than) for c in conditions] == [
+        ("none", ""), ("code", ""), ("none + later", "none"), ("code + later", "code"),
+        ("moved", "none"),
+    ]  # fmt: skip
+    code_later = cell_of(s, conditions[3], seed=2)
+    assert (code_later.loss, code_later.later_weight, code_later.seed) == ("code", 1.0, 2)
+    assert code_later.weight == 4.0 and cell_of(s, conditions[4], seed=0).shift == 160
+    assert cell_of(s, conditions[1], seed=0, weight=9.0).weight == 9.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": ["latent"]}, "loss 'latent': known are none, enc, proj, code"),
+        ({"extra": {"a": {"shfit": 1}}}, "extra 'a': unknown setting 'shfit'"),
+        ({"extra": {"none": {}}}, "extra 'none': this is the label of another condition"),
+        ({"scored": [1, 30]}, r"scored = \[1, 30\]: must be passes from 1 to 25"),
+        ({"later_weight": []}, "must not be empty"),
+        ({"tuning": TuningSettings(passes=1)}, "there is no later pass"),
+    ],
+)
+def test_wrong_plans_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        AblationSettings(**{"tuning": TuningSettings(passes=2), **changes})
+
+
+def drift_run(pesq: list[list[float]]) -> DriftRun:
+    """A run with these PESQ values, [clips][passes]; the other values are zero."""
+    clips = []
+    for values in pesq:
+        zeros = np.zeros(len(values))
+        match = np.zeros((len(values), 2))
+        clips.append(
+            ClipDrift({"pesq": np.array(values), "si_sdr": zeros, "match_previous": match}, None)
+        )
+    ids = [str(n) for n in range(len(pesq))]
+    return DriftRun("x", {}, 4000.0, Delay(0, 1.0), ids, clips, 32, [], "first 5 s of clips")
+
+
+def test_differences_are_paired_over_clips_and_seeds():
+    s = AblationSettings(
+        loss=["none", "code"], later_weight=[0.0], seeds=2, passes=2, scored=[1, 2], shifts=[0],
+        weight={"code": 1.0},
+    )  # fmt: skip
+    hard = np.linspace(1.5, 3.5, 8)  # clips differ by far more than the conditions
+    first = np.stack([hard, hard - 1.0], 1)
+    runs = {
+        "untuned": [drift_run(first.tolist())],
+        "none": [drift_run((first + seed).tolist()) for seed in (0.0, 0.2)],
+        "code": [drift_run((first + np.array([0.0, 0.5 + seed])).tolist()) for seed in (0.0, 0.2)],
+    }
+    rows = [
+        Measured("untuned", (), None, {0: runs["untuned"]}),
+        Measured("none", ("untuned",), None, {0: runs["none"]}),
+        Measured("code", ("untuned", "none"), 1.0, {0: runs["code"]}),
+    ]
+    table = ablation_table(rows, s)
+    assert [row.name for row in table.rows] == ["untuned", "none", "code (weight 1)"]
+    assert table.rows[0].values["pesq_2"].mean == pytest.approx(first[:, 1].mean())
+    found = {(d.row, d.than, d.metric): d for d in table.differences}
+    gain = found["code (weight 1)", "none", "pesq_2"]
+    assert gain.estimate.mean == pytest.approx(0.5) and gain.verdict == "better"
+    assert gain.estimate.low == pytest.approx(0.5) and gain.estimate.high == pytest.approx(0.5)
+    loss = found["code (weight 1)", "none", "pesq_1"].estimate
+    assert loss.mean == pytest.approx(-0.1)
+    assert found["code (weight 1)", "untuned", "pesq_2"].estimate.mean == pytest.approx(0.6)
+
+
+@pytest.fixture
+def settings(tiny_codec_folder: Path, tiny_corpus: Path, tmp_path: Path) -> AblationSettings:
+    tuning = TuningSettings(
+        corpora=[str(tiny_corpus)], discriminator={"periods": [], "windows": [256], "channels": 2},
+        discriminator_warmup=0, passes=2, steps=2, batch_size=2, seconds=0.25, sweep=[1.0, 1e6],
+        learning_rate=0.01, adversarial_share=0.0, validation_passes=2, validation_min_seconds=0.0,
+        validate_every=2, checkpoint_every=1, mixed_precision="no",
+    )  # fmt: skip
+    return AblationSettings(
+        name="plan", runs=str(tmp_path), codec=str(tiny_codec_folder), loss=["none", "code"],
+        seeds=2, tuning=tuning, corpus=[str(tiny_corpus)], min_seconds=0.0, passes=3, scored=[1, 3],
+        shifts=[0, "random"], n_resamples=200,
+        extra={"moved": {"loss": "none", "later_weight": 1.0, "shift": 100}},
+    )  # fmt: skip
+
+
+def test_an_ablation_sweeps_tunes_measures_and_resumes(settings, tmp_path):
+    table = run_ablation(settings)
+    run = tmp_path / "plan"
+    weights = json.loads((run / "weights.json").read_text())
+    assert set(weights["chosen"]) == {"code", "code + later"} and len(weights["trials"]) == 4
+    for label, chosen in weights["chosen"].items():
+        limit = 1.02 * weights["untuned"]["loss"]
+        holding = [w for w in (1.0, 1e6) if weights["trials"][f"{label} x {w:g}"]["loss"] <= limit]
+        assert chosen == max(holding, default=1.0)
+    names = [row.name.split(" (")[0] for row in table.rows]
+    assert names == ["untuned", "none", "code", "none + later", "code + later", "moved"]
+    assert {"pesq_1", "pesq_3", "pesq_3_shift_random", "match_3"} <= set(table.rows[1].values)
+    for name in ("table.json", "table.csv", "table.md", "table.tex", "ablation.png"):
+        assert (run / name).stat().st_size > 0
+    cells = sorted(run.glob(f"cells/*/{TUNED}"))
+    assert len(cells) == 3 * 2 + 2 * (2 + 1)  # without a sweep; with one, its trials and seed 1
+
+    # The same call reads what is there; other settings are refused.
+    (run / "table.json").unlink()
+    before = [path.stat().st_mtime_ns for path in cells]
+    again = run_ablation(settings)
+    assert again.to_dict() == table.to_dict() and (run / "table.json").is_file()
+    assert [path.stat().st_mtime_ns for path in cells] == before
+    with pytest.raises(ValueError, match="holds a run with passes = 3, not 4"):
+        run_ablation(replace(settings, passes=4, scored=[1, 4]))
+
+
+def test_a_cell_of_another_process_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "POLL_SECONDS", 0.1)
+    hold = (
+        "import sys, time; from tokgen.runs.locks import lock_folder\n"
+        "with lock_folder(sys.argv[1]):\n print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", hold, tmp_path / "busy.job"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout.readline() == "held\n"
+    order = []
+
+    def job(name):
+        def do():
+            order.append(name)
+            if name == "free":
+                other.stdin.close()  # the other process ends
+                other.wait()
+            return True
+
+        return tmp_path / name, do
+
+    assert ablation._share("cells", {name: job(name) for name in ("busy", "free")})
+    assert order == ["free", "busy"]

@@ -1,0 +1,246 @@
+"""An ablation of drift: tune a codec under several conditions, and compare what drifts.
+
+    table = run_ablation(AblationSettings(codec="speech-16k", tuning=TuningSettings(steps=600)))
+    print(table)
+
+Every condition trains with the same seeds, so crops and augmentation are the same step by step. A
+loss without a given weight is first tuned with each weight of the sweep under seed 0; these
+trainings are cells like the others, at full length. Then every tuned codec goes through the drift
+protocol on the same test clips, with and without shifts between passes. Differences are paired
+over clips and seeds.
+
+Each training is a folder in `cells/`. A killed run resumes. The same command may run several times
+at once: each process takes a cell that no other works on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+from tokgen.codec_training.ablation_settings import (
+    AblationSettings,
+    Condition,
+    cell_of,
+    conditions_of,
+)
+from tokgen.codec_training.ablation_table import Measured, ablation_table, plot_ablation
+from tokgen.codec_training.crops import open_crops, open_validation
+from tokgen.codec_training.settings import TuningSettings
+from tokgen.codec_training.sweep import holding_weights
+from tokgen.codec_training.tuning import tune_codec
+from tokgen.codec_training.validation import Tuned, validate_tuned
+from tokgen.corpus.listed import open_corpus
+from tokgen.drift.clips import DriftClips
+from tokgen.drift.passes import DriftRun, run_drift
+from tokgen.drift.shifts import Shift
+from tokgen.metrics.table_files import write_table
+from tokgen.metrics.tables import Table
+from tokgen.runs.folder import write_json
+from tokgen.runs.locks import lock_folder
+from tokgen.runs.progress import progress_bar
+from tokgen.runs.settings import claim_run, save_settings
+from tokgen.runs.store import slug
+from tokgen.zoo.lookup import load_codec
+
+__all__ = ["POLL_SECONDS", "TUNED", "run_ablation"]
+
+TUNED = "tuned.json"  # last validation of a cell that is done
+POLL_SECONDS = 5.0  # between looks at cells that other processes work on
+
+
+def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
+    """Train and measure all cells, and write the results to runs/<name>.
+
+    Writes table.json, .csv, .md and .tex, ablation.png and weights.json (the sweep).
+
+    Args:
+        command: the command that repeats this, for the cards of the tuned codecs.
+    Returns:
+        the table; None if interrupted.
+    Raises:
+        ValueError, OSError: wrong settings or data, or the folder holds another run.
+        SystemExit: no weight of a sweep holds the validation loss.
+    """
+    run = Path(s.runs) / s.name
+    with _locked(run / "plan"):
+        claim_run(run, s)
+        save_settings(run, s)
+    clips = DriftClips(
+        open_corpus(s.corpus, split=s.split, where=s.where, min_seconds=s.min_seconds)
+    )
+    base = load_codec(s.codec)
+    with _locked(run / "audio"):  # all cells share the training audio
+        open_crops(s.tuning, base.spec.sample_rate, run / "audio")
+
+    plan = _Plan(s, run, command)
+    weights = plan.choose_weights()
+    if weights is None:
+        return None
+    cells = {
+        f"{condition.label}, seed {seed}": (condition, weights.get(condition.label), seed)
+        for seed in range(s.seeds)
+        for condition in conditions_of(s)
+    }
+    tunings = {name: (plan.folder(*c), partial(plan.tune, *c)) for name, c in cells.items()}
+    if not _share("tunings", tunings):
+        return None
+
+    # The untuned codec, then every cell, through the drift protocol.
+    def measure(name: str, codec: str | Path) -> dict[Shift, DriftRun]:
+        found: dict[Shift, DriftRun] = {}
+        for shift in s.shifts:
+            loaded = load_codec(codec)
+            loaded.spec = replace(loaded.spec, name=name)
+            out = run / "drift" / slug(name) / slug(f"shift {shift}")
+            found[shift] = run_drift(
+                loaded,
+                clips,
+                out=out,
+                passes=s.passes,
+                shift=shift,
+                scored=s.scored,
+                n_samples=0,
+                progress=False,
+            )
+        return found
+
+    codecs: dict[str, str | Path] = {"untuned": s.codec}
+    codecs |= {name: plan.folder(*cell) / "codec" for name, cell in cells.items()}
+    drifts: dict[str, dict[Shift, DriftRun]] = {}
+
+    def take(name: str) -> bool:
+        drifts[name] = measure(name, codecs[name])
+        return True
+
+    _share("drift", {n: (run / "drift" / slug(n), partial(take, n)) for n in codecs})
+    rows = [Measured("untuned", (), None, {k: [r] for k, r in drifts["untuned"].items()})]
+    control = conditions_of(s)[0].label
+    for condition in conditions_of(s):
+        by_seed = [drifts[f"{condition.label}, seed {seed}"] for seed in range(s.seeds)]
+        than = dict.fromkeys(["untuned", control, condition.than])
+        rows.append(
+            Measured(
+                condition.label,
+                tuple(t for t in than if t and t != condition.label),
+                weights.get(condition.label),
+                {shift: [drift[shift] for drift in by_seed] for shift in s.shifts},
+            )
+        )
+    table = ablation_table(rows, s)
+    with _locked(run / "plan"):
+        write_table(table, run)
+        plot_ablation(rows, s, run / "ablation.png")
+    return table
+
+
+class _Plan:
+    """The trainings of an ablation and their folders."""
+
+    def __init__(self, s: AblationSettings, run: Path, command: str) -> None:
+        self.s, self.run, self.command = s, run, command
+
+    def settings(self, condition: Condition, weight: float | None, seed: int) -> TuningSettings:
+        cell = cell_of(self.s, condition, seed=seed, weight=weight)
+        tried = "" if cell.loss == "none" or cell.weight is None else f" x {cell.weight:g}"
+        name = slug(f"{condition.label}{tried} seed {seed}")
+        return replace(cell, name=name, runs=str(self.run / "cells"))
+
+    def folder(self, condition: Condition, weight: float | None, seed: int) -> Path:
+        s = self.settings(condition, weight, seed)
+        return Path(s.runs) / str(s.name)
+
+    def tune(self, condition: Condition, weight: float | None, seed: int) -> bool:
+        """Tune a cell, unless it is done. Returns False if interrupted."""
+        if self.trial(condition, weight, seed) is not None:
+            return True
+        s = self.settings(condition, weight, seed)
+        tuned = tune_codec(s, command=self.command, audio=self.run / "audio")
+        if tuned is not None:
+            write_json(self.folder(condition, weight, seed) / TUNED, asdict(tuned))
+        return tuned is not None
+
+    def trial(self, condition: Condition, weight: float | None, seed: int) -> Tuned | None:
+        """Return the last validation of a cell; None if it is not done."""
+        path = self.folder(condition, weight, seed) / TUNED
+        return Tuned(**json.loads(path.read_text())) if path.is_file() else None
+
+    def choose_weights(self) -> dict[str, float] | None:
+        """Return the weight of the loss of each condition that has one; None if interrupted."""
+        s = self.s
+        open_ones = [c for c in conditions_of(s) if cell_of(s, c, seed=0).weight is None]
+        open_ones = [c for c in open_ones if cell_of(s, c, seed=0).loss != "none"]
+        trials = {f"{c.label} x {w:g}": (c, w, 0) for c in open_ones for w in s.tuning.sweep}
+        jobs = {name: (self.folder(*t), partial(self.tune, *t)) for name, t in trials.items()}
+        if not _share("sweep", jobs):
+            return None
+        chosen = {
+            c.label: float(weight)
+            for c in conditions_of(s)
+            if (weight := cell_of(s, c, seed=0).weight) is not None
+            and cell_of(s, c, seed=0).loss != "none"
+        }
+        if not open_ones:
+            return chosen
+        untuned = self._untuned()
+        found = {name: t for name, c in trials.items() if (t := self.trial(*c)) is not None}
+        for condition in open_ones:
+            by_weight = {w: found[f"{condition.label} x {w:g}"] for w in s.tuning.sweep}
+            holding = holding_weights(by_weight, untuned, s.tuning.sweep_tolerance)
+            # A row must train with some weight: if none holds, the smallest, and the table says so.
+            chosen[condition.label] = max(holding, default=min(s.tuning.sweep))
+        scores = {name: asdict(trial) for name, trial in found.items()}
+        content = {"untuned": asdict(untuned), "trials": scores, "chosen": chosen}
+        write_json(self.run / "weights.json", content)
+        return chosen
+
+    def _untuned(self) -> Tuned:
+        s = self.s.tuning
+        weights = {"mel": s.weights.mel, "spectral": s.weights.spectral}
+        return validate_tuned(
+            load_codec(self.s.codec),
+            DriftClips(open_validation(s)),
+            passes=s.validation_passes,
+            weights=weights,
+        )
+
+
+def _share(label: str, jobs: Mapping[str, tuple[Path, Callable[[], bool]]]) -> bool:
+    """Do all jobs, each under the lock of its folder. Other processes may do some of them.
+
+    Jobs must be fast if they were done before. Returns False if one was interrupted.
+    """
+    left = dict(jobs)
+    with progress_bar(label, total=len(jobs), unit="cell") as bar:
+        while left:
+            began = len(left)
+            for name, (folder, job) in list(left.items()):
+                try:
+                    with lock_folder(folder.with_name(f"{folder.name}.job")):
+                        if not job():
+                            return False
+                except BlockingIOError:
+                    continue
+                del left[name]
+                bar.update()
+            if left and len(left) == began:
+                time.sleep(POLL_SECONDS)
+    return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder, and wait for it if another process has it."""
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock_folder(folder))
+                break
+            except BlockingIOError:
+                time.sleep(POLL_SECONDS)
+        yield
