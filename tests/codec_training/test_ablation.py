@@ -40,7 +40,7 @@ def test_conditions_cross_losses_with_later_passes():
     ("changes", "message"),
     [
         ({"loss": ["latent"]}, "loss 'latent': known are none, enc, proj, code"),
-        ({"extra": {"a": {"shfit": 1}}}, "extra 'a': unknown setting 'shfit'"),
+        ({"extra": {"a": {"shifts": 1}}}, "extra 'a': unknown setting 'shifts'"),
         ({"extra": {"none": {}}}, "extra 'none': this is the label of another condition"),
         ({"scored": [1, 30]}, r"scored = \[1, 30\]: must be passes from 1 to 25"),
         ({"later_weight": []}, "must not be empty"),

@@ -17,8 +17,8 @@ import vocode_mfcc
 from makers.codecs import make_dac, make_encodec
 from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
 from tokgen.audio.files import read_audio
-from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.ablation_settings import AblationSettings
+from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.comparison.settings import ComparisonSettings
 from tokgen.corpus.listed import open_corpus
