@@ -153,7 +153,7 @@ def peer_job(rows: dict[str, list[Tensor]], texts: list[str | None]) -> Callable
                 if wanted:
                     out = jiwer.process_characters(wanted, normalise_text(heard))
                     errors = out.substitutions + out.deletions + out.insertions
-                    record["edits"] = min(errors, len(wanted))
+                    record["edits"] = errors
                 with torch.inference_mode():
                     record["mos"] = float(mos(clip))
                 with contextlib.suppress(pesq.PesqError):

@@ -11,8 +11,8 @@ import pytest
 import soundfile as sf
 
 from makers.corpora import reasons, run, save, tone
-from tokgen.corpus.entries import assign_split
 from tokgen.corpus.listed import open_corpus
+from tokgen.corpus.splits import assign_split
 
 
 def test_folder_of_audio(tmp_path):

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from makers.corpora import reasons, run, save
-from tokgen.corpus.entries import assign_split
 from tokgen.corpus.listed import open_corpus
+from tokgen.corpus.splits import assign_split
 
 
 @pytest.mark.parametrize("form", ["csv", "tsv", "jsonl"])

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from makers.corpora import run, table, tone
-from tokgen.corpus.entries import assign_split
 from tokgen.corpus.listed import open_corpus
+from tokgen.corpus.splits import assign_split
 
 
 @pytest.mark.parametrize("form", ["dict", "single"])

@@ -9,6 +9,7 @@
 - `settings` - settings that choose the clips of a corpus
 - `reading` - decode utterances, whole or in blocks, and divide a corpus into units of work
 - `entries` - an utterance without its audio, and the interfaces for listing and fetching audio
+- `splits` - names of splits, and the split of an utterance that has none
 - `links` - find files below a folder, without links that lead out of it
 - `folders` - find a corpus' files and list folders of audio
 - `metadata` - read `metadata.csv` and `metadata.jsonl`, also in LJSpeech's format

@@ -17,27 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from tokgen.audio.sources import AudioError
+from tokgen.corpus.splits import LONGEST_SPLIT, SPLIT_NAMES, assign_split
 from tokgen.results import printable
 
 __all__ = [
-    "LONGEST_SPLIT",
-    "SPLIT_NAMES",
     "AudioStore",
     "Catalogue",
     "Entry",
     "Rejection",
-    "assign_split",
     "shorten",
-    "split_kind",
     "stem",
     "string",
 ]
 
-SPLIT_NAMES = {"train": "train", "test": "test", "validation": "validation"} | dict.fromkeys(
-    ("val", "valid", "dev"), "validation"
-)
 _EDGE = 64 << 10  # bytes of a file's start and of its end that enter the fingerprint
-LONGEST_SPLIT = 100  # bytes; file names have the split's name
 
 
 @dataclass(frozen=True)
@@ -94,17 +87,6 @@ class Rejection:
 def shorten(text: str, limit: int = 300) -> str:
     """Leave out the middle of a text of more than `limit` characters, for messages."""
     return text if len(text) <= limit else f"{text[: limit // 2]}…{text[-limit // 2 :]}"
-
-
-def split_kind(split: str) -> str:
-    """Return "train", "validation" or "test" for a part such as "train-clean-100", or ""."""
-    return SPLIT_NAMES.get(split.lower().replace(".", "-").replace("_", "-").split("-")[0], "")
-
-
-def assign_split(id: str) -> str:
-    """Return a split for an utterance that has none: 90/5/5 by the SHA-256 of its id."""
-    part = int.from_bytes(hashlib.sha256(id.encode("utf-8", "replace")).digest()[:8], "big") % 100
-    return "train" if part < 90 else "validation" if part < 95 else "test"
 
 
 class Catalogue:

@@ -23,19 +23,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tokgen.audio.files import AUDIO_SUFFIXES, display_name, read_duration
-from tokgen.corpus.entries import (
-    SPLIT_NAMES,
-    AudioStore,
-    Catalogue,
-    Rejection,
-    assign_split,
-    stem,
-)
+from tokgen.corpus.entries import AudioStore, Catalogue, Rejection, stem
 from tokgen.corpus.links import walk, why_unreadable
 from tokgen.corpus.metadata import is_metadata, read_metadata
 from tokgen.corpus.parquet import list_parquet
 from tokgen.corpus.remote import RemoteFile, as_audio_error, read_audio_file, without_query
 from tokgen.corpus.saved import SAVED
+from tokgen.corpus.splits import SPLIT_NAMES, assign_split
 from tokgen.corpus.tables import list_saved
 from tokgen.runs.progress import progress_bar
 from tokgen.storage import find_filesystem, patiently

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tokgen.corpus.entries import assign_split
+from tokgen.corpus.splits import assign_split
 
 __all__ = ["LAYOUTS", "Layout", "find_layout"]
 

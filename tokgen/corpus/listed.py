@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection, split_kind
+from tokgen.corpus.entries import AudioStore, Catalogue, Entry, Rejection
 from tokgen.corpus.folders import find_files, list_files, tables_of
 from tokgen.corpus.hub import list_hub, stream_hub
 from tokgen.corpus.joined import join
@@ -29,6 +29,7 @@ from tokgen.corpus.layouts import find_layout
 from tokgen.corpus.published import adjust_rows, list_published
 from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
 from tokgen.corpus.settings import check_lengths, parse_where, split_sources
+from tokgen.corpus.splits import split_kind
 from tokgen.corpus.streams import StreamCorpus, stream_parquet
 from tokgen.runs.progress import progress_bar
 from tokgen.storage import local_path

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokgen.audio.files import AudioError, display_name
-from tokgen.corpus.entries import SPLIT_NAMES, AudioStore, Catalogue
+from tokgen.corpus.entries import AudioStore, Catalogue
 from tokgen.corpus.remote import RemoteFile
+from tokgen.corpus.splits import SPLIT_NAMES
 from tokgen.corpus.tables import audio_column, audio_of, cell_of, list_batches, wanted_columns
 from tokgen.storage import StoreError
 

@@ -16,11 +16,12 @@ from typing import Any, TextIO
 
 from tokgen.audio.files import AUDIO_SUFFIXES, read_duration
 from tokgen.corpus.cuts import Cut, CutStore
-from tokgen.corpus.entries import AudioStore, Catalogue, assign_split, stem
+from tokgen.corpus.entries import AudioStore, Catalogue, stem
 from tokgen.corpus.folders import FileStore, Found, list_files, open_text, path_inside, shown_name
 from tokgen.corpus.layouts import Layout
 from tokgen.corpus.metadata import LONGEST_LINE
 from tokgen.corpus.remote import RemoteFile
+from tokgen.corpus.splits import assign_split
 from tokgen.runs.progress import progress_bar
 
 __all__ = ["adjust_rows", "list_published"]

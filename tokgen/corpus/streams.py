@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tokgen.audio.files import AudioError
-from tokgen.corpus.entries import SPLIT_NAMES, Catalogue, Entry, Rejection
+from tokgen.corpus.entries import Catalogue, Entry, Rejection
 from tokgen.corpus.metadata import COLUMNS
 from tokgen.corpus.parquet import split_of
 from tokgen.corpus.reading import LONGEST_SECONDS, Readable, Unit, within
 from tokgen.corpus.remote import RemoteFile, without_query
 from tokgen.corpus.settings import parse_where
+from tokgen.corpus.splits import SPLIT_NAMES
 from tokgen.corpus.tables import (
     audio_column,
     audio_of,

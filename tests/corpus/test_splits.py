@@ -1,4 +1,4 @@
-"""Splits of entries."""
+"""Names and choice of splits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tokgen.corpus.entries import assign_split
+from tokgen.corpus.splits import assign_split
 
 
 def test_assign_split_is_stable_and_90_5_5():
