@@ -31,6 +31,7 @@ WITH_COMMANDS = sorted([
 SHORTER = [
     (r'"runs/two", steps=1000', '"runs/two", **SMALL'),
     (r"\bsteps=1000\b", "steps=2, crop_seconds=1.0"),
+    (r"\bsteps=600\b", "steps=2, validate_every=2, validation_passes=2"),
 ]
 SMALL = {
     "steps": 2, "crop_seconds": 1.0, "metrics": ["pesq"], "drift_passes": 0,
