@@ -197,6 +197,13 @@ def asterisk(about: str, language: str, speaker: str, voice: str, license: str) 
     return Source(about, packages, clips, license, trained=".*", split=split)
 
 
+def voice(
+    about: str, package: str, license: str, clips: Callable[[Path], Iterator[Clip]]
+) -> Source:
+    """Describe the prompts of one speaker in one package."""
+    return Source(about, (package,), clips, license, trained=".*")
+
+
 def fillets(language: str, about: str) -> Source:
     """Describe the dialogues of one language. The scripts are in the package without language."""
     packages = tuple({"fillets-ng-data": 1, f"fillets-ng-data-{language}": 1})
@@ -211,26 +218,23 @@ SOURCES = {
     "es": asterisk("Spanish prompts", "es", "Allison Smith", "es_MX_f_Allison", "CC-BY-SA-3.0"),
     "fr": asterisk("French prompts", "fr", "June Wallack", "fr_CA_f_June", "CC-BY-SA-3.0"),
     "it": asterisk("Italian prompts", "it", "Carlo Flora", "it_IT_m_Carlo", "CC-BY-3.0"),
-    "it-menardi": Source(
+    "it-menardi": voice(
         "Italian prompts, another speaker",
-        ("asterisk-prompt-it-menardi-wav",),
-        partial(prompts, language="it", speaker="Menardi", suffix=".wav", folder="it_IT_f_Menardi"),
+        "asterisk-prompt-it-menardi-wav",
         "CC-BY-SA-3.0",
-        trained=".*",
+        partial(prompts, language="it", speaker="Menardi", suffix=".wav", folder="it_IT_f_Menardi"),
     ),
-    "es-co": Source(
+    "es-co": voice(
         "Colombian prompts, 8 kHz GSM",
-        ("asterisk-prompt-es-co",),
-        partial(prompts, language="es", speaker="es-co", suffix=".gsm", folder="es"),
+        "asterisk-prompt-es-co",
         "GPL-2.0-only",
-        trained=".*",
+        partial(prompts, language="es", speaker="es-co", suffix=".gsm", folder="es"),
     ),
-    "fr-armelle": Source(
+    "fr-armelle": voice(
         "French prompts, 8 kHz GSM",
-        ("asterisk-prompt-fr-armelle",),
-        partial(prompts, language="fr", speaker="Armelle Desjardins", suffix=".gsm", folder="fr"),
+        "asterisk-prompt-fr-armelle",
         "BSD-2-Clause",
-        trained=".*",
+        partial(prompts, language="fr", speaker="Armelle Desjardins", suffix=".gsm", folder="fr"),
     ),
     "fillets-cs": fillets("cs", "Czech dialogues, acted"),
     "fillets-nl": fillets("nl", "Dutch dialogues, acted"),

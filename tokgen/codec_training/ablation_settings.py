@@ -15,7 +15,7 @@ __all__ = ["AblationSettings", "Condition", "cell_of", "check_ablation", "condit
 
 
 class Condition(NamedTuple):
-    """What one row of an ablation trains with.
+    """The training settings of one row of an ablation.
 
     Attributes:
         label: name of the row.

@@ -1,4 +1,4 @@
-"""Where published corpora keep their audio, texts, speakers and splits.
+"""Layouts of published corpora: the places of audio, texts, speakers and splits.
 
     layout, folder = find_layout("vctk:/data/VCTK-Corpus-0.92")
 

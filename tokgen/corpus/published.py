@@ -32,7 +32,7 @@ _TIMES = re.compile(r"\(\s*([\d.]*)s?\s*,\s*([\d.]*)s?\s*\)")  # of Expresso: "(
 
 @dataclass
 class _About:
-    """What the tables of a corpus say about a clip: fields, and spans of it by split."""
+    """Fields of a clip from the tables of its corpus, and its spans by split."""
 
     fields: dict[str, Any] = field(default_factory=dict)
     spans: list[tuple[str, _Span]] = field(default_factory=list)

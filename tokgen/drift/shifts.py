@@ -1,4 +1,4 @@
-"""Where the frames of a codec meet a clip in each pass, if the clip is moved between passes.
+"""Shifts of a clip between passes: the place of the clip in the codec's frames.
 
 A codec that is stable only while its frames begin at the same samples of the audio drifts again
 after a cut or an edit. So the clip is moved before each pass by a known number of samples, and

@@ -1,4 +1,4 @@
-"""What is already at the place of a token dataset, and how it differs from a new run."""
+"""Checks of an output that exists: its kind, and its differences from a new run."""
 
 from __future__ import annotations
 

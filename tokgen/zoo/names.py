@@ -1,4 +1,4 @@
-"""What the name of a codec refers to, and what is wrong with a name. It imports no torch.
+"""Names of codecs: parse them and explain wrong ones, without importing torch.
 
 A codec is named by its name in a zoo, by a folder, or by a hub id. A suffix such as ":6" selects
 6 kbps of a codec that has several bitrates. "mp3:24" and "opus:12" are waveform codecs.
