@@ -8,6 +8,8 @@
 - `ffmpeg_child` - the child process
 - `quiet` - silence C libraries
 - `encoders` - encode audio into open files
+- `lossy` - MP3 and Opus in memory, without delay
+- `bitrates` - bitrates of lossy formats
 - `resampling` - resample audio, whole or in blocks
 - `torchaudio_shim` - import torchaudio next to a CPU-only torch
 """

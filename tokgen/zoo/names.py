@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tokgen.audio.bitrates import LOSSY_KBPS, check_kbps
 from tokgen.nn.hub import CONFIG
 from tokgen.runs.checks import closest
 from tokgen.zoo.folders import zoo_folders
 
 __all__ = [
-    "WAVEFORM_KBPS",
-    "check_kbps",
     "check_name",
     "find_in_zoo",
     "is_hub_id",
@@ -25,7 +24,6 @@ __all__ = [
     "zoo_names",
 ]
 
-WAVEFORM_KBPS = {"mp3": (8, 320), "opus": (6, 256)}  # lowest and highest bitrate for mono
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WITH_KBPS = re.compile(r"(.+):([0-9]+(?:\.[0-9]+)?)")
@@ -59,16 +57,6 @@ def check_name(name: str | Path, *, waveform: bool = False) -> None:
         raise unknown_codec(name)
 
 
-def check_kbps(kind: str, kbps: float) -> None:
-    """Raise ValueError if a waveform codec does not have a bitrate."""
-    least, most = WAVEFORM_KBPS[kind]
-    if not least <= kbps <= most:
-        raise ValueError(
-            f"{kind}:{kbps:g}: mono {kind} has {least} to {most} kbps; choose a bitrate in that "
-            "range"
-        )
-
-
 def find_in_zoo(name: str) -> Path | None:
     """Return the folder of a zoo codec, or None for any other name, such as a path.
 
@@ -97,7 +85,7 @@ def is_hub_id(name: str | Path) -> bool:
 def waveform_kind(name: str | Path) -> str | None:
     """Return "mp3" or "opus" if the name is a waveform codec's and not a folder's."""
     kind = str(name).partition(":")[0]
-    return kind if kind in WAVEFORM_KBPS and not Path(name).is_dir() else None
+    return kind if kind in LOSSY_KBPS and not Path(name).is_dir() else None
 
 
 def split_kbps(name: str | Path) -> tuple[str | Path, float | None]:
@@ -111,12 +99,12 @@ def split_kbps(name: str | Path) -> tuple[str | Path, float | None]:
 def unknown_codec(name: str | Path, reason: str = "") -> FileNotFoundError:
     """Return the error for a name that is no codec's, with the known names."""
     names = zoo_names()
-    formats = [f"{kind}:KBPS" for kind in WAVEFORM_KBPS]
+    formats = [f"{kind}:KBPS" for kind in LOSSY_KBPS]
     known = f"{', '.join(names) or 'none'} (and for drift, {' and '.join(formats)})"
     if reason:
         return FileNotFoundError(f"no codec {str(name)!r}: {reason}; known: {known}")
     plain = str(split_kbps(name)[0])
     return FileNotFoundError(
-        f"no codec {plain!r}{closest(plain, [*names, *WAVEFORM_KBPS])}; known: {known}; or pass a "
+        f"no codec {plain!r}{closest(plain, [*names, *LOSSY_KBPS])}; known: {known}; or pass a "
         "folder or a hub id"
     )

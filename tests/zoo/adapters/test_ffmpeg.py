@@ -8,12 +8,13 @@ import torch
 
 from makers.audio import make_tone
 from makers.paths import ALLISON
+from tokgen.audio.bitrates import LOSSY_KBPS
+from tokgen.audio.lossy import MP3_KBPS, advance, opus_mode
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.clips import DriftClips
 from tokgen.metrics.delay import delay_between, pink_noise
-from tokgen.zoo.adapters.ffmpeg import MP3_KBPS, FfmpegCodec, advance, opus_mode
+from tokgen.zoo.adapters.ffmpeg import FfmpegCodec
 from tokgen.zoo.lookup import load_roundtrip
-from tokgen.zoo.names import WAVEFORM_KBPS
 
 ALL = [("mp3", 8), ("mp3", 24), ("mp3", 32), ("mp3", 128), ("opus", 6), ("opus", 24), ("opus", 64)]
 
@@ -56,7 +57,7 @@ def test_25_passes_of_opus_do_not_delay_speech(kbps: float, mode: str) -> None:
     corpus = open_corpus(ALLISON, split="test", min_seconds=2.0)
     original = DriftClips(corpus, 2.0, 1).load(0, 48000)
     codec = FfmpegCodec("opus", kbps)
-    assert opus_mode(codec.packets(original[0].numpy())[0]) == mode
+    assert opus_mode(codec.coder.packets(original[0].numpy())[0]) == mode
     output = original[None]
     for _ in range(25):
         output = codec.roundtrip(output)
@@ -72,7 +73,7 @@ def test_opus_has_less_than_a_sample_of_delay_in_every_mode(kbps: float, mode: s
     """Measured as phase between input and output, in a band that SILK codes in every mode."""
     codec = FfmpegCodec("opus", kbps)
     noise = 2 * pink_noise(10 * 48000, 0)
-    assert opus_mode(codec.packets(noise.numpy())[0]) == mode
+    assert opus_mode(codec.coder.packets(noise.numpy())[0]) == mode
     output = codec.roundtrip(noise[None, None])[0, 0]
     window = torch.hann_window(4096)
     spectra = [
@@ -89,11 +90,11 @@ def test_opus_has_less_than_a_sample_of_delay_in_every_mode(kbps: float, mode: s
 def test_decoded_opus_does_not_depend_on_what_follows_a_packet_in_memory(kbps: float) -> None:
     codec = FfmpegCodec("opus", kbps)
     for sound in (make_tone(1.0, 0, 48000)[0], pink_noise(48000, 0)):
-        packets, _ = codec.packets(sound.numpy())
-        expected = codec.decode_packets(packets)
+        packets, _ = codec.coder.packets(sound.numpy())
+        expected = codec.coder.decode_packets(packets)
         for filling in (b"\0", b"\xff", b"\x5a"):
             followed = [memoryview(packet + 64 * filling)[: len(packet)] for packet in packets]
-            np.testing.assert_array_equal(codec.decode_packets(followed), expected)
+            np.testing.assert_array_equal(codec.coder.decode_packets(followed), expected)
 
 
 @pytest.mark.parametrize(("kind", "kbps"), [("mp3", 32), ("mp3", 128), ("opus", 24), ("opus", 64)])
@@ -122,14 +123,14 @@ def test_mp3_has_the_requested_bitrate(kbps: float, share: float) -> None:
     """Constant bitrates are exact; others hold roughly, on average."""
     codec = FfmpegCodec("mp3", kbps)
     rate = codec.spec.sample_rate
-    packets, _ = codec.packets(pink_noise(4 * rate, 0).numpy())
+    packets, _ = codec.coder.packets(pink_noise(4 * rate, 0).numpy())
     seconds = len(packets) * (576 if rate < 32000 else 1152) / rate
     assert sum(map(len, packets)) * 8 / seconds == pytest.approx(1000 * kbps, rel=share + 0.01)
 
 
 @pytest.mark.parametrize("kbps", [6, 12, 31])
 def test_opus_has_the_requested_bitrate(kbps: float) -> None:
-    packets, _ = FfmpegCodec("opus", kbps).packets(pink_noise(96000, 0).numpy())
+    packets, _ = FfmpegCodec("opus", kbps).coder.packets(pink_noise(96000, 0).numpy())
     assert sum(map(len, packets)) * 8 / (len(packets) * 0.02) == pytest.approx(
         1000 * kbps, rel=0.01
     )
@@ -146,7 +147,7 @@ def test_advance_undoes_a_delay(late: float) -> None:
 def test_wrong_input() -> None:
     with pytest.raises(ValueError, match="must be one of mp3, opus"):
         FfmpegCodec("flac", 100)
-    for kind, (least, most) in WAVEFORM_KBPS.items():
+    for kind, (least, most) in LOSSY_KBPS.items():
         for kbps in (least - 1, most + 1, 0, float("nan")):
             with pytest.raises(ValueError, match=f"{kind}:{kbps:g}.*{least} to"):
                 FfmpegCodec(kind, kbps)
@@ -166,7 +167,7 @@ def test_mp3_runs_at_the_rate_of_the_audio(rate: int) -> None:
     for kbps in (MP3_KBPS[rate][0], MP3_KBPS[rate][-1]):
         codec = FfmpegCodec("mp3", kbps, audio_rate=rate)
         assert codec.spec.sample_rate == rate and codec.spec.hop_length == 576
-        packets, _ = codec.packets(noise.numpy())
+        packets, _ = codec.coder.packets(noise.numpy())
         seconds = len(packets) * (576 if rate < 32000 else 1152) / rate
         assert sum(map(len, packets)) * 8 / seconds == pytest.approx(1000 * kbps, rel=0.02)
         delay = delay_between(noise, codec.roundtrip(noise[None, None])[0, 0], 2000)
