@@ -34,6 +34,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tokgen.audio.files import read_audio, write_audio
     from tokgen.bitstream.files import decode_file, encode_file
+    from tokgen.codec.stable.settings import StableDecoding
     from tokgen.codec.streaming import CodecStream
     from tokgen.comparison.plan import compare_codecs
     from tokgen.corpus.listed import open_corpus
@@ -56,6 +57,7 @@ __all__ = [
     "MaskedTransformer",
     "ModelSettings",
     "SamplingSettings",
+    "StableDecoding",
     "TrainingSettings",
     "compare_codecs",
     "decode_file",
@@ -81,6 +83,7 @@ _MODULES = {
     "MaskedTransformer": "modelling.masked",
     "ModelSettings": "modelling.settings",
     "SamplingSettings": "generation.settings",
+    "StableDecoding": "codec.stable.settings",
     "TrainingSettings": "training.settings",
     "compare_codecs": "comparison.plan",
     "decode_file": "bitstream.files",

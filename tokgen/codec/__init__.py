@@ -4,6 +4,7 @@
 - `checks` - input checks, and the error for codecs that need whole utterances
 - `long_audio` - code files of any length in bounded memory
 - `spec` - a codec's numbers, and the results of encoding and quantizing
+- `stable` - decode so that encoding the audio again gives the same codes
 - `stages` - `StagedCodec` exposes encoder, quantizer and decoder for tuning
 - `streaming` - `CodecStream` codes live audio
 - `windows` - run networks over a sequence that arrives in pieces

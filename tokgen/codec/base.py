@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self, cast, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec.aligned import LEAD, GridChoice, drop_leads, encode_aligned, leads_in
 from tokgen.codec.checks import (
     WholeOnly,
     check_codes,
@@ -25,6 +26,8 @@ from tokgen.codec.checks import (
     zero_padding,
 )
 from tokgen.codec.spec import CodecSpec, Encoded, Search, Side, WaveformSpec
+from tokgen.codec.stable.decoding import Searchable, check_searchable, decode_stable
+from tokgen.codec.stable.settings import StableAudio, StableDecoding
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, fit_length
 
 __all__ = ["Codec", "WaveformCodec"]
@@ -61,6 +64,7 @@ class Codec(ABC):
         lengths: Sequence[int] | None = None,
         *,
         beam: int | None = None,
+        grid: GridChoice = None,
     ) -> Tensor:
         """Quantize audio, coarse level first.
 
@@ -72,14 +76,18 @@ class Codec(ABC):
                 Ignore the frames past `spec.n_frames(length)`.
             beam: paths of a beam search, as in `with_beam`; 1 is greedy. None leaves it as it is,
                 which is greedy unless `with_beam` made this codec.
+            grid: sample in which the first whole frame begins, 0..hop_length - 1; "auto" finds it
+                for each item, see `tokgen.codec.grid`. None begins with the first sample.
         Returns:
-            codes int64 [B, K, T], T = ceil(N / hop_length), values < codebook_size.
+            codes int64 [B, K, T], T = ceil(N / hop_length), values < codebook_size. With a grid,
+            the samples before it become a frame of their own; `decode` needs the side information
+            of `encode_with_side` to put every sample back in its place.
         Raises:
             TypeError: integers, or not a tensor.
             ValueError: wrong channels, empty, not finite, a peak above 1000, n_codebooks outside
-                1..K, or a beam for a codec without beam search.
+                1..K, a beam for a codec without beam search, or a grid that is none.
         """
-        return self.encode_with_side(waveform, n_codebooks, lengths, beam=beam).codes
+        return self.encode_with_side(waveform, n_codebooks, lengths, beam=beam, grid=grid).codes
 
     @torch.no_grad()
     def encode_with_side(
@@ -89,10 +97,16 @@ class Codec(ABC):
         lengths: Sequence[int] | None = None,
         *,
         beam: int | None = None,
+        grid: GridChoice = None,
     ) -> Encoded:
-        """Encode as `encode` does, and return the side information that `decode` needs too."""
+        """Encode as `encode` does, and return the side information that `decode` needs too.
+
+        With a grid, it includes `lead`, the zeros put before each item: float32 [B, 1].
+        """
         waveform = check_waveform(waveform, self.spec.channels)
         lengths = check_lengths(lengths, waveform)
+        if grid is not None:
+            return encode_aligned(self, waveform, lengths, grid, n_codebooks, beam)
         waveform = zero_padding(waveform, lengths)
         keep = check_levels(n_codebooks, self.spec)
         coder = self if beam is None else self.with_beam(beam)
@@ -106,6 +120,28 @@ class Codec(ABC):
         encoded = coder._encode(waveform.to(self.device, non_blocking=True), lengths)
         return Encoded(encoded.codes[:, :keep], encoded.side)
 
+    @overload
+    def decode(
+        self,
+        codes: Tensor,
+        n_samples: int | None = None,
+        side: Side | None = None,
+        *,
+        mono: bool = True,
+        stable: Literal[False] = False,
+    ) -> Tensor: ...
+
+    @overload
+    def decode(
+        self,
+        codes: Tensor,
+        n_samples: int | None = None,
+        side: Side | None = None,
+        *,
+        mono: bool = True,
+        stable: Literal[True] | StableDecoding,
+    ) -> StableAudio: ...
+
     @torch.no_grad()
     def decode(
         self,
@@ -114,27 +150,41 @@ class Codec(ABC):
         side: Side | None = None,
         *,
         mono: bool = True,
-    ) -> Tensor:
+        stable: bool | StableDecoding = False,
+    ) -> Tensor | StableAudio:
         """Decode codes to audio.
 
         Args:
             codes: int64 [B, k, T] with 1 <= k <= K coarse levels.
             n_samples: length of the result; None means all that T frames hold.
-            side: side information from `encode_with_side`; required if the codec has `side_names`.
+            side: side information from `encode_with_side`; required if the codec has `side_names`
+                or the codes were encoded on a grid.
             mono: average the channels of the network.
+            stable: change the audio a little, so that encoding it gives the same codes again.
+                True uses the settings that `StableDecoding` starts with.
         Returns:
             waveform float32 [B, 1, N], N = n_samples or T * hop_length; [B, spec.channels, N]
-            with `mono=False`.
+            with `mono=False`. With `stable`, (waveform, reached), as `StableAudio`.
         Raises:
             TypeError: not a tensor.
-            ValueError: wrong shape, code outside the codebook, or missing side information.
+            ValueError: wrong shape, code outside the codebook, missing side information, or
+                `stable` for a codec without an encoder gradient or residual codebooks.
         """
         codes = check_codes(codes, self.spec)
-        n_samples = check_n_samples(n_samples, codes.shape[-1], self.spec)
+        leads = leads_in(side, len(codes), self.spec)
+        lead = max(leads)
+        n_samples = check_n_samples(n_samples, codes.shape[-1], self.spec, lead) + lead
         waveform = self._decode(codes.to(self.device), self.check_side(side, codes)).float()
         if mono:
             waveform = waveform.mean(1, keepdim=True)
-        return fit_length(waveform, n_samples)
+        waveform = fit_length(waveform, n_samples)
+        if stable is False:
+            return drop_leads(waveform, leads)
+        settings = StableDecoding() if stable is True else stable
+        check_searchable(self)
+        with torch.enable_grad():
+            found = decode_stable(cast(Searchable, self), codes.to(self.device), waveform, settings)
+        return replace(found, waveform=drop_leads(found.waveform, leads))
 
     def roundtrip(self, waveform: Tensor, n_codebooks: int | None = None) -> Tensor:
         """Return decode(encode(waveform)), of the same shape as the input."""
@@ -177,27 +227,35 @@ class Codec(ABC):
         """Return a `tokgen.quantizers.beam.Level` per level, or None without beam search."""
         return None
 
-    def encode_batch(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+    def encode_batch(
+        self, waveforms: Sequence[Tensor], *, grid: GridChoice = None
+    ) -> list[Tensor]:
         """Encode utterances of unequal length.
 
         Args:
             waveforms: each [N_i] or [1, N_i].
+            grid: as for `encode`.
         Returns:
             codes [K, T_i] of each, equal to those of the utterance alone.
         """
-        return [e.codes for e in self.encode_batch_with_side(waveforms)]
+        return [e.codes for e in self.encode_batch_with_side(waveforms, grid=grid)]
 
-    def encode_batch_with_side(self, waveforms: Sequence[Tensor]) -> list[Encoded]:
+    def encode_batch_with_side(
+        self, waveforms: Sequence[Tensor], *, grid: GridChoice = None
+    ) -> list[Encoded]:
         """Encode as `encode_batch` does, with side information [S_i] of each utterance."""
         flat = [check_mono(w) for w in waveforms]
         if not flat:
             return []
         lengths = [len(w) for w in flat]
         batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
-        encoded = self.encode_with_side(batch, lengths=lengths)
+        encoded = self.encode_with_side(batch, lengths=lengths, grid=grid)
         out = []
         for i, n in enumerate(lengths):
-            side = {name: values[i, : self.side_length(n)] for name, values in encoded.side.items()}
+            side = {name: encoded.side[name][i, : self.side_length(n)] for name in self.side_names}
+            if grid is not None:
+                side[LEAD] = encoded.side[LEAD][i]
+                n += int(side[LEAD])
             out.append(Encoded(encoded.codes[i, :, : self.spec.n_frames(n)], side))
         return out
 

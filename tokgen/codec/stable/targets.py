@@ -1,0 +1,85 @@
+"""How far the codes of a segment are from the wanted ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["CodeTargets"]
+
+
+class CodeTargets:
+    """Codes that a residual quantizer shall choose.
+
+    The residual of each level is taken from the *wanted* codes of the levels before it, so each
+    level has its own condition, and all hold when the quantizer chooses these codes.
+
+    Scores are negative distances, between unit vectors for a lookup by angle. Their unit is the
+    mean distance of a row from its nearest neighbour, so settings mean the same in every codec.
+
+    Args:
+        levels: `tokgen.quantizers.beam.Level` of each level; those past the codes' do not count.
+        codes: int64 [B, k, T].
+    """
+
+    def __init__(self, levels: Sequence[Any], codes: Tensor) -> None:
+        levels = levels[: codes.shape[1]]
+        self.codes, self.by_angle, first = codes, levels[0].by_angle, levels[0]
+        rows = torch.stack([level.rows for level in levels]).float()
+        self.rows = F.normalize(rows, dim=-1) if self.by_angle else rows  # [k, R, d]
+        self.half = self.rows.square().sum(-1) / 2  # [k, R]
+        self.unit = _spacing(self.rows)[:, None, None]  # [k, 1, 1]
+        self.weight = None if first.weight is None else torch.stack([x.weight for x in levels])
+        before = torch.zeros(len(codes), codes.shape[2], first.outputs.shape[1]).to(rows)
+        moved = []
+        for k, level in enumerate(levels):
+            if self.weight is None:
+                moved.append(-before)
+            else:
+                moved.append(level.bias - before @ level.weight.mT)
+            before = before + level.outputs[codes[:, k]]
+        self.moved = torch.stack(moved, 1)  # [B, k, T, d], added to the projection of the latents
+
+    def cut(self, start: int, stop: int) -> CodeTargets:
+        """Return the targets of some frames."""
+        part = object.__new__(CodeTargets)
+        part.__dict__.update(self.__dict__)
+        part.codes = self.codes[..., start:stop]
+        part.moved = self.moved[:, :, start:stop]
+        return part
+
+    def scores(self, latents: Tensor) -> Tensor:
+        """latents [B, D, T] -> score of every row, [B, k, T, R]."""
+        frames = latents.float().mT[:, None]  # [B, 1, T, D]
+        projected = (frames if self.weight is None else frames @ self.weight.mT) + self.moved
+        if self.by_angle:
+            projected = F.normalize(projected, dim=-1)
+        return (projected @ self.rows.mT - self.half[:, None]) / self.unit
+
+    def compare(self, scores: Tensor, margin: float, temperature: float) -> tuple[Tensor, Tensor]:
+        """Return the loss and the margin of every code, [B, k, T] each.
+
+        The margin is the score of the wanted row over the best other one. The loss is the cross
+        entropy of the wanted row, less what it is when one other row lies at `margin`; 0 if less.
+        """
+        index = self.codes[..., None]
+        wanted = scores.gather(-1, index)[..., 0]
+        others = scores.detach().scatter(-1, index, -torch.inf).amax(-1)
+        entropy = torch.logsumexp(scores / temperature, -1) - wanted / temperature
+        enough = math.log1p(math.exp(-margin / temperature))
+        return F.relu(entropy - enough), wanted.detach() - others
+
+
+def _spacing(rows: Tensor) -> Tensor:
+    """Return half the mean squared distance of rows [k, R, d] from their nearest neighbour, [k]."""
+    found = []
+    for level in rows:
+        distance = torch.cdist(level, level).square()
+        distance.fill_diagonal_(torch.inf)
+        found.append(distance.amin(-1).mean() / 2)
+    return torch.stack(found).clamp(min=1e-12)
