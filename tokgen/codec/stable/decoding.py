@@ -27,6 +27,7 @@ __all__ = [
     "StableBlock",
     "check_searchable",
     "decode_stable",
+    "measure",
     "stable_blocks",
 ]
 
