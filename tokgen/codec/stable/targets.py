@@ -12,6 +12,8 @@ from torch import Tensor
 
 __all__ = ["CodeTargets"]
 
+_LEAST = -30.0  # of relative scores; exp(-30) does not count beside 1
+
 
 class CodeTargets:
     """Codes that a residual quantizer shall choose.
@@ -31,9 +33,11 @@ class CodeTargets:
         levels = levels[: codes.shape[1]]
         self.codes, self.by_angle, first = codes, levels[0].by_angle, levels[0]
         rows = torch.stack([level.rows for level in levels]).float()
-        self.rows = F.normalize(rows, dim=-1) if self.by_angle else rows  # [k, R, d]
-        self.half = self.rows.square().sum(-1) / 2  # [k, R]
-        self.unit = _spacing(self.rows)[:, None, None]  # [k, 1, 1]
+        if self.by_angle:
+            rows = F.normalize(rows, dim=-1)
+        unit = _spacing(rows)[:, None]  # [k, 1]
+        self.rows = rows / unit[..., None]  # [k, R, d]
+        self.half = rows.square().sum(-1) / 2 / unit  # [k, R]
         self.weight = None if first.weight is None else torch.stack([x.weight for x in levels])
         before = torch.zeros(len(codes), codes.shape[2], first.outputs.shape[1]).to(rows)
         moved = []
@@ -59,7 +63,7 @@ class CodeTargets:
         projected = (frames if self.weight is None else frames @ self.weight.mT) + self.moved
         if self.by_angle:
             projected = F.normalize(projected, dim=-1)
-        return (projected @ self.rows.mT - self.half[:, None]) / self.unit
+        return projected @ self.rows.mT - self.half[:, None]
 
     def compare(self, scores: Tensor, margin: float, temperature: float) -> tuple[Tensor, Tensor]:
         """Return the loss and the margin of every code, [B, k, T] each.
@@ -68,11 +72,12 @@ class CodeTargets:
         entropy of the wanted row, less what it is when one other row lies at `margin`; 0 if less.
         """
         index = self.codes[..., None]
-        wanted = scores.gather(-1, index)[..., 0]
-        others = scores.detach().scatter(-1, index, -torch.inf).amax(-1)
-        entropy = torch.logsumexp(scores / temperature, -1) - wanted / temperature
+        relative = (scores - scores.gather(-1, index)) / temperature
+        others = relative.detach().scatter(-1, index, -torch.inf).amax(-1)
+        # exp is slow below the range of normal floats
+        entropy = torch.logsumexp(relative.clamp(min=_LEAST), -1)
         enough = math.log1p(math.exp(-margin / temperature))
-        return F.relu(entropy - enough), wanted.detach() - others
+        return F.relu(entropy - enough), -others * temperature
 
 
 def _spacing(rows: Tensor) -> Tensor:
