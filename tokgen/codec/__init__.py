@@ -1,7 +1,9 @@
 """The interface that every codec implements, and code that works with any codec.
 
+- `aligned` - encode on a given grid of frames, and keep the place of every sample
 - `base` - `Codec` encodes audio to codes and decodes codes to audio
 - `checks` - input checks, and the error for codecs that need whole utterances
+- `grid` - find where the frames of decoded audio begin
 - `long_audio` - code files of any length in bounded memory
 - `spec` - a codec's numbers, and the results of encoding and quantizing
 - `stable` - decode so that encoding the audio again gives the same codes

@@ -184,7 +184,7 @@ class Codec(ABC):
         check_searchable(self)
         with torch.enable_grad():
             found = decode_stable(cast(Searchable, self), codes.to(self.device), waveform, settings)
-        return replace(found, waveform=drop_leads(found.waveform, leads))
+        return found._replace(waveform=drop_leads(found.waveform, leads))
 
     def roundtrip(self, waveform: Tensor, n_codebooks: int | None = None) -> Tensor:
         """Return decode(encode(waveform)), of the same shape as the input."""
@@ -227,9 +227,7 @@ class Codec(ABC):
         """Return a `tokgen.quantizers.beam.Level` per level, or None without beam search."""
         return None
 
-    def encode_batch(
-        self, waveforms: Sequence[Tensor], *, grid: GridChoice = None
-    ) -> list[Tensor]:
+    def encode_batch(self, waveforms: Sequence[Tensor], *, grid: GridChoice = None) -> list[Tensor]:
         """Encode utterances of unequal length.
 
         Args:
@@ -275,9 +273,10 @@ class Codec(ABC):
             waveforms [1, N_i] in the same order.
         """
         groups: dict[int, list[int]] = {}
+        leads = [leads_in(side, 1, self.spec)[0] for side in sides or [{}] * len(codes)]
         for i, c in enumerate(codes):
             check_item_codes(c, self.spec)
-            check_n_samples(n_samples[i], c.shape[-1], self.spec)
+            check_n_samples(n_samples[i], c.shape[-1], self.spec, leads[i])
             groups.setdefault(c.shape[-1], []).append(i)
         out: list[Tensor] = [torch.empty(0)] * len(codes)
         for members in groups.values():
@@ -290,7 +289,7 @@ class Codec(ABC):
             batch = torch.stack([codes[i] for i in members])
             decoded = self.decode(batch, side=side).cpu()
             for i, waveform in zip(members, decoded, strict=True):
-                out[i] = waveform[:, : n_samples[i]]
+                out[i] = waveform[:, leads[i] : leads[i] + n_samples[i]]
         return out
 
     @abstractmethod

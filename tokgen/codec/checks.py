@@ -245,9 +245,15 @@ def _transposed(shape: Sequence[int], levels: int, as_is: str, transposed: str) 
     return "; " + ", or ".join(fixes) if fixes else ""
 
 
-def check_n_samples(n_samples: int | None, n_frames: int, spec: CodecSpec) -> int:
-    """Return the number of samples to decode from `n_frames` frames; None means all."""
-    full = spec.n_samples(n_frames)
+def check_n_samples(n_samples: int | None, n_frames: int, spec: CodecSpec, lead: int = 0) -> int:
+    """Return the number of samples to decode from `n_frames` frames; None means all.
+
+    Args:
+        lead: samples that are dropped at the beginning.
+    """
+    full = spec.n_samples(n_frames) - lead
+    if full < 1:
+        raise ValueError(f"{n_frames} frames hold no sample after a lead of {lead} samples")
     if n_samples is not None and not 0 < n_samples <= full:
         raise ValueError(
             f"n_samples = {n_samples}: {n_frames} frames hold 1..{full} samples; "

@@ -1,0 +1,111 @@
+"""Encode on a given grid of frames, and keep the place of every sample.
+
+Zeros before the audio move its first whole frame to the grid, so the samples before that frame
+become a short first frame. The number of zeros travels as the side information `lead`, float32
+[B, 1]; `decode` drops them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tokgen.codec.checks import check_mono
+from tokgen.codec.grid import Roundtrip, check_grid, find_grid
+from tokgen.codec.spec import CodecSpec, Encoded, Side
+
+__all__ = ["LEAD", "Encoder", "GridChoice", "drop_leads", "encode_aligned", "lead_of", "leads_in"]
+
+LEAD = "lead"
+GridChoice = Literal["auto"] | int | None  # find it, an offset in samples, or the first sample
+
+
+class Encoder(Roundtrip, Protocol):
+    """What `encode_aligned` needs of a codec."""
+
+    def encode_with_side(
+        self, waveform: Tensor, n_codebooks: int | None = None, *, beam: int | None = None
+    ) -> Encoded: ...
+
+
+def lead_of(grid: GridChoice, audio: Tensor, codec: Roundtrip) -> int:
+    """Return the number of zeros to put before audio [1, N], 0..hop_length - 1.
+
+    Raises:
+        ValueError: not a grid, an offset outside 0..hop_length - 1, or a codec with chunks.
+    """
+    spec = codec.spec
+    check_grid(spec)
+    if grid == "auto":
+        found = find_grid(audio, codec)
+        offset = found.offset if found.found else 0
+    elif isinstance(grid, int) and not isinstance(grid, bool) and 0 <= grid < spec.hop_length:
+        offset = grid
+    else:
+        raise ValueError(
+            f'grid = {grid!r}: pass "auto", None, or an offset of 0..{spec.hop_length - 1} '
+            f"samples for {spec.name}"
+        )
+    return -offset % spec.hop_length
+
+
+def encode_aligned(
+    codec: Encoder,
+    waveform: Tensor,
+    lengths: Sequence[int],
+    grid: GridChoice,
+    n_codebooks: int | None,
+    beam: int | None,
+) -> Encoded:
+    """Encode a checked batch [B, C, N] item by item, each on its own grid.
+
+    Returns:
+        codes [B, K, T] of the longest item with its zeros, and side information with `lead`.
+    """
+    items, leads = [], []
+    for item, n in zip(waveform, lengths, strict=True):
+        audio = item[:, :n]
+        leads.append(lead_of(grid, check_mono(audio.mean(0)), codec))
+        moved = F.pad(audio, (leads[-1], 0))[None]
+        items.append(codec.encode_with_side(moved, n_codebooks, beam=beam))
+    side = {name: _stack([e.side[name] for e in items]) for name in items[0].side}
+    side[LEAD] = torch.tensor(leads, dtype=torch.float32)[:, None]
+    return Encoded(_stack([e.codes for e in items]), side)
+
+
+def _stack(items: Sequence[Tensor]) -> Tensor:
+    """Join [1, ..., n_i] to [B, ..., n], with zeros after the shorter ones."""
+    longest = max(item.shape[-1] for item in items)
+    return torch.cat([F.pad(item, (0, longest - item.shape[-1])) for item in items])
+
+
+def leads_in(side: Side | None, n_items: int, spec: CodecSpec) -> list[int]:
+    """Return the number of zeros before each item that `side` tells, 0 if it tells none.
+
+    Raises:
+        ValueError: not one whole number of 0..hop_length - 1 for each item.
+    """
+    if side is None or LEAD not in side:
+        return [0] * n_items
+    values = torch.as_tensor(side[LEAD]).detach().cpu()
+    leads = [int(v) for v in values.flatten()]
+    whole = bool((values == values.floor()).all())
+    if len(leads) != n_items or not whole or not all(0 <= v < spec.hop_length for v in leads):
+        raise ValueError(
+            f"{LEAD} = {values.tolist()}: {spec.name} needs a whole number of "
+            f"0..{spec.hop_length - 1} for each of {n_items} items; pass the `side` that "
+            "`encode_with_side` returned"
+        )
+    return leads
+
+
+def drop_leads(waveform: Tensor, leads: Sequence[int]) -> Tensor:
+    """Drop the first samples of each item [B, C, N]; returns [B, C, N - max(leads)]."""
+    if not any(leads):
+        return waveform
+    n = waveform.shape[-1] - max(leads)
+    return torch.stack([x[:, lead : lead + n] for x, lead in zip(waveform, leads, strict=True)])
