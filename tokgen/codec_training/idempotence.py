@@ -1,4 +1,4 @@
-"""The three idempotence losses of Code Drift (O'Reilly et al., section IV).
+"""The three idempotence losses of Code Drift (O'Reilly et al., section IV), and one of our own.
 
 With x' = f(x), the output of one encoding and decoding:
 
@@ -10,6 +10,10 @@ Each is the Euclidean norm of a frame, averaged over frames. The quantizer is fr
 gradient passes straight through it, so it reaches the encoder twice and the decoder once: through
 the output x', and through the target, the encoding of x. In `code`, the gradient of the target
 passes from the codebook rows straight to the projected latents.
+
+Ours, `margin`, asks for the codes themselves: the cross entropy of the codes of x, where the
+encoding of x' is scored against every row of each codebook, less what it is at a small margin. It
+is the loss of stable decoding (`tokgen.codec.stable`), here on the weights.
 """
 
 from __future__ import annotations
@@ -21,9 +25,11 @@ from torch import Tensor, nn
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Quantized
-from tokgen.codec.stages import check_stages
+from tokgen.codec.stable.settings import StableDecoding
+from tokgen.codec.stable.targets import CodeTargets
+from tokgen.codec.stages import check_stages, in_float32
 from tokgen.codec.windows import fit_length
-from tokgen.codec_training.settings import LOSSES
+from tokgen.codec_training.settings import LOSSES, PAPER_LOSSES
 
 __all__ = ["Reencoded", "Reencoder", "distance", "rotate"]
 
@@ -86,6 +92,11 @@ class Reencoder(nn.Module):
         self.hold_first, self.detach_target = hold_first, detach_target or hold_first
         self.codec.prepare_training()
         self.model = codec.model.eval()
+        if loss == "margin" and codec.search_levels() is None:
+            raise ValueError(
+                f"loss 'margin': {codec.spec.name} does not expose its codebooks level by level; "
+                f"use {', '.join(PAPER_LOSSES)}"
+            )
         quantizer = getattr(codec.model, "quantizer", None)
         if not isinstance(quantizer, nn.Module):
             raise ValueError(
@@ -144,6 +155,8 @@ class Reencoder(nn.Module):
                 match = (latest.codes == target_codes).float().mean()
             if target is not None:
                 drifts.append(distance(self._compared(latents, latest), target))
+            elif self.loss == "margin":
+                drifts.append(self._missing_margin(latents, target_codes))
         drift = torch.stack(drifts).mean() if drifts else waveform.new_zeros(())
         offsets = torch.cat([torch.zeros_like(moves[:1]), moves[:-1]]).cumsum(0)
         return Reencoded(outputs, offsets, drift, first.commitment_loss, match)
@@ -156,8 +169,8 @@ class Reencoder(nn.Module):
         return self._target(latents, quantized), quantized.codes
 
     def _target(self, latents: Tensor, quantized: Quantized) -> Tensor | None:
-        """Return what the encodings of the outputs are compared with; None for the loss "none"."""
-        if self.loss == "none":
+        """Return what the encodings of the outputs are compared with, if it is a vector."""
+        if self.loss in ("none", "margin"):
             return None
         target = self._compared(latents, quantized)
         if self.loss == "code":
@@ -166,6 +179,15 @@ class Reencoder(nn.Module):
                 return rows
             return target + (rows - target).detach()  # the gradient passes straight through
         return target.detach() if self.detach_target else target
+
+    @in_float32
+    def _missing_margin(self, latents: Tensor, codes: Tensor) -> Tensor:
+        levels = self.codec.search_levels()
+        assert levels is not None
+        targets = CodeTargets(levels, codes)
+        settings = StableDecoding()
+        missing, _ = targets.compare(targets.scores(latents), settings.margin, settings.temperature)
+        return missing.mean()
 
     def _compared(self, latents: Tensor, quantized: Quantized) -> Tensor:
         return latents if self.loss == "enc" else quantized.projected_latents

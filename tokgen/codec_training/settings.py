@@ -13,6 +13,7 @@ from tokgen.zoo.names import check_name
 
 __all__ = [
     "LOSSES",
+    "PAPER_LOSSES",
     "CodecLossWeights",
     "CodecTrainingSettings",
     "LossWeights",
@@ -22,7 +23,8 @@ __all__ = [
     "tuning_folder",
 ]
 
-LOSSES = ("enc", "proj", "code")  # idempotence losses; "none" stands for none of them
+PAPER_LOSSES = ("enc", "proj", "code")
+LOSSES = (*PAPER_LOSSES, "margin")  # idempotence losses; "none" stands for none of them
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,8 @@ class TuningSettings(SharedSettings):
     Attributes:
         name: the run's folder is runs/<name>; None names it after the codec and the loss.
         codec: name in the zoo, folder or hub id; its stages must be open.
-        loss: idempotence loss: "code", "proj" or "enc"; "none" for runs to compare with, in which
-            `weight` and `sweep` are not used.
+        loss: idempotence loss: "code", "proj" or "enc" of the paper, or "margin"; "none" for runs
+            to compare with, in which `weight` and `sweep` are not used.
         weight: weight of that loss (lambda); None finds one by a sweep.
         sweep: weights to try.
         sweep_steps: steps per weight of the sweep.
