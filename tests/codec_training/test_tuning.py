@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from makers.audio import make_tone
 from makers.recipes import ROOT
 from tokgen.codec_training.crops import open_crops
 from tokgen.codec_training.discriminators.ensemble import Discriminator
@@ -125,3 +126,14 @@ def test_a_run_without_a_loss_has_no_sweep_and_shares_the_audio(settings, tmp_pa
     tune_codec(zero)
     for name, weight in weights_of(zero).items():
         torch.testing.assert_close(weights_of(none)[name], weight, atol=1e-3, rtol=1e-2)
+
+
+def test_a_frozen_encoder_keeps_all_codes(settings, tmp_path):
+    """Only the decoder learns, so token datasets of the untuned codec remain valid."""
+    s = replace(settings, loss="margin", freeze_encoder=True)
+    assert tune_codec(s) is not None
+    base, tuned = load_codec(s.codec), load_codec(tuning_folder(s) / "codec")
+    audio = torch.stack([make_tone(1.0, seed) for seed in range(2)])
+    codes = base.encode(audio)
+    assert torch.equal(tuned.encode(audio), codes)
+    assert not torch.allclose(tuned.decode(codes), base.decode(codes), atol=1e-3)

@@ -69,7 +69,7 @@ class Reencoder(nn.Module):
     Args:
         codec: codec with open stages. Its weights are trained in place. It stays in eval mode,
             which turns off the quantizer's dropout of levels.
-        loss, passes, detach_target, hold_first: see `TuningSettings`.
+        loss, passes, detach_target, hold_first, freeze_encoder: see `TuningSettings`.
     Raises:
         ValueError: unknown loss, passes below 1, or a codec without open stages or quantizer.
     """
@@ -82,6 +82,7 @@ class Reencoder(nn.Module):
         *,
         detach_target: bool = False,
         hold_first: bool = False,
+        freeze_encoder: bool = False,
     ) -> None:
         super().__init__()
         if loss not in (*LOSSES, "none"):
@@ -104,6 +105,14 @@ class Reencoder(nn.Module):
                 "open stages (tokgen's STFT codec, DAC, EnCodec at 24 kHz)"
             )
         quantizer.requires_grad_(False)
+        if freeze_encoder:
+            encoder = getattr(codec.model, "encoder", None)
+            if not isinstance(encoder, nn.Module):
+                raise ValueError(
+                    f"freeze_encoder: {codec.spec.name} has no encoder module to freeze; set it to "
+                    "false"
+                )
+            encoder.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Reencoder:
         """Keep eval mode: tuning does not drop levels."""

@@ -215,6 +215,8 @@ class TuningSettings(SharedSettings):
         hold_first: stop every gradient of later passes at the first encoding, which would otherwise
             learn to choose codes that are easier to find again: at the target, as `detach_target`,
             and at the codes that the output was decoded from. Costs one more decoding.
+        freeze_encoder: train the decoder only, so that the codes of all audio stay those of the
+            untuned codec, and token datasets remain valid.
         drifted_passes: each step begins with a random number of passes without gradient, at most
             this many. The codec's own losses still compare with the original.
         shift: before each further encoding, each item moves by a random number of samples, at most
@@ -241,6 +243,7 @@ class TuningSettings(SharedSettings):
     later_target: str = "original"
     detach_target: bool = False
     hold_first: bool = False
+    freeze_encoder: bool = False
     drifted_passes: int = 0
     shift: int = 0
     steps: int = 50000

@@ -206,6 +206,7 @@ def make_reencoder(s: TuningSettings, base: Codec) -> Reencoder:
         s.passes,
         detach_target=s.detach_target,
         hold_first=s.hold_first,
+        freeze_encoder=s.freeze_encoder,
     )
 
 
