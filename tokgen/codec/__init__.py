@@ -4,6 +4,7 @@
 - `base` - `Codec` encodes audio to codes and decodes codes to audio
 - `checks` - input checks, and the error for codecs that need whole utterances
 - `grid` - find where the frames of decoded audio begin
+- `grid_segments` - find the parts of audio that a codec decoded
 - `long_audio` - code files of any length in bounded memory
 - `spec` - a codec's numbers, and the results of encoding and quantizing
 - `stable` - decode so that encoding the audio again gives the same codes

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,7 +27,17 @@ from torch import Tensor
 from tokgen.codec.checks import check_mono, check_waveform
 from tokgen.codec.spec import CodecSpec
 
-__all__ = ["MIN_FRAMES", "THRESHOLD", "Grid", "GridScores", "Roundtrip", "check_grid", "find_grid"]
+__all__ = [
+    "MIN_FRAMES",
+    "THRESHOLD",
+    "Grid",
+    "GridScores",
+    "Roundtrip",
+    "check_audio",
+    "check_grid",
+    "find_grid",
+    "others_of",
+]
 
 THRESHOLD = 8.0
 MIN_FRAMES = 8  # shorter audio has no grid
@@ -89,16 +100,16 @@ def find_grid(waveform: Tensor, codec: Roundtrip, *, threshold: float = THRESHOL
     audio, hop = check_audio(waveform), codec.spec.hop_length
     if len(audio) // hop - 1 < MIN_FRAMES:
         return Grid(0, math.nan, False)
-    start = loudest(audio, hop, _SCREEN_FRAMES)
+    start = _loudest(audio, hop, _SCREEN_FRAMES)
     screened = GridScores(codec, audio[start:], _SCREEN_FRAMES)
     coarse = list(range(0, hop, min(_STEP, hop)))
     scores = screened.score(coarse)
-    best = [coarse[i] for i in top(spread(scores, scores), _CANDIDATES)]
+    best = [coarse[i] for i in _top(_spread(scores, scores), _CANDIDATES)]
     tried = sorted({(offset + d) % hop for offset in best for d in range(1 - _STEP, _STEP)})
-    finalists = [tried[i] for i in top(spread(screened.score(tried), scores), _FINALISTS)]
-    begin = loudest(audio, hop, _FINAL_FRAMES)
+    finalists = [tried[i] for i in _top(_spread(screened.score(tried), scores), _FINALISTS)]
+    begin = _loudest(audio, hop, _FINAL_FRAMES)
     final = GridScores(codec, audio[begin:], _FINAL_FRAMES)
-    values = against(final.score(finalists), final.score(others_of(finalists, hop))).amax(1)
+    values = _against(final.score(finalists), final.score(others_of(finalists, hop))).amax(1)
     score, i = values.max(0)
     offset = finalists[int(i)]
     return Grid(offset, float(score), bool(score >= threshold))
@@ -140,6 +151,11 @@ class GridScores:
         self.floor = share * power.mean() + least * self.n_fft
         self.power = power
 
+    def frames(self, n: int) -> np.ndarray:
+        """Return the frames of the excerpt in which the first n scores of a track lie, [n]."""
+        step = self.n_fft // 2
+        return (self.compared.start + step + step * np.arange(n)) // self.hop
+
     def score(self, offsets: Sequence[int]) -> Tensor:
         """Return the mean scores of grids in each band, [len(offsets), bands]."""
         tracks = list(self.tracks(offsets))
@@ -178,20 +194,20 @@ def _power(audio: Tensor, n_fft: int) -> Tensor:
     )
 
 
-def spread(scores: Tensor, around: Tensor) -> Tensor:
+def _spread(scores: Tensor, around: Tensor) -> Tensor:
     """Return scores [M, bands] in robust standard deviations of `around` from its median."""
     middle = around.median(0).values
     scale = 1.4826 * (around - middle).abs().median(0).values
     return (scores - middle) / scale.clamp_min(1e-6)
 
 
-def top(values: Tensor, n: int) -> list[int]:
+def _top(values: Tensor, n: int) -> list[int]:
     """Return the places of the n grids of largest values [M, bands] in any band."""
     best = values.amax(1)
     return best.topk(min(n, len(best))).indices.tolist()
 
 
-def against(scores: Tensor, others: Tensor) -> Tensor:
+def _against(scores: Tensor, others: Tensor) -> Tensor:
     """Return scores [M, bands] in standard deviations of other grids' from their mean."""
     mean, scale = others.mean(0), others.std(0)
     return (scores - mean) / scale.clamp_min(1e-6)
@@ -209,7 +225,7 @@ def others_of(tried: Sequence[int], hop: int) -> list[int]:
     return [offset for offset in order if far(offset)][:_OTHERS]
 
 
-def loudest(audio: Tensor, hop: int, n_frames: int) -> int:
+def _loudest(audio: Tensor, hop: int, n_frames: int) -> int:
     """Return where the excerpt of n + 1 frames of the highest mean level in dB begins."""
     levels = audio[: len(audio) // hop * hop].view(-1, hop).square().mean(1)
     levels = (levels + 1e-6 * levels.mean() + 1e-12).log()
