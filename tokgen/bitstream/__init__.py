@@ -4,4 +4,5 @@
 - `batch` - encode and decode several files
 - `outputs` - where encoding and decoding write their files
 - `codes_file` - write and read the codes of one utterance, as `tokgen encode` stores them
+- `entropy` - integer counts of each next code
 """
