@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from tokgen.codec.aligned import leads_in
 from tokgen.codec.spec import MAX_BEAM, MAX_SAMPLE_RATE, CodecSpec, Side
 from tokgen.nn.files import brief, read_tensors
 from tokgen.results import Grid, Result
@@ -91,7 +92,8 @@ class CodesFile(Result):
                 f"by {spec.name!r} (weights {spec.weight_hash[:12]!r}): use {self.codec!r}"
             )
         levels, frames = self.codes.shape
-        high, wanted = int(self.codes.max()), spec.n_frames(self.n_samples)
+        lead = leads_in(self.side, 1, spec)[0]
+        high, wanted = int(self.codes.max()), spec.n_frames(self.n_samples + lead)
         for what, found, right, limit in (
             ("levels", levels, levels <= spec.n_codebooks, f"at most {spec.n_codebooks}"),
             ("the code", high, high < spec.codebook_size, f"codes below {spec.codebook_size}"),
@@ -127,11 +129,10 @@ def write_codes(
         OSError: the file cannot be written.
         ValueError: codes of another shape than [K, spec.n_frames(n_samples)].
     """
-    path = Path(path)
-    if codes.ndim != 2 or spec.n_frames(n_samples) != codes.shape[1]:
+    path, n_frames = Path(path), spec.n_frames(n_samples + leads_in(side, 1, spec)[0])
+    if codes.ndim != 2 or n_frames != codes.shape[1]:
         raise ValueError(
-            f"codes of shape {tuple(codes.shape)} for {n_samples} samples: "
-            f"expected [K, {spec.n_frames(n_samples)}]"
+            f"codes of shape {tuple(codes.shape)} for {n_samples} samples: expected [K, {n_frames}]"
         )
     dtype = torch.uint16 if spec.codebook_size <= 1 << 16 else torch.int32
     metadata = {

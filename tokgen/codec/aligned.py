@@ -7,20 +7,33 @@ become a short first frame. The number of zeros travels as the side information 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokgen.codec.checks import check_mono
+from tokgen.codec.checks import check_blocks, check_mono
 from tokgen.codec.grid import Roundtrip, check_grid, find_grid
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 
-__all__ = ["LEAD", "Encoder", "GridChoice", "drop_leads", "encode_aligned", "lead_of", "leads_in"]
+__all__ = [
+    "LEAD",
+    "SEARCHED_SECONDS",
+    "Encoder",
+    "GridChoice",
+    "begin_on_grid",
+    "drop_first",
+    "drop_leads",
+    "encode_aligned",
+    "lead_of",
+    "leads_in",
+]
 
 LEAD = "lead"
+SEARCHED_SECONDS = 30  # of long audio, in which its grid is searched
 GridChoice = Literal["auto"] | int | None  # find it, an offset in samples, or the first sample
 
 
@@ -41,7 +54,7 @@ def lead_of(grid: GridChoice, audio: Tensor, codec: Roundtrip) -> int:
     spec = codec.spec
     check_grid(spec)
     if grid == "auto":
-        found = find_grid(audio, codec)
+        found = find_grid(audio[..., : SEARCHED_SECONDS * spec.sample_rate], codec)
         offset = found.offset if found.found else 0
     elif isinstance(grid, int) and not isinstance(grid, bool) and 0 <= grid < spec.hop_length:
         offset = grid
@@ -81,6 +94,38 @@ def _stack(items: Sequence[Tensor]) -> Tensor:
     """Join [1, ..., n_i] to [B, ..., n], with zeros after the shorter ones."""
     longest = max(item.shape[-1] for item in items)
     return torch.cat([F.pad(item, (0, longest - item.shape[-1])) for item in items])
+
+
+def begin_on_grid(
+    blocks: Iterable[Tensor], grid: GridChoice, codec: Roundtrip, device: torch.device
+) -> tuple[Iterator[Tensor], int]:
+    """Put zeros before audio that arrives in blocks.
+
+    Args:
+        blocks: as for `tokgen.codec.long_audio.encode_blocks`. "auto" reads the first
+            `SEARCHED_SECONDS` of them before it returns.
+    Returns:
+        blocks [1, C, n], and the number of zeros that they begin with.
+    """
+    found, held, n = check_blocks(blocks, codec.spec.channels, device), [], 0
+    for block in found:
+        held.append(block)
+        n += block.shape[-1]
+        if n >= SEARCHED_SECONDS * codec.spec.sample_rate:
+            break
+    if not held:
+        raise ValueError("0 samples in all blocks: nothing to encode")
+    audio = torch.cat(held, dim=-1)
+    lead = lead_of(grid, audio.mean(1), codec)
+    return chain([audio.new_zeros(*audio.shape[:-1], lead), audio], found), lead
+
+
+def drop_first(blocks: Iterable[Tensor], n: int) -> Iterator[Tensor]:
+    """Yield blocks [..., n_i] without their first n samples."""
+    for block in blocks:
+        if block.shape[-1] > n:
+            yield block[..., n:]
+        n = max(0, n - block.shape[-1])
 
 
 def leads_in(side: Side | None, n_items: int, spec: CodecSpec) -> list[int]:
