@@ -5,4 +5,5 @@
 - `outputs` - where encoding and decoding write their files
 - `codes_file` - write and read the codes of one utterance, as `tokgen encode` stores them
 - `entropy` - integer counts of each next code
+- `range_coder` - symbols and integer counts to bytes, and back
 """
