@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from makers.audio import make_tone
-from makers.codecs import make_stft_codec
+from makers.codecs import MAKERS, make_stft_codec
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.bitstream.codes_file import read_codes
-from tokgen.bitstream.files import decode_file, encode_file
+from tokgen.bitstream.files import decode_file, encode_file, settings_for
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.zoo.stft import StftCodec
 
 
@@ -129,3 +130,64 @@ def test_a_failed_write_leaves_no_file(
             encode_file(wav, tiny_codec, tmp_path / name, n_codebooks=1, overwrite=True)
     assert codes.read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "a.safetensors"}
+
+
+def test_stable_float_files_give_their_codes_again(
+    wav: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    """With the audio rounded to 16 bits, and without."""
+    first = encode_file(wav, tiny_codec, tmp_path / "a.safetensors")
+    for i, robust_to in enumerate([("int16",), ()]):
+        audio, _ = tiny_codec.decode(
+            first.codes[None], first.n_samples, stable=StableDecoding(robust_to=robust_to)
+        )
+        write_audio(tmp_path / f"{i}.wav", audio[0], 16000, subtype="FLOAT")
+        encode_file(tmp_path / f"{i}.wav", tiny_codec, tmp_path / f"{i}.safetensors")
+        assert torch.equal(read_codes(tmp_path / f"{i}.safetensors").codes, first.codes)
+
+
+def test_results_say_what_stable_decoding_reached(
+    wav: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    encoded = encode_file(wav, tiny_codec)
+    settings = StableDecoding(steps=1, repairs=0, robust_to=("gain:0.1",))
+    found = decode_file(encoded, tmp_path / "b.wav", tiny_codec, stable=settings)
+    again = encode_file(tmp_path / "b.wav", tiny_codec).codes
+    assert found.kept == (again == encoded.codes).double().mean().item()
+    assert list(found.survived) == ["gain:0.1", "int16"]
+    assert found.to_frame()["kept_int16"].tolist() == [found.kept]
+    plain = decode_file(encoded, tmp_path / "c.wav", tiny_codec)
+    assert plain.kept is None and "kept" not in plain.to_dict()
+
+
+def test_stable_files_of_codes_on_a_grid(wav: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
+    encoded = encode_file(wav, tiny_codec, tmp_path / "a.safetensors", grid=100)
+    found = decode_file(tmp_path / "a.safetensors", tmp_path / "b.wav", tiny_codec, stable=True)
+    assert found.n_samples == encoded.n_samples
+    again = encode_file(tmp_path / "b.wav", tiny_codec, grid=100).codes
+    assert found.kept == pytest.approx((again == encoded.codes).double().mean().item())
+    assert torch.equal(again[:, 5:], encoded.codes[:, 5:])  # zeros come before the first frame
+
+
+def test_formats_add_what_they_do() -> None:
+    none = StableDecoding(robust_to=())
+    found = {kind: settings_for(f".{kind}", none).robust_to for kind in ("wav", "flac", "MP3")}
+    assert found == {"wav": ("int16",), "flac": ("int16",), "MP3": ("mp3:128",)}
+    dither = StableDecoding(robust_to=("dither",))
+    assert settings_for(".wav", dither) is dither
+    assert settings_for(".opus", dither).robust_to == ("dither", "opus:64")
+    with pytest.warns(UserWarning, match=r"m4a is no transport.*write \.wav"):
+        assert settings_for(".m4a", dither) is dither
+
+
+def test_stable_decoding_needs_a_gradient(tmp_path: Path) -> None:
+    codec = MAKERS["mimi"]()
+    codes = encode_file(tone_file(tmp_path, codec.spec.sample_rate), codec)
+    with pytest.raises(ValueError, match="cannot decode stably"):
+        decode_file(codes, tmp_path / "b.m4a", codec, stable=True)
+    assert not (tmp_path / "b.m4a").exists()
+
+
+def tone_file(folder: Path, rate: int) -> Path:
+    write_audio(folder / "tone.wav", make_tone(0.5, 0, rate), rate)
+    return folder / "tone.wav"

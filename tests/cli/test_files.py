@@ -19,6 +19,7 @@ from makers.audio import make_tone
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.bitstream.codes_file import read_codes
 from tokgen.cli import main as cli
+from tokgen.zoo.lookup import load_codec
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +65,63 @@ def test_lossy_formats_are_written(suffix: str, tool, folder: Path) -> None:
     assert tool(f"decode a.safetensors --out new/ --format {suffix}")[0] == 0
     for path in (folder / f"a.{suffix}", folder / f"new/a.{suffix}"):
         assert read_audio(path, sample_rate=16000)[0].shape[-1] == pytest.approx(4800, abs=1200)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_stable_files_give_their_codes_again(suffix: str, tool, folder: Path) -> None:
+    assert tool("encode a.wav --codec tiny --out a.safetensors")[0] == 0
+    code, out, err = tool(f"decode a.safetensors --out stable.{suffix} --stable")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"stable.{suffix}: 0.30 s"
+    assert lines[1] == "  100.00 % of codes come back, 100.00 % after int16"
+    assert " steps, change " in lines[2] and lines[2].endswith(" dB below the audio")
+    assert tool(f"encode stable.{suffix} --codec tiny --out again.safetensors")[0] == 0
+    tool(f"decode a.safetensors --out plain.{suffix}")
+    tool(f"encode plain.{suffix} --codec tiny --out plain.safetensors")
+    first, again, plain = (read_codes(f"{x}.safetensors").codes for x in ("a", "again", "plain"))
+    assert torch.equal(again, first) and not torch.equal(plain, first)
+
+
+def test_several_stable_files_and_json(tool, folder: Path) -> None:
+    assert tool("encode a.wav b.flac --codec tiny --out codes")[0] == 0
+    files = "codes/a.safetensors codes/b.safetensors"
+    code, out, _ = tool(f"decode {files} --out audio --stable --robust_to dither --json")
+    assert code == 0
+    for content in json.loads(out):
+        assert content["kept"] == 1 and content["survived"] == {"dither": 1.0}
+        assert content["steps"] > 0 and content["snr_db"] > 0
+    assert tool("encode audio/a.wav audio/b.wav --codec tiny --out again")[0] == 0
+    for name in ("a.safetensors", "b.safetensors"):
+        first, again = (read_codes(folder / x / name).codes for x in ("codes", "again"))
+        assert torch.equal(first, again)
+
+
+def test_the_bitrate_of_the_file_is_survived_too(tool, folder: Path) -> None:
+    assert tool("encode a.wav --codec tiny --out a.safetensors")[0] == 0
+    line = "decode a.safetensors --stable --stable_steps 3 --json --out"
+    content = json.loads(tool(f"{line} a.opus")[1])
+    assert list(content["survived"]) == ["int16", "opus:64"]
+    again, first = read_audio("a.opus", sample_rate=16000)[0], read_codes("a.safetensors").codes
+    codes = load_codec("tiny").encode(again[None])[0, :, : first.shape[1]]
+    assert content["kept"] == (codes == first[:, : codes.shape[1]]).sum().item() / first.numel()
+    with pytest.warns(UserWarning, match="m4a is no transport of stable decoding"):
+        assert json.loads(tool(f"{line} a.m4a")[1])["kept"] < 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--stable_steps 3", "--stable_steps is given without stable"),
+        ("--robust_to mp3", "--robust_to is given without stable"),
+        ("--stable --robust_to mp4:3", "transport 'mp4:3' (did you mean mp3?)"),
+        ("--stable --robust_to int16,mp3:999", "mono mp3 has 8 to 320 kbps"),
+        ("--stable --stable_steps -1", "--stable_steps is -1"),
+    ],
+)
+def test_wrong_settings_of_stable_decoding(flags: str, message: str, tool) -> None:
+    code, _, err = tool(f"decode none.safetensors --out a.wav {flags}")
+    assert code == 2 and message in err
 
 
 def test_one_file_goes_into_an_existing_folder(tool, folder: Path) -> None:

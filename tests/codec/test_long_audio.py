@@ -20,8 +20,11 @@ from tokgen.codec.long_audio import (
     encode_audio_file,
     encode_blocks,
 )
+from tokgen.codec.stable import tally
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.codec.streaming import CodecStream
 from tokgen.zoo.lookup import load_codec
+from tokgen.zoo.stft import StftCodec
 
 
 @pytest.fixture(scope="module", params=sorted(BLOCKWISE))
@@ -182,5 +185,37 @@ def test_files_give_the_codes_and_audio_of_their_waveform(name: str, tmp_path: P
     found = decode_audio_file(
         codec, encoded.codes, n_samples, tmp_path / "blocks.wav", encoded.side
     )
-    assert found == expected
+    assert found == (expected, None)
     assert (tmp_path / "blocks.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+
+
+def test_stable_files_hold_the_stable_audio(
+    tiny_codec: StftCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audio = make_tone(1.6, seed=3)[None]
+    codes = tiny_codec.encode(audio)
+    settings = StableDecoding(window_seconds=0.5, robust_to=("int16", "dither"))
+    waveform, whole = tiny_codec.decode(codes, audio.shape[-1], stable=settings)
+    monkeypatch.setattr(tally, "CHUNK_SECONDS", 0.4)
+    found = decode_audio_file(
+        tiny_codec, codes, audio.shape[-1], tmp_path / "a.wav", stable=settings
+    )
+    assert found.n_clipped == 0 and found.reached is not None
+    again, _ = read_audio(tmp_path / "a.wav")
+    assert torch.equal(again, waveform[0])
+    assert found.reached.kept.item() == whole.kept.item() == 1
+    assert found.reached.steps.item() == pytest.approx(whole.steps.item())
+    assert found.reached.snr_db.item() == pytest.approx(whole.snr_db.item())
+    assert found.reached.survived["int16"].item() == 1
+    assert found.reached.survived["dither"].item() > 0.9
+
+
+def test_stable_files_report_codes_that_do_not_come_back(
+    tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    codes = torch.randint(60, (1, 4, 40), generator=torch.Generator().manual_seed(0))
+    settings = StableDecoding(steps=2, repairs=0)
+    found = decode_audio_file(tiny_codec, codes, 12800, tmp_path / "a.flac", stable=settings)
+    again = tiny_codec.encode(read_audio(tmp_path / "a.flac")[0][None])
+    assert found.reached is not None
+    assert found.reached.kept.item() == (again == codes).double().mean().item() < 1

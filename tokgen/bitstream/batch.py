@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from tokgen.audio.sources import AudioError, display_name
 from tokgen.bitstream.codes_file import read_codes
 from tokgen.bitstream.files import decode_file, encode_file, named_codec
 from tokgen.bitstream.outputs import AUDIO, CODES, check_outputs, plan_outputs
+from tokgen.codec.aligned import GridChoice
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import check_levels
 from tokgen.codec.long_audio import BAR_DELAY
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.disk import FULL
 from tokgen.results import Grid, Result, one_line, printable
 from tokgen.runs.progress import progress_bar
@@ -88,6 +91,7 @@ def encode_files(
     *,
     n_codebooks: int | None = None,
     beam: int = 1,
+    grid: GridChoice = None,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
@@ -100,6 +104,7 @@ def encode_files(
         out: folder for the codes files; it is created.
         n_codebooks: levels to keep; None keeps all.
         beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
+        grid: where frames begin, as in `encode_file`.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace existing files.
@@ -117,9 +122,8 @@ def encode_files(
     alone = progress and len(files) == 1
 
     def one(file: str | Path, path: Path) -> Result:
-        return encode_file(
-            file, codec, path, n_codebooks=n_codebooks, progress=alone, overwrite=overwrite
-        )
+        encode = partial(encode_file, n_codebooks=n_codebooks, grid=grid)
+        return encode(file, codec, path, progress=alone, overwrite=overwrite)
 
     return _each(one, files, outputs, progress and not alone)
 
@@ -130,6 +134,7 @@ def decode_files(
     codec: str | Path | Codec | None = None,
     *,
     format: str = "wav",
+    stable: bool | StableDecoding = False,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
@@ -142,6 +147,7 @@ def decode_files(
         codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
             codec that each file names.
         format: audio format to write.
+        stable: as for `decode_file`.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace existing files.
@@ -162,7 +168,7 @@ def decode_files(
         used = given or loaded.get(found.codec)
         if used is None:
             used = loaded[found.codec] = named_codec(found, device)
-        return decode_file(found, path, used, progress=alone, overwrite=overwrite)
+        return decode_file(found, path, used, stable=stable, progress=alone, overwrite=overwrite)
 
     return _each(one, files, outputs, progress and not alone)
 

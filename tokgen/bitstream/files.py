@@ -3,27 +3,35 @@
 encoded = encode_file("speech.wav", "speech-16k", "speech.safetensors")
 encoded.codes  # [K, T]
 decode_file("speech.safetensors", "decoded.wav")
+decode_file("speech.safetensors", "stable.wav", stable=True).kept  # share of codes that come back
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from tokgen.audio.encoders import BITRATES
 from tokgen.audio.sources import AudioError, Source, display_name
 from tokgen.bitstream.codes_file import CodesFile, read_codes, write_codes
 from tokgen.bitstream.outputs import AUDIO, CODES
+from tokgen.codec.aligned import GridChoice, leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.long_audio import decode_audio_file, encode_audio_file
+from tokgen.codec.stable.decoding import check_searchable
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.results import Grid, Result
 from tokgen.runs.checks import check_writable
 from tokgen.zoo.lookup import as_codec
 from tokgen.zoo.names import find_in_zoo
 
-__all__ = ["DecodedFile", "decode_file", "encode_file", "named_codec"]
+__all__ = ["DecodedFile", "decode_file", "encode_file", "named_codec", "settings_for"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,11 @@ class DecodedFile(Result):
         n_samples: length in samples.
         sample_rate: sample rate in Hz.
         n_clipped: samples outside [-1, 1], which were clipped.
+        kept: share of codes that come back when the file is encoded; None for plain decoding, as
+            are the next ones.
+        steps: steps of the search, averaged over frames.
+        snr_db: level of the plainly decoded audio over that of the change in dB.
+        survived: share of codes that come back after each transport.
     """
 
     path: Path
@@ -43,16 +56,32 @@ class DecodedFile(Result):
     n_samples: int
     sample_rate: int
     n_clipped: int
+    kept: float | None = None
+    steps: float | None = None
+    snr_db: float | None = None
+    survived: Mapping[str, float] = field(default_factory=dict)
 
     def parts(self) -> list[Grid | str]:
-        return [f"{self.path}: {self.n_samples / self.sample_rate:.2f} s"]
+        line = f"{self.path}: {self.n_samples / self.sample_rate:.2f} s"
+        if self.kept is None:
+            return [line]
+        after = "".join(f", {100 * x:.2f} % after {name}" for name, x in self.survived.items())
+        return [
+            line,
+            f"  {100 * self.kept:.2f} % of codes come back{after}",
+            f"  {self.steps:.1f} steps, change {self.snr_db:.1f} dB below the audio",
+        ]
 
     def records(self) -> list[dict[str, Any]]:
-        return [self.to_dict()]
+        found = self.to_dict()
+        return [found | {f"kept_{k}": v for k, v in found.pop("survived", {}).items()}]
 
     def to_dict(self) -> dict[str, Any]:
-        seconds = self.n_samples / self.sample_rate
-        return vars(self) | {"path": str(self.path), "seconds": seconds}
+        found = vars(self) | {"path": str(self.path), "seconds": self.n_samples / self.sample_rate}
+        if self.kept is None:
+            for name in ("kept", "steps", "snr_db", "survived"):
+                del found[name]
+        return found
 
 
 def encode_file(
@@ -62,6 +91,7 @@ def encode_file(
     *,
     n_codebooks: int | None = None,
     beam: int = 1,
+    grid: GridChoice = None,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
@@ -75,6 +105,7 @@ def encode_file(
         out: .safetensors file to write, completely or not at all; None writes none.
         n_codebooks: levels to keep; None keeps all.
         beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
+        grid: where frames begin, as in `Codec.encode`; "auto" searches the first 30 s.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace an existing `out`.
@@ -95,7 +126,9 @@ def encode_file(
         check_writable(out, overwrite=overwrite, inputs=inputs, suffixes=[CODES])
     codec = as_codec(codec, device=device)
     codec = codec if beam == 1 else codec.with_beam(beam)
-    encoded, n_samples = encode_audio_file(codec, file, n_codebooks, name=name, progress=progress)
+    encoded, n_samples = encode_audio_file(
+        codec, file, n_codebooks, grid=grid, name=name, progress=progress
+    )
     codes, side = encoded.codes[0].cpu(), {name: v[0].cpu() for name, v in encoded.side.items()}
     spec = codec.spec
     beam = 1 if codec.search is None else codec.search.beam
@@ -112,6 +145,7 @@ def decode_file(
     out: str | Path,
     codec: str | Path | Codec | None = None,
     *,
+    stable: bool | StableDecoding = False,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
@@ -124,6 +158,8 @@ def decode_file(
         out: .wav, .flac, .mp3, .opus or .m4a file to write, completely or not at all.
         codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
             codec that the file names.
+        stable: decode so that encoding the file gives the same codes again, see `Codec.decode`.
+            What the file's format does to audio is added to the transports (see `settings_for`).
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace an existing `out`.
@@ -132,8 +168,8 @@ def decode_file(
         FileExistsError: `out` exists, and `overwrite` is False.
         FileNotFoundError: no such file or codec.
         OSError: `out` cannot be written.
-        ValueError: the file is damaged, another codec made the codes, or `out` is the input or has
-            another suffix.
+        ValueError: the file is damaged, another codec made the codes, `out` is the input or has
+            another suffix, or the codec cannot decode stably.
     """
     inputs = [] if isinstance(file, CodesFile) else [file]
     check_writable(out, overwrite=overwrite, inputs=inputs, suffixes=AUDIO)
@@ -141,12 +177,55 @@ def decode_file(
     codec = named_codec(found, device) if codec is None else as_codec(codec, device=device)
     found.check_codec(codec.spec)
     side = {name: values[None] for name, values in found.side.items()}
-    n_clipped = decode_audio_file(
-        codec, found.codes[None], found.n_samples, out, side, progress=progress
+    if stable is not False:
+        check_searchable(codec)
+        stable = settings_for(Path(out).suffix, StableDecoding() if stable is True else stable)
+    codes, n_samples = found.codes[None], found.n_samples
+    n_clipped, reached = decode_audio_file(
+        codec, codes, n_samples, out, side, stable=stable, progress=progress
     )
-    return DecodedFile(
-        Path(out), codec.spec.name, found.n_samples, codec.spec.sample_rate, n_clipped
+    done = DecodedFile(Path(out), codec.spec.name, n_samples, codec.spec.sample_rate, n_clipped)
+    if reached is None:
+        return done
+    kept = reached.kept.item()
+    if Path(out).suffix[1:].lower() in BITRATES:
+        kept = _kept(codec, out, codes, leads_in(side, 1, codec.spec)[0])
+    return replace(
+        done,
+        kept=kept,
+        steps=reached.steps.item(),
+        snr_db=reached.snr_db.item(),
+        survived={name: share.item() for name, share in reached.survived.items()},
     )
+
+
+def settings_for(suffix: str, settings: StableDecoding) -> StableDecoding:
+    """Add what a file's format does to audio to the transports that the codes survive.
+
+    .wav and .flac round to 16 bits, .mp3 and .opus encode at the bitrate of the file. .m4a has no
+    transport, and warns.
+    """
+    kind, have = suffix[1:].lower(), settings.robust_to
+    if kind == "m4a":
+        warnings.warn(
+            "m4a is no transport of stable decoding, so its encoder changes codes: write .wav, "
+            ".flac, .mp3 or .opus to keep them",
+            stacklevel=3,
+        )
+        return settings
+    added = f"{kind}:{BITRATES[kind]:g}" if kind in BITRATES else "int16"
+    if added in have or (added == "int16" and "dither" in have):
+        return settings
+    return replace(settings, robust_to=(*have, added))
+
+
+def _kept(codec: Codec, file: str | Path, codes: Tensor, lead: int) -> float:
+    """Return the share of codes [1, k, T] that come back from a file."""
+    grid = -lead % codec.spec.hop_length if lead else None
+    again, _ = encode_audio_file(codec, file, codes.shape[1], grid=grid, progress=False)
+    n = min(again.codes.shape[-1], codes.shape[-1])
+    same = again.codes[..., :n].cpu() == codes[..., :n].cpu()
+    return int(same.sum()) / codes.numel()
 
 
 def named_codec(codes: CodesFile, device: str | torch.device = "auto") -> Codec:

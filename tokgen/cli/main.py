@@ -53,6 +53,7 @@ VERBS = {
             (
                 "tokgen decode speech.safetensors --out decoded.wav",
                 "tokgen decode a.safetensors b.safetensors --out decoded/ --format flac",
+                "tokgen decode speech.safetensors --out stable.wav --stable",
             ),
             WHOLE,
         ),

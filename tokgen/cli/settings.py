@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.corpus.settings import CorpusSettings
 from tokgen.drift.settings import DriftSettings
 from tokgen.evaluation.settings import ScoringSettings, check_once
@@ -24,6 +25,7 @@ __all__ = [
     "Report",
     "Score",
     "Tokenize",
+    "stable_decoding",
 ]
 
 
@@ -56,6 +58,8 @@ class Encode(DeviceSettings):
             becomes a.safetensors.
         n_codebooks: levels to keep; all by default.
         beam: paths of the beam search that chooses the codes; 1 is greedy.
+        grid: sample in which the first whole frame begins; auto finds it in audio that the codec
+            decoded before. By default the first sample.
         overwrite: replace existing files.
     """
 
@@ -64,6 +68,7 @@ class Encode(DeviceSettings):
     out: str
     n_codebooks: int | None = None
     beam: int = 1
+    grid: Literal["auto"] | int | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -81,6 +86,10 @@ class Decode(DeviceSettings):
             standard output. In a folder, a.safetensors becomes a.wav.
         format: format of the audio in a folder or in the standard output; wav by default.
         overwrite: replace existing files.
+        stable: decode so that encoding the audio again gives the same codes.
+        robust_to: what the codes of --stable survive besides the format of the file, separated by
+            commas: int16, dither, gain:DB, resample:HZ, mp3:KBPS, opus:KBPS.
+        stable_steps: most steps of the search of --stable over each window; 40 by default.
     """
 
     files: list[str]
@@ -88,6 +97,28 @@ class Decode(DeviceSettings):
     out: str
     format: Literal["wav", "flac", "mp3", "opus", "m4a"] | None = None
     overwrite: bool = False
+    stable: bool = False
+    robust_to: list[str] = field(default_factory=lambda: ["int16"])
+    stable_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        check_least(self, stable_steps=0)
+        for name, set_ in (
+            ("robust_to", self.robust_to != ["int16"]),
+            ("stable_steps", self.stable_steps is not None),
+        ):
+            if set_ and not self.stable:
+                raise ValueError(f"{name} is given without stable, and does nothing: set stable")
+        stable_decoding(self)
+
+
+def stable_decoding(s: Decode) -> StableDecoding | None:
+    """Return how `tokgen decode` decodes stably; None if it decodes plainly."""
+    if not s.stable:
+        return None
+    names = tuple(name for text in s.robust_to for name in text.split(",") if name)
+    steps = {} if s.stable_steps is None else {"steps": s.stable_steps}
+    return StableDecoding(robust_to=names, **steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,12 +69,14 @@ def decode(s: settings.Decode) -> Result | None:
     from tokgen.bitstream.files import decode_file
 
     form = s.format or "wav"
+    more = _without(s, "files", "out", "format", "robust_to", "stable_steps")
+    more["stable"] = settings.stable_decoding(s) or False
     if len(s.files) > 1:
         with interrupted_by_kill():
-            return _noted(decode_files(**{**vars(s), "format": form}))
+            return _noted(decode_files(s.files, s.out, format=form, **more))
 
-    def run(file: str, out: Path, **more: Any) -> Result:
-        return decode_file(file, out, **_without(s, "files", "out", "format"), **more)
+    def run(file: str, out: Path, **named: Any) -> Result:
+        return decode_file(file, out, **more, **named)
 
     return _code_one(run, s, f".{form}")
 

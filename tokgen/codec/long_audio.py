@@ -9,22 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from tokgen.audio.files import AudioWriter, open_blocks
 from tokgen.audio.sources import Source
+from tokgen.codec.aligned import LEAD, GridChoice, begin_on_grid, drop_first, leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_codes, check_levels, check_n_samples
 from tokgen.codec.spec import Encoded, Side
+from tokgen.codec.stable.decoding import Searchable, stable_blocks
+from tokgen.codec.stable.settings import Reached, StableDecoding
+from tokgen.codec.stable.tally import Tally
 from tokgen.codec.windows import BlockDecoder
 from tokgen.runs.progress import ProgressBar, progress_bar
 
 __all__ = [
     "BAR_DELAY",
     "WHOLE_SECONDS",
+    "DecodedAudio",
     "TooLong",
     "decode_audio_file",
     "decode_blocks",
@@ -40,15 +45,33 @@ class TooLong(ValueError):
     """Audio too long for a codec that needs the whole utterance."""
 
 
+class DecodedAudio(NamedTuple):
+    """What `decode_audio_file` wrote.
+
+    Attributes:
+        n_clipped: samples outside [-1, 1], which were clipped.
+        reached: what stable decoding reached; None for plain decoding.
+    """
+
+    n_clipped: int
+    reached: Reached | None
+
+
 @torch.no_grad()
 def encode_blocks(
-    codec: Codec, blocks: Iterable[Tensor], n_codebooks: int | None = None
+    codec: Codec,
+    blocks: Iterable[Tensor],
+    n_codebooks: int | None = None,
+    *,
+    grid: GridChoice = None,
 ) -> Encoded:
     """Encode audio that arrives in blocks, such as those of `tokgen.audio.files.open_blocks`.
 
     Args:
         blocks: float [1, n] or [1, C, n] at the codec's rate, any n.
         n_codebooks: levels to keep; None keeps all K.
+        grid: as for `Codec.encode`; "auto" searches the first `SEARCHED_SECONDS` of
+            `tokgen.codec.aligned`.
     Returns:
         codes [1, K, T] and side information, equal to those of `codec.encode_with_side`.
     Raises:
@@ -56,6 +79,10 @@ def encode_blocks(
         ValueError: no audio, or as `Codec.encode`.
     """
     keep = check_levels(n_codebooks, codec.spec)
+    if grid is not None:
+        blocks, lead = begin_on_grid(blocks, grid, codec, codec.device)
+        encoded = encode_blocks(codec, blocks, keep)
+        return Encoded(encoded.codes, {**encoded.side, LEAD: torch.tensor([[float(lead)]])})
     try:
         encoder = codec.for_levels(keep).block_encoder()
     except WholeOnly as reason:
@@ -99,13 +126,14 @@ def decode_blocks(
     codes = check_codes(codes, codec.spec)
     if len(codes) != 1:
         raise ValueError(f"codes of {len(codes)} items: decode_blocks takes one, [1, k, T]")
-    n_samples = check_n_samples(n_samples, codes.shape[-1], codec.spec)
+    lead = leads_in(side, 1, codec.spec)[0]
+    n_samples = check_n_samples(n_samples, codes.shape[-1], codec.spec, lead)
     encoded = Encoded(codes.to(codec.device), codec.check_side(side, codes))
     try:
         decoder = codec.block_decoder()
     except WholeOnly:
         return iter([codec.decode(codes, n_samples, side, mono=mono)])
-    return _decoded(decoder, encoded, n_samples, mono)
+    return drop_first(_decoded(decoder, encoded, lead + n_samples, mono), lead)
 
 
 @torch.no_grad()
@@ -127,6 +155,7 @@ def encode_audio_file(
     file: Source,
     n_codebooks: int | None = None,
     *,
+    grid: GridChoice = None,
     name: str | None = None,
     progress: bool = True,
 ) -> tuple[Encoded, int]:
@@ -134,7 +163,7 @@ def encode_audio_file(
 
     Args:
         file, name: as for `open_blocks`.
-        n_codebooks: levels to keep; None keeps all K.
+        n_codebooks, grid: as for `encode_blocks`.
         progress: show a progress bar after `BAR_DELAY` seconds.
     Returns:
         the result of `encode_blocks`, and the number of samples at the codec's rate.
@@ -153,7 +182,8 @@ def encode_audio_file(
                 yield block
                 bar.update(block.shape[-1] / rate)
 
-        return encode_blocks(codec, counted(), n_codebooks), blocks.n_samples
+        encoded = encode_blocks(codec, counted(), n_codebooks, grid=grid)
+        return encoded, blocks.n_samples
 
 
 def decode_audio_file(
@@ -165,21 +195,28 @@ def decode_audio_file(
     *,
     format: str | None = None,
     kbps: float | None = None,
+    stable: bool | StableDecoding = False,
     progress: bool = True,
-) -> int:
+) -> DecodedAudio:
     """Decode codes [1, k, T] into a file of a format that `AudioWriter` writes.
 
     Args:
-        n_samples, side: as for `Codec.decode`.
+        n_samples, side, stable: as for `Codec.decode`. Stable decoding takes the memory of a few
+            windows.
         path, format, kbps: as for `AudioWriter`.
         progress: show a progress bar after `BAR_DELAY` seconds.
-    Returns:
-        number of samples outside [-1, 1], which were clipped.
     Raises:
-        ValueError: as `decode_blocks` or `AudioWriter`.
+        ValueError: as `decode_blocks` or `AudioWriter`, or `stable` for a codec that has none.
     """
-    rate = codec.spec.sample_rate
+    rate, reached = codec.spec.sample_rate, None
     blocks = decode_blocks(codec, codes, n_samples, side)
+    if stable is not False:
+        settings = StableDecoding() if stable is True else stable
+        lead = leads_in(side, 1, codec.spec)[0]
+        plain = decode_blocks(codec, codes, lead + n_samples)
+        found = stable_blocks(cast(Searchable, codec), codes, plain, lead + n_samples, settings)
+        tally = Tally(codec, codes, settings, lead)
+        blocks = drop_first(tally.counted(found), lead)
     with (
         AudioWriter(path, rate, format=format, kbps=kbps) as writer,
         _bar(n_samples / rate, progress) as bar,
@@ -187,7 +224,9 @@ def decode_audio_file(
         for block in blocks:
             writer.write(block[0])
             bar.update(block.shape[-1] / rate)
-    return writer.clipped
+        if stable is not False:
+            reached = tally.finish()
+    return DecodedAudio(writer.clipped, reached)
 
 
 def _collect(codec: Codec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tensor:
