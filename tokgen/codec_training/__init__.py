@@ -7,8 +7,8 @@
 - `trainable` - one interface to the architectures that can be trained
 - `phases` - what trains at which step, and the learning rate
 - `adversary` - the discriminators' part of a step
-- `adversarial_losses` - least-squares and feature losses
-- `discriminators` - DAC's discriminators
+- `adversarial_losses` - least-squares, hinge and feature losses
+- `discriminators` - discriminators of DAC and EnCodec
 - `idempotence` - the idempotence losses of Code Drift
 - `tuning` - tuning of a codec: `tune_codec`
 - `ablation` - an ablation of drift: `run_ablation`

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 
-__all__ = ["MELS", "MEL_FLOOR", "WINDOWS", "MultiScaleMel", "SpectralDistance"]
+__all__ = ["MELS", "MEL_FLOOR", "WINDOWS", "MelPower", "MultiScaleMel", "SpectralDistance"]
 
 WINDOWS = (32, 64, 128, 256, 512, 1024, 2048)  # samples
 MELS = (5, 10, 20, 40, 80, 160, 320)
@@ -74,6 +74,59 @@ class MultiScaleMel(nn.Module):
             found, target = self.log_mel(estimate, window), self.log_mel(reference, window)
             total = total + F.l1_loss(found, target)
         return total * (n / keep)
+
+
+class MelPower(nn.Module):
+    """EnCodec's distance between mel spectra: L1 of the powers plus L2 of their logarithms.
+
+    As in AudioCraft, L2 is the mean squared difference of log10(1e-5 + power), the bands are HTK's,
+    and the two distances are averaged over the windows.
+
+    Args:
+        sample_rate: Hz.
+        windows: STFT window lengths in samples; the hop is a quarter of each.
+        n_mels: number of bands. Short windows have bands without bins, which stay silent.
+        f_min: lower edge of the bands in Hz. The paper has 0, AudioCraft 64.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        windows: tuple[int, ...] = WINDOWS,
+        n_mels: int = 64,
+        f_min: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.windows = windows
+        melscale_fbanks = import_torchaudio().functional.melscale_fbanks
+        for size in windows:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "At least one mel filterbank")
+                bank = melscale_fbanks(size // 2 + 1, f_min, sample_rate / 2, n_mels, sample_rate)
+            hann = torch.hann_window(size)
+            self.register_buffer(f"bank_{size}", bank, persistent=False)
+            window = hann / hann.square().sum().sqrt()
+            self.register_buffer(f"window_{size}", window, persistent=False)
+
+    def power(self, waveform: Tensor, size: int) -> Tensor:
+        """Mel power [B * C, frames, mels] of a waveform [B, C, N], with reflect padding."""
+        hop = size // 4
+        edge = (size - hop) // 2
+        x = F.pad(waveform.flatten(0, 1).float(), (edge, edge), mode="reflect")
+        x = F.pad(x, (0, (size - x.shape[-1]) % hop))  # whole frames
+        window = self.get_buffer(f"window_{size}")
+        spectrum = torch.stft(x, size, hop, window=window, center=False, return_complex=True)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return power.mT @ self.get_buffer(f"bank_{size}")
+
+    def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        """Distance of waveforms [B, C, N] as a scalar."""
+        total = estimate.new_zeros((), dtype=torch.float32)
+        for size in self.windows:
+            found, target = self.power(estimate, size), self.power(reference, size)
+            total = total + F.l1_loss(found, target)
+            total = total + F.mse_loss((MEL_FLOOR + found).log10(), (MEL_FLOOR + target).log10())
+        return total / (2 * len(self.windows))
 
 
 class SpectralDistance(nn.Module):

@@ -1,7 +1,8 @@
-"""DAC's discriminators.
+"""Discriminators of DAC and EnCodec.
 
-- `ensemble` - all discriminators as one module
+- `ensemble` - all of DAC's discriminators as one module
 - `period` - discriminator of waveforms folded at a period
 - `bands` - discriminator of complex spectra in frequency bands
-- `layers` - the convolution that they share
+- `msstft` - EnCodec's discriminator of complex spectra at several resolutions
+- `layers` - the convolution that DAC's share
 """
