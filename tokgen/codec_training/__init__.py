@@ -7,6 +7,7 @@
 - `trainable` - one interface to the architectures that can be trained
 - `phases` - what trains at which step, and the learning rate
 - `adversary` - the discriminators' part of a step
+- `balancer` - EnCodec's balancer of gradients
 - `adversarial_losses` - least-squares, hinge and feature losses
 - `discriminators` - discriminators of DAC and EnCodec
 - `idempotence` - the idempotence losses of Code Drift
