@@ -5,5 +5,6 @@
 - `outputs` - where encoding and decoding write their files
 - `codes_file` - write and read the codes of one utterance, as `tokgen encode` stores them
 - `entropy` - integer counts of each next code
+- `block_codes` - the codes of a block to bytes, and back
 - `range_coder` - symbols and integer counts to bytes, and back
 """
