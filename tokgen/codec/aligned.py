@@ -137,15 +137,14 @@ def leads_in(side: Side | None, n_items: int, spec: CodecSpec) -> list[int]:
     if side is None or LEAD not in side:
         return [0] * n_items
     values = torch.as_tensor(side[LEAD]).detach().cpu()
-    leads = [int(v) for v in values.flatten()]
-    whole = bool((values == values.floor()).all())
-    if len(leads) != n_items or not whole or not all(0 <= v < spec.hop_length for v in leads):
+    leads = values.double().flatten().tolist()
+    if len(leads) != n_items or not all(v in range(spec.hop_length) for v in leads):
         raise ValueError(
             f"{LEAD} = {values.tolist()}: {spec.name} needs a whole number of "
             f"0..{spec.hop_length - 1} for each of {n_items} items; pass the `side` that "
             "`encode_with_side` returned"
         )
-    return leads
+    return [int(v) for v in leads]
 
 
 def drop_leads(waveform: Tensor, leads: Sequence[int]) -> Tensor:

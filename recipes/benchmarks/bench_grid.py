@@ -1,0 +1,221 @@
+"""Measure how surely the frame grid of decoded audio is found, and how often where there is none.
+
+    python recipes/benchmarks/bench_grid.py --corpus en.parquet --natural en.parquet music.parquet
+
+Excerpts of audio that a codec decoded begin with a random sample and travel in several ways. A row
+tells of each way, and of each length of the excerpt, the share that was found, the share with the
+exact offset, and the area under the ROC curve against natural excerpts of the same length. A second
+table counts the natural excerpts in which a grid was found, and extrapolates the tail of their
+scores: log(share of scores above x) is close to a straight line there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import beta
+from tabulate import tabulate
+from torch import Tensor
+
+from ceilings import machine
+from tokgen.codec.base import Codec
+from tokgen.codec.grid import THRESHOLD, find_grid
+from tokgen.codec.stable.transports import make_transport
+from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.runs.folder import write_json
+from tokgen.runs.progress import progress_bar
+from tokgen.zoo.lookup import load_codec
+
+Row = dict[str, Any]
+WAYS = ["none", "int16", "gain:6", "mp3:128", "mp3:64", "opus:64", "opus:24", "resample:44100"]
+TAIL = 0.1  # share of the natural scores that the tail is fitted to
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--codecs", nargs="+", default=["speech-16k", "speech-16k-code"])
+    parser.add_argument("--corpus", default="recipes/data/allison", help="to decode")
+    parser.add_argument("--natural", nargs="+", default=["recipes/data/allison"])
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--clips", type=int, default=20, help="random clips of --corpus")
+    parser.add_argument("--excerpts", type=int, default=100, help="natural ones, of all corpora")
+    parser.add_argument("--ways", nargs="+", default=WAYS, help="none, or as for StableDecoding")
+    parser.add_argument("--lengths", nargs="+", type=float, default=[0.5, 1, 2, 5], help="seconds")
+    parser.add_argument("--stable", action="store_true", help="decode stably")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop decoded clips then")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help=".json file to write")
+    a = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {}
+    for name in a.codecs:
+        codec, noise = load_codec(name), random.Random(a.seed)
+        corpora = {x: open_corpus(x, split=a.split) for x in a.natural}
+        rows = list(natural(codec, corpora, a.excerpts, a.lengths, noise))
+        until = time.monotonic() + 60 * a.minutes
+        source = open_corpus(a.corpus, split=a.split)
+        for clip in draw(codec, source, a.clips, max(a.lengths), noise):
+            if time.monotonic() > until:
+                break
+            rows += decoded(codec, clip, a.ways, a.lengths, noise, stable=a.stable)
+        print(f"\n{name}, {'stable' if a.stable else 'plain'} decoding\n\n{show(rows, a.ways)}\n")
+        print(show_natural(rows), flush=True)
+        found[name] = rows
+    if a.out is not None:
+        about = {"threshold": THRESHOLD, "split": a.split, "seed": a.seed, "stable": a.stable}
+        write_json(a.out, about | {"machine": machine(), "rows": found})
+    return 0
+
+
+def draw(
+    codec: Codec, corpus: Corpus, n: int, seconds: float, noise: random.Random
+) -> Iterator[Tensor]:
+    """Yield up to n random clips [1, 1, N] that are longer than `seconds`."""
+    entries = sorted(corpus.entries, key=lambda entry: entry.id)
+    rate = codec.spec.sample_rate
+    order = noise.sample(entries, len(entries))
+    with progress_bar("clips", total=n, unit="clip") as bar:
+        for entry in order:
+            waveform = corpus.load(entry, rate).waveform.reshape(1, 1, -1)
+            if waveform.shape[-1] > (seconds + 0.5) * rate:
+                yield waveform[..., : round((seconds + 3) * rate)]
+                bar.update(1)
+                n -= 1
+            if not n:
+                return
+
+
+def natural(
+    codec: Codec,
+    corpora: dict[str, Corpus],
+    n: int,
+    lengths: Sequence[float],
+    noise: random.Random,
+) -> Iterator[Row]:
+    """Yield results of n excerpts that no codec decoded, corpora and lengths in turn."""
+    rate = codec.spec.sample_rate
+    names = list(corpora)
+    for i in progress_bar("natural", range(n), unit="clip"):
+        corpus, seconds = names[i % len(names)], lengths[i // len(names) % len(lengths)]
+        size, waveform = round(seconds * rate), torch.empty(1, 0)
+        for _ in range(1000):  # clips may be shorter
+            entry = noise.choice(corpora[corpus].entries)
+            waveform = corpora[corpus].load(entry, rate).waveform.reshape(1, -1)
+            if waveform.shape[-1] >= size:
+                break
+        else:
+            continue
+        start = noise.randrange(waveform.shape[-1] - size + 1)
+        yield search(codec, waveform[:, start : start + size], None) | {
+            "way": None,
+            "seconds": seconds,
+            "corpus": corpus,
+        }
+
+
+def decoded(
+    codec: Codec,
+    clip: Tensor,
+    ways: Sequence[str],
+    lengths: Sequence[float],
+    noise: random.Random,
+    *,
+    stable: bool,
+) -> Iterator[Row]:
+    """Yield results of excerpts of a clip [1, 1, N] that the codec decoded."""
+    rate, hop = codec.spec.sample_rate, codec.spec.hop_length
+    codes = codec.encode(clip)
+    audio = (
+        codec.decode(codes, clip.shape[-1], stable=True).waveform
+        if stable
+        else codec.decode(codes, clip.shape[-1])
+    )
+    generator = torch.Generator().manual_seed(noise.randrange(1 << 30))
+    for way in ways:
+        carry: Callable[..., Tensor] = make_transport(way, rate) if way != "none" else _same
+        carried = carry(audio, generator)
+        for seconds in lengths:
+            size = round(seconds * rate)
+            start = noise.randrange(hop, carried.shape[-1] - size + 1)
+            piece = carried[0, :, start : start + size]
+            yield search(codec, piece, -start % hop) | {"way": way, "seconds": seconds}
+
+
+def _same(audio: Tensor, noise: torch.Generator) -> Tensor:
+    return audio
+
+
+def search(codec: Codec, audio: Tensor, offset: int | None) -> Row:
+    began = time.process_time()
+    found = find_grid(audio, codec)
+    return {
+        "score": found.score,
+        "found": found.found,
+        "exact": found.found and found.offset == offset,
+        "cpu": time.process_time() - began,
+    }
+
+
+def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Return the share of pairs in which the positive score is the higher one."""
+    above = np.subtract.outer(positive, negative)
+    return float(((above > 0) + 0.5 * (above == 0)).mean()) if above.size else math.nan
+
+
+def show(rows: Sequence[Row], ways: Sequence[str]) -> str:
+    """Format found / exact / AUC of each way and length."""
+    lengths = lengths_of(rows)
+    lines = []
+    for way in ways:
+        line = [way]
+        for seconds in lengths:
+            cell = [r for r in rows if r["way"] == way and r["seconds"] == seconds]
+            others = [r["score"] for r in rows if r["way"] is None and r["seconds"] == seconds]
+            if not cell:
+                line.append("–")
+                continue
+            shares = [np.mean([r[key] for r in cell]) for key in ("found", "exact")]
+            area = auc([r["score"] for r in cell], others)
+            line.append(" / ".join(f"{x:.2f}" for x in shares) + f" / {area:.3f} (n {len(cell)})")
+        lines.append(line)
+    heads = [f"{seconds:g} s" for seconds in lengths]
+    return tabulate(lines, ["way", *heads], tablefmt="github", disable_numparse=True)
+
+
+def show_natural(rows: Sequence[Row]) -> str:
+    """Format the false alarms, the highest scores and the tail of natural audio, and the time."""
+    scores = np.sort([r["score"] for r in rows if r["way"] is None])
+    alarms = sum(r["found"] for r in rows if r["way"] is None)
+    n = len(scores)
+    upper = highest_rate(alarms, n)
+    top = scores[-max(2, round(TAIL * n)) :]
+    scale = (top - top[0]).mean()  # of an exponential tail
+    rate = len(top) / n * math.exp(-(THRESHOLD - top[0]) / scale)
+    cpu = {s: np.mean([r["cpu"] for r in rows if r["seconds"] == s]) for s in lengths_of(rows)}
+    times = ", ".join(f"{value:.2f} s for {seconds:g} s" for seconds, value in cpu.items())
+    return (
+        f"Natural: {alarms} of {n} found (at most {100 * upper:.2f} % with 95 % confidence), "
+        f"highest score {scores[-1]:.1f} of threshold {THRESHOLD:g}, extrapolated rate {rate:.1e}. "
+        f"Processor time: {times}."
+    )
+
+
+def highest_rate(alarms: int, n: int) -> float:
+    """Return the rate at which so few alarms have a chance of 5 % (Clopper-Pearson)."""
+    return float(beta.ppf(0.95, alarms + 1, n - alarms))
+
+
+def lengths_of(rows: Sequence[Row]) -> list[float]:
+    return sorted({row["seconds"] for row in rows})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
