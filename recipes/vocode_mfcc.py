@@ -47,6 +47,7 @@ class Settings(ModelTrainingSettings, MetricSettings):
         test_corpus: corpus of the test split; None uses `corpus`.
         min_test_seconds: shorter test utterances are left out.
         generation_batch: utterances generated at once.
+        stable: decode so that encoding the audio gives the generated codes again.
         n_saved: number of utterances to save as audio.
         runs: parent folder of the runs.
     """
@@ -60,6 +61,7 @@ class Settings(ModelTrainingSettings, MetricSettings):
     test_corpus: str | None = None
     min_test_seconds: float = 0.0
     generation_batch: int = 16
+    stable: bool = False
     n_saved: int = 8
     runs: str = "runs"
 
@@ -81,7 +83,7 @@ N_LOGGED = 3  # utterances that the tracker gets
 # These may change when a run continues: they do not affect the trained weights.
 MAY_CHANGE = (
     *(*training_settings.MAY_CHANGE, "n_test", "test_corpus", "min_test_seconds", "metrics"),
-    *("asr", "cer_cap", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs"),
+    *("asr", "cer_cap", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs", "stable"),
 )
 
 if __name__ == "__main__":
@@ -89,6 +91,7 @@ if __name__ == "__main__":
 
 from accelerate.utils import gather_object, set_seed
 
+from tokgen.codec.stable.decoding import check_searchable
 from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.samples import Column, write_samples
 from tokgen.generation.held_out import (
@@ -124,6 +127,8 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
     with accelerator.main_process_first(), plain_errors():
         check_corpora(s.corpus, s.test_corpus, n=s.n_test, min_seconds=s.min_test_seconds)
         codec = load_codec(s.codec, device=str(accelerator.device))
+        if s.stable:
+            check_searchable(codec)
         tokens, test_tokens = training_and_test_tokens(
             s.corpus, s.test_corpus, codec, Path(s.runs) / "tokens", s.conditioning
         )
@@ -175,7 +180,7 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
     }  # fmt: skip
     with accelerator.split_between_processes(list(range(len(held_out)))) as mine:
         part = held_out.part(mine)
-        generated = part.generate(model, TaskSettings(), s.sampling, **options)
+        generated = part.generate(model, TaskSettings(), s.sampling, stable=s.stable, **options)
         floor = part.generate(model, TaskSettings(), s.sampling, unconditional=True, **options)
     generated, floor = gather_object(generated), gather_object(floor)
     made = time.monotonic()

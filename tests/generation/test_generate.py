@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from makers.audio import RATE, make_tone
-from makers.codecs import make_encodec, make_stft_codec, save_codec
+from makers.codecs import MAKERS, make_encodec, make_stft_codec, save_codec
 from tokgen.audio.files import write_audio
 from tokgen.codec.base import Codec
 from tokgen.generation.clips import conditioning_for, generate_clips
@@ -201,3 +201,23 @@ def test_a_numpy_array_is_audio_and_is_no_input_of_encode(model, codec, speech) 
     assert made.codes.equal(again.codes)
     with pytest.raises(TypeError, match=r"pass torch.from_numpy\(x\)"):
         codec.encode(array)
+
+
+def test_stable_audio_encodes_to_the_generated_codes(model, codec, speech) -> None:
+    plain = generate(model, codec, prompt=speech, seconds=0.3, settings=SETTINGS)
+    made = generate(model, codec, prompt=speech, seconds=0.3, settings=SETTINGS, stable=True)
+    assert plain.reached is None and made.reached is not None
+    assert torch.equal(made.codes, plain.codes)
+    kept = [
+        (codec.encode(g.waveform[None])[0] == g.codes).double().mean().item() for g in (plain, made)
+    ]
+    assert kept[1] == made.reached.kept.item() > kept[0]
+    again = (codec.encode(made.waveform[None])[0] == made.codes)[:, :25]
+    assert again.double().mean() > 0.99  # the prompt, whose codes are those of real audio
+
+
+def test_stable_generation_needs_a_codec_that_can() -> None:
+    codec = MAKERS["mimi"]()
+    model = make_model(codec, conditioned=False)
+    with pytest.raises(ValueError, match="cannot decode stably"):
+        generate(model, codec, prompt=make_tone(0.5, 0, codec.spec.sample_rate), stable=True)

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
+from tokgen.codec.stable.decoding import check_searchable
+from tokgen.codec.stable.settings import Reached, StableDecoding
 from tokgen.generation.sampling import sample
 from tokgen.generation.settings import SamplingSettings, check_seed
 from tokgen.modelling.masked import MaskedTransformer
@@ -36,11 +38,13 @@ class Generated:
         codes: int64 [K, T].
         waveform: float32 [1, N].
         seconds: time that sampling the batch took, divided by its number of utterances.
+        reached: what stable decoding reached; None for plain decoding.
     """
 
     codes: Tensor
     waveform: Tensor
     seconds: float
+    reached: Reached | None = None
 
     def __repr__(self) -> str:
         levels, frames = self.codes.shape
@@ -73,6 +77,7 @@ def generate_clips(
     item_ids: Sequence[int] | None = None,
     batch_size: int = 16,
     store: ClipStore | None = None,
+    stable: bool | StableDecoding = False,
     progress: bool = False,
 ) -> list[Generated]:
     """Generate utterances from their conditioning, from kept codes, or from both.
@@ -92,13 +97,14 @@ def generate_clips(
         item_ids: ids that, with the seed, select each utterance's noise; default 0, 1, 2 ...
         batch_size: utterances per batch. Batches hold utterances of similar length.
         store: saves each batch by id when it is done. A repeated call reads them from it.
+        stable: decode so that the audio encodes to the generated codes, see `Codec.decode`.
         progress: show a bar.
     Returns:
         one `Generated` per utterance, in the order of the input.
     Raises:
         ValueError: the model was made for another codec; n_samples, seed or batch_size is out of
-            range; codes, masks, conditioning and lengths do
-            not match; or side information is missing.
+            range; codes, masks, conditioning and lengths do not match; side information is
+            missing; or the codec cannot decode stably.
     """
     check_seed(seed)
     if batch_size < 1:
@@ -122,6 +128,8 @@ def generate_clips(
         _check_frames(codec, len(frames), n, "conditioning")
     n_frames = [c.shape[-1] for c in codes]
     model.check_codec(codec.spec)
+    if stable is not False:
+        check_searchable(codec)
     if codec.side_names and (sides is None or len(sides) != len(codes)):
         raise ValueError(
             f"{codec.spec.name} needs side information {list(codec.side_names)} of "
@@ -164,9 +172,19 @@ def generate_clips(
                         store.write(ids[i], arrays)
             made = [torch.from_numpy(arrays["codes"]) for arrays in done]
             side = None if sides is None else [sides[i] for i in batch]
-            audio = codec.decode_batch(made, [n_samples[i] for i in batch], side)
-            for i, c, w, arrays in zip(batch, made, audio, done, strict=True):
-                out[i] = Generated(c, w, float(arrays["seconds"]))
+            lengths = [n_samples[i] for i in batch]
+            reached: list[Reached | None] = [None] * len(batch)
+            if stable is False:
+                audio = codec.decode_batch(made, lengths, side)
+            else:
+                found = [
+                    codec.decode(c[None], n, stable=stable)
+                    for c, n in zip(made, lengths, strict=True)
+                ]
+                audio = [waveform[0].cpu() for waveform, _ in found]
+                reached = [r for _, r in found]
+            for i, c, w, r, arrays in zip(batch, made, audio, reached, done, strict=True):
+                out[i] = Generated(c, w, float(arrays["seconds"]), r)
             bar.update(len(batch))
     return [out[i] for i in range(len(codes))]
 

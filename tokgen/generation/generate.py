@@ -19,6 +19,7 @@ from torch import Tensor
 from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Side
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.generation.clips import Generated, conditioning_for, generate_clips
 from tokgen.generation.prompts import around, frame_starts
 from tokgen.generation.settings import SamplingSettings, check_seed
@@ -43,6 +44,7 @@ def generate(
     end: float | None = None,
     settings: SamplingSettings | None = None,
     seed: int = 0,
+    stable: bool | StableDecoding = False,
     device: str | torch.device = "auto",
 ) -> Generated:
     """Generate one utterance.
@@ -66,6 +68,8 @@ def generate(
         start, end: limits of the gap in seconds.
         settings: settings of the sampler; None uses the defaults of `SamplingSettings`.
         seed: seed of all noise.
+        stable: decode so that encoding the waveform gives the generated codes, see `Codec.decode`.
+            The result's `reached` says how many come back.
         device: device to load a model on that is given by name. A codec that is given by name goes
             to the device of the model.
     Returns:
@@ -73,7 +77,8 @@ def generate(
         with the others, so the kept part sounds as the codec makes it.
     Raises:
         ValueError: not one of `like`, `prompt` and `infill`; a wrong shape, length or gap; `like`
-            with a model that has no conditioning; or the model was made for another codec.
+            with a model that has no conditioning; the model was made for another codec; or the
+            codec cannot decode stably.
         FileNotFoundError: no such model, codec or file.
     """
     given = [audio for audio in (prompt, infill) if audio is not None]
@@ -130,6 +135,7 @@ def generate(
         conditioning=None if source is None else conditioning_for(model, [source]),
         sides=[side] if side else None,
         seed=seed,
+        stable=stable,
     )[0]
 
 

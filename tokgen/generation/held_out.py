@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import Side
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.clips import Generated, generate_clips
 from tokgen.generation.prompts import task_prompt
@@ -111,6 +112,7 @@ class HeldOut:
         unconditional: bool = False,
         batch_size: int = 16,
         store: ClipStore | None = None,
+        stable: bool | StableDecoding = False,
         progress: bool = False,
     ) -> list[Generated]:
         """Generate each utterance according to `task`.
@@ -119,7 +121,7 @@ class HeldOut:
             task: settings of the task.
             seed: seed of the noise and of the gaps of "infill".
             unconditional: ignore the conditioning.
-            model, sampling, batch_size, store, progress: as in `generate_clips`.
+            model, sampling, batch_size, store, stable, progress: as in `generate_clips`.
         Raises:
             ValueError: task "vocode" without conditioning.
         """
@@ -143,6 +145,7 @@ class HeldOut:
             item_ids=self.items,
             batch_size=batch_size,
             store=store,
+            stable=stable,
             progress=progress,
         )
 
