@@ -34,6 +34,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tokgen.audio.files import read_audio, write_audio
     from tokgen.bitstream.files import decode_file, encode_file
+    from tokgen.codec.grid import find_grid
+    from tokgen.codec.grid_segments import find_grids
     from tokgen.codec.stable.settings import StableDecoding
     from tokgen.codec.streaming import CodecStream
     from tokgen.comparison.plan import compare_codecs
@@ -62,6 +64,8 @@ __all__ = [
     "compare_codecs",
     "decode_file",
     "encode_file",
+    "find_grid",
+    "find_grids",
     "generate",
     "list_codecs",
     "load_codec",
@@ -88,6 +92,8 @@ _MODULES = {
     "compare_codecs": "comparison.plan",
     "decode_file": "bitstream.files",
     "encode_file": "bitstream.files",
+    "find_grid": "codec.grid",
+    "find_grids": "codec.grid_segments",
     "generate": "generation.generate",
     "list_codecs": "zoo.lookup",
     "load_codec": "zoo.lookup",

@@ -307,3 +307,23 @@ def test_an_interrupt_leaves_nothing_behind(folder: Path, number: int) -> None:
     assert child.returncode == 128 + number
     assert names(out) == ["a.safetensors"] and "Traceback" not in err
     assert err.startswith("interrupted; files that were written are whole")
+
+
+def test_the_grid_of_decoded_audio_is_found(tool, folder: Path) -> None:
+    write_audio("long.wav", make_tone(1.5, 3), 16000)
+    assert tool("encode long.wav --codec tiny --out long.safetensors")[0] == 0
+    assert tool("decode long.safetensors --out decoded.wav")[0] == 0
+    audio = read_audio("decoded.wav")[0][:, 1000:]
+    write_audio("cut.wav", audio, 16000)
+    assert tool("encode cut.wav --codec tiny --out cut.safetensors --grid auto")[0] == 0
+    found = read_codes("cut.safetensors")
+    assert found.side["lead"].tolist() == [1000 % 320]
+    assert found.codes.shape[1] == -(-(audio.shape[1] + 40) // 320)
+    assert tool("encode cut.wav --codec tiny --out hand.safetensors --grid 280")[0] == 0
+    assert torch.equal(read_codes("hand.safetensors").codes, found.codes)
+    assert tool("decode cut.safetensors --out back.wav")[0] == 0
+    assert read_audio("back.wav")[0].shape == audio.shape
+    code, _, err = tool("encode cut.wav --codec tiny --out bad.safetensors --grid 320")
+    assert code == 2 and "an offset of 0..319" in err
+    assert tool("encode cut.wav a.wav --codec tiny --out codes --grid auto")[0] == 0
+    assert torch.equal(read_codes("codes/cut.safetensors").codes, found.codes)
