@@ -83,7 +83,8 @@ N_LOGGED = 3  # utterances that the tracker gets
 # These may change when a run continues: they do not affect the trained weights.
 MAY_CHANGE = (
     *(*training_settings.MAY_CHANGE, "n_test", "test_corpus", "min_test_seconds", "metrics"),
-    *("asr", "cer_cap", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs", "stable"),
+    *("asr", "cer_cap", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs"),
+    "stable",
 )
 
 if __name__ == "__main__":

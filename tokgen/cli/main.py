@@ -88,6 +88,7 @@ VERBS = {
                 "tokgen drift --corpus my_audio/ --codec speech-16k --out drift --passes 5 --phase",
                 "tokgen drift --corpus my_audio/ --codec speech-16k --out drift \\\n"
                 "      --protocol paper --shift random",
+                "tokgen drift --corpus my_audio/ --codec speech-16k --out drift --stable",
             ),
             f"; finished clips are kept{GO_ON}",
         ),

@@ -2,6 +2,7 @@
 
 - `clips` - first seconds or random excerpts of a corpus
 - `shifts` - where frames meet a clip that is moved between passes
+- `chain` - one clip through a codec again and again, plainly, stably or on the grid it finds
 - `passes` - repeated encoding of clips
 - `summary` - means with intervals, as JSON, CSV and text
 - `phase` - match of codes under shifts

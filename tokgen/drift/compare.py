@@ -7,14 +7,16 @@ print(drift)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.corpus.listed import Corpus, as_corpus
+from tokgen.drift.chain import PLAIN, Treatment, check_treatment
 from tokgen.drift.clips import CLIP_SECONDS, PAPER_CLIPS, PAPER_SECONDS, DriftClips, find_audio_rate
 from tokgen.drift.folder import claim_folder
 from tokgen.drift.passes import DriftRun, check_scored, run_drift
@@ -38,7 +40,7 @@ from tokgen.runs.folder import versions, write_json
 from tokgen.runs.locks import lock_folder
 from tokgen.zoo.lookup import as_roundtrip
 
-__all__ = ["AnyCodec", "DriftComparison", "measure_drift"]
+__all__ = ["AnyCodec", "DriftComparison", "measure_drift", "with_treatment"]
 
 AnyCodec = str | Path | Codec | WaveformCodec
 
@@ -113,6 +115,8 @@ def measure_drift(
     seed: int = 0,
     match_level: bool = True,
     shift: Shift = 0,
+    stable: bool | StableDecoding = False,
+    grid: Literal["auto"] | None = None,
     scored: Sequence[int] | None = None,
     phase: bool = False,
     samples: int = 2,
@@ -143,13 +147,18 @@ def measure_drift(
             number of excerpts; None for 500.
         seed: of excerpts and random shifts.
         match_level, shift, scored: as in `run_drift`.
+        stable: also measure each codec with stable decoding, as a row of its own such as
+            "speech-16k (stable)". Codecs that cannot decode stably have no such row.
+        grid: "auto" also measures each codec with its frame grid found before each pass. With
+            `stable` it is one row for both, "speech-16k (stable, grid)".
         phase: also measure sensitivity to shifts, and write phase.json and phase.png.
         samples: number of clips whose original, first and last pass are written as audio.
         device: device to load codecs on that are given by name.
         overwrite: remove the results of another measurement from the folder.
     Raises:
         ValueError: no codec, equal names, fewer than 2 passes, no usable clip, too little audio for
-            the excerpts, a shift of whole frames, or `phase` if no codec has codes.
+            the excerpts, a shift of whole frames, `phase` if no codec has codes, or `stable` or
+            `grid` if no codec has them.
         FileNotFoundError: no such codec or corpus.
         FileExistsError: `out` holds another measurement; the message names what differs.
         BlockingIOError: another process measures in this folder.
@@ -179,6 +188,8 @@ def measure_drift(
         raise ValueError(f"codecs {names}: give at least one, and each once")
     if phase and not any(isinstance(codec, Codec) for codec in loaded):
         raise ValueError(f"codecs {names}: none has codes, which phase needs")
+    decoding = StableDecoding() if stable is True else stable or None
+    rows = with_treatment(loaded, Treatment(decoding, grid))
     if protocol == "paper":
         chosen = DriftClips.excerpts(
             corpus, clips or PAPER_CLIPS, clip_seconds or PAPER_SECONDS, seed
@@ -197,17 +208,43 @@ def measure_drift(
         "shift": shift,
         "seed": seed if protocol == "paper" or shift == "random" else None,
         "scored": scored,
+        "stable": None if decoding is None else asdict(decoding),
+        "grid": grid,
     }
     about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": BACKENDS}
-    specs = [{"name": codec.spec.name, "spec": codec.spec.as_dict()} for codec in loaded]
+    specs = [
+        {"name": how.name(codec.spec.name), "spec": codec.spec.as_dict()} for codec, how in rows
+    ]
     with lock_folder(out):
         claim_folder(out, {**about, "codecs": specs}, overwrite=overwrite)
-        drift = _measure_drift(loaded, chosen, out, about, seed, samples, progress)
+        drift = _measure_drift(rows, chosen, out, about, seed, samples, progress)
         return _add_phase(drift, loaded, chosen, about, progress) if phase else drift
 
 
+def with_treatment(
+    codecs: Sequence[Codec | WaveformCodec], treatment: Treatment
+) -> list[tuple[Codec | WaveformCodec, Treatment]]:
+    """Return all codecs without a treatment, then those that have it, with it.
+
+    Raises:
+        ValueError: none has it.
+    """
+    rows: list[tuple[Codec | WaveformCodec, Treatment]] = [(codec, PLAIN) for codec in codecs]
+    reasons = []
+    for codec in codecs if treatment else ():
+        try:
+            check_treatment(codec, treatment)
+        except ValueError as reason:
+            reasons.append(str(reason))
+        else:
+            rows.append((codec, treatment))
+    if treatment and len(rows) == len(codecs):
+        raise ValueError("; ".join(reasons))
+    return rows
+
+
 def _measure_drift(
-    codecs: Sequence[Codec | WaveformCodec],
+    rows: Sequence[tuple[Codec | WaveformCodec, Treatment]],
     clips: DriftClips,
     out: Path,
     about: dict[str, Any],
@@ -220,11 +257,12 @@ def _measure_drift(
 
     settings = about["settings"]
     runs, drifts = [], []
-    for codec in codecs:
+    for codec, treatment in rows:
         run = run_drift(
             codec,
             clips,
             out=out,
+            treatment=treatment,
             seed=seed,
             n_samples=samples,
             **{key: settings[key] for key in ("passes", "match_level", "shift", "scored")},

@@ -18,6 +18,7 @@ __all__ = ["FILES", "PASS_FILE", "changes", "claim_folder"]
 FILES = ("drift.json", "drift.csv", "drift.png", "phase.json", "phase.png")
 # of measurements by versions that had no such settings
 _EARLIER = {"protocol": "first", "shift": 0, "seed": None, "scored": None}
+_EARLIER |= {"stable": None, "grid": None}
 PASS_FILE = re.compile(r"pass(\d{1,4})\.wav")
 
 

@@ -11,14 +11,15 @@ Audio stays in float between passes, so nothing clips.
 
 With `shift`, the clip is moved before every pass and moved back after it (see
 `tokgen.drift.shifts`). All scores still compare the same samples. Frames of two passes then cover
-different samples, so the match of their codes is not defined and is left out.
+different samples, so the match of their codes is not defined and is left out, unless the codec
+finds the frame grid of its input (see `tokgen.drift.chain`).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -27,12 +28,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec, WaveformCodec
-from tokgen.codec.spec import Encoded
 from tokgen.corpus.entries import Rejection
+from tokgen.drift.chain import PLAIN, Treatment, check_treatment, send_through
 from tokgen.drift.clips import DriftClips
 from tokgen.drift.shifts import Shift, frame_of, place_clip, say_shift
 from tokgen.metrics.codebook import token_match
@@ -63,7 +63,8 @@ class ClipDrift:
 
     Attributes:
         values: metric to [passes] (`PER_CLIP`) or [passes, K] (`PER_LEVEL`); NaN for a failure
-            and for passes that are not scored. No `PER_LEVEL` for a waveform codec or with shifts.
+            and for passes that are not scored. No `PER_LEVEL` for a waveform codec, or with
+            shifts if the grid is not searched.
         codes: [passes, K, T] of every encoding; None for a waveform codec.
         failures: pass, metric and reason of each failure. The SI-SDR of audio that equals the
             original is infinite, which is no failure.
@@ -143,6 +144,7 @@ def run_drift(
     shift: Shift = 0,
     seed: int = 0,
     scored: Sequence[int] | None = None,
+    treatment: Treatment = PLAIN,
     n_samples: int = 2,
     progress: bool = True,
 ) -> DriftRun:
@@ -160,21 +162,23 @@ def run_drift(
         seed: of random shifts.
         scored: passes whose audio is scored, the last one among them; None scores all. The match
             of codes is measured in every pass.
+        treatment: what is done against drift, named in the run's name.
         n_samples: number of clips whose original, first and last pass are written as audio.
     Raises:
-        ValueError: fewer than 1 pass, a shift of whole frames, `scored` without the last pass, or
-            no clip can be read.
+        ValueError: fewer than 1 pass, a shift of whole frames, `scored` without the last pass, no
+            clip can be read, or a treatment that the codec does not have.
     """
     if passes < 1:
         raise ValueError(f"passes = {passes}: give at least 1")
     scored = check_scored(scored, passes)
-    name, spec = codec.spec.name, codec.spec.as_dict()
+    check_treatment(codec, treatment)
+    name, spec = treatment.name(codec.spec.name), codec.spec.as_dict()
     rate, frame = codec.spec.sample_rate, frame_of(codec.spec)
     places = {id: place_clip(shift, passes, frame, seed=seed, clip=id) for id in clips.ids()}
     delay = measure_delay(codec.roundtrip, rate)
     plan = [spec, clips.fingerprint, passes, match_level, delay.samples]
     plan += [shift, seed if shift == "random" else 0, scored] if shift or scored else []
-    store = ClipStore(out / "clips", name, plan)
+    store = ClipStore(out / "clips", name, plan + treatment.plan())
     done: dict[str, ClipDrift] = {}
     rejections = list(clips.corpus.rejections)
     bar = progress_bar(f"drift {name}", total=len(clips), unit="clip", show=progress)
@@ -198,6 +202,7 @@ def run_drift(
                     match_level=match_level,
                     places=places[clip_id] if shift else None,
                     scored=scored,
+                    treatment=treatment,
                     audio=audio,
                 )
                 store.write(index, clip.arrays())
@@ -244,12 +249,13 @@ def drift_of(
     match_level: bool = True,
     places: Sequence[int] | None = None,
     scored: Sequence[int] | None = None,
+    treatment: Treatment = PLAIN,
     audio: Path | None = None,
 ) -> ClipDrift:
     """Send one clip through a codec repeatedly.
 
     Args:
-        codec, passes, match_level, scored: as in `run_drift`.
+        codec, passes, match_level, scored, treatment: as in `run_drift`.
         original: [1, N] at the codec's rate.
         delay: delay of one pass in samples, for `si_sdr_aligned`.
         places: samples before the clip in each pass, as in `place_clip`; None does not move it.
@@ -259,9 +265,8 @@ def drift_of(
     values: dict[str, list] = {metric: [] for metric in (*PER_CLIP, *PER_LEVEL)}
     codes: list[Tensor] = []
     failures: list[tuple[int, str, str]] = []
-    for n, (output, level, code) in enumerate(
-        _passes(codec, original, places or [0] * passes, match_level), 1
-    ):
+    chain = send_through(codec, original, places or [0] * passes, match_level, treatment)
+    for n, (output, level, code) in enumerate(chain, 1):
         if scored is None or n in scored:
             aligned = align(original, output, n * delay)
             pesq = measure_pesq(original, output, rate)
@@ -287,7 +292,7 @@ def drift_of(
     kept = {k: np.array(v, dtype=np.float64) for k, v in values.items() if k in PER_CLIP}
     if not codes:
         return ClipDrift(kept, None, failures)
-    if not places or not any(places):
+    if treatment.grid is not None or not places or not any(places):
         kept |= {k: torch.stack(values[k]).double().numpy() for k in PER_LEVEL}
     return ClipDrift(kept, torch.stack(codes).to(torch.int32).numpy(), failures)
 
@@ -314,29 +319,6 @@ def _failures(
 
 def _pass_file(n: int) -> str:
     return f"pass{n:02d}.wav"
-
-
-def _passes(
-    codec: Codec | WaveformCodec, original: Tensor, places: Sequence[int], match_level: bool
-) -> Iterator[tuple[Tensor, float, Tensor | None]]:
-    """Yield the output [1, N] of each pass, its level over the original's in dB, and its codes."""
-    heard, n, room = original, original.shape[-1], max(places)
-    power = original.double().square().mean().item()
-    for place in places:
-        code = None
-        moved = pad(heard, (place, room - place)) if room else heard
-        if isinstance(codec, Codec):
-            encoded: Encoded = codec.encode_with_side(moved[None])
-            output = codec.decode(encoded.codes, n + room, encoded.side)[0].cpu()
-            code = encoded.codes[0].cpu()
-        else:
-            output = codec.roundtrip(moved[None])[0]
-        output = output[:, place : place + n]
-        level = math.sqrt(output.double().square().mean().item() / power) if power else math.nan
-        if match_level and level > 0 and math.isfinite(level):
-            output = output / level
-        yield output, 20 * math.log10(level) if level > 0 else math.nan, code
-        heard = output
 
 
 @lru_cache(maxsize=4)

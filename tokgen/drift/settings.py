@@ -27,6 +27,9 @@ class DriftSettings:
             --match_level false leaves levels as they come.
         shift: move the audio by this many samples between passes, and back for scoring; "random"
             draws up to a frame in both directions. 0 does not move it.
+        stable: also measure every codec with stable decoding, in rows of their own.
+        grid: auto also measures every codec with its frame grid found before each pass; with
+            --stable, both together.
         phase: also measure how many codes match after shifts of up to 2 ms.
         samples: clips to write as audio.
     """
@@ -38,6 +41,8 @@ class DriftSettings:
     seed: int = 0
     match_level: bool = True
     shift: int | Literal["random"] = 0
+    stable: bool = False
+    grid: Literal["auto"] | None = None
     phase: bool = False
     samples: int = 2
 

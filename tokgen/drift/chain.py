@@ -1,0 +1,144 @@
+"""Send one clip through a codec again and again, plainly, stably or on the frame grid it finds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tokgen.codec.aligned import LEAD
+from tokgen.codec.base import Codec, WaveformCodec
+from tokgen.codec.grid import check_grid
+from tokgen.codec.stable.decoding import Searchable, check_searchable, stable_blocks
+from tokgen.codec.stable.settings import StableDecoding
+
+__all__ = ["PLAIN", "Pass", "Treatment", "check_treatment", "send_through"]
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What is done against drift in each pass.
+
+    Attributes:
+        stable: decode stably, with these settings; None decodes plainly.
+        grid: "auto" finds the frame grid of what it encodes.
+    """
+
+    stable: StableDecoding | None = None
+    grid: Literal["auto"] | None = None
+
+    def __bool__(self) -> bool:
+        return self.stable is not None or self.grid is not None
+
+    def name(self, codec: str) -> str:
+        """Return the name of a codec with this treatment, such as "speech-16k (stable, grid)"."""
+        words = ["stable"] * (self.stable is not None) + ["grid"] * (self.grid is not None)
+        return f"{codec} ({', '.join(words)})" if words else codec
+
+    def plan(self) -> list[Any]:
+        """Return what results depend on."""
+        return [None if self.stable is None else asdict(self.stable), self.grid] if self else []
+
+
+PLAIN = Treatment()
+
+
+class Pass(NamedTuple):
+    """One pass.
+
+    Attributes:
+        output: [1, N].
+        level: of the output over the original, before levels are matched, in dB.
+        codes: [K, T] of the frames of the clip; None for a waveform codec.
+    """
+
+    output: Tensor
+    level: float
+    codes: Tensor | None
+
+
+def check_treatment(codec: Codec | WaveformCodec, treatment: Treatment) -> None:
+    """Raise ValueError if a codec does not have a treatment."""
+    if treatment and not isinstance(codec, Codec):
+        raise ValueError(f"{codec.spec.name} has no codes, which {treatment.name('')} needs")
+    if treatment.stable is not None:
+        check_searchable(codec)
+    if treatment.grid is not None:
+        check_grid(cast(Codec, codec).spec)
+
+
+def send_through(
+    codec: Codec | WaveformCodec,
+    original: Tensor,
+    places: Sequence[int],
+    match_level: bool,
+    treatment: Treatment = PLAIN,
+) -> Iterator[Pass]:
+    """Yield the result of each pass over a clip [1, N].
+
+    Args:
+        places: samples before the clip in each pass.
+        match_level: scale each output to the level of the original. A stable output is scaled
+            before its codes are searched, since they belong to a level.
+    """
+    heard, n, room = original, original.shape[-1], max(places)
+    power = original.double().square().mean().item()
+    known: dict[bytes, tuple[Tensor, float]] = {}
+    for place in places:
+        moved = pad(heard, (place, room - place)) if room else heard
+        if not isinstance(codec, Codec):
+            output, level = _matched(codec.roundtrip(moved[None])[0], place, n, power, match_level)
+            heard = output[:, place : place + n]
+            yield Pass(heard, level, None)
+            continue
+        encoded = codec.encode_with_side(moved[None], grid=treatment.grid)
+        lead = int(encoded.side.get(LEAD, torch.zeros(1)).item())
+        if treatment.stable is None:
+            plain = codec.decode(encoded.codes, n + room, encoded.side)[0].cpu()
+            output, level = _matched(plain, place, n, power, match_level)
+            heard = output[:, place : place + n]
+        else:  # audio of equal codes is equal, so it is searched once
+            start = lead + place
+            codes = encoded.codes[..., : codec.spec.n_frames(start + n)]
+            key = b"%d " % start + codes.cpu().numpy().tobytes()
+            if key not in known:
+                plain = codec.decode(codes, start + n)[0]
+                plain, level = _matched(plain, start, n, power, match_level)
+                found = _stable(codec, codes, plain, treatment.stable)
+                known[key] = found[:, start:].cpu(), level
+            heard, level = known[key]
+        yield Pass(heard, level, _of_clip(encoded.codes[0].cpu(), codec, lead + place, n))
+
+
+def _matched(
+    output: Tensor, place: int, n: int, power: float, match_level: bool
+) -> tuple[Tensor, float]:
+    """Return audio [1, N], scaled if levels are matched, and the level of the clip in it in dB."""
+    clip = output[:, place : place + n].double()
+    level = math.sqrt(clip.square().mean().item() / power) if power else math.nan
+    if match_level and level > 0 and math.isfinite(level):
+        output = output / level
+    return output, 20 * math.log10(level) if level > 0 else math.nan
+
+
+def _stable(codec: Codec, codes: Tensor, plain: Tensor, settings: StableDecoding) -> Tensor:
+    """Return stable audio [1, N] for codes [1, K, T]."""
+    with torch.enable_grad():
+        blocks = stable_blocks(
+            cast(Searchable, codec), codes, iter([plain[None]]), plain.shape[-1], settings
+        )
+        return torch.cat([block.audio for block in blocks], -1)[0]
+
+
+def _of_clip(codes: Tensor, codec: Codec, start: int, n: int) -> Tensor:
+    """Return the codes of the T frames nearest to a clip of n samples that begins at `start`."""
+    n_frames = codec.spec.n_frames(n)
+    if codes.shape[-1] <= n_frames or codec.spec.hop_length <= 1:
+        return codes
+    first = min(round(start / codec.spec.hop_length), codes.shape[-1] - n_frames)
+    return codes[:, first : first + n_frames]
