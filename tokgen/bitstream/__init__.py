@@ -5,6 +5,9 @@
 - `outputs` - where encoding and decoding write their files
 - `codes_file` - write and read the codes of one utterance, as `tokgen encode` stores them
 - `entropy` - integer counts of each next code
+- `container` - write and read .tgc files: codes in blocks that are checked one by one
+- `layout` - the records of .tgc files as bytes
+- `checksum` - CRC-32C
 - `block_codes` - the codes of a block to bytes, and back
 - `range_coder` - symbols and integer counts to bytes, and back
 """

@@ -1,0 +1,341 @@
+"""Write and read .tgc files: codes in blocks that are checked and decoded one by one.
+
+    with path.open("wb") as file:
+        writer = TgcWriter(file, header, model)
+        writer.write(codes)  # int64 [k, t], any t
+        writer.close(n_samples)
+    for event in read_events(file, find_model):  # a Header, its Blocks, an Ended; again if
+        ...                                      # files were concatenated
+
+A damaged block does not stop the reader. Its codes are -1, and it says what is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokgen.bitstream.block_codes import decode_block, encode_block
+from tokgen.bitstream.checksum import crc32c
+from tokgen.bitstream.entropy import EntropyModel
+from tokgen.bitstream.layout import (
+    BLOCK,
+    BLOCK_BYTES,
+    END,
+    END_BYTES,
+    MAGIC,
+    BlockHead,
+    End,
+    Header,
+    end_bytes,
+    header_length,
+    pack_block,
+    pack_header,
+    parse_block,
+    parse_end,
+    parse_header,
+)
+from tokgen.bitstream.range_coder import DamagedStream
+from tokgen.results import one_line
+
+__all__ = ["MAX_LOST_CODES", "Block", "Ended", "FindModel", "TgcWriter", "read_events"]
+
+MAX_LOST_CODES = 1 << 22  # missing codes of a stream; a file that misses more is refused
+_MARKS = re.compile(b"|".join(map(re.escape, (MAGIC, BLOCK, END))))
+_CHUNK = 1 << 16
+FindModel = Callable[[Header], EntropyModel | None]  # None for packed codes
+
+
+@dataclass(frozen=True)
+class Block:
+    """Frames of a stream.
+
+    Attributes:
+        first_frame: number of the first frame.
+        codes: int64 [k, t]; -1 if they are missing.
+        side: side information float32 [s] that blocks hold, by name; zeros if it is missing.
+        problem: why the codes are missing; "" if they are not.
+    """
+
+    first_frame: int
+    codes: NDArray[np.int64]
+    side: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a stream.
+
+    Attributes:
+        n_frames: frames of all blocks, missing ones included.
+        n_samples: length of the audio in samples; None if neither header nor end tells it.
+        problem: what is wrong with the end; "" if nothing is.
+    """
+
+    n_frames: int
+    n_samples: int | None
+    problem: str = ""
+
+
+class TgcWriter:
+    """Writes one stream. The header is written at once.
+
+    Args:
+        file: binary file; it is only written to, never read or sought in.
+        header: what the stream begins with.
+        model: the entropy model that `header.model_hash` names; None for packed codes.
+    Raises:
+        ValueError: the header names another model.
+    """
+
+    def __init__(self, file: BinaryIO, header: Header, model: EntropyModel | None = None) -> None:
+        _check_model(header, model)
+        self._file, self._header, self._model = file, header, model
+        data, self._seed = pack_header(header)
+        file.write(data)
+        self._codes = np.zeros((header.n_codebooks, 0), np.int64)
+        self._side = {name: np.zeros(0, np.float32) for name in header.side_periods}
+        self.n_frames, self.n_bytes = 0, len(data)
+
+    def write(
+        self, codes: NDArray[np.int64], side: Mapping[str, NDArray[np.float32]] | None = None
+    ) -> None:
+        """Add codes [k, t], and write the blocks that are complete.
+
+        Args:
+            side: values [s] that come with these frames, for each name in `header.side_periods`.
+        Raises:
+            ValueError: codes of another shape, or a code outside the codebook.
+        """
+        if codes.ndim != 2 or len(codes) != len(self._codes):
+            raise ValueError(f"codes of shape {codes.shape}: expected [{len(self._codes)}, t]")
+        self._codes = np.concatenate([self._codes, codes], axis=1)
+        for name, values in (side or {}).items():
+            if name in self._side:
+                self._side[name] = np.concatenate([self._side[name], values])
+        while self._codes.shape[1] > self._header.block_frames:  # the last block is never empty
+            self._write_block(self._header.block_frames)
+
+    def close(self, n_samples: int) -> None:
+        """Write the last block and the end. The file stays open.
+
+        Raises:
+            ValueError: no codes, or another length than the header tells.
+        """
+        known = self._header.n_samples
+        if known not in (None, n_samples):
+            raise ValueError(f"{n_samples} samples, but the header tells {known}")
+        if not self._codes.shape[1]:
+            raise ValueError("no codes were written: a stream has at least one frame")
+        self._write_block(self._codes.shape[1])
+        self._put(end_bytes(self.n_frames, n_samples, self._seed))
+
+    def _write_block(self, n: int) -> None:
+        parts = []
+        for name, count in self._header.side_counts(self.n_frames, n).items():
+            values = self._side[name][:count]
+            if len(values) != count:
+                raise ValueError(
+                    f"{len(values)} values of {name!r} for frames {self.n_frames}.."
+                    f"{self.n_frames + n - 1}: expected {count}"
+                )
+            parts.append(np.asarray(values, "<f4").tobytes())
+            self._side[name] = self._side[name][count:]
+        codes, self._codes = self._codes[:, :n], self._codes[:, n:]
+        parts.append(encode_block(codes, self._header.codebook_size, self._model))
+        self._put(pack_block(self.n_frames, n, b"".join(parts), self._seed))
+        self.n_frames += n
+
+    def _put(self, data: bytes) -> None:
+        self._file.write(data)
+        self.n_bytes += len(data)
+
+
+def read_events(
+    file: BinaryIO, find_model: FindModel, first_frame: int = 0
+) -> Iterator[Header | Block | Ended]:
+    """Read the streams of a file one after another, in bounded memory.
+
+    Args:
+        file: binary file; it need not be seekable.
+        find_model: returns the entropy model that a header names.
+        first_frame: frame to begin with, in each stream. Blocks before it are not decoded.
+    Raises:
+        ValueError: not a .tgc file, a damaged first header, more than `MAX_LOST_CODES` missing
+            codes, or what `find_model` raises.
+    """
+    stream: _Stream | None = None
+    ended: Ended | None = None
+    for record, skipped in _records(_Source(file)):
+        if ended is not None and skipped:
+            ended = replace(ended, problem=f"{skipped} bytes after the end are unreadable")
+        if isinstance(record, tuple):
+            if stream is not None:
+                yield ended or stream.cut()
+            stream, ended = _Stream(record[0], find_model(record[0]), first_frame), None
+            yield record[0]
+        elif stream is not None and ended is None and isinstance(record, _Payload):
+            yield from stream.blocks(record, skipped)
+        elif stream is not None and ended is None and isinstance(record, End):
+            yield from stream.gap(record.n_frames, skipped)
+            ended = stream.end(record)
+    if stream is not None:
+        yield ended or stream.cut()
+
+
+class _Stream:
+    """The blocks of one stream, in order and without gaps.
+
+    Attributes:
+        at: number of the next frame.
+    """
+
+    def __init__(self, header: Header, model: EntropyModel | None, begin: int) -> None:
+        _check_model(header, model)
+        self._header, self._model, self._begin = header, model, begin
+        self.at = self._lost = 0
+
+    def blocks(self, record: _Payload, skipped: int) -> Iterator[Block]:
+        """Yield the frames that are missing before a block, and the block."""
+        head = record.head
+        if head.first_frame < self.at:
+            return  # a block that was repeated
+        yield from self.gap(head.first_frame, skipped)
+        self.at += head.n_frames
+        if self.at <= self._begin:
+            return
+        try:
+            yield self._decode(head, record.data)
+        except ValueError as error:
+            yield self._missing(head.first_frame, head.n_frames, one_line(str(error)))
+
+    def gap(self, to: int, skipped: int) -> Iterator[Block]:
+        """Yield the frames that are missing before frame `to`."""
+        first, self.at = self.at, max(self.at, to)
+        if first < to and to > self._begin:
+            why = f"{skipped} bytes are unreadable" if skipped else "no block holds them"
+            yield self._missing(first, to - first, why)
+
+    def end(self, record: End) -> Ended:
+        """Return what an end says, if it agrees with the header and the blocks."""
+        known = self._header.n_samples
+        if record.n_frames != self.at or known not in (None, record.n_samples):
+            return replace(self.cut(), problem="its end tells another length")
+        return Ended(self.at, record.n_samples)
+
+    def cut(self) -> Ended:
+        """Return the end of a stream that has none."""
+        return Ended(self.at, self._header.n_samples, "its end is missing")
+
+    def _missing(self, first_frame: int, n: int, problem: str) -> Block:
+        levels = self._header.n_codebooks
+        self._lost += n * levels
+        if self._lost > MAX_LOST_CODES:
+            raise ValueError(
+                f"{self._lost} codes are missing up to frame {first_frame + n}: at most "
+                f"{MAX_LOST_CODES} can be; the file is damaged"
+            )
+        counts = self._header.side_counts(first_frame, n)
+        side = {name: np.zeros(count, np.float32) for name, count in counts.items()}
+        return Block(first_frame, np.full((levels, n), -1), side, problem)
+
+    def _decode(self, head: BlockHead, data: bytes) -> Block:
+        if crc32c(data) != head.crc:
+            raise DamagedStream("wrong checksum" if len(data) == head.n_bytes else "cut short")
+        side, at = {}, 0
+        for name, count in self._header.side_counts(head.first_frame, head.n_frames).items():
+            if at + 4 * count > len(data):
+                raise DamagedStream("cut short")
+            side[name] = np.frombuffer(data, "<f4", count, at).astype(np.float32)
+            at += 4 * count
+            if not np.isfinite(side[name]).all():
+                raise DamagedStream(f"side information {name!r} holds NaN or infinity")
+        levels, size = self._header.n_codebooks, self._header.codebook_size
+        codes = decode_block(data[at:], levels, head.n_frames, size, self._model)
+        return Block(head.first_frame, codes, side)
+
+
+@dataclass(frozen=True)
+class _Payload:
+    head: BlockHead
+    data: bytes
+
+
+def _records(source: _Source) -> Iterator[tuple[tuple[Header] | _Payload | End | None, int]]:
+    """Yield the records that are readable, and the number of unreadable bytes before each.
+
+    None stands for the end of the file. A damaged record is passed over as a whole, so that the
+    time is linear in the size of the file.
+    """
+    header, seed, skipped = None, 0, 0
+    if source.peek(4) != MAGIC:
+        what = "it is not a .tgc file" if source.peek(1) else "it is empty"
+        raise ValueError(f"{what}: make one with `tokgen compress`")
+    while start := source.peek(4):
+        found: tuple[Header] | _Payload | End | None = None
+        if start == MAGIC:
+            size = max(header_length(source.peek(8)), 8)
+            try:
+                parsed, seed = parse_header(source.peek(size))
+                header, found = parsed, (parsed,)
+            except ValueError:
+                if header is None:
+                    raise
+            source.skip(size)
+            skipped += size * (found is None)
+        elif header and start == BLOCK and (head := parse_block(source.peek(BLOCK_BYTES), seed)):
+            source.skip(BLOCK_BYTES)
+            if head.fits(header):
+                found = _Payload(head, source.peek(head.n_bytes))
+                source.skip(head.n_bytes)
+            skipped += BLOCK_BYTES * (found is None)
+        elif header and start == END and (end := parse_end(source.peek(END_BYTES), seed)):
+            source.skip(END_BYTES)
+            found = end
+        else:
+            skipped += source.scan()
+        if found is not None:
+            yield found, skipped
+            skipped = 0
+    yield None, skipped
+
+
+class _Source:
+    """Looks ahead in a binary file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._read = getattr(file, "read1", file.read)  # what a pipe has, without waiting
+        self._held = bytearray()
+
+    def peek(self, n: int) -> bytes:
+        """Return the next `n` bytes, fewer at the end of the file."""
+        while len(self._held) < n and (more := self._read(_CHUNK)):
+            self._held += more
+        return bytes(self._held[:n])
+
+    def skip(self, n: int) -> None:
+        """Drop bytes that `peek` returned."""
+        del self._held[:n]
+
+    def scan(self) -> int:
+        """Drop at least one byte, up to what may be the next record; returns how many."""
+        self.peek(_CHUNK)
+        found = _MARKS.search(self._held, 1)
+        n = found.start() if found else max(1, len(self._held) - 3)
+        self.skip(n)
+        return n
+
+
+def _check_model(header: Header, model: EntropyModel | None) -> None:
+    found = "" if model is None else model.model_hash
+    if found != header.model_hash:
+        raise ValueError(
+            f"the stream was made with the entropy model {header.model_hash[:12]!r}, not with "
+            f"{found[:12]!r}"
+        )
