@@ -32,7 +32,7 @@ from accelerate.utils import set_seed
 
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import open_crops, open_validation
-from tokgen.codec_training.discriminators.ensemble import Discriminator
+from tokgen.codec_training.discriminators.kinds import load_discriminator, make_discriminator
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import phase_at, rate_factor
 from tokgen.codec_training.trainable import load_into, make_trainable
@@ -61,9 +61,9 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
         codec = make_trainable(s.architecture, s.model)
         if s.start_from:
             load_into(codec, Path(s.start_from))
-        discriminator = Discriminator(**s.discriminator)
+        discriminator = make_discriminator(s.discriminator)
         if s.start_discriminator:
-            discriminator = Discriminator.from_pretrained(s.start_discriminator).train()
+            discriminator = load_discriminator(s.start_discriminator).train()
         with accelerator.main_process_first():
             claim_run(run, s)
             crops = open_crops(s, codec.sample_rate, run)
@@ -79,7 +79,15 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
         )
     with plain_errors():
         training = CodecTraining(
-            accelerator, codec, discriminator, crops, s, run, steps=s.steps, compile=s.compile
+            accelerator,
+            codec,
+            discriminator,
+            crops,
+            s,
+            run,
+            steps=s.steps,
+            compile=s.compile,
+            balance=s.balancer,
         )
     encoder = codec.encoder_parameters()
     if accelerator.is_main_process:
@@ -130,7 +138,8 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
         if step >= s.adversarial_start:
             judge = step >= s.adversarial_start + s.adversarial_warmup
             losses |= training.adversary.step(audio, fake, generator, judge=judge)
-        training.descend(s.weights.total(losses), frozen=encoder if phase.decoder_only else ())
+        frozen = encoder if phase.decoder_only else ()
+        training.descend(training.total(losses, fake), frozen=frozen)
         training.log({"rate": rate, **losses})
 
         # Validate and save.

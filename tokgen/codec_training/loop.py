@@ -7,7 +7,7 @@
             out = training.network(audio)
         losses = training.distances(out.waveform, audio)
         losses |= training.adversary.step(audio, out.waveform, generator)
-        training.descend(settings.weights.total(losses))
+        training.descend(training.total(losses, out.waveform))
         training.log(losses)
         if training.validates:
             training.record(validate(training.averaged(), ...))
@@ -25,22 +25,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec_training.adversary import Adversary
 from tokgen.codec_training.augment import augment
+from tokgen.codec_training.balancer import Balancer
 from tokgen.codec_training.crops import AudioCrops
 from tokgen.codec_training.settings import SharedSettings
 from tokgen.nn.ema import Ema
-from tokgen.nn.spectral_losses import MultiScaleMel, SpectralDistance
+from tokgen.nn.spectral_losses import MelPower, MultiScaleMel, SpectralDistance
 from tokgen.runs.accelerator import step_seed
 from tokgen.runs.checkpoints import Checkpoints
 from tokgen.runs.interrupts import Interrupt
 from tokgen.runs.progress import progress_bar
 
-__all__ = ["LOG_EVERY", "CodecTraining"]
+__all__ = ["LOG_EVERY", "OF_WAVEFORM", "CodecTraining"]
 
 LOG_EVERY = 20  # steps
+OF_WAVEFORM = ("mel", "spectral", "time", "feature", "adversarial")  # losses for the balancer
 
 
 class CodecTraining:
@@ -56,6 +59,7 @@ class CodecTraining:
         steps: number of steps.
         first: step from which the model trains; only the discriminators do before.
         compile: run the model through torch.compile.
+        balance: scale the gradients of the losses at the waveform with a `Balancer`.
         name: label of the progress bar, and prefix of logged names.
 
     Attributes:
@@ -63,6 +67,7 @@ class CodecTraining:
         step: steps done, the current one included.
         n_samples: length of a crop.
         history: validation results, one dict each.
+        balancer: None without `balance`.
         state: more JSON-ready values that are saved with checkpoints.
         interrupted: Ctrl-C or SIGTERM ended the loop; a checkpoint was written.
     """
@@ -79,6 +84,7 @@ class CodecTraining:
         steps: int,
         first: int = 0,
         compile: bool = False,
+        balance: bool = False,
         name: str = "",
     ) -> None:
         s = settings
@@ -86,7 +92,7 @@ class CodecTraining:
         self.n_steps, self.name, self.interrupted = steps, name, False
         self.first, self._averaged_steps = first, round(s.average * (steps - first))
         trained = [p for p in model.parameters() if p.requires_grad]
-        adamw = partial(torch.optim.AdamW, betas=(0.8, 0.99), fused=True)
+        adamw = partial(torch.optim.AdamW, betas=s.betas, weight_decay=s.weight_decay, fused=True)
         optimizer = adamw(trained, lr=s.learning_rate)
         critic_optimizer = adamw(discriminator.parameters(), lr=s.discriminator_learning_rate)
         network = torch.compile(model) if compile else model
@@ -97,15 +103,36 @@ class CodecTraining:
         self.n_samples = heard = round(s.seconds * rate)
         if s.adversarial_seconds is not None:
             heard = round(s.adversarial_seconds * rate)
+        if heard < (least := getattr(discriminator, "min_samples", 0)):
+            raise ValueError(
+                f"the discriminators judge {heard} samples, but their longest window has {least}: "
+                "raise seconds and adversarial_seconds, or shorten the windows"
+            )
         self.adversary = Adversary(
-            accelerator, self.discriminator, critic_optimizer, s.discriminator_clip, heard
+            accelerator,
+            self.discriminator,
+            critic_optimizer,
+            s.discriminator_clip,
+            heard,
+            share=s.discriminator_share,
+            loss=s.adversarial_loss,
+            features=s.feature_loss,
         )
-        self.mel = MultiScaleMel(rate, scales_per_step=s.mel_scales_per_step).to(accelerator.device)
+        self.mel: nn.Module = MelPower(rate)
+        if s.mel_loss == "log":
+            self.mel = MultiScaleMel(rate, scales_per_step=s.mel_scales_per_step)
+        self.mel.to(accelerator.device)
         self.spectral = SpectralDistance().to(accelerator.device)
+        self.balancer: Balancer | None = None
+        if balance:
+            weights = {name: getattr(s.weights, name) for name in OF_WAVEFORM}
+            self.balancer = Balancer(weights, mean=partial(accelerator.reduce, reduction="mean"))
         self.ema = Ema(model, s.ema, keep=s.average > 0)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self.step, self.state = self.checkpoints.resume(accelerator, self.ema)
         self.history: list[dict[str, Any]] = self.state.get("history", [])
+        if self.balancer is not None and "balancer" in self.state:
+            self.balancer.load_state_dict(self.state["balancer"])
         self._began = time.monotonic() - self.state.get("seconds", 0.0)
         if self.step:
             accelerator.print(f"{folder.name}: continuing at step {self.step} of {steps}")
@@ -136,6 +163,8 @@ class CodecTraining:
                 if self.step % every == 0 or self.step == self.n_steps or self.interrupted:
                     seconds = time.monotonic() - self._began
                     self.state |= {"history": self.history, "seconds": seconds}
+                    if self.balancer is not None:
+                        self.state["balancer"] = self.balancer.state_dict()
                     self.checkpoints.save(accelerator, self.step, self.state, self.ema)
         finally:
             self._bar.close()
@@ -189,11 +218,32 @@ class CodecTraining:
         return audio.to(accelerator.device), generator
 
     def distances(self, estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
-        """Compute the "mel" and "spectral" losses of waveforms [B, 1, N]."""
-        return {
+        """Compute the losses of waveforms [B, 1, N]: "mel", "spectral" and, if weighted, "time"."""
+        losses = {
             "mel": self.mel(estimate, reference),
             "spectral": self.spectral(estimate, reference),
         }
+        if self.settings.weights.time:
+            losses["time"] = F.l1_loss(estimate, reference)
+        return losses
+
+    def total(self, losses: Mapping[str, Tensor], waveform: Tensor) -> Tensor:
+        """Join losses by their weights, for `descend`.
+
+        With a balancer, the result has the balanced gradient at `waveform` and no useful value.
+
+        Args:
+            losses: scalars.
+            waveform: the decoded waveform [B, 1, N] that the losses were computed from.
+        """
+        weights = self.settings.weights
+        if self.balancer is None:
+            return weights.total(losses)
+        total = self.balancer.loss(losses, waveform)
+        for name, loss in losses.items():
+            if name not in OF_WAVEFORM and hasattr(weights, name):
+                total = total + getattr(weights, name) * loss
+        return total
 
     def descend(self, loss: Tensor, frozen: Iterable[nn.Parameter] = ()) -> None:
         """Back-propagate, clip, and take an optimiser step.
@@ -212,13 +262,21 @@ class CodecTraining:
         self.ema.update(1 / in_window if in_window > 0 else None)
 
     def log(self, values: Mapping[str, Tensor | float]) -> None:
-        """Show values on the bar and send them to the tracker, every `LOG_EVERY` steps."""
+        """Show values on the bar and send them to the tracker, every `LOG_EVERY` steps.
+
+        With a balancer, the tracker also gets "share/<loss>", the loss's share of the gradient, and
+        "weight/<loss>", the share that its weight asks for.
+        """
         if self.step % LOG_EVERY and self.step != self.n_steps:
             return
+        if self.balancer is not None:
+            shares = {f"share/{k}": share for k, share in self.balancer.shares.items()}
+            wanted = {f"weight/{k}": share for k, share in self.balancer.weight_shares.items()}
+            values = {**values, **shares, **wanted}
         numbers = {k: float(v.detach() if isinstance(v, Tensor) else v) for k, v in values.items()}
         prefix = f"{self.name}/" if self.name else ""
         self.accelerator.log({prefix + k: v for k, v in numbers.items()}, step=self.step)
-        self._bar.note(**{k: f"{v:.3g}" for k, v in numbers.items()})
+        self._bar.note(**{k: f"{v:.3g}" for k, v in numbers.items() if "/" not in k})
 
     @property
     def validates(self) -> bool:
@@ -231,7 +289,16 @@ class CodecTraining:
             return copy.deepcopy(self.model).eval()
 
     def record(self, scores: Mapping[str, Any]) -> None:
-        """Add the scores of a validation to the history, and print them."""
+        """Add the scores of a validation to the history, and print them.
+
+        With a balancer, each loss's shares of the gradient and of the weights go with them.
+        """
+        if self.balancer is not None:
+            wanted = self.balancer.weight_shares
+            shares = {
+                k: [round(x, 4), round(wanted[k], 4)] for k, x in self.balancer.shares.items()
+            }
+            scores = {**scores, "shares": shares}
         minutes = (time.monotonic() - self._began) / 60
         self.history.append({"step": self.step, "minutes": minutes, **scores})
         if self.accelerator.is_main_process:

@@ -12,6 +12,7 @@ from tokgen.runs.checks import check_least, check_positive, check_shares
 from tokgen.zoo.names import check_name
 
 __all__ = [
+    "DISCRIMINATORS",
     "LOSSES",
     "PAPER_LOSSES",
     "CodecLossWeights",
@@ -25,13 +26,14 @@ __all__ = [
 
 PAPER_LOSSES = ("enc", "proj", "code")
 LOSSES = (*PAPER_LOSSES, "margin")  # idempotence losses; "none" stands for none of them
+DISCRIMINATORS = ("ensemble", "msstft")  # kinds
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of a codec's losses. The defaults are DAC's, which has no `spectral` loss.
+    """Weights of a codec's losses. The defaults are DAC's, which has no `spectral` and `time` loss.
 
-    `commitment` (and `codebook`) multiply sums over levels.
+    `commitment` (and `codebook`) multiply sums over levels. `time` is the L1 distance of waveforms.
     """
 
     mel: float = 15.0
@@ -39,6 +41,7 @@ class LossWeights:
     feature: float = 2.0
     adversarial: float = 1.0
     commitment: float = 0.25
+    time: float = 0.0
 
     def __post_init__(self) -> None:
         check_least(self, **dict.fromkeys(vars(self), 0))
@@ -62,11 +65,24 @@ class SharedSettings:
 
     Attributes:
         corpora: folders, Parquet files, saved datasets or hub ids; their train splits are used.
-        discriminator: arguments of a new `Discriminator`.
+        discriminator: a kind of discriminator, or its arguments with the kind as `kind`: "ensemble"
+            (DAC's `Discriminator`, used without `kind` too) or "msstft" (EnCodec's
+            `MultiScaleStftDiscriminator`).
+        discriminator_share: share of the steps in which the discriminators train, drawn at random.
+            EnCodec uses 2/3 at 24 kHz, 1/2 at 48 kHz.
+        weights: of the losses.
+        adversarial_loss: "least_squares" (DAC, a sum over discriminators), "hinge2" (EnCodec) or
+            "hinge" (AudioCraft), means over discriminators.
+        feature_loss: "l1" (DAC, a sum over discriminators and layers) or "relative" (EnCodec, a
+            mean of distances over the magnitude of the real features).
+        mel_loss: "log" (DAC, L1 of logarithms) or "power" (EnCodec, L1 of powers and L2 of
+            logarithms).
         batch_size: crops per process and step.
         seconds: length of a crop.
         learning_rate: AdamW's for the codec, after `warmup` steps.
         discriminator_learning_rate: AdamW's for the discriminators.
+        betas: AdamW's, for both.
+        weight_decay: AdamW's, for both. 0 makes it Adam.
         lr_decay: factor on both rates per step.
         rate_steps_before: steps of an earlier training whose decay the rates continue.
         warmup: steps in which the rate rises.
@@ -81,7 +97,7 @@ class SharedSettings:
             spoke.
         gain_db: each crop's level then changes at random by up to this many dB.
         phase_augmentation: rotate the phase of each crop by a random angle.
-        mel_scales_per_step: mel scales drawn per step; None uses all seven.
+        mel_scales_per_step: mel scales of the "log" loss drawn per step; None uses all seven.
         adversarial_seconds: length of the part of each crop that the discriminators judge; None for
             the whole crop.
         validation: validation corpus; None uses the first of `corpora`.
@@ -96,11 +112,18 @@ class SharedSettings:
     """
 
     corpora: list[str] = field(default_factory=lambda: ["recipes/data/allison"])
-    discriminator: dict = field(default_factory=dict)
+    discriminator: dict | str = field(default_factory=dict)
+    discriminator_share: float = 1.0
+    weights: LossWeights = field(default_factory=LossWeights)
+    adversarial_loss: Literal["least_squares", "hinge", "hinge2"] = "least_squares"
+    feature_loss: Literal["l1", "relative"] = "l1"
+    mel_loss: Literal["log", "power"] = "log"
     batch_size: int = 72
     seconds: float = 0.38
     learning_rate: float = 1e-4
     discriminator_learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.8, 0.99)
+    weight_decay: float = 0.01
     lr_decay: float = 0.999996
     rate_steps_before: int = 0
     warmup: int = 0
@@ -130,7 +153,14 @@ class SharedSettings:
         check_least(self, validate_every=1, checkpoint_every=1, validation_min_seconds=0)
         check_positive(self, "seconds", "learning_rate", "discriminator_learning_rate")
         check_positive(self, "lr_decay", "clip", "discriminator_clip", "adversarial_seconds")
-        check_shares(self, "cooldown", "ema", "lr_decay", "average")
+        check_shares(self, "cooldown", "ema", "lr_decay", "average", "discriminator_share")
+        check_least(self, weight_decay=0)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}, but must be at least 0 and below 1")
+        kind = self.discriminator
+        kind = kind if isinstance(kind, str) else kind.get("kind", DISCRIMINATORS[0])
+        if kind not in DISCRIMINATORS:
+            raise ValueError(f"discriminator {kind!r}: known are {', '.join(DISCRIMINATORS)}")
         check_least(self, rate_steps_before=0, speed=0)
         if self.speed > 0.5:
             raise ValueError(f"speed is {self.speed:g}, but must be at most 0.5")
@@ -153,7 +183,8 @@ class CodecTrainingSettings(SharedSettings):
         adversarial_warmup: steps after that in which the codec trains without their losses.
         start_from: codec folder to start from; its quantizer is kept.
         start_discriminator: folder of a discriminator to start from.
-        weights: of the losses.
+        balancer: scale the gradients of the losses at the waveform so that each has the share of
+            its weight, as EnCodec does. The quantizer's losses stay outside.
         joint_learning_rate: replaces `learning_rate` when encoder and quantizer train together.
         max_codebook_loss: the run stops above it, since the quantizer has diverged. The loss is a
             sum over levels.
@@ -176,6 +207,7 @@ class CodecTrainingSettings(SharedSettings):
     max_codebook_loss: float = 50.0
     quantizer_init_seconds: float = 900.0
     compile: bool = False
+    balancer: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -21,7 +21,8 @@ from accelerate.utils import set_seed
 from tokgen.codec.base import Codec
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
-from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
+from tokgen.codec_training.discriminators.ensemble import find_discriminator
+from tokgen.codec_training.discriminators.kinds import load_discriminator, make_discriminator
 from tokgen.codec_training.idempotence import Reencoder, rotate
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import Phase, rate_factor
@@ -130,9 +131,9 @@ def tune(
     reencoder = make_reencoder(s, base)
     saved = find_discriminator(s.start_discriminator, s.codec)
     if saved is None:
-        discriminator, alone = Discriminator(**s.discriminator), s.discriminator_warmup
+        discriminator, alone = make_discriminator(s.discriminator), s.discriminator_warmup
     else:
-        discriminator, alone = Discriminator.from_pretrained(saved).train(), 0
+        discriminator, alone = load_discriminator(saved).train(), 0
     accelerator.print(
         f"{run.name}: {s.loss} x {weight:g}, discriminator "
         f"{saved or f'new, alone for {alone} steps'}"

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,6 +93,8 @@ def save_settings(folder: Path, settings: Any, **provenance: Any) -> None:
 def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provenance: Any) -> None:
     """Refuse to continue a run with settings other than those it began with.
 
+    Settings that were added to the class after the run began count as their defaults.
+
     Args:
         folder: folder of the run. Nothing is checked if it has no settings.json.
         settings: settings to continue with, a dataclass.
@@ -106,7 +108,8 @@ def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provena
         return
     try:
         saved = json.loads(path.read_text())
-        before = _flat({**saved["settings"], **{k: saved.get(k) for k in provenance}}, free)
+        began = _with_later(saved["settings"], settings)
+        before = _flat({**began, **{k: saved.get(k) for k in provenance}}, free)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}): delete {folder} to start over"
@@ -118,6 +121,24 @@ def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provena
                 f"{folder} holds a run with {name} = {before.get(name)!r}, not "
                 f"{now.get(name)!r}: choose another name, or delete the folder to start over"
             )
+
+
+def _with_later(saved: dict[str, Any], settings: Any) -> dict[str, Any]:
+    """Add the defaults of the dataclass `settings` for what saved settings lack."""
+    whole = dict(saved)
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name not in saved:
+            default: Any = field.default
+            if field.default_factory is not MISSING:
+                default = field.default_factory()
+            if default is not MISSING:
+                if is_dataclass(default) and not isinstance(default, type):
+                    default = asdict(default)
+                whole[field.name] = json.loads(json.dumps(default))
+        elif is_dataclass(value) and isinstance(saved[field.name], dict):
+            whole[field.name] = _with_later(saved[field.name], value)
+    return whole
 
 
 def _flat(content: dict[str, Any], free: tuple[str, ...], prefix: str = "") -> dict[str, Any]:

@@ -4,5 +4,6 @@
 - `period` - discriminator of waveforms folded at a period
 - `bands` - discriminator of complex spectra in frequency bands
 - `msstft` - EnCodec's discriminator of complex spectra at several resolutions
+- `kinds` - make a new discriminator, or load a saved one
 - `layers` - the convolution that DAC's share
 """

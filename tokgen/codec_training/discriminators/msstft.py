@@ -67,6 +67,8 @@ class MultiScaleStftDiscriminator(Pretrained):
         windows: STFT windows in samples. EnCodec has three; five are its windows with 256 and 128.
         width: channels of the convolutions.
         channels: channels of the audio, 2 for stereo.
+    Attributes:
+        min_samples: length of the shortest audio that it can judge.
     """
 
     model_type = "tokgen_msstft_discriminator"
@@ -81,6 +83,7 @@ class MultiScaleStftDiscriminator(Pretrained):
         super().__init__({"windows": list(windows), "width": width, "channels": channels})
         if not windows:
             raise ValueError("windows is empty: give at least one STFT window, in samples")
+        self.min_samples = max(windows)
         self.parts = nn.ModuleList(StftDiscriminator(w, width, channels) for w in windows)
 
     def forward(self, waveform: Tensor) -> list[list[Tensor]]:
@@ -90,15 +93,14 @@ class MultiScaleStftDiscriminator(Pretrained):
             ValueError: another number of channels, or audio shorter than the longest window.
         """
         channels, n_samples = waveform.shape[1:]
-        longest = max(self.config["windows"])
         if channels != self.config["channels"]:
             raise ValueError(
                 f"audio has {channels} channels, but the discriminator {self.config['channels']}: "
                 "set its channels"
             )
-        if n_samples < longest:
+        if n_samples < self.min_samples:
             raise ValueError(
-                f"audio of {n_samples} samples is shorter than the window of {longest}: judge "
-                "longer parts (adversarial_seconds), or use shorter windows"
+                f"audio of {n_samples} samples is shorter than the window of {self.min_samples}: "
+                "use longer audio or shorter windows"
             )
         return [part(waveform) for part in self.parts]

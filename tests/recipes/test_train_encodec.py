@@ -1,0 +1,78 @@
+"""train_codec.py with EnCodec's losses: resume, several processes, logs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from makers.recipes import kill_when, launch, run
+
+TINY_CODEC = {
+    "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
+    "latent_dim": 16, "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,
+}  # fmt: skip
+LOSSES = {
+    "balancer": True, "adversarial_loss": "hinge2", "feature_loss": "relative",
+    "mel_loss": "power", "discriminator_share": 0.5, "betas": [0.5, 0.9], "weight_decay": 0.0,
+    "discriminator": {"kind": "msstft", "windows": [256, 128], "width": 2},
+    "weights": {"time": 0.1, "mel": 1.0, "feature": 3.0, "adversarial": 3.0, "commitment": 1.0},
+}  # fmt: skip
+
+
+def flags(name: str, folder: Path, corpus: Path, **more: object) -> list[object]:
+    config = {
+        "name": name, "runs": str(folder), "corpora": [str(corpus)], "model": TINY_CODEC,
+        "steps": 6, "adversarial_start": 1, "adversarial_warmup": 1, "batch_size": 2,
+        "seconds": 0.25, "validate_every": 3, "checkpoint_every": 2,
+        "validation_min_seconds": 0.0, "tracker": "none", "mixed_precision": "no", **LOSSES, **more,
+    }  # fmt: skip
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return ["--config", path]
+
+
+def weights(run_folder: Path) -> dict:
+    return load_file(run_folder / "codec/model.safetensors")
+
+
+def same(a: dict, b: dict) -> bool:
+    return list(a) == list(b) and all(a[k].equal(b[k]) for k in a)
+
+
+def test_the_balancer_resumes_exactly_and_logs_its_shares(tiny_corpus, tmp_path):
+    run("train_codec.py", *flags("whole", tmp_path, tiny_corpus))
+    process = launch("train_codec.py", *flags("cut", tmp_path, tiny_corpus))
+    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
+    run("train_codec.py", *flags("cut", tmp_path, tiny_corpus))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    extra = [json.loads((tmp_path / n / "checkpoints/step-6/extra.json").read_text())
+             for n in ("whole", "cut")]  # fmt: skip
+    assert extra[0]["balancer"] == extra[1]["balancer"]
+    assert set(extra[0]["balancer"]["sums"]) == {"time", "mel", "feature", "adversarial"}
+    shares = json.loads((tmp_path / "whole/metrics.json").read_text())["final"]["shares"]
+    assert shares["feature"][1] == pytest.approx(3 / 7.1, abs=1e-4)
+    assert sum(found for found, _ in shares.values()) == pytest.approx(1, abs=1e-3)
+    config = json.loads((tmp_path / "whole/discriminator/config.json").read_text())
+    assert config["model_type"] == "tokgen_msstft_discriminator"
+
+
+def test_processes_share_the_averages_of_the_balancer(tiny_corpus, tmp_path):
+    """Without that, their gradients would be scaled differently."""
+    out = run("train_codec.py", *flags("two", tmp_path, tiny_corpus, steps=4), processes=2)
+    assert "codec: " in out
+    extra = json.loads((tmp_path / "two/checkpoints/step-4/extra.json").read_text())
+    run("train_codec.py", *flags("one", tmp_path, tiny_corpus, steps=4))
+    alone = json.loads((tmp_path / "one/checkpoints/step-4/extra.json").read_text())
+    assert extra["balancer"]["counts"] == alone["balancer"]["counts"]
+    assert extra["balancer"]["sums"] != alone["balancer"]["sums"]
+
+
+def test_kinds_of_discriminators_are_flags(tiny_corpus, tmp_path):
+    more = ["--discriminator", "msstft", "--balancer", "true", "--seconds", "0.1"]
+    out = run("train_codec.py", *flags("short", tmp_path, tiny_corpus), *more, code=1)
+    assert "judge 1600 samples, but their longest window has 2048: raise seconds" in out
+    assert "Traceback" not in out
