@@ -4,9 +4,9 @@
 
 Excerpts of audio that a codec decoded begin with a random sample and travel in several ways. A row
 tells of each way, and of each length of the excerpt, the share that was found, the share with the
-exact offset, and the area under the ROC curve against natural excerpts of the same length. A second
-table counts the natural excerpts in which a grid was found, and extrapolates the tail of their
-scores: log(share of scores above x) is close to a straight line there.
+exact offset, and the area under the ROC curve against natural excerpts of all lengths. A last line
+counts the natural excerpts in which a grid was found, and extrapolates the tail of their scores:
+log(share of scores above x) is close to a straight line there.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ways", nargs="+", default=WAYS, help="none, or as for StableDecoding")
     parser.add_argument("--lengths", nargs="+", type=float, default=[0.5, 1, 2, 5], help="seconds")
     parser.add_argument("--stable", action="store_true", help="decode stably")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop decoded clips then")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="longest search of decoded audio",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help=".json file to write")
     a = parser.parse_args(argv)
@@ -62,10 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = list(natural(codec, corpora, a.excerpts, a.lengths, noise))
         until = time.monotonic() + 60 * a.minutes
         source = open_corpus(a.corpus, split=a.split)
-        for clip in draw(codec, source, a.clips, max(a.lengths), noise):
+        clips = draw(codec, source, a.clips, max(a.lengths), noise)
+        for row in decoded(codec, clips, a.ways, a.lengths, noise, stable=a.stable):
+            rows.append(row)
             if time.monotonic() > until:
                 break
-            rows += decoded(codec, clip, a.ways, a.lengths, noise, stable=a.stable)
         print(f"\n{name}, {'stable' if a.stable else 'plain'} decoding\n\n{show(rows, a.ways)}\n")
         print(show_natural(rows), flush=True)
         found[name] = rows
@@ -123,27 +130,25 @@ def natural(
 
 def decoded(
     codec: Codec,
-    clip: Tensor,
+    clips: Iterator[Tensor],
     ways: Sequence[str],
     lengths: Sequence[float],
     noise: random.Random,
     *,
     stable: bool,
 ) -> Iterator[Row]:
-    """Yield results of excerpts of a clip [1, 1, N] that the codec decoded."""
+    """Yield results of excerpts of clips [1, 1, N] that the codec decoded."""
     rate, hop = codec.spec.sample_rate, codec.spec.hop_length
-    codes = codec.encode(clip)
-    audio = (
-        codec.decode(codes, clip.shape[-1], stable=True).waveform
-        if stable
-        else codec.decode(codes, clip.shape[-1])
-    )
     generator = torch.Generator().manual_seed(noise.randrange(1 << 30))
-    for way in ways:
-        carry: Callable[..., Tensor] = make_transport(way, rate) if way != "none" else _same
-        carried = carry(audio, generator)
-        for seconds in lengths:
-            size = round(seconds * rate)
+    for clip in clips:
+        codes = codec.encode(clip)
+        if stable:
+            audio = codec.decode(codes, clip.shape[-1], stable=True).waveform
+        else:
+            audio = codec.decode(codes, clip.shape[-1])
+        for seconds, way in product(lengths, ways):
+            carry: Callable[..., Tensor] = make_transport(way, rate) if way != "none" else _same
+            carried, size = carry(audio, generator), round(seconds * rate)
             start = noise.randrange(hop, carried.shape[-1] - size + 1)
             piece = carried[0, :, start : start + size]
             yield search(codec, piece, -start % hop) | {"way": way, "seconds": seconds}
@@ -172,19 +177,18 @@ def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
 
 def show(rows: Sequence[Row], ways: Sequence[str]) -> str:
     """Format found / exact / AUC of each way and length."""
-    lengths = lengths_of(rows)
-    lines = []
+    lengths, lines = lengths_of(rows), []
+    others = [row["score"] for row in rows if row["way"] is None]
     for way in ways:
         line = [way]
         for seconds in lengths:
             cell = [r for r in rows if r["way"] == way and r["seconds"] == seconds]
-            others = [r["score"] for r in rows if r["way"] is None and r["seconds"] == seconds]
             if not cell:
                 line.append("–")
                 continue
             shares = [np.mean([r[key] for r in cell]) for key in ("found", "exact")]
             area = auc([r["score"] for r in cell], others)
-            line.append(" / ".join(f"{x:.2f}" for x in shares) + f" / {area:.3f} (n {len(cell)})")
+            line.append(" / ".join(f"{x:.2f}" for x in shares) + f" / {area:.2f} (n {len(cell)})")
         lines.append(line)
     heads = [f"{seconds:g} s" for seconds in lengths]
     return tabulate(lines, ["way", *heads], tablefmt="github", disable_numparse=True)

@@ -22,7 +22,7 @@ def test_decoded_audio_is_found_and_other_audio_is_not(
     assert [row["way"] for row in rows] == [None, None, "none", "int16"]
     assert [row["exact"] for row in rows] == [False, False, True, True]
     said = capsys.readouterr().out
-    assert "| none  | 1.00 / 1.00 / 1.000 (n 1) |" in said
+    assert "| none  | 1.00 / 1.00 / 1.00 (n 1) |" in said
     assert "Natural: 0 of 2 found (at most 77.64 % with 95 % confidence)" in said
 
 
