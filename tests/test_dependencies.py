@@ -83,7 +83,12 @@ def test_torchaudio_and_tqdm_are_imported_in_one_place():
 @pytest.mark.parametrize("extra", ["eval", "train", "speechtokenizer"])
 def test_packages_of_extras_are_imported_through_require(extra):
     """Only `require` imports them, so that errors name the extra."""
-    modules = {"faiss-cpu": "faiss", "moonshine-voice": "moonshine_voice", "swift-f0": "swift_f0"}
+    modules = {
+        "faiss-cpu": "faiss",
+        "moonshine-voice": "moonshine_voice",
+        "swift-f0": "swift_f0",
+        "vector-quantize-pytorch": "vector_quantize_pytorch",
+    }
     names = {modules.get(name_of(each), name_of(each)) for each in EXTRAS[extra]}
     for file in (ROOT / "tokgen").rglob("*.py"):
         assert not imports(file) & names, file
