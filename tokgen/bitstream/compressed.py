@@ -1,0 +1,340 @@
+"""Compress audio to .tgc bytes, and decompress them, whole or as a stream.
+
+data = compress(waveform, "speech-16k")  # [1, N] at the codec's rate
+decompress(data).waveform  # exactly codec.decode(codec.encode(...))
+with CompressedWriter("live.tgc", codec) as writer:
+    for block in microphone:
+        writer.push(block)
+for audio in CompressedReader("live.tgc"):  # [1, C, n], as soon as it is decoded
+    ...
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tokgen.bitstream.container import TgcWriter
+from tokgen.bitstream.decompressing import StreamAudio
+from tokgen.bitstream.entropy import EntropyModel
+from tokgen.bitstream.entropy_models import AUTO, choose_model
+from tokgen.bitstream.layout import MAX_BLOCK_CODES, Header
+from tokgen.codec.base import Codec
+from tokgen.codec.checks import WholeOnly, check_blocks, check_levels
+from tokgen.codec.long_audio import WHOLE_SECONDS, TooLong
+from tokgen.codec.spec import CodecSpec, Encoded
+from tokgen.storage import write_file
+from tokgen.zoo.lookup import as_codec
+
+__all__ = [
+    "BLOCK_SECONDS",
+    "CompressedReader",
+    "CompressedWriter",
+    "Decompressed",
+    "compress",
+    "decompress",
+    "levels_for",
+]
+
+BLOCK_SECONDS = 10.0  # of a block; a damaged block is lost as a whole
+_MAX_BLOCK_FRAMES = 65_535
+
+
+class Decompressed(NamedTuple):
+    """What `decompress` returns.
+
+    Attributes:
+        waveform: [1, C, N] float32.
+        sample_rate: Hz.
+        problems: what is damaged, and concealed by silence; empty if nothing is.
+    """
+
+    waveform: Tensor
+    sample_rate: int
+    problems: list[str]
+
+
+class CompressedWriter:
+    """Compresses audio that arrives in blocks.
+
+    Used as a `with` statement, it is closed at the end unless there is an error.
+
+    Args:
+        file: .tgc file, written when the writer is closed, completely or not at all; or an open
+            binary file, which gets each block as soon as it is complete, and stays open.
+        codec: the codec, or its name as in `load_codec`.
+        n_codebooks: levels to keep; None keeps all K.
+        bitrate: most kbps of packed codes, in place of `n_codebooks`.
+        entropy: the entropy model, as for `tokgen.bitstream.entropy_models.choose_model`.
+        block_seconds: length of blocks. Shorter ones lose less when damaged, and take more bits.
+        channels: channels of the decompressed audio: 1, or those of the codec.
+        step: frames that are encoded together, for live audio. None uses the codec's windows, which
+            are faster. On a CPU the codes are the same.
+        device: device to load a codec on that is given by name.
+    Attributes:
+        n_bytes: bytes so far.
+        mode: how codes become bits, one of `tokgen.bitstream.entropy.MODES`.
+    Raises:
+        ValueError: a setting is out of range, or the codec has no such model.
+    """
+
+    def __init__(
+        self,
+        file: str | Path | BinaryIO,
+        codec: str | Path | Codec,
+        *,
+        n_codebooks: int | None = None,
+        bitrate: float | None = None,
+        entropy: str | Path | EntropyModel = AUTO,
+        block_seconds: float = BLOCK_SECONDS,
+        channels: int = 1,
+        step: int | None = None,
+        device: str | torch.device = "auto",
+    ) -> None:
+        self._path = Path(file) if isinstance(file, str | Path) else None
+        self._file = io.BytesIO() if isinstance(file, str | Path) else file
+        codec = as_codec(codec, device=device)
+        if bitrate is not None:
+            if n_codebooks is not None:
+                raise ValueError(f"bitrate = {bitrate:g} and n_codebooks = {n_codebooks}: give one")
+            n_codebooks = levels_for(bitrate, codec.spec)
+        if channels not in (1, codec.spec.channels):
+            raise ValueError(f"channels = {channels}: {codec.spec.name} has {codec.spec.channels}")
+        self._codec, self._keep = codec, check_levels(n_codebooks, codec.spec)
+        self._channels, self._seconds = channels, block_seconds
+        self.mode, self._model = choose_model(codec, entropy)
+        self._block_frames = _block_frames(codec.spec, self._keep, block_seconds)
+        self._writer: TgcWriter | None = None
+        self._whole: list[Tensor] | None = None
+        try:
+            self._encoder = codec.for_levels(self._keep).block_encoder(step)
+        except WholeOnly as reason:
+            self._whole, self._reason = [], reason
+        self.n_samples, self._ended = 0, False
+
+    @property
+    def n_bytes(self) -> int:
+        return 0 if self._writer is None else self._writer.n_bytes
+
+    @torch.no_grad()
+    def push(self, waveform: Tensor) -> None:
+        """Add audio [1, n] or [1, C, n] at the codec's rate; n >= 0."""
+        self._check_open()
+        for block in check_blocks([waveform], self._codec.spec.channels, self._codec.device):
+            self.n_samples += block.shape[-1]
+            if self._whole is None:
+                for piece in self._encoder.push(block):
+                    self._write(piece)
+                continue
+            if self.n_samples > WHOLE_SECONDS * self._codec.spec.sample_rate:
+                limit = f"audio of more than {WHOLE_SECONDS / 60:g} minutes"
+                raise TooLong(f"{limit}, and {self._reason}") from self._reason
+            self._whole.append(block)
+
+    @torch.no_grad()
+    def close(self) -> None:
+        """Write what remains.
+
+        Raises:
+            ValueError: no audio.
+        """
+        self._check_open()
+        self._ended = True
+        if not self.n_samples:
+            raise ValueError("0 samples in all blocks: nothing to encode")
+        if self._whole is None:
+            for piece in self._encoder.finish():
+                self._write(piece)
+        else:
+            audio = torch.cat(self._whole, dim=-1)
+            self._write(self._codec.encode_with_side(audio, self._keep))
+        assert self._writer is not None
+        self._writer.close(self.n_samples)
+        if self._path is not None and isinstance(self._file, io.BytesIO):
+            write_file(self._path, self._file.getvalue())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and not self._ended:
+            self.close()
+
+    def _write(self, piece: Encoded) -> None:
+        side = {name: v[0].float().cpu().numpy() for name, v in piece.side.items()}
+        if self._writer is None:
+            n_samples = None if self._whole is None else self.n_samples
+            header = self._header(side, n_samples)
+            self._writer = TgcWriter(self._file, header, self._model)
+        self._writer.write(piece.codes[0, : self._keep].cpu().numpy().astype(np.int64), side)
+
+    def _header(self, side: Mapping[str, np.ndarray], n_samples: int | None) -> Header:
+        spec = self._codec.spec
+        in_blocks = self._codec.side_names if spec.chunk_length else ()
+        return Header(
+            codec=spec.name,
+            weight_hash=spec.weight_hash,
+            mode=self.mode,
+            model_hash="" if self._model is None else self._model.model_hash,
+            sample_rate=spec.sample_rate,
+            hop_length=spec.hop_length,
+            channels=self._channels,
+            n_codebooks=self._keep,
+            codebook_size=spec.codebook_size,
+            block_frames=self._block_frames,
+            n_samples=n_samples,
+            side={name: v for name, v in side.items() if name not in in_blocks},
+            side_periods={name: spec.chunk_length // spec.hop_length for name in in_blocks},
+        )
+
+    def _check_open(self) -> None:
+        if self._ended:
+            raise ValueError("the writer is closed: make another one")
+
+
+class CompressedReader:
+    """Decompresses a file block by block, in bounded memory.
+
+    Iterating yields audio [1, C, n]. Damaged blocks become silence. Streams that were concatenated
+    follow one another.
+
+    Args:
+        file: .tgc file, or an open binary file, which need not be seekable.
+        codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
+            codec that the file names.
+        model: entropy model to use if the file names it, besides those of the codec.
+        step: frames that are decoded together, for live audio; as for `CompressedWriter`.
+        device: device to load a codec on that is given by name.
+        name: name of the file for messages.
+    Attributes:
+        problems: what is damaged, so far.
+        headers: headers of the streams, so far.
+        n_samples: samples so far.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: while iterating: not a .tgc file, or one of another codec.
+    """
+
+    def __init__(
+        self,
+        file: str | Path | BinaryIO,
+        codec: str | Path | Codec | None = None,
+        *,
+        model: EntropyModel | None = None,
+        step: int | None = None,
+        device: str | torch.device = "auto",
+        name: str | None = None,
+    ) -> None:
+        self._name = name or (str(file) if isinstance(file, str | Path) else "the stream")
+        if isinstance(file, str | Path) and not Path(file).is_file():
+            raise FileNotFoundError(f"no such file: {self._name}")
+        self._file = file
+        self._audio = StreamAudio(codec, model, step, device)
+        self.problems, self.headers = self._audio.problems, self._audio.headers
+
+    @property
+    def n_samples(self) -> int:
+        return self._audio.n_samples
+
+    def __iter__(self) -> Iterator[Tensor]:
+        try:
+            if isinstance(self._file, str | Path):
+                with Path(self._file).open("rb") as file:
+                    yield from self._audio.read(file)
+            else:
+                yield from self._audio.read(self._file)
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {error}") from error
+
+
+def compress(
+    waveform: Tensor,
+    codec: str | Path | Codec,
+    *,
+    n_codebooks: int | None = None,
+    bitrate: float | None = None,
+    entropy: str | Path | EntropyModel = AUTO,
+    block_seconds: float = BLOCK_SECONDS,
+    device: str | torch.device = "auto",
+) -> bytes:
+    """Compress audio of one item.
+
+    Args:
+        waveform: [1, N] or [1, C, N] float in [-1, 1] at the codec's rate. The channels are kept.
+    Returns:
+        the bytes of a .tgc file.
+    Raises:
+        TypeError, ValueError: as `Codec.encode` or `CompressedWriter`.
+    """
+    channels = waveform.shape[-2] if waveform.ndim == 3 else 1
+    file = io.BytesIO()
+    with CompressedWriter(
+        file,
+        codec,
+        n_codebooks=n_codebooks,
+        bitrate=bitrate,
+        entropy=entropy,
+        block_seconds=block_seconds,
+        channels=channels,
+        device=device,
+    ) as writer:
+        writer.push(waveform)
+    return file.getvalue()
+
+
+def decompress(
+    file: bytes | str | Path | BinaryIO,
+    codec: str | Path | Codec | None = None,
+    *,
+    model: EntropyModel | None = None,
+    device: str | torch.device = "auto",
+) -> Decompressed:
+    """Decompress a whole file. Arguments are those of `CompressedReader`, or the file's bytes.
+
+    Raises:
+        ValueError: as `CompressedReader`.
+    """
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
+    reader = CompressedReader(source, codec, model=model, device=device)
+    pieces = [audio.cpu() for audio in reader]
+    waveform = torch.cat(pieces, dim=-1) if pieces else torch.zeros(1, 1, 0)
+    return Decompressed(waveform, reader.headers[0].sample_rate, reader.problems)
+
+
+def levels_for(bitrate: float, spec: CodecSpec) -> int:
+    """Return the most levels whose packed codes take at most `bitrate` kbps.
+
+    Raises:
+        ValueError: one level takes more.
+    """
+    one = spec.bitrate / spec.n_codebooks / 1000
+    levels = min(int(bitrate / one + 1e-9), spec.n_codebooks)
+    if levels < 1:
+        raise ValueError(
+            f"bitrate = {bitrate:g} kbps: {spec.name} takes {one:g} kbps for each of "
+            f"{spec.n_codebooks} levels"
+        )
+    return levels
+
+
+def _block_frames(spec: CodecSpec, n_codebooks: int, seconds: float) -> int:
+    most = min(_MAX_BLOCK_FRAMES, MAX_BLOCK_CODES // n_codebooks)
+    if not 0 < seconds * spec.frame_rate <= most:
+        raise ValueError(
+            f"block_seconds = {seconds:g}: must be above 0, and at most "
+            f"{most / spec.frame_rate:.4g} for {n_codebooks} levels of {spec.name}"
+        )
+    unit = spec.chunk_length // spec.hop_length or 1  # whole chunks
+    return max(1, round(seconds * spec.frame_rate / unit)) * unit

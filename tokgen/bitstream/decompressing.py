@@ -1,0 +1,231 @@
+"""Decode the events of a .tgc file to audio, and conceal what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tokgen.bitstream.container import MAX_LOST_CODES, Block, Ended, read_events
+from tokgen.bitstream.entropy import EntropyModel
+from tokgen.bitstream.entropy_models import model_of
+from tokgen.bitstream.layout import Header
+from tokgen.codec.aligned import leads_in
+from tokgen.codec.base import Codec
+from tokgen.codec.checks import WholeOnly
+from tokgen.codec.spec import Encoded, join
+from tokgen.zoo.lookup import as_codec
+from tokgen.zoo.names import find_in_zoo
+
+__all__ = ["StreamAudio", "check_header", "codec_of"]
+
+_QUIET_FRAMES = 64  # of zeros, whose middle frame stands for missing ones
+
+
+def codec_of(header: Header, device: str | torch.device = "auto") -> Codec:
+    """Load the zoo's codec that a stream names.
+
+    Raises:
+        ValueError: the zoo has no codec of this name.
+    """
+    if find_in_zoo(header.codec) is None:
+        raise ValueError(
+            f"made by codec {header.codec!r}, which is not in the zoo: name its folder or hub id "
+            "with --codec"
+        )
+    return as_codec(header.codec, device=device)
+
+
+def check_header(header: Header, codec: Codec) -> None:
+    """Check that a codec made a stream.
+
+    Raises:
+        ValueError: another codec made it, or its numbers are not those of the codec.
+    """
+    spec = codec.spec
+    if header.weight_hash != spec.weight_hash:
+        raise ValueError(
+            f"made by codec {header.codec!r} (weights {header.weight_hash[:12]!r}), not by "
+            f"{spec.name!r} (weights {spec.weight_hash[:12]!r}): use {header.codec!r}"
+        )
+    names = set(codec.side_names)
+    periods = {n: spec.chunk_length // spec.hop_length for n in names if spec.chunk_length}
+    for what, found, right in (
+        ("Hz", header.sample_rate, spec.sample_rate),
+        ("samples per frame", header.hop_length, spec.hop_length),
+        ("entries per level", header.codebook_size, spec.codebook_size),
+        ("levels", header.n_codebooks, min(header.n_codebooks, spec.n_codebooks)),
+        ("channels", header.channels, 1 if header.channels == 1 else spec.channels),
+        ("frames per value", dict(header.side_periods), periods),
+    ):
+        if found != right:
+            raise ValueError(
+                f"{what} {found}, but {spec.name!r} has {right}: compress the audio again"
+            )
+    leads_in(_tensors(header), 1, spec)
+
+
+class StreamAudio:
+    """Reads the audio of a file.
+
+    Args:
+        codec, model, step, device: as for `tokgen.bitstream.compressed.CompressedReader`.
+    Attributes:
+        problems, headers, n_samples: as for `CompressedReader`.
+    """
+
+    def __init__(
+        self,
+        codec: str | Path | Codec | None,
+        model: EntropyModel | None,
+        step: int | None,
+        device: str | torch.device,
+    ) -> None:
+        self._given, self._model, self._step, self._device = codec, model, step, device
+        self._codec: Codec | None = None
+        self.problems: list[str] = []
+        self.headers: list[Header] = []
+        self.n_samples = 0
+
+    def read(self, file: BinaryIO) -> Iterator[Tensor]:
+        """Yield the audio [1, C, n] of all streams of an open file."""
+        decoder: _Decoder | None = None
+        for event in read_events(file, self._find_model):
+            if isinstance(event, Header):
+                if self.headers and event.sample_rate != self.headers[0].sample_rate:
+                    raise ValueError(
+                        f"a stream of {event.sample_rate} Hz follows one of "
+                        f"{self.headers[0].sample_rate} Hz: cut the file before it"
+                    )
+                if self.headers and event.channels != self.headers[0].channels:
+                    raise ValueError("streams of different channels: cut the file between them")
+                self.headers.append(event)
+                decoder = _Decoder(event, self._codec_for(event), self._step, self.problems)
+                continue
+            assert decoder is not None
+            for audio in decoder.block(event) if isinstance(event, Block) else decoder.end(event):
+                if audio.shape[-1]:
+                    self.n_samples += audio.shape[-1]
+                    yield audio
+
+    def _codec_for(self, header: Header) -> Codec:
+        """Return the codec of a stream, the given one or that of the stream before if it fits."""
+        if self._given is not None:
+            self._codec = self._given = as_codec(self._given, device=self._device)
+        elif self._codec is None or self._codec.spec.weight_hash != header.weight_hash:
+            self._codec = codec_of(header, self._device)
+        check_header(header, self._codec)
+        return self._codec
+
+    def _find_model(self, header: Header) -> EntropyModel | None:
+        return model_of(header, self._codec_for(header), self._model)
+
+
+class _Decoder:
+    """Decodes the blocks of one stream. Samples are counted from the lead of the first frame."""
+
+    def __init__(self, header: Header, codec: Codec, step: int | None, problems: list[str]) -> None:
+        self._header, self._codec, self._problems = header, codec, problems
+        self._lead = leads_in(_tensors(header), 1, codec.spec)[0]
+        self._whole: list[Encoded] | None = None
+        try:
+            self._decoder = codec.block_decoder(step)
+        except WholeOnly:
+            self._whole = []
+        self._audio = torch.zeros(1, header.channels, 0, device=codec.device)  # to release
+        self._n_frames = self._n_released = 0
+        self._quiet: Tensor | None = None
+
+    @torch.no_grad()
+    def block(self, block: Block) -> Iterator[Tensor]:
+        """Yield the audio that is complete with a block."""
+        codes = torch.from_numpy(block.codes)[None]
+        if block.problem:
+            last = block.first_frame + codes.shape[-1] - 1
+            self._problems.append(f"frames {block.first_frame}..{last} are lost: {block.problem}")
+            codes = self._silence(codes.shape[-1])
+        side = {name: torch.from_numpy(values)[None] for name, values in block.side.items()}
+        yield from self._push(Encoded(codes, side))
+
+    @torch.no_grad()
+    def end(self, ended: Ended) -> Iterator[Tensor]:
+        """Yield the rest of the audio."""
+        spec, n_samples = self._codec.spec, ended.n_samples
+        if ended.problem:
+            self._problems.append(ended.problem)
+        if n_samples is not None:
+            yield from self._pad(spec.n_frames(n_samples + self._lead))
+        if not self._n_frames:
+            return
+        total = spec.n_samples(self._n_frames)
+        if n_samples is not None:
+            total = min(total, n_samples + self._lead)
+        if total < self._n_released:
+            self._problems.append(f"{n_samples} samples, but its frames hold more")
+        if self._whole is not None:
+            yield from self._decode_whole(total - self._lead)
+            return
+        for piece in self._decoder.finish():
+            self._take(piece)
+        missing = total - self._n_released - self._audio.shape[-1]
+        self._audio = F.pad(self._audio, (0, max(0, missing)))
+        yield from self._release(total)
+
+    def _pad(self, n_frames: int) -> Iterator[Tensor]:
+        """Add silence up to `n_frames` frames, if a file was cut off."""
+        first, n = self._n_frames, n_frames - self._n_frames
+        if n <= 0:
+            return
+        if n * self._header.n_codebooks > MAX_LOST_CODES:
+            self._problems.append(f"frames {first}..{n_frames - 1} are lost, and left out")
+            return
+        self._problems.append(f"frames {first}..{n_frames - 1} are lost: cut off")
+        counts = self._header.side_counts(first, n)
+        side = {name: torch.zeros(1, count) for name, count in counts.items()}
+        yield from self._push(Encoded(self._silence(n), side))
+
+    def _push(self, encoded: Encoded) -> Iterator[Tensor]:
+        self._n_frames += encoded.codes.shape[-1]
+        if self._whole is not None:
+            self._whole.append(encoded)
+            return
+        spec, codes = self._codec.spec, encoded.codes.to(self._codec.device)
+        side = self._codec.check_side(encoded.side, codes)
+        for piece in self._decoder.push(Encoded(codes, side)):
+            self._take(piece)
+        last = spec.chunk_stride or spec.hop_length  # samples that the end may cut
+        yield from self._release(spec.n_samples(self._n_frames) - last)
+
+    def _decode_whole(self, n_samples: int) -> Iterator[Tensor]:
+        encoded = join(self._whole or [])
+        side = {**_tensors(self._header), **encoded.side}
+        mono = self._header.channels == 1
+        yield self._codec.decode(encoded.codes, n_samples, side, mono=mono)
+
+    def _take(self, piece: Tensor) -> None:
+        audio = piece.mean(1, keepdim=True) if self._header.channels == 1 else piece
+        self._audio = torch.cat([self._audio, audio.float()], dim=-1)
+
+    def _release(self, end: int) -> Iterator[Tensor]:
+        """Yield what is decoded up to sample `end`, without the lead."""
+        n = max(0, min(end - self._n_released, self._audio.shape[-1]))
+        audio, self._audio = self._audio[..., :n], self._audio[..., n:]
+        yield audio[..., max(0, self._lead - self._n_released) :]
+        self._n_released += n
+
+    def _silence(self, n: int) -> Tensor:
+        """Return codes [1, k, n] of silence."""
+        if self._quiet is None:
+            spec = self._codec.spec
+            n_zeros = spec.chunk_length or _QUIET_FRAMES * spec.hop_length
+            codes = self._codec.encode(torch.zeros(1, 1, n_zeros), self._header.n_codebooks)
+            self._quiet = codes[..., codes.shape[-1] // 2, None].cpu()
+        return self._quiet.expand(-1, -1, n)
+
+
+def _tensors(header: Header) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values)[None] for name, values in header.side.items()}
