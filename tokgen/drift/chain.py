@@ -1,4 +1,8 @@
-"""Send one clip through a codec again and again, plainly, stably or on the frame grid it finds."""
+"""Send one clip through a codec again and again, plainly, stably or on the frame grid it finds.
+
+A clip that moves between passes and whose grid is searched gets silence around it, so that its
+codes do not depend on its place. What a stable pass returns depends on the codes of the clip alone.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.grid import check_grid
 from tokgen.codec.stable.decoding import Searchable, check_searchable, stable_blocks
 from tokgen.codec.stable.settings import StableDecoding
+from tokgen.drift.shifts import frame_of
 
 __all__ = ["PLAIN", "Pass", "Treatment", "check_treatment", "send_through"]
 
@@ -46,6 +51,7 @@ class Treatment:
 
 
 PLAIN = Treatment()
+_FRAMES = 4  # of silence around a clip, for a codec that does not state how far its codes see
 
 
 class Pass(NamedTuple):
@@ -87,32 +93,59 @@ def send_through(
             before its codes are searched, since they belong to a level.
     """
     heard, n, room = original, original.shape[-1], max(places)
+    margin = _margin(codec) if room and treatment.grid else 0
     power = original.double().square().mean().item()
     known: dict[bytes, tuple[Tensor, float]] = {}
     for place in places:
-        moved = pad(heard, (place, room - place)) if room else heard
+        begin, total = margin + place, 2 * margin + n + room
+        moved = pad(heard, (begin, total - begin - n)) if room else heard
         if not isinstance(codec, Codec):
-            output, level = _matched(codec.roundtrip(moved[None])[0], place, n, power, match_level)
-            heard = output[:, place : place + n]
+            output, level = _matched(codec.roundtrip(moved[None])[0], begin, n, power, match_level)
+            heard = output[:, begin : begin + n]
             yield Pass(heard, level, None)
             continue
         encoded = codec.encode_with_side(moved[None], grid=treatment.grid)
         lead = int(encoded.side.get(LEAD, torch.zeros(1)).item())
+        start = lead + begin
+        of_clip = _of_clip(encoded.codes, codec, start, n)
         if treatment.stable is None:
-            plain = codec.decode(encoded.codes, n + room, encoded.side)[0].cpu()
-            output, level = _matched(plain, place, n, power, match_level)
-            heard = output[:, place : place + n]
-        else:  # audio of equal codes is equal, so it is searched once
-            start = lead + place
-            codes = encoded.codes[..., : codec.spec.n_frames(start + n)]
+            plain = codec.decode(encoded.codes, total, encoded.side)[0].cpu()
+            output, level = _matched(plain, begin, n, power, match_level)
+            heard = output[:, begin : begin + n]
+        else:
+            codes = encoded.codes
+            if margin and start % codec.spec.hop_length == 0:
+                codes, start, total, lead = of_clip, margin, 2 * margin + n, 0
             key = b"%d " % start + codes.cpu().numpy().tobytes()
-            if key not in known:
-                plain = codec.decode(codes, start + n)[0]
+            if key not in known:  # audio of equal codes is equal, so it is searched once
+                if codes is of_clip:
+                    codes = _in_silence(codec, codes, n, margin)
+                plain = codec.decode(codes, lead + total)[0]
                 plain, level = _matched(plain, start, n, power, match_level)
+                if margin:  # the next pass hears nothing around the clip
+                    after = plain.shape[-1] - start - n
+                    plain = pad(plain[:, start : start + n], (start, after))
                 found = _stable(codec, codes, plain, treatment.stable)
-                known[key] = found[:, start:].cpu(), level
+                known[key] = found[:, start : start + n].cpu(), level
             heard, level = known[key]
-        yield Pass(heard, level, _of_clip(encoded.codes[0].cpu(), codec, lead + place, n))
+        yield Pass(heard, level, of_clip[0].cpu())
+
+
+def _in_silence(codec: Codec, codes: Tensor, n: int, margin: int) -> Tensor:
+    """Return the codes [1, K, T] of a clip with those of silence around it, [1, K, T']."""
+    first, audio = margin // codec.spec.hop_length, codec.decode(codes, n)
+    for _ in range(2):  # first decoded without silence, then with it
+        found = codec.encode(pad(audio, (margin, margin)))
+        found[..., first : first + codes.shape[-1]] = codes
+        audio = codec.decode(found, n + 2 * margin)[..., margin : margin + n]
+    return found
+
+
+def _margin(codec: Codec | WaveformCodec) -> int:
+    """Return the samples of silence around a clip within which its codes depend on its place."""
+    reach = getattr(codec, "encoder_reach", None)
+    frames = _FRAMES if reach is None else max(reach.before, reach.after) + 1
+    return frames * frame_of(codec.spec)
 
 
 def _matched(
@@ -136,9 +169,7 @@ def _stable(codec: Codec, codes: Tensor, plain: Tensor, settings: StableDecoding
 
 
 def _of_clip(codes: Tensor, codec: Codec, start: int, n: int) -> Tensor:
-    """Return the codes of the T frames nearest to a clip of n samples that begins at `start`."""
+    """Return the codes [1, K, T] nearest to a clip of n samples that begins at `start`."""
     n_frames = codec.spec.n_frames(n)
-    if codes.shape[-1] <= n_frames or codec.spec.hop_length <= 1:
-        return codes
     first = min(round(start / codec.spec.hop_length), codes.shape[-1] - n_frames)
-    return codes[:, first : first + n_frames]
+    return codes[..., first : first + n_frames]
