@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import train_entropy_model
 import vocode_mfcc
 from makers.paths import ROOT
 from tokgen.cli.parsing import texts_of
@@ -21,6 +22,7 @@ SETTINGS = {
     "train_codec": CodecTrainingSettings,
     "tune_idempotence": TuningSettings,
     "drift_ablation": AblationSettings,
+    "train_entropy_model": train_entropy_model.Settings,
 }
 
 
@@ -62,6 +64,8 @@ def test_flags_are_checked_before_torch_is_imported(name, flags, message) -> Non
     ("name", "flags", "message"),
     [
         ("vocode_mfcc", ["--corpus", "./nowhere"], "error: no folder or file ./nowhere"),
+        ("train_entropy_model", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),
+        ("train_entropy_model", ["--corpus", "./nowhere"], "error: no folder or file ./nowhere"),
         ("compare_codecs", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),
         ("train_codec", ["--corpora", "[./nowhere]"], "error: no folder or file ./nowhere"),
         ("tune_idempotence", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+import train_entropy_model
 import vocode_mfcc
 from makers.codecs import make_dac, make_encodec
 from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
@@ -39,6 +40,7 @@ SETTINGS = {
     "train_codec": CodecTrainingSettings,
     "tune_idempotence": TuningSettings,
     "drift_ablation": AblationSettings,
+    "train_entropy_model": train_entropy_model.Settings,
 }
 
 

@@ -30,7 +30,7 @@ __all__ = [
     "quantize_layer",
 ]
 
-Array = Any  # a NumPy array or a torch tensor; they share the operators used here
+_Array = Any  # a NumPy array or torch tensor; they share the operators used here
 
 LARGEST = (1 << 15) - 1  # of an activation
 SCORE_BITS = 8  # fraction of a score, which is a logarithm to base 2
@@ -51,27 +51,27 @@ class Layer:
         shift: int64 [..., out].
     """
 
-    weight: Array
-    bias: Array
-    shift: Array
+    weight: _Array
+    bias: _Array
+    shift: _Array
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: _Array) -> _Array:
         """Map int64 [..., in] to int64 [..., out]."""
-        return (exact_product(self.weight, x) + self.bias) >> self.shift
+        return (_exact_product(self.weight, x) + self.bias) >> self.shift
 
     def part(self, index: Any) -> Layer:
         """The layer at an index of the leading axes."""
         return Layer(self.weight[index], self.bias[index], self.shift[index])
 
 
-def exact_product(weight: Array, x: Array) -> Array:
+def _exact_product(weight: _Array, x: _Array) -> _Array:
     """Return W x for whole numbers: weight float64 [..., out, in], x int64 [..., in]."""
     if isinstance(x, torch.Tensor):
         return (x.double() @ weight.mT).long()
     return (x.astype(np.float64) @ np.swapaxes(weight, -1, -2)).astype(np.int64)
 
 
-def clip(x: Array, low: int = -LARGEST) -> Array:
+def clip(x: _Array, low: int = -LARGEST) -> _Array:
     """Limit activations to `low`..LARGEST. With low = 0 it is also the ReLU."""
     return x.clip(low, LARGEST)
 
@@ -82,7 +82,7 @@ def power_table() -> NDArray[np.int64]:
     return np.rint(powers).astype(np.int64)
 
 
-def counts_of(scores: Array, table: Array) -> Array:
+def counts_of(scores: _Array, table: _Array) -> _Array:
     """Counts of codes from their scores.
 
     Args:

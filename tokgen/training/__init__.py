@@ -6,5 +6,8 @@
 - `data` - batches with masks, divided among processes
 - `excerpts` - random excerpts of a token dataset
 - `card` - facts about a training, for the model's card
+- `causal` - the training loop of causal models of codes
+- `causal_settings` - its settings
+- `code_bits` - bits that entropy models spend on held-out codes
 - `flops` - model FLOPs, and the peak FLOP/s of GPUs
 """

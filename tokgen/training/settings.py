@@ -4,7 +4,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from tokgen.modelling.settings import ModelSettings
 from tokgen.runs.checks import check_least, check_positive, check_shares, closest
@@ -145,7 +145,20 @@ def settings_of_call(
     return cls(model=model, **given, **fixed)
 
 
-def learning_rate(settings: TrainingSettings, step: int) -> float:
+class _Schedule(Protocol):
+    """The settings that decide the learning rate."""
+
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def schedule(self) -> str: ...
+    @property
+    def steps(self) -> int: ...
+
+
+def learning_rate(settings: _Schedule, step: int) -> float:
     """Learning rate of a step, counted from 0."""
     rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "constant":
