@@ -39,7 +39,7 @@ __all__ = [
     "others_of",
 ]
 
-THRESHOLD = 8.0
+THRESHOLD = 8.0  # standard deviations
 MIN_FRAMES = 8  # shorter audio has no grid
 _SCREEN_FRAMES = 16  # of the excerpt that meets all grids
 _FINAL_FRAMES = 50  # of the excerpt that decides
