@@ -84,3 +84,11 @@ def test_tokens_of_another_codec_are_refused():
     codec, tokens = make_stft_codec(), make_tokens()
     with pytest.raises(ValueError, match="made-up"):
         CausalDepthNetwork.for_tokens(codec, tokens)
+
+
+def test_a_model_refuses_other_codecs():
+    spec = make_stft_codec().spec
+    model = make_depth_network(codec=spec.as_dict())
+    model.check_codec(spec)
+    with pytest.raises(ValueError, match="made for codec 'tiny' .*, not for 'made-up'"):
+        model.check_codec(make_tokens().provenance.spec)

@@ -85,6 +85,16 @@ class CausalModel(Pretrained):
         }
         return cls(**arguments, **sizes)
 
+    def check_codec(self, spec: CodecSpec) -> None:
+        """Raise a ValueError if the model was made for another codec."""
+        ours = self.config["codec"] or {}
+        if ours.get("weight_hash") != spec.weight_hash:
+            raise ValueError(
+                f"the entropy model was made for codec {ours.get('name')!r} "
+                f"({str(ours.get('weight_hash'))[:12]}), not for {spec.name!r} "
+                f"({spec.weight_hash[:12]}): use the model's codec"
+            )
+
     def check_codes(self, codes: Tensor) -> None:
         """Raise a ValueError unless codes have the shape [B, n, T] with 1 <= n <= K."""
         if codes.ndim != 3 or not 1 <= codes.shape[1] <= self.n_codebooks:
