@@ -144,14 +144,18 @@ def test_audio_of_a_damaged_block_is_silent_and_the_rest_is_not(tiny_codec: Stft
 
 
 def test_cut_files_keep_their_length_if_the_header_tells_it(tiny_codec: StftCodec) -> None:
-    encodec = make_encodec("encodec-24k", normalize=True)
-    for codec, known in ((tiny_codec, False), (encodec, True)):
+    for codec in (tiny_codec, make_encodec("encodec-24k", normalize=True)):
         waveform = tone(2.0, codec.spec.sample_rate)
         data = compress(waveform, codec, block_seconds=0.5)
         found = decompress(data[: int(0.7 * len(data))], codec)
         assert "its end is missing" in found.problems
-        assert (found.waveform.shape == waveform.shape) is known
-        assert 0 < found.waveform.shape[-1] <= waveform.shape[-1]
+        assert found.waveform.shape == waveform.shape
+    file = io.BytesIO()
+    with CompressedWriter(file, tiny_codec, block_seconds=0.5) as writer:
+        writer.push(tone(2.0))
+    data = file.getvalue()
+    found = decompress(data[: data.rindex(b"TGCB")], tiny_codec)
+    assert "its end is missing" in found.problems and found.waveform.shape[-1] == 1.5 * 16_000
 
 
 def test_chunks_keep_their_scales_when_a_block_is_lost() -> None:

@@ -74,6 +74,7 @@ class CompressedWriter:
         bitrate: most kbps of packed codes, in place of `n_codebooks`.
         entropy: the entropy model, as for `tokgen.bitstream.entropy_models.choose_model`.
         block_seconds: length of blocks. Shorter ones lose less when damaged, and take more bits.
+        n_samples: length of the audio, if it is known; a file that is cut off then keeps it.
         channels: channels of the decompressed audio: 1, or those of the codec.
         step: frames that are encoded together, for live audio. None uses the codec's windows, which
             are faster. On a CPU the codes are the same.
@@ -94,6 +95,7 @@ class CompressedWriter:
         bitrate: float | None = None,
         entropy: str | Path | EntropyModel = AUTO,
         block_seconds: float = BLOCK_SECONDS,
+        n_samples: int | None = None,
         channels: int = 1,
         step: int | None = None,
         device: str | torch.device = "auto",
@@ -117,7 +119,7 @@ class CompressedWriter:
             self._encoder = codec.for_levels(self._keep).block_encoder(step)
         except WholeOnly as reason:
             self._whole, self._reason = [], reason
-        self.n_samples, self._ended = 0, False
+        self._known, self.n_samples, self._ended = n_samples, 0, False
 
     @property
     def n_bytes(self) -> int:
@@ -175,7 +177,7 @@ class CompressedWriter:
     def _write(self, piece: Encoded) -> None:
         side = {name: v[0].float().cpu().numpy() for name, v in piece.side.items()}
         if self._writer is None:
-            n_samples = None if self._whole is None else self.n_samples
+            n_samples = self._known if self._whole is None else self.n_samples
             header = self._header(side, n_samples)
             self._writer = TgcWriter(self._file, header, self._model)
         self._writer.write(piece.codes[0, : self._keep].cpu().numpy().astype(np.int64), side)
@@ -287,6 +289,7 @@ def compress(
         bitrate=bitrate,
         entropy=entropy,
         block_seconds=block_seconds,
+        n_samples=waveform.shape[-1],
         channels=channels,
         device=device,
     ) as writer:

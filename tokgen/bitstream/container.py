@@ -12,7 +12,6 @@ A damaged block does not stop the reader. Its codes are -1, and it says what is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
@@ -23,31 +22,14 @@ from numpy.typing import NDArray
 from tokgen.bitstream.block_codes import decode_block, encode_block
 from tokgen.bitstream.checksum import crc32c
 from tokgen.bitstream.entropy import EntropyModel
-from tokgen.bitstream.layout import (
-    BLOCK,
-    BLOCK_BYTES,
-    END,
-    END_BYTES,
-    MAGIC,
-    BlockHead,
-    End,
-    Header,
-    end_bytes,
-    header_length,
-    pack_block,
-    pack_header,
-    parse_block,
-    parse_end,
-    parse_header,
-)
+from tokgen.bitstream.layout import BlockHead, End, Header, end_bytes, pack_block, pack_header
 from tokgen.bitstream.range_coder import DamagedStream
+from tokgen.bitstream.records import Payload, read_records
 from tokgen.results import one_line
 
 __all__ = ["MAX_LOST_CODES", "Block", "Ended", "FindModel", "TgcWriter", "read_events"]
 
 MAX_LOST_CODES = 1 << 22  # missing codes of a stream; a file that misses more is refused
-_MARKS = re.compile(b"|".join(map(re.escape, (MAGIC, BLOCK, END))))
-_CHUNK = 1 << 16
 FindModel = Callable[[Header], EntropyModel | None]  # None for packed codes
 
 
@@ -172,15 +154,15 @@ def read_events(
     """
     stream: _Stream | None = None
     ended: Ended | None = None
-    for record, skipped in _records(_Source(file)):
+    for record, skipped in read_records(file):
         if ended is not None and skipped:
             ended = replace(ended, problem=f"{skipped} bytes after the end are unreadable")
-        if isinstance(record, tuple):
+        if isinstance(record, Header):
             if stream is not None:
                 yield ended or stream.cut()
-            stream, ended = _Stream(record[0], find_model(record[0]), first_frame), None
-            yield record[0]
-        elif stream is not None and ended is None and isinstance(record, _Payload):
+            stream, ended = _Stream(record, find_model(record), first_frame), None
+            yield record
+        elif stream is not None and ended is None and isinstance(record, Payload):
             yield from stream.blocks(record, skipped)
         elif stream is not None and ended is None and isinstance(record, End):
             yield from stream.gap(record.n_frames, skipped)
@@ -201,7 +183,7 @@ class _Stream:
         self._header, self._model, self._begin = header, model, begin
         self.at = self._lost = 0
 
-    def blocks(self, record: _Payload, skipped: int) -> Iterator[Block]:
+    def blocks(self, record: Payload, skipped: int) -> Iterator[Block]:
         """Yield the frames that are missing before a block, and the block."""
         head = record.head
         if head.first_frame < self.at:
@@ -259,77 +241,6 @@ class _Stream:
         levels, size = self._header.n_codebooks, self._header.codebook_size
         codes = decode_block(data[at:], levels, head.n_frames, size, self._model)
         return Block(head.first_frame, codes, side)
-
-
-@dataclass(frozen=True)
-class _Payload:
-    head: BlockHead
-    data: bytes
-
-
-def _records(source: _Source) -> Iterator[tuple[tuple[Header] | _Payload | End | None, int]]:
-    """Yield the records that are readable, and the number of unreadable bytes before each.
-
-    None stands for the end of the file. A damaged record is passed over as a whole, so that the
-    time is linear in the size of the file.
-    """
-    header, seed, skipped = None, 0, 0
-    if source.peek(4) != MAGIC:
-        what = "it is not a .tgc file" if source.peek(1) else "it is empty"
-        raise ValueError(f"{what}: make one with `tokgen compress`")
-    while start := source.peek(4):
-        found: tuple[Header] | _Payload | End | None = None
-        if start == MAGIC:
-            size = max(header_length(source.peek(8)), 8)
-            try:
-                parsed, seed = parse_header(source.peek(size))
-                header, found = parsed, (parsed,)
-            except ValueError:
-                if header is None:
-                    raise
-            source.skip(size)
-            skipped += size * (found is None)
-        elif header and start == BLOCK and (head := parse_block(source.peek(BLOCK_BYTES), seed)):
-            source.skip(BLOCK_BYTES)
-            if head.fits(header):
-                found = _Payload(head, source.peek(head.n_bytes))
-                source.skip(head.n_bytes)
-            skipped += BLOCK_BYTES * (found is None)
-        elif header and start == END and (end := parse_end(source.peek(END_BYTES), seed)):
-            source.skip(END_BYTES)
-            found = end
-        else:
-            skipped += source.scan()
-        if found is not None:
-            yield found, skipped
-            skipped = 0
-    yield None, skipped
-
-
-class _Source:
-    """Looks ahead in a binary file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._read = getattr(file, "read1", file.read)  # what a pipe has, without waiting
-        self._held = bytearray()
-
-    def peek(self, n: int) -> bytes:
-        """Return the next `n` bytes, fewer at the end of the file."""
-        while len(self._held) < n and (more := self._read(_CHUNK)):
-            self._held += more
-        return bytes(self._held[:n])
-
-    def skip(self, n: int) -> None:
-        """Drop bytes that `peek` returned."""
-        del self._held[:n]
-
-    def scan(self) -> int:
-        """Drop at least one byte, up to what may be the next record; returns how many."""
-        self.peek(_CHUNK)
-        found = _MARKS.search(self._held, 1)
-        n = found.start() if found else max(1, len(self._held) - 3)
-        self.skip(n)
-        return n
 
 
 def _check_model(header: Header, model: EntropyModel | None) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tokgen.runs.checks import check_writable
 
-__all__ = ["AUDIO", "CODES", "check_outputs", "plan_outputs"]
+__all__ = ["AUDIO", "CODES", "TGC", "check_outputs", "plan_outputs"]
 
 CODES = ".safetensors"
+TGC = ".tgc"
 AUDIO = (".wav", ".flac", ".mp3", ".opus", ".m4a")  # suffixes that `decode_file` writes
 
 
