@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
 from makers.audio import make_tone
-from makers.codecs import BlockCodec, make_stft_codec
+from makers.codecs import MAKERS, BlockCodec, make_stft_codec
 from tokgen.comparison.settings import TelephoneSettings
-from tokgen.comparison.telephone import UNTOUCHED, play_telephone, score_untouched
+from tokgen.comparison.telephone import (
+    UNTOUCHED,
+    check_codec,
+    play_telephone,
+    score_untouched,
+)
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.clips import conditioning_for
@@ -163,8 +169,6 @@ def test_files_hold_every_round_and_paired_differences(tiny_codec, scorer, tmp_p
 
 
 def test_the_region_follows_the_conditioning(tiny_codec, scorer, tmp_path) -> None:
-    from dataclasses import asdict, replace
-
     from tokgen.tokens.conditioning import ConditioningSettings
 
     settings = asdict(ConditioningSettings.for_codec(tiny_codec.spec))
@@ -180,6 +184,40 @@ def test_the_region_follows_the_conditioning(tiny_codec, scorer, tmp_path) -> No
     louder = replace(told, conditioning=[c + 20 for c in told.conditioning])
     b = play_telephone(model, louder, SETTINGS, SAMPLING, scorer, **more)
     assert not a.last[0].equal(b.last[0])
+
+
+def test_stable_edits_leave_what_was_never_edited(tiny_codec, scorer, tmp_path) -> None:
+    """The plain codes drift, and the stable ones stay code for code."""
+    settings = TelephoneSettings(rounds=4, n_clips=1, gap_seconds=0.1)
+    seconds = (0.5, 0.5, 0.5, 0.5)
+    plain = play(tiny_codec, scorer, tmp_path, settings, seconds).values["match_untouched"]
+    stable = replace(settings, stable=True)
+    found = play(tiny_codec, scorer, tmp_path, stable, seconds).values["match_untouched"]
+    assert found.shape == (1, 4) and (found == 1).all()
+    assert plain[0, -1] < 0.9
+
+
+def test_moved_audio_is_edited_on_its_grid(tiny_codec, scorer, tmp_path) -> None:
+    settings = TelephoneSettings(
+        rounds=2, n_clips=1, gap_seconds=0.1, stable=True, shift=37, grid="auto"
+    )
+    found = play(tiny_codec, scorer, tmp_path, settings)
+    assert found.values["match_untouched"].min() > 0.9
+    assert found.last[0].shape == (1, 19200)
+    lost = play(tiny_codec, scorer, tmp_path, replace(settings, grid=None))
+    assert lost.values["match_untouched"][0, 1:].max() < 0.5
+
+
+def test_codecs_that_cannot_are_refused(scorer, tmp_path) -> None:
+    for settings, message in (
+        ({"stable": True}, "cannot decode stably"),
+        ({"grid": "auto"}, "overlapping chunks"),
+    ):
+        codec = BlockCodec() if "stable" in settings else MAKERS["encodec-48k"]()
+        with pytest.raises(ValueError, match=message):
+            check_codec(codec, TelephoneSettings(**settings))
+    with pytest.raises(ValueError, match="shift = 'often'"):
+        TelephoneSettings(shift="often")
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": -1}, {"n_clips": 0}, {"gap_seconds": 0.0}])

@@ -27,7 +27,7 @@ from tokgen.comparison.settings import (
     ComparisonSettings,
     needs_floor,
 )
-from tokgen.comparison.telephone import Call, play_telephone
+from tokgen.comparison.telephone import Call, check_codec, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import measure_drift
@@ -238,6 +238,8 @@ def _prepare(
     for spec in (codec.spec for codec in loaded):
         if s.task.levels > spec.n_codebooks:
             raise ValueError(f"levels = {s.task.levels}: {spec.name} has {spec.n_codebooks}")
+    for codec in loaded if s.telephone.rounds else ():
+        check_codec(codec, s.telephone)
     conditioning = None if s.conditioning == "none" else s.conditioning
     test_corpus = s.test_corpus or s.corpus
     for codec in loaded:

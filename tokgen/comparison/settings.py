@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tokgen.corpus.settings import check_corpus
+from tokgen.drift.shifts import check_shift
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.settings import SamplingSettings, TaskSettings
@@ -40,14 +41,22 @@ class TelephoneSettings:
         n_clips: number of utterances, from the first on.
         gap_seconds: length of the edited region in seconds.
         moving: draw a new region in every round instead of editing the same region again.
+        stable: decode every edit stably, so that codes outside it come back.
+        shift: move the audio by this many samples before each edit, or "random", as in
+            `tokgen.drift.shifts`. 0 does not move it.
+        grid: "auto" finds the frame grid of the audio before each edit.
     """
 
     rounds: int = 8
     n_clips: int = 8
     gap_seconds: float = 0.75
     moving: bool = False
+    stable: bool = False
+    shift: int | Literal["random"] = 0
+    grid: Literal["auto"] | None = None
 
     def __post_init__(self) -> None:
+        check_shift(self.shift)
         if self.rounds < 0 or self.n_clips < 1 or not self.gap_seconds > 0:
             raise ValueError(
                 f"rounds = {self.rounds}, n_clips = {self.n_clips}, gap_seconds = "

@@ -4,6 +4,10 @@ Drift matters here in practice. An editor regenerates one region and writes audi
 encodes that audio again. So every round sends the whole utterance through the codec, including the
 parts that were never edited. Quality is measured for the whole clip and for the segments that were
 never edited. PESQ scores each of these segments alone, so that no edit and no seam is in it.
+
+With `stable`, every edit is decoded so that its codes come back, and what was never edited keeps
+the codes of the original. With `shift`, the audio is moved before each edit, as a cut before it
+would do; `grid` finds its frames again.
 """
 
 from __future__ import annotations
@@ -16,8 +20,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from tokgen.codec.aligned import LEAD
+from tokgen.codec.base import Codec
+from tokgen.codec.grid import check_grid
+from tokgen.codec.spec import Side
+from tokgen.codec.stable.decoding import check_searchable
 from tokgen.comparison.settings import TelephoneSettings
+from tokgen.drift.shifts import frame_of, place_clip
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.clips import generate_clips
@@ -39,6 +50,7 @@ __all__ = [
     "SCORED",
     "UNTOUCHED",
     "Call",
+    "check_codec",
     "play_telephone",
     "score_untouched",
 ]
@@ -98,10 +110,13 @@ def play_telephone(
         scorer: its metrics in `SCORED` are measured after every round.
         out: folder that keeps finished utterances. After a kill, the same call resumes.
         seed: seed of regions and sampling noise.
+    Raises:
+        ValueError: the codec cannot decode stably or has no grid, and the settings need it.
     """
     held_out = held_out.part(range(min(settings.n_clips, len(held_out))))
     codec = held_out.codec
-    plan: list[Any] = [asdict(settings), asdict(sampling)]
+    check_codec(codec, settings)
+    plan: list[Any] = [_of_plan(settings), asdict(sampling)]
     plan += [hash_weights(model), held_out.fingerprint]
     plan += [seed, batch_size, scorer.backends, MIN_SEGMENT_SECONDS]
     store = ClipStore(out, codec.spec.name, plan)
@@ -123,6 +138,61 @@ def play_telephone(
     return Call(codec.spec.name, values, [torch.from_numpy(a["last"]) for a in found])
 
 
+def check_codec(codec: Codec, settings: TelephoneSettings) -> None:
+    """Raise ValueError if a codec cannot do what the settings need."""
+    if settings.stable:
+        check_searchable(codec)
+    if settings.grid is not None or settings.shift:
+        check_grid(codec.spec)
+
+
+def _of_plan(settings: TelephoneSettings) -> dict[str, Any]:
+    """Return the settings that results depend on, without those that change nothing."""
+    found = asdict(settings)
+    return {k: v for k, v in found.items() if v or k not in ("stable", "shift", "grid")}
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """The codes of a clip that lies within longer audio.
+
+    Attributes:
+        codes: [K, T'].
+        side: side information that decoding needs.
+        n_samples: length of the audio, with the zeros before its grid.
+        start: sample in which the clip begins.
+    """
+
+    codes: Tensor
+    side: Side
+    n_samples: int
+    start: int
+
+    def stretched(self, frames: Tensor, hop_length: int) -> Tensor:
+        """Repeat the ends of the clip's features [T, C], so that every frame has some."""
+        index = torch.arange(self.codes.shape[-1]) - round(self.start / hop_length)
+        return frames[index.clamp(0, len(frames) - 1)]
+
+
+def _hear(
+    codec: Codec, waveforms: list[Tensor], places: list[int], settings: TelephoneSettings
+) -> list[_Heard]:
+    """Encode clips [1, N], each moved to its place."""
+    room = frame_of(codec.spec) - 1 if settings.shift else 0
+    moved = [
+        pad(w, (place, room - place)) if room else w
+        for w, place in zip(waveforms, places, strict=True)
+    ]
+    found = []
+    for place, w, e in zip(
+        places, moved, codec.encode_batch_with_side(moved, grid=settings.grid), strict=True
+    ):
+        lead = int(e.side.get(LEAD, torch.zeros(1)))
+        side = {name: e.side[name] for name in codec.side_names}
+        found.append(_Heard(e.codes.cpu(), side, lead + w.shape[-1], lead + place))
+    return found
+
+
 def _edit(
     model: MaskedTransformer,
     part: HeldOut,
@@ -137,31 +207,44 @@ def _edit(
     untouched = [torch.ones(n, dtype=torch.bool) for n in part.n_samples]
     still = [torch.ones_like(c, dtype=torch.bool) for c in part.codes]
     rows: list[list[dict[str, float]]] = [[] for _ in heard]
+    frame = frame_of(spec)
+    places = [
+        place_clip(settings.shift, settings.rounds, frame, seed=seed, clip=id) for id in part.ids
+    ]
     for n in range(settings.rounds):
-        encoded = part.codec.encode_batch_with_side(heard)
+        encoded = _hear(part.codec, heard, [place[n] for place in places], settings)
         keep = []
         for i, (length, item) in enumerate(zip(part.n_samples, part.items, strict=True)):
             seeds = (seed, item, n if settings.moving else 0)
             start = gap_start(spec, length, settings.gap_seconds, seeds)
             end = start + settings.gap_seconds
-            keep.append(around(spec, length, start, end))
+            before = encoded[i].start / rate
+            keep.append(around(spec, encoded[i].n_samples, before + start, before + end))
             first, last = (round(t * rate) for t in (start - GUARD_SECONDS, end + GUARD_SECONDS))
             untouched[i][max(0, first) : last] = False
             still[i] &= around(spec, length, start - GUARD_SECONDS, end + GUARD_SECONDS)
+        told = part.conditioning
+        if told is not None:
+            pairs = zip(encoded, told, strict=True)
+            told = [e.stretched(frames, frame) for e, frames in pairs]
         made = generate_clips(
             model,
             part.codec,
-            part.n_samples,
+            [e.n_samples for e in encoded],
             sampling,
-            codes=[e.codes.cpu() for e in encoded],
+            codes=[e.codes for e in encoded],
             keep=keep,
-            conditioning=part.conditioning,
+            conditioning=told,
             sides=[e.side for e in encoded] if part.codec.side_names else None,
             seed=step_seed(seed, n),
             item_ids=part.items,
             batch_size=len(heard),
+            stable=settings.stable,
         )
-        heard = [g.waveform for g in made]
+        heard = [
+            g.waveform[:, e.start : e.start + length]
+            for g, e, length in zip(made, encoded, part.n_samples, strict=True)
+        ]
         again = part.codec.encode_batch(heard)
         for i, (now, original) in enumerate(zip(heard, part.originals, strict=True)):
             scores = scorer.score(now, original, part.texts[i], rate)
