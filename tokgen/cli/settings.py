@@ -89,7 +89,7 @@ class Decode(DeviceSettings):
         stable: decode so that encoding the audio again gives the same codes.
         robust_to: what the codes of --stable survive besides the format of the file, separated by
             commas: int16, dither, gain:DB, resample:HZ, mp3:KBPS, opus:KBPS.
-        stable_steps: most steps of the search of --stable over each window; 40 by default.
+        stable_steps: most steps of the search of --stable over each window.
     """
 
     files: list[str]
@@ -99,13 +99,13 @@ class Decode(DeviceSettings):
     overwrite: bool = False
     stable: bool = False
     robust_to: list[str] = field(default_factory=lambda: ["int16"])
-    stable_steps: int | None = None
+    stable_steps: int = StableDecoding.steps
 
     def __post_init__(self) -> None:
         check_least(self, stable_steps=0)
         for name, set_ in (
             ("robust_to", self.robust_to != ["int16"]),
-            ("stable_steps", self.stable_steps is not None),
+            ("stable_steps", self.stable_steps != StableDecoding.steps),
         ):
             if set_ and not self.stable:
                 raise ValueError(f"{name} is given without stable, and does nothing: set stable")
@@ -117,8 +117,7 @@ def stable_decoding(s: Decode) -> StableDecoding | None:
     if not s.stable:
         return None
     names = tuple(name for text in s.robust_to for name in text.split(",") if name)
-    steps = {} if s.stable_steps is None else {"steps": s.stable_steps}
-    return StableDecoding(robust_to=names, **steps)
+    return StableDecoding(steps=s.stable_steps, robust_to=names)
 
 
 @dataclass(frozen=True, kw_only=True)
