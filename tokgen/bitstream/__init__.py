@@ -4,6 +4,7 @@
 - `batch` - encode and decode several files
 - `outputs` - where encoding and decoding write their files
 - `codes_file` - write and read the codes of one utterance, as `tokgen encode` stores them
+- `tgc_batch` - compress and decompress several files and folders
 - `tgc_files` - compress audio files to .tgc files, and decompress them
 - `tgc_facts` - what a .tgc file tells about itself
 - `compressed` - compress audio to .tgc files and decompress them, whole or as a stream

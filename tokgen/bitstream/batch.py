@@ -8,7 +8,10 @@ decode_files([result.path for result in done.results], "decoded/")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,10 +30,13 @@ from tokgen.codec.long_audio import BAR_DELAY
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.disk import FULL
 from tokgen.results import Grid, Result, one_line, printable
-from tokgen.runs.progress import progress_bar
+from tokgen.runs.progress import ProgressBar, progress_bar
+from tokgen.runs.workers import begin_worker
 from tokgen.zoo.lookup import as_codec
 
-__all__ = ["CodedFiles", "Failure", "decode_files", "encode_files"]
+__all__ = ["CodedFiles", "Failure", "decode_files", "each_file", "encode_files"]
+
+_ONE: Callable[[str | Path, Path], Result] | None = None  # what a worker does with each file
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,17 @@ class CodedFiles(Result):
 
     @property
     def exit_code(self) -> int:
-        """Exit code of the command: 1 if a file failed."""
-        return int(bool(self.failures))
+        """Exit code of the command: 1 if a file failed or is damaged."""
+        return int(bool(self.failures) or any(getattr(r, "exit_code", 0) for r in self.results))
+
+    def add(self, ends: Iterable[Result | Failure], bar: ProgressBar) -> None:
+        """Add results and failures as they come."""
+        for end in ends:
+            if isinstance(end, Failure):
+                self.failures.append(end)
+            else:
+                self.results.append(end)
+            bar.update()
 
     def parts(self) -> list[Grid | str]:
         lines: list[Grid | str] = [part for result in self.results for part in result.parts()]
@@ -125,7 +140,7 @@ def encode_files(
         encode = partial(encode_file, n_codebooks=n_codebooks, grid=grid)
         return encode(file, codec, path, progress=alone, overwrite=overwrite)
 
-    return _each(one, files, outputs, progress and not alone)
+    return each_file(one, files, outputs, progress=progress and not alone)
 
 
 def decode_files(
@@ -170,24 +185,65 @@ def decode_files(
             used = loaded[found.codec] = named_codec(found, device)
         return decode_file(found, path, used, stable=stable, progress=alone, overwrite=overwrite)
 
-    return _each(one, files, outputs, progress and not alone)
+    return each_file(one, files, outputs, progress=progress and not alone)
 
 
-def _each(
+def each_file(
     one: Callable[[str | Path, Path], Result],
     files: Sequence[str | Path],
     outputs: Sequence[Path],
+    *,
     progress: bool,
+    jobs: int = 1,
 ) -> CodedFiles:
-    found = CodedFiles()
-    pairs = list(zip(files, outputs, strict=True))
-    bar = progress_bar("files", pairs, unit="file", delay=BAR_DELAY, show=progress)
-    for file, path in bar:
+    """Code several files, in `jobs` processes. Results are in the order of the files.
+
+    Args:
+        one: called with each file and its output. Processes are forked with what it refers to.
+    Raises:
+        OSError: the disk is full, or a process died.
+    """
+    found, pairs = CodedFiles(), list(zip(files, outputs, strict=True))
+    bar = progress_bar("files", total=len(pairs), unit="file", delay=BAR_DELAY, show=progress)
+    forks = "fork" in multiprocessing.get_all_start_methods()
+    with bar:
+        if jobs < 2 or len(pairs) < 2 or not forks:
+            ends: Iterable[Result | Failure] = (_one_end(one, pair) for pair in pairs)
+            found.add(ends, bar)
+            return found
+        pool = ProcessPoolExecutor(
+            min(jobs, len(pairs)),
+            mp_context=multiprocessing.get_context("fork"),
+            initializer=_begin,
+            initargs=(one,),
+        )
         try:
-            found.results.append(one(file, path))
-        except (ValueError, OSError) as error:
-            if getattr(error, "errno", None) in FULL:
-                raise
-            reason = error.reason if isinstance(error, AudioError) else one_line(str(error))
-            found.failures.append(Failure(display_name(file), reason))
+            found.add(pool.map(_in_worker, pairs), bar)
+        except BrokenProcessPool as error:
+            raise OSError("a process died, perhaps without memory: give fewer jobs") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
     return found
+
+
+def _begin(one: Callable[[str | Path, Path], Result]) -> None:
+    global _ONE
+    begin_worker()
+    _ONE = one
+
+
+def _in_worker(pair: tuple[str | Path, Path]) -> Result | Failure:
+    assert _ONE is not None
+    return _one_end(_ONE, pair)
+
+
+def _one_end(
+    one: Callable[[str | Path, Path], Result], pair: tuple[str | Path, Path]
+) -> Result | Failure:
+    try:
+        return one(*pair)
+    except (ValueError, OSError) as error:
+        if getattr(error, "errno", None) in FULL:
+            raise
+        reason = error.reason if isinstance(error, AudioError) else one_line(str(error))
+        return Failure(display_name(pair[0]), reason)

@@ -21,6 +21,7 @@ __all__ = [
     "TRAINED",
     "choose_model",
     "entropy_folder",
+    "load_model",
     "load_trained",
     "mode_of",
     "model_of",
@@ -76,7 +77,7 @@ def choose_model(
             f"entropy = {mode}{closest(mode, known)}: not a file or folder, and not one of "
             f"{', '.join(known)}"
         )
-    model = load_trained(Path(entropy)) if Path(entropy).is_dir() else StaticCounts.load(entropy)
+    model = load_model(entropy)
     return mode_of(model), model
 
 
@@ -111,6 +112,18 @@ def mode_of(model: EntropyModel) -> str:
     if isinstance(model, StaticCounts):
         return "static"
     return "adaptive" if isinstance(model, AdaptiveCounts) else "model"
+
+
+def load_model(path: str | Path) -> EntropyModel:
+    """Load a table's .safetensors file, or the folder of a trained model.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        ValueError: it holds no entropy model.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no entropy model: {path}")
+    return load_trained(Path(path)) if Path(path).is_dir() else StaticCounts.load(path)
 
 
 def load_trained(folder: Path) -> EntropyModel:

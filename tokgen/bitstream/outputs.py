@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokgen.runs.checks import check_writable
 
-__all__ = ["AUDIO", "CODES", "TGC", "check_outputs", "plan_outputs"]
+__all__ = ["AUDIO", "CODES", "TGC", "check_outputs", "plan_outputs", "plan_tree"]
 
 CODES = ".safetensors"
 TGC = ".tgc"
@@ -47,6 +47,41 @@ def plan_outputs(files: Sequence[str | Path], out: str | Path, suffix: str) -> l
                 "commands, with another folder"
             )
     return [output for _, output in found.values()]
+
+
+def plan_tree(
+    files: Sequence[str | Path], out: str | Path, suffix: str, kinds: Sequence[str]
+) -> tuple[list[Path], list[Path]]:
+    """Return the input files and the output of each; folders give the files below them.
+
+    Files keep their place below a folder: `speech` with a/b.wav and `out` give out/a/b.tgc.
+
+    Args:
+        kinds: suffixes of the files to use in folders, lowercase.
+    Raises:
+        FileNotFoundError: folders without such files.
+        ValueError: as `plan_outputs`.
+    """
+    if not any(Path(file).is_dir() for file in files):
+        return [Path(file) for file in files], plan_outputs(files, out, suffix)
+    groups: dict[Path, list[Path]] = {}
+    for file in map(Path, files):
+        if not file.is_dir():
+            groups.setdefault(Path(), []).append(file)
+            continue
+        root = file.resolve()
+        for path in sorted(p for p in file.rglob("*") if p.suffix.lower() in kinds):
+            if path.is_file() and path.resolve().is_relative_to(root):
+                groups.setdefault(path.parent.relative_to(file), []).append(path)
+    inputs = [path for group in groups.values() for path in group]
+    if not inputs:
+        raise FileNotFoundError(f"no {', '.join(kinds)} files in {', '.join(map(str, files))}")
+    outputs = [
+        path
+        for place, g in groups.items()
+        for path in plan_outputs(g, f"{Path(out) / place}/", suffix)
+    ]
+    return inputs, outputs
 
 
 def check_outputs(

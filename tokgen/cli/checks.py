@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokgen.bitstream.outputs import AUDIO, CODES, check_outputs, plan_outputs
+from tokgen.bitstream.outputs import AUDIO, CODES, TGC, check_outputs, plan_outputs
 from tokgen.cli import settings
 from tokgen.corpus.settings import check_corpus
 from tokgen.runs.checks import check_folder, check_writable
@@ -21,6 +21,8 @@ from tokgen.zoo.names import check_name
 __all__ = ["STREAM", "check", "plan"]
 
 STREAM = "-"  # standard input or output
+_WRITERS = settings.Encode | settings.Decode | settings.Compress | settings.Decompress
+_SUFFIXES: dict[type, str] = {settings.Encode: CODES, settings.Compress: TGC}
 
 
 def check(s: Any) -> None:
@@ -47,28 +49,35 @@ def check(s: Any) -> None:
         check_folder(out.parent)
     if isinstance(s, settings.Report):
         _check_report(s)
-    if isinstance(s, settings.Encode | settings.Decode):
+    if isinstance(s, _WRITERS):
         _check_files(s)
 
 
-def plan(s: settings.Encode | settings.Decode) -> list[Path]:
+def plan(s: Any) -> list[Path]:
     """Return the output file of each input."""
-    suffix = CODES if isinstance(s, settings.Encode) else f".{s.format or 'wav'}"
+    suffix = _SUFFIXES.get(type(s)) or f".{s.format or 'wav'}"
     return plan_outputs(s.files, s.out, suffix)
 
 
-def _check_files(s: settings.Encode | settings.Decode) -> None:
+def _check_files(s: Any) -> None:
     if STREAM in s.files and len(s.files) > 1:
         raise ValueError(f"{STREAM} is the standard input: give it without other files")
     if STREAM in s.files and (sys.stdin is None or sys.stdin.isatty()):
         raise ValueError(f"{STREAM} is the standard input, and nothing is piped into it")
     files = [file for file in s.files if file != STREAM]
-    _check_inputs(files, isinstance(s, settings.Encode))
+    folders = [file for file in files if Path(file).is_dir()]
+    if not isinstance(s, settings.Compress | settings.Decompress):
+        _check_no_folder(folders, isinstance(s, settings.Encode))
+    if files and not any(Path(file).exists() for file in files):
+        raise FileNotFoundError(f"no such file: {files[0]}")
     if s.out == STREAM:
         if len(s.files) > 1:
             raise ValueError(f"--out {STREAM} takes one file: give a folder for {len(files)} files")
         if sys.stdout is None or sys.stdout.isatty():
             raise ValueError(f"--out {STREAM} writes no sound to a terminal: redirect it to a file")
+        return
+    if folders:
+        check_folder(s.out)
         return
     outputs = plan(s)
     wanted = getattr(s, "format", None)
@@ -76,18 +85,14 @@ def _check_files(s: settings.Encode | settings.Decode) -> None:
         raise ValueError(f"--format {wanted}, but --out {s.out} ends in another suffix")
     if STREAM in s.files and str(outputs[0]) != s.out.rstrip("/"):
         raise ValueError(f"{s.out} is a folder: give the name of a file for the standard input")
-    known = [CODES] if isinstance(s, settings.Encode) else AUDIO
+    known = [_SUFFIXES[type(s)]] if type(s) in _SUFFIXES else AUDIO
     check_outputs(outputs, files, overwrite=s.overwrite, suffixes=known)
 
 
-def _check_inputs(files: Sequence[str], encode: bool) -> None:
-    """Refuse folders, and one file that does not exist. Among several files it is a failure."""
-    for file in files:
-        if Path(file).is_dir():
-            verb = "`tokgen tokenize` encodes folders" if encode else "give its files"
-            raise ValueError(f"{file} is a folder: {verb}")
-    if files and not any(Path(file).exists() for file in files):
-        raise FileNotFoundError(f"no such file: {files[0]}")
+def _check_no_folder(folders: Sequence[str], encode: bool) -> None:
+    for folder in folders:
+        verb = "`tokgen tokenize` encodes folders" if encode else "give its files"
+        raise ValueError(f"{folder} is a folder: {verb}")
 
 
 def _check_report(s: settings.Report) -> None:
@@ -99,5 +104,7 @@ def _check_report(s: settings.Report) -> None:
 
 
 def _codecs_of(s: Any) -> list[str]:
+    if isinstance(s, settings.Info) and s.codec.lower().endswith(TGC):
+        return []
     codec = None if getattr(s, "revision", None) else getattr(s, "codec", None)
     return codec if isinstance(codec, list) else [codec] if codec else []

@@ -33,7 +33,11 @@ VERBS = {
             verbs.info,
             settings.Info,
             ("codec",),
-            ("tokgen info speech-16k", "tokgen info descript/dac_16khz --revision main"),
+            (
+                "tokgen info speech-16k",
+                "tokgen info descript/dac_16khz --revision main",
+                "tokgen info speech.tgc",
+            ),
         ),
         Verb(
             verbs.encode,
@@ -54,6 +58,27 @@ VERBS = {
                 "tokgen decode speech.safetensors --out decoded.wav",
                 "tokgen decode a.safetensors b.safetensors --out decoded/ --format flac",
                 "tokgen decode speech.safetensors --out stable.wav --stable",
+            ),
+            WHOLE,
+        ),
+        Verb(
+            verbs.compress,
+            settings.Compress,
+            ("files",),
+            (
+                "tokgen compress speech.wav --codec speech-16k --out speech.tgc",
+                "tokgen compress my_audio/ b.mp3 --codec speech-16k --out compressed/ --jobs 4",
+                "cat a.wav | tokgen compress - --codec speech-16k --out - > a.tgc",
+            ),
+            WHOLE,
+        ),
+        Verb(
+            verbs.decompress,
+            settings.Decompress,
+            ("files",),
+            (
+                "tokgen decompress speech.tgc --out decoded.wav",
+                "tokgen decompress compressed/ --out decoded/ --format flac",
             ),
             WHOLE,
         ),

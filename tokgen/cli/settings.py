@@ -10,14 +10,16 @@ from tokgen.codec.stable.settings import StableDecoding
 from tokgen.corpus.settings import CorpusSettings
 from tokgen.drift.settings import DriftSettings
 from tokgen.evaluation.settings import ScoringSettings, check_once
-from tokgen.runs.checks import check_least, check_writable
+from tokgen.runs.checks import check_least, check_positive, check_writable
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.settings import TokenizeSettings
 
 __all__ = [
     "Codecs",
     "Completion",
+    "Compress",
     "Decode",
+    "Decompress",
     "Drift",
     "Encode",
     "Info",
@@ -36,10 +38,10 @@ class Codecs:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Describe a codec.
+    """Describe a codec or a .tgc file.
 
     Attributes:
-        codec: name in the zoo (see `tokgen codecs`), folder, or hub id.
+        codec: name in the zoo (see `tokgen codecs`), folder, or hub id; or a .tgc file.
         revision: revision of a hub id.
     """
 
@@ -118,6 +120,70 @@ def stable_decoding(s: Decode) -> StableDecoding | None:
         return None
     names = tuple(name for text in s.robust_to for name in text.split(",") if name)
     return StableDecoding(steps=s.stable_steps, robust_to=names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compress(DeviceSettings):
+    """Compress audio files to .tgc files.
+
+    Attributes:
+        files: audio of any format and rate, and folders of audio; - is the standard input.
+        codec: name in the zoo (see `tokgen codecs`), folder, or hub id.
+        out: .tgc file to write, a folder, or - for the standard output. In a folder, a.wav becomes
+            a.tgc, and files of a folder keep their place.
+        n_codebooks: levels to keep; all by default.
+        bitrate: most kbps of packed codes, in place of n_codebooks.
+        beam: paths of the beam search that chooses the codes; 1 is greedy.
+        entropy: packed, static, adaptive or model; auto is the best that the codec has. Or the file
+            or folder of an entropy model.
+        block_seconds: length of blocks. A damaged block is lost as a whole.
+        jobs: processes that work at a time, on a CPU.
+        overwrite: replace existing files.
+    """
+
+    files: list[str]
+    codec: str
+    out: str
+    n_codebooks: int | None = None
+    bitrate: float | None = None
+    beam: int = 1
+    entropy: str = "auto"
+    block_seconds: float = 10.0
+    jobs: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_least(self, n_codebooks=1, beam=1, jobs=1)
+        check_positive(self, "bitrate", "block_seconds")
+        if self.bitrate is not None and self.n_codebooks is not None:
+            raise ValueError("bitrate and n_codebooks are both given: give one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decompress(DeviceSettings):
+    """Decompress .tgc files to audio files.
+
+    Attributes:
+        files: files written by `tokgen compress`, and folders of them; - is the standard input.
+        codec: the codec that made the codes; by default the one that each file names.
+        out: audio file to write (.wav, .flac, .mp3, .opus or .m4a), a folder, or - for the
+            standard output. In a folder, a.tgc becomes a.wav.
+        format: format of the audio in a folder or in the standard output; wav by default.
+        entropy: file or folder of the entropy model; by default that beside the codec.
+        jobs: processes that work at a time, on a CPU.
+        overwrite: replace existing files.
+    """
+
+    files: list[str]
+    codec: str | None = None
+    out: str
+    format: Literal["wav", "flac", "mp3", "opus", "m4a"] | None = None
+    entropy: str | None = None
+    jobs: int = 1
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_least(self, jobs=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokgen.bitstream.outputs import CODES
+from tokgen.bitstream.outputs import CODES, TGC
 from tokgen.cli import settings
 from tokgen.cli.checks import STREAM, plan
 from tokgen.cli.streams import INPUT, OUTPUT, interrupted_by_kill, output_file, saved_input
@@ -24,7 +24,9 @@ __all__ = [
     "SHOWN_PROBLEMS",
     "codecs",
     "completion",
+    "compress",
     "decode",
+    "decompress",
     "drift",
     "encode",
     "info",
@@ -44,6 +46,10 @@ def codecs(s: settings.Codecs) -> Result:
 
 
 def info(s: settings.Info) -> Result:
+    if s.codec.lower().endswith(TGC):
+        from tokgen.bitstream.tgc_facts import describe_file
+
+        return describe_file(s.codec)
     from tokgen.zoo.cards import describe_codec
     from tokgen.zoo.lookup import load_codec
 
@@ -77,6 +83,38 @@ def decode(s: settings.Decode) -> Result | None:
 
     def run(file: str, out: Path, **named: Any) -> Result:
         return decode_file(file, out, **more, **named)
+
+    return _code_one(run, s, f".{form}")
+
+
+def compress(s: settings.Compress) -> Result | None:
+    from tokgen.bitstream.tgc_batch import compress_files
+    from tokgen.bitstream.tgc_files import compress_file
+
+    if len(s.files) > 1 or Path(s.files[0]).is_dir():
+        with interrupted_by_kill():
+            return _noted(compress_files(**vars(s)))
+
+    def run(file: str, out: Path, **more: Any) -> Result:
+        return compress_file(file, out=out, **_without(s, "files", "out", "jobs"), **more)
+
+    return _code_one(run, s, TGC)
+
+
+def decompress(s: settings.Decompress) -> Result | None:
+    from tokgen.bitstream.entropy_models import load_model
+    from tokgen.bitstream.tgc_batch import decompress_files
+    from tokgen.bitstream.tgc_files import decompress_file
+
+    form, model = s.format or "wav", None if s.entropy is None else load_model(s.entropy)
+    more = _without(s, "files", "out", "format", "entropy", "jobs") | {"model": model}
+    if len(s.files) > 1 or Path(s.files[0]).is_dir():
+        with interrupted_by_kill():
+            done = decompress_files(s.files, s.out, format=form, jobs=s.jobs, **more)
+            return _noted(done)
+
+    def run(file: str, out: Path, **named: Any) -> Result:
+        return decompress_file(file, out, **more, **named)
 
     return _code_one(run, s, f".{form}")
 

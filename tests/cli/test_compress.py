@@ -1,0 +1,118 @@
+"""`tokgen compress`, `tokgen decompress` and `tokgen info file.tgc`."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from makers.audio import make_tone
+from tokgen.audio.files import read_audio, write_audio
+from tokgen.bitstream.entropy import StaticCounts
+from tokgen.cli import main as cli
+from tokgen.zoo.lookup import load_codec
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate(("in/a.wav", "in/deep/b.flac")):
+        write_audio(name, make_tone(0.6, i), 16000)
+    return tmp_path
+
+
+@pytest.fixture
+def tool(capsys: pytest.CaptureFixture) -> Callable[[str], tuple[int, str, str]]:
+    def call(line: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = cli.main(line.split())
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_a_file_is_compressed_described_and_decompressed(tool, folder: Path) -> None:
+    code, out, err = tool("compress in/a.wav --codec tiny --out a.tgc")
+    assert (code, err) == (0, "") and out.startswith("a.tgc: 0.60 s, ")
+    code, out, _ = tool("info a.tgc")
+    assert code == 0 and "codec        tiny" in out and "4 levels of 60 x 30 frames" in out
+    facts = json.loads(tool("info a.tgc --json")[1])
+    assert facts["streams"][0]["n_samples"] == 9600
+    code, out, err = tool("decompress a.tgc --out b.wav")
+    assert (code, out, err) == (0, "b.wav: 0.60 s\n", "")
+    waveform, _ = read_audio("in/a.wav")
+    expected = load_codec("tiny").roundtrip(waveform[None])[0].clamp(-1, 1)
+    assert torch.allclose(read_audio("b.wav")[0], expected, atol=1 / 32_000)
+
+
+def test_folders_and_jobs(tool, folder: Path) -> None:
+    code, out, err = tool("compress in --codec tiny --out out --jobs 2 --entropy packed")
+    assert (code, err, out.count("\n")) == (0, "", 2)
+    assert (folder / "out/deep/b.tgc").exists()
+    code, _, _ = tool("decompress out --out audio --format flac")
+    assert code == 0 and (folder / "audio/deep/b.flac").exists()
+    code, _, err = tool("decompress in --out audio")
+    assert code == 2 and "no .tgc files in in" in err
+
+
+def test_pipes(tool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pipe(line: str, data: bytes) -> tuple[int, bytes]:
+        stdin = io.TextIOWrapper(io.BytesIO(data))
+        stdout = io.TextIOWrapper(io.BytesIO())
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        return cli.main(line.split()), stdout.buffer.getvalue()
+
+    code, data = pipe("compress - --codec tiny --out -", Path("in/a.wav").read_bytes())
+    assert code == 0 and data[:4] == b"\x89TGC"
+    code, audio = pipe("decompress - --out -", data)
+    assert code == 0 and audio[:4] == b"RIFF" and len(audio) > 2 * 9600
+    code, _ = pipe("decompress - --out b.wav", data[:40])
+    assert code == 2 and not Path("b.wav").exists()
+
+
+def test_bitrates_and_models(tool, folder: Path) -> None:
+    assert tool("compress in/a.wav --codec tiny --out a.tgc --bitrate 0.6 --entropy packed")[0] == 0
+    assert "2 levels" in tool("info a.tgc")[1]
+    StaticCounts(np.arange(1, 241).reshape(4, 60)).save("table.safetensors")
+    line = "compress in/a.wav --codec tiny --out s.tgc --entropy table.safetensors"
+    assert tool(line)[0] == 0 and "entropy      static" in tool("info s.tgc")[1]
+    code, _, err = tool("decompress s.tgc --out s.wav")
+    assert code == 2 and "is not beside the codec 'tiny'" in err
+    assert tool("decompress s.tgc --out s.wav --entropy table.safetensors")[0] == 0
+
+
+def test_damage_is_told_and_the_exit_code_is_1(tool, folder: Path) -> None:
+    tool("compress in/a.wav --codec tiny --out a.tgc --block_seconds 0.2")
+    data = bytearray(Path("a.tgc").read_bytes())
+    data[data.index(b"TGCB") + 30] ^= 1
+    Path("a.tgc").write_bytes(data)
+    code, out, _ = tool("decompress a.tgc --out b.wav")
+    assert code == 1 and "damaged: frames 0..9 are lost: wrong checksum" in out
+    assert tool("info a.tgc")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("compress in/a.wav --codec tiny --out a.wav", "must end in .tgc"),
+        ("compress none.wav --codec tiny --out a.tgc", "no such file: none.wav"),
+        ("compress in/a.wav --codec tinny --out a.tgc", "did you mean tiny"),
+        ("compress in/a.wav --codec tiny --out a.tgc --jobs 0", "--jobs is 0"),
+        ("compress in/a.wav --codec tiny --out a.tgc --entropy pakced", "did you mean packed"),
+        ("compress in/a.wav --codec tiny --out a.tgc --bitrate 0.1", "0.1 kbps: tiny takes"),
+        ("compress in/a.wav --codec tiny --out a.tgc --bitrate 1 --n_codebooks 1", "give one"),
+        ("decompress in/a.wav --out b.wav", "it is not a .tgc file"),
+        ("info none.tgc", "no such file: none.tgc"),
+    ],
+)
+def test_mistakes(tool, line: str, why: str) -> None:
+    code, out, err = tool(line)
+    assert (code, out) == (2, "") and why in err
