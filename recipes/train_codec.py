@@ -4,9 +4,10 @@
         --corpora '[en.parquet, es.parquet, fr.parquet, it.parquet]'
 
 Settings control the phases: a phase of 0 steps is skipped. `--architecture dac` with
-`--continuous_steps 0 --adversarial_start 0` is DAC's own recipe. Losses, discriminators and
-optimiser are DAC's (Kumar et al. 2023); the spectral distance is added here. Run the same command
-again to continue an interrupted run.
+`--continuous_steps 0 --adversarial_start 0` is DAC's own recipe. By default, losses,
+discriminators and optimiser are DAC's (Kumar et al. 2023); the spectral distance is added here.
+train_codec.encodec24k.yaml has those of EnCodec (Défossez et al. 2022). Run the same command again
+to continue an interrupted run.
 """
 
 from __future__ import annotations
@@ -119,6 +120,7 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
         rate = training.set_rates(step, factor, peak)
 
         # The codec reconstructs the audio.
+        codec.moves_codebooks = not phase.decoder_only
         audio, generator = training.audio(step)
         with accelerator.autocast():
             out = training.network(audio, quantize=phase.quantize)

@@ -10,10 +10,18 @@ import yaml
 from safetensors.torch import load_file
 
 from makers.recipes import kill_when, launch, run
+from tokgen.zoo.lookup import load_codec
 
 TINY_CODEC = {
     "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
     "latent_dim": 16, "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,
+}  # fmt: skip
+ENCODEC = {
+    "architecture": "encodec", "decoder_steps": 2, "ema": 0.9,
+    "model": {
+        "sampling_rate": 16000, "num_filters": 2, "hidden_size": 8, "codebook_size": 16,
+        "upsampling_ratios": [8, 5, 4, 2], "num_lstm_layers": 1, "target_bandwidths": [0.4, 0.8],
+    },
 }  # fmt: skip
 LOSSES = {
     "balancer": True, "adversarial_loss": "hinge2", "feature_loss": "relative",
@@ -41,6 +49,28 @@ def weights(run_folder: Path) -> dict:
 
 def same(a: dict, b: dict) -> bool:
     return list(a) == list(b) and all(a[k].equal(b[k]) for k in a)
+
+
+def test_encodec_trains_and_resumes_exactly(tiny_corpus, tmp_path):
+    run("train_codec.py", *flags("whole", tmp_path, tiny_corpus, **ENCODEC))
+    process = launch("train_codec.py", *flags("cut", tmp_path, tiny_corpus, **ENCODEC))
+    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-2").is_dir())
+    run("train_codec.py", *flags("cut", tmp_path, tiny_corpus, **ENCODEC))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    codec = load_codec(tmp_path / "whole/codec")
+    assert (codec.spec.n_codebooks, codec.spec.hop_length) == (4, 320)
+    assert codec.model.quantizer.layers[3].codebook.embed.any()
+
+
+def test_processes_move_the_same_codebooks(tiny_corpus, tmp_path):
+    settings = {**ENCODEC, "steps": 4, "validate_every": 4}
+    counts = []
+    for processes in (1, 2):
+        name = str(processes)
+        run("train_codec.py", *flags(name, tmp_path, tiny_corpus, **settings), processes=processes)
+        quantizer = load_codec(tmp_path / name / "codec").model.quantizer
+        counts.append(float(quantizer.layers[0].codebook.cluster_size.sum()))
+    assert counts[1] > 1.5 * counts[0]  # the latents of both processes are counted
 
 
 def test_the_balancer_resumes_exactly_and_logs_its_shares(tiny_corpus, tmp_path):

@@ -174,7 +174,8 @@ class CodecTrainingSettings(SharedSettings):
 
     Attributes:
         name: the run's folder is runs/<name>.
-        architecture: "stft" (`StftCodecModel`) or "dac" (transformers' `DacModel`).
+        architecture: "stft" (`StftCodecModel`), "dac" or "encodec" (transformers' `DacModel`,
+            `EncodecModel`).
         model: settings of the architecture's config.
         steps: all steps of the training.
         continuous_steps: first steps, without quantizer. It is then initialised from data.

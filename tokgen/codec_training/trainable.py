@@ -1,4 +1,4 @@
-"""One interface to train the STFT codec or transformers' DacModel."""
+"""One interface to train the STFT codec, or transformers' DacModel or EncodecModel."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from torch import Tensor, nn
-from transformers import DacConfig, DacModel
+from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
 from tokgen.codec.windows import fit_length
 from tokgen.nn.cards import ModelCardFacts
+from tokgen.quantizers.ema import EmaQuantizer
 from tokgen.zoo.adapters.dac import DacCodec, quantize_through
 from tokgen.zoo.adapters.dac_training import apply_weight_norm, fold_weight_norm, reset_weights
+from tokgen.zoo.adapters.encodec import EncodecCodec
 from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
@@ -25,6 +28,7 @@ __all__ = [
     "Reconstruction",
     "TrainableCodec",
     "TrainableDac",
+    "TrainableEncodec",
     "TrainableStft",
     "load_into",
     "make_trainable",
@@ -38,7 +42,7 @@ class Reconstruction:
     Attributes:
         waveform: decoded audio [B, 1, N].
         commitment_loss, codebook_loss: scalars, sums over levels; 0 without the quantizer.
-        codes: int64 [B, K, T]; None without the quantizer.
+        codes: int64 [B, K, T], K the levels in use; None without the quantizer.
     """
 
     waveform: Tensor
@@ -48,10 +52,18 @@ class Reconstruction:
 
 
 class TrainableCodec(nn.Module, ABC):
-    """A codec's network in training."""
+    """A codec's network in training.
 
-    model: Any  # the library's own module
+    Attributes:
+        model: the library's own module.
+        sample_rate: Hz.
+        moves_codebooks: codebooks that follow moving averages do so. Set it to False while encoder
+            and quantizer are frozen.
+    """
+
+    model: Any
     sample_rate: int
+    moves_codebooks: bool = True
 
     @abstractmethod
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
@@ -170,14 +182,81 @@ class TrainableDac(TrainableCodec):
         return DacCodec.from_model(fold_weight_norm(self.model), "dac")
 
 
-ARCHITECTURES: dict[str, type[TrainableCodec]] = {"stft": TrainableStft, "dac": TrainableDac}
+class TrainableEncodec(TrainableCodec):
+    """transformers' `EncodecModel` in training: mono, without chunks, such as the one at 24 kHz.
+
+    Each batch is coded at one of `target_bandwidths`, drawn at random; in eval mode at the highest.
+    Codebooks are moving averages, see `EmaQuantizer`, and have no codebook loss.
+    """
+
+    model: EncodecModel
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        settings = EncodecConfig(**config)
+        if settings.audio_channels != 1 or settings.normalize or settings.chunk_length_s:
+            raise ValueError(
+                f"audio_channels = {settings.audio_channels}, normalize = {settings.normalize}, "
+                f"chunk_length_s = {settings.chunk_length_s}: only mono models without chunks can "
+                "be trained; set 1, false and null, or leave them out"
+            )
+        self.model = EncodecModel(settings)
+        layers: Any = self.model.quantizer.layers
+        self.quantizer = EmaQuantizer(
+            latent_dim=settings.hidden_size,
+            n_codebooks=len(layers),
+            codebook_size=settings.codebook_size,
+        )
+        self.sample_rate = settings.sampling_rate
+
+    def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
+        n_samples, latents = waveform.shape[-1], self.model.encoder(waveform)
+        zero = latents.new_zeros(())
+        if not quantize:
+            decoded = fit_length(self.model.decoder(latents), n_samples)
+            return Reconstruction(decoded, zero, zero, None)
+        n_codebooks = self._draw_levels() if self.training else None
+        out = self.quantizer(latents, n_codebooks, learn=self.moves_codebooks)
+        decoded = fit_length(self.model.decoder(out.quantized), n_samples)
+        return Reconstruction(decoded, out.commitment_loss, out.codebook_loss, out.codes)
+
+    def _draw_levels(self) -> int:
+        """Draw the levels of a batch, the same number on all processes."""
+        kbps = self.model.config.target_bandwidths
+        device = next(self.model.parameters()).device
+        drawn = int(broadcast(torch.randint(len(kbps), (1,)).to(device)))
+        return self.model.quantizer.get_num_quantizers_for_bandwidth(kbps[drawn])
+
+    @torch.no_grad()
+    def init_quantizer(self, waveforms: Tensor) -> list[float]:
+        latents = [self.model.encoder(w).mT.flatten(0, 1) for w in waveforms.split(16)]
+        return self.quantizer.init_from_data(torch.cat(latents)).tolist()
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        super().load_weights(weights)
+        self.quantizer.copy_from(self._layers())
+
+    def as_codec(self) -> PretrainedCodec:
+        self.quantizer.copy_to(self._layers())
+        return EncodecCodec.from_model(self.model, "encodec")
+
+    def _layers(self) -> list[Any]:
+        layers: Any = self.model.quantizer.layers
+        return list(layers)
+
+
+ARCHITECTURES: dict[str, type[TrainableCodec]] = {
+    "stft": TrainableStft,
+    "dac": TrainableDac,
+    "encodec": TrainableEncodec,
+}
 
 
 def make_trainable(architecture: str, config: dict[str, Any]) -> TrainableCodec:
     """Create a network of an architecture in `ARCHITECTURES` with the settings in `config`.
 
     Raises:
-        ValueError: unknown architecture, or odd strides of a DAC.
+        ValueError: unknown architecture, or settings that cannot be trained.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
