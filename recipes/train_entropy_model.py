@@ -38,6 +38,8 @@ class Settings(CausalTrainingSettings):
         name: the run's folder is runs/<name>.
         tokens: token dataset with train and test splits; None tokenizes `corpus` with `codec`.
         corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
+        grids: grids of frames that the training clips of `corpus` are tokenized on. More of them
+            give more codes of the same speech.
         codec: a name in the zoo, a folder or a hub id; None means the codec that `tokens` name, or
             speech-16k.
         block_seconds: the model starts anew after blocks of this length when it is measured, as in
@@ -49,6 +51,7 @@ class Settings(CausalTrainingSettings):
     name: str = "entropy_model"
     tokens: str | None = None
     corpus: str = "recipes/data/allison"
+    grids: int = 1
     codec: str | None = None
     block_seconds: float = 0.0
     calibration_clips: int = 100
@@ -56,7 +59,7 @@ class Settings(CausalTrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(self, block_seconds=0, calibration_clips=1)
+        check_least(self, grids=1, block_seconds=0, calibration_clips=1)
 
 
 def check_sources(s: Settings) -> None:
@@ -75,6 +78,7 @@ if __name__ == "__main__":
 
 from accelerate.utils import set_seed
 
+from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import training_and_test_tokens
 from tokgen.modelling.causal import CausalModel
 from tokgen.modelling.causal_depth import CausalDepthNetwork
@@ -86,6 +90,7 @@ from tokgen.tokens.columns import codes_of
 from tokgen.tokens.dataset import load_tokens
 from tokgen.training.causal import CausalTraining, make_causal_model
 from tokgen.training.code_bits import measure_code_bits
+from tokgen.training.grids import add_grids
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.recorded import codec_of
 
@@ -110,9 +115,13 @@ def train_and_measure(s: Settings, run: Path, command: str) -> int:
         if s.tokens is None:
             codec = load_codec(s.codec or "speech-16k", device="cpu")
             cache = Path(s.runs) / "tokens"
+            corpus = open_corpus(s.corpus)
             tokens, _ = training_and_test_tokens(s.corpus, None, codec, cache, None)
+            plain, tokens = tokens, add_grids(tokens, corpus, codec, s.grids, cache)
         else:
-            tokens = load_tokens(s.tokens)
+            if s.grids > 1:
+                raise ValueError(f"grids = {s.grids} needs the audio: set corpus, not tokens")
+            plain = tokens = load_tokens(s.tokens)
             codec = codec_of(tokens.provenance.spec, s.codec, device="cpu")
         about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
         about |= conditions_of(accelerator)
@@ -153,7 +162,8 @@ def train_and_measure(s: Settings, run: Path, command: str) -> int:
             size = (run / "integer" / WEIGHTS).stat().st_size / 1e6
             accelerator.print(f"integer weights: {size:.2f} MB, hash {integer.hash()}")
         with plain_errors():
-            found = measure_code_bits(tokens, models, block_seconds=s.block_seconds or None)
+            block = s.block_seconds or None
+            found = measure_code_bits(tokens, models, held_out=plain, block_seconds=block)
         write_json(run / "metrics.json", {**found.to_dict(), "steps": training.step})
         accelerator.print(f"\n{found}\noutputs: {run} (model, integer, metrics.json)")
     accelerator.end_training()

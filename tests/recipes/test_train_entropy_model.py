@@ -95,6 +95,7 @@ def test_the_transformer_trains_on_a_token_dataset(flags, tmp_path):
         ({"kind": "gru"}, "kind"),
         ({"tokens": "nowhere"}, "no token dataset nowhere"),
         ({"level_dropout": 2}, "level_dropout"),
+        ({"tokens": "x", "grids": 2}, "grids = 2 needs the audio: set corpus, not tokens"),
     ],
 )
 def test_wrong_settings_are_refused(more, message, flags):

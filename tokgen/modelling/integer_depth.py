@@ -43,7 +43,7 @@ from tokgen.nn.pretrained import hash_weights
 
 __all__ = ["IntegerDepthNetwork", "IntegerStream", "StreamState"]
 
-Integers = NDArray[np.int64]
+_Integers = NDArray[np.int64]
 _CODE = 127  # largest entry of the table of codes
 _MARGIN = 2  # room above the largest activation seen
 
@@ -278,8 +278,8 @@ class StreamState:
     """
 
     n_levels: int
-    past: Integers
-    earlier: tuple[tuple[Integers, ...], ...]
+    past: _Integers
+    earlier: tuple[tuple[_Integers, ...], ...]
 
 
 class IntegerStream:
@@ -316,7 +316,7 @@ class IntegerStream:
         earlier = tuple((zeros,) * ((self._taps - 1) * d) for d in self._dilations)
         return self._advance(StreamState(n_levels, first, earlier), first)
 
-    def counts(self, state: StreamState, level: int, frame: Integers) -> Integers:
+    def counts(self, state: StreamState, level: int, frame: _Integers) -> _Integers:
         """Return the counts of a code, int64 [..., codebook_size].
 
         Args:
@@ -327,11 +327,11 @@ class IntegerStream:
         below = self._steps.vectors(frame) if level else frame
         return self._steps.level(level, state.past, below)
 
-    def update(self, state: StreamState, frame: Integers) -> StreamState:
+    def update(self, state: StreamState, frame: _Integers) -> StreamState:
         """Return the state after a frame, codes int64 [..., n_levels]."""
         return self._advance(state, self._steps.from_codes("to_time", self._steps.vectors(frame)))
 
-    def _advance(self, state: StreamState, x: Integers) -> StreamState:
+    def _advance(self, state: StreamState, x: _Integers) -> StreamState:
         """Run the network over time on its next input [..., dim]."""
         earlier = []
         for block, (dilation, before) in enumerate(

@@ -9,5 +9,6 @@
 - `causal` - the training loop of causal models of codes
 - `causal_settings` - its settings
 - `code_bits` - bits that entropy models spend on held-out codes
+- `grids` - training clips on other grids of frames
 - `flops` - model FLOPs, and the peak FLOP/s of GPUs
 """
