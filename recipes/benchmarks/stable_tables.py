@@ -44,7 +44,7 @@ def tables(
         _table([*head, "CPU seconds per second: plain", "stable"], kept),
         f"Plain is encoding and decoding, stable is decoding. Threads: {threads}, mean load "
         f"{load:.1f} on {psutil.cpu_count()} cores. Robust to {', '.join(robust_to) or 'nothing'}.",
-        _table(["codec", "", "n", "plain", "stable", "difference"], quality),
+        _table(["codec", "", "n", "plain", "stable", "difference", "its median"], quality),
     ]
     if ways:
         head = ["codec", "after", "n", "plain", "stable", "robust to it"]
@@ -93,10 +93,12 @@ def quality_rows(records: Sequence[Record], metrics: Sequence[str]) -> Iterator[
         cells = [format_estimate(e, digits) for e in each]
         unit = f", {about.unit}" if about is not None and about.unit else ""
         change = format_estimate(gained, digits, sign=True)
-        yield [label + unit, str(gained.n), *cells, change]
+        middle = NONE if below else f"{np.nanmedian(np.subtract(b, a)):+.{digits}f}"
+        yield [label + unit, str(gained.n), *cells, change, middle]
     if "pesq" in metrics:
         heard = bootstrap_mean([r["pesq_of_change"] for r in records])
-        yield ["PESQ of stable against plain", str(heard.n), NONE, format_estimate(heard, 2), NONE]
+        cells = [NONE, format_estimate(heard, 2), NONE, NONE]
+        yield ["PESQ of stable against plain", str(heard.n), *cells]
 
 
 def transport_rows(records: Sequence[Record]) -> Iterator[list[str]]:

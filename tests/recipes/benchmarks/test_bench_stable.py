@@ -74,7 +74,8 @@ def test_differences_are_paired_and_failures_left_out() -> None:
         ways = {"plain": plain, "stable": stable}
         return {way: {"scores": scores | {"mos": value}} for way, value in ways.items()}
 
-    records = [record(3, 3.5), record(4, 4.5), record(math.nan, 1)]
+    records = [record(3, 3.5), record(4, 4.5), record(1, 0), record(math.nan, 1)]
     rows = {row[0]: row[1:] for row in stable_tables.quality_rows(records, ["mos", "cer"])}
-    assert rows["MOS"][0] == "2" and rows["MOS"][-1] == "+0.500 [+0.500, +0.500]"
-    assert rows["CER"][1] == "0.100 [0.100, 0.100]" and rows["CER"][0] == "3"
+    assert rows["MOS"][0] == "3" and rows["MOS"][-1] == "+0.500"
+    assert rows["MOS"][-2].startswith("+0.000 [-")
+    assert rows["CER"][1] == "0.100 [0.100, 0.100]" and rows["CER"][0] == "4"
