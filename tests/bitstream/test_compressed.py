@@ -1,4 +1,4 @@
-"""Tests of compressed audio: exactness, streaming, damage, other codecs, and a file of old."""
+"""Tests of compressed audio: exactness, streaming, damage, and other codecs."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ from tokgen.bitstream.container import Block, read_events
 from tokgen.bitstream.entropy import AdaptiveCounts, StaticCounts
 from tokgen.codec.base import Codec
 from tokgen.zoo.stft import StftCodec
-
-GOLDEN = Path(__file__).parent / "golden" / "tiny.tgc"
 
 
 def tone(seconds: float, rate: int = 16_000, channels: int = 1) -> Tensor:

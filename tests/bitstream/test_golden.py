@@ -1,0 +1,48 @@
+"""Files written by older versions decode to the same codes, and are written the same again."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tokgen.bitstream.container import Block, Ended, TgcWriter, read_events
+from tokgen.bitstream.entropy import AdaptiveCounts, EntropyModel, StaticCounts
+from tokgen.bitstream.layout import Header
+
+FOLDER = Path(__file__).parent / "golden"
+LEVEL, FRAME = np.mgrid[:4, :30]
+CODES = np.where(FRAME % 3 == 2, 7, (7 * LEVEL + FRAME * FRAME) % 60)
+MODELS: dict[str, EntropyModel | None] = {
+    "packed": None,
+    "static": StaticCounts(np.arange(1, 241).reshape(4, 60)),
+    "adaptive": AdaptiveCounts(4, 60),
+}
+
+
+def written(mode: str) -> bytes:
+    model, file = MODELS[mode], io.BytesIO()
+    name = "" if model is None else model.model_hash
+    side = {"lead": np.full(1, 7, np.float32)}
+    header = Header("tiny", "0f" * 32, mode, name, 16_000, 320, 1, 4, 60, 25, 9_500, side)
+    writer = TgcWriter(file, header, model)
+    writer.write(CODES)
+    writer.close(9_500)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("mode", MODELS)
+def test_old_files_decode_to_the_same_codes(mode: str) -> None:
+    with (FOLDER / f"{mode}.tgc").open("rb") as file:
+        header, *blocks, ended = read_events(file, lambda header: MODELS[header.mode])
+    assert isinstance(header, Header) and (header.codec, header.mode) == ("tiny", mode)
+    assert header.side["lead"].tolist() == [7] and ended == Ended(30, 9_500)
+    codes = [b.codes for b in blocks if isinstance(b, Block)]
+    assert len(codes) == 2 and (np.concatenate(codes, axis=1) == CODES).all()
+
+
+@pytest.mark.parametrize("mode", MODELS)
+def test_files_are_written_as_before(mode: str) -> None:
+    assert written(mode) == (FOLDER / f"{mode}.tgc").read_bytes()
