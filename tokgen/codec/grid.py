@@ -90,8 +90,8 @@ def find_grid(waveform: Tensor, codec: Roundtrip, *, threshold: float = THRESHOL
     Args:
         waveform: [N] or [1, N] at the codec's rate.
         codec: any codec without overlapping chunks.
-        threshold: least score of a grid that is found. The default raises a false alarm on fewer
-            than 1 in 1,000 natural excerpts, see docs/stable.md.
+        threshold: least score of a grid that is found. 232 natural excerpts scored 5.0 at most;
+            their tail, extrapolated, reaches the default in fewer than 1 of 1,000.
     Raises:
         TypeError: integers, or not a tensor.
         ValueError: several channels, no samples, not finite, or a codec with overlapping chunks.
