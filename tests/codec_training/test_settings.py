@@ -64,7 +64,7 @@ def test_shared_settings(cls, more, message) -> None:
         (lambda: TuningSettings(rate_steps_before=-1), "rate_steps_before is -1, but must be at"),
         (
             lambda: TuningSettings(loss="latent"),
-            "loss 'latent': known are enc, proj, code and none",
+            "loss 'latent': known are enc, proj, code, margin and none",
         ),
         (
             lambda: TuningSettings(later_weight=0.3),
