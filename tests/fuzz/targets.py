@@ -27,6 +27,8 @@ from makers.codecs import make_stft_codec, save_codec
 from makers.training import LEVELS, SIZE, make_model
 from tokgen.audio.files import read_audio, read_duration
 from tokgen.bitstream.files import decode_file, encode_file
+from tokgen.bitstream.tgc_facts import describe_file
+from tokgen.bitstream.tgc_files import compress_file, decompress_file
 from tokgen.corpus.listed import open_corpus
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.tokens.dataset import load_tokens
@@ -110,6 +112,23 @@ def open_codes(path: Path) -> list[str]:
         overwrite=True,
     )
     return []
+
+
+def make_tgc(folder: Path) -> None:
+    sound = folder / "sound.wav"
+    sound.write_bytes(audio_bytes(make_sine(1.0)))
+    save_codec(make_stft_codec(), folder.parent / "codec")
+    for entropy in ("packed", "adaptive"):
+        out = folder / f"{entropy}.tgc"
+        compress_file(sound, folder.parent / "codec", out, entropy=entropy, block_seconds=0.3)
+    sound.unlink()
+
+
+def open_tgc(path: Path) -> list[str]:
+    describe_file(path)
+    codec = load_codec(path.parents[1] / "codec")
+    decoded = path.with_name("decoded.wav")
+    return decompress_file(path, decoded, codec, progress=False, overwrite=True).problems
 
 
 def _audio_column(n: int) -> list[dict]:
@@ -214,6 +233,7 @@ def open_tokens(path: Path) -> list[str]:
 TARGETS = {
     "audio": Target(make_audio, open_audio, 0.5),
     "codes files": Target(make_codes, open_codes, 0.1),
+    "compressed files": Target(make_tgc, open_tgc, 0.1),
     "Parquet": Target(make_parquet, open_speech, 0.1),
     "saved datasets": Target(make_saved, open_speech, 0.1),
     "metadata": Target(make_metadata, open_speech, 0.1),
