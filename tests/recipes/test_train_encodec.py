@@ -74,7 +74,9 @@ def test_processes_move_the_same_codebooks(tiny_corpus, tmp_path):
 
 
 def test_the_balancer_resumes_exactly_and_logs_its_shares(tiny_corpus, tmp_path):
-    run("train_codec.py", *flags("whole", tmp_path, tiny_corpus))
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run("train_codec.py", *flags("whole", tmp_path, tiny_corpus, tracker="tensorboard"))
     process = launch("train_codec.py", *flags("cut", tmp_path, tiny_corpus))
     kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
     run("train_codec.py", *flags("cut", tmp_path, tiny_corpus))
@@ -86,6 +88,10 @@ def test_the_balancer_resumes_exactly_and_logs_its_shares(tiny_corpus, tmp_path)
     shares = json.loads((tmp_path / "whole/metrics.json").read_text())["final"]["shares"]
     assert shares["feature"][1] == pytest.approx(3 / 7.1, abs=1e-4)
     assert sum(found for found, _ in shares.values()) == pytest.approx(1, abs=1e-3)
+    events = EventAccumulator(str(tmp_path / "whole/logs")).Reload()
+    for name, (share, wanted) in shares.items():
+        assert events.Scalars(f"share/{name}")[-1].value == pytest.approx(share, abs=1e-4)
+        assert events.Scalars(f"weight/{name}")[-1].value == pytest.approx(wanted, abs=1e-4)
     config = json.loads((tmp_path / "whole/discriminator/config.json").read_text())
     assert config["model_type"] == "tokgen_msstft_discriminator"
 
