@@ -195,7 +195,7 @@ def test_models_are_named_by_their_hash(tiny_codec: StftCodec) -> None:
     found = decompress(data, tiny_codec, model=table)
     assert torch.equal(found.waveform, tiny_codec.roundtrip(waveform))
     for wrong in (None, StaticCounts(table.table + 1)):
-        with pytest.raises(ValueError, match=f"{table.model_hash[:12]}.*is not beside the codec"):
+        with pytest.raises(ValueError, match=f"{table.model_hash[:16]}.*is not beside the codec"):
             decompress(data, tiny_codec, model=wrong)
     with pytest.raises(ValueError, match=r"entropy = static: tiny has no such model"):
         compress(waveform, tiny_codec, entropy="static")

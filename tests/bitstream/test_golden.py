@@ -10,7 +10,7 @@ import pytest
 
 from tokgen.bitstream.container import Block, Ended, TgcWriter, read_events
 from tokgen.bitstream.entropy import AdaptiveCounts, EntropyModel, StaticCounts
-from tokgen.bitstream.layout import Header
+from tokgen.bitstream.layout import Header, short_hash
 
 FOLDER = Path(__file__).parent / "golden"
 LEVEL, FRAME = np.mgrid[:4, :30]
@@ -24,9 +24,9 @@ MODELS: dict[str, EntropyModel | None] = {
 
 def written(mode: str) -> bytes:
     model, file = MODELS[mode], io.BytesIO()
-    name = "" if model is None else model.model_hash
+    name = "" if model is None else short_hash(model.model_hash)
     side = {"lead": np.full(1, 7, np.float32)}
-    header = Header("tiny", "0f" * 32, mode, name, 16_000, 320, 1, 4, 60, 25, 9_500, side)
+    header = Header("tiny", "0f" * 8, mode, name, 16_000, 320, 1, 4, 60, 25, 9_500, side)
     writer = TgcWriter(file, header, model)
     writer.write(CODES)
     writer.close(9_500)

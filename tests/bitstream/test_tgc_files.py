@@ -65,7 +65,7 @@ def test_files_tell_what_they_are(wav: Path, tiny_codec: StftCodec, tmp_path: Pa
     facts = describe_file(path)
     stream = facts.streams[0]
     assert (facts.n_bytes, stream.codec, stream.mode) == (made.n_bytes, "tiny", "adaptive")
-    assert stream.weight_hash == tiny_codec.spec.weight_hash and stream.complete
+    assert stream.weight_hash == tiny_codec.spec.weight_hash[:16] and stream.complete
     assert (stream.n_samples, stream.n_frames, stream.n_blocks) == (32_000, 100, 1)
     assert "4 levels of 60 x 100 frames" in str(facts) and facts.exit_code == 0
     assert facts.to_frame()["n_samples"].tolist() == [32_000]

@@ -25,7 +25,7 @@ from tokgen.bitstream.container import TgcWriter
 from tokgen.bitstream.decompressing import StreamAudio
 from tokgen.bitstream.entropy import EntropyModel
 from tokgen.bitstream.entropy_models import AUTO, choose_model
-from tokgen.bitstream.layout import MAX_BLOCK_CODES, Header
+from tokgen.bitstream.layout import MAX_BLOCK_CODES, Header, short_hash
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_levels
 from tokgen.codec.long_audio import WHOLE_SECONDS, TooLong
@@ -187,9 +187,9 @@ class CompressedWriter:
         in_blocks = self._codec.side_names if spec.chunk_length else ()
         return Header(
             codec=spec.name,
-            weight_hash=spec.weight_hash,
+            weight_hash=short_hash(spec.weight_hash),
             mode=self.mode,
-            model_hash="" if self._model is None else self._model.model_hash,
+            model_hash="" if self._model is None else short_hash(self._model.model_hash),
             sample_rate=spec.sample_rate,
             hop_length=spec.hop_length,
             channels=self._channels,

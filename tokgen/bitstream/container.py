@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from tokgen.bitstream.block_codes import decode_block, encode_block
 from tokgen.bitstream.checksum import crc32c
 from tokgen.bitstream.entropy import EntropyModel
-from tokgen.bitstream.layout import BlockHead, End, Header, end_bytes, pack_block, pack_header
+from tokgen.bitstream.layout import (
+    BlockHead,
+    End,
+    Header,
+    end_bytes,
+    pack_block,
+    pack_header,
+    short_hash,
+)
 from tokgen.bitstream.range_coder import DamagedStream
 from tokgen.bitstream.records import Payload, read_records
 from tokgen.results import one_line
@@ -244,9 +252,8 @@ class _Stream:
 
 
 def _check_model(header: Header, model: EntropyModel | None) -> None:
-    found = "" if model is None else model.model_hash
+    found = "" if model is None else short_hash(model.model_hash)
     if found != header.model_hash:
         raise ValueError(
-            f"the stream was made with the entropy model {header.model_hash[:12]!r}, not with "
-            f"{found[:12]!r}"
+            f"the stream was made with the entropy model {header.model_hash!r}, not with {found!r}"
         )

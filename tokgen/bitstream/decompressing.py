@@ -13,7 +13,7 @@ from torch import Tensor
 from tokgen.bitstream.container import MAX_LOST_CODES, Block, Ended, read_events
 from tokgen.bitstream.entropy import EntropyModel
 from tokgen.bitstream.entropy_models import model_of
-from tokgen.bitstream.layout import Header
+from tokgen.bitstream.layout import Header, short_hash
 from tokgen.codec.aligned import leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly
@@ -47,10 +47,10 @@ def check_header(header: Header, codec: Codec) -> None:
         ValueError: another codec made it, or its numbers are not those of the codec.
     """
     spec = codec.spec
-    if header.weight_hash != spec.weight_hash:
+    if header.weight_hash != short_hash(spec.weight_hash):
         raise ValueError(
-            f"made by codec {header.codec!r} (weights {header.weight_hash[:12]!r}), not by "
-            f"{spec.name!r} (weights {spec.weight_hash[:12]!r}): use {header.codec!r}"
+            f"made by codec {header.codec!r} (weights {header.weight_hash!r}), not by "
+            f"{spec.name!r} (weights {short_hash(spec.weight_hash)!r}): use {header.codec!r}"
         )
     names = set(codec.side_names)
     periods = {n: spec.chunk_length // spec.hop_length for n in names if spec.chunk_length}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tokgen.bitstream.entropy import MODES, AdaptiveCounts, EntropyModel, StaticCounts
-from tokgen.bitstream.layout import Header
+from tokgen.bitstream.layout import Header, short_hash
 from tokgen.codec.base import Codec
 from tokgen.runs.checks import closest
 from tokgen.zoo.names import find_in_zoo
@@ -93,15 +93,15 @@ def model_of(
     """
     if header.mode == "packed":
         return None
-    if given is not None and given.model_hash == header.model_hash:
+    if given is not None and short_hash(given.model_hash) == header.model_hash:
         return given
     try:
         model = choose_model(codec, header.mode)[1]
     except ValueError:
         model = None
-    if model is None or model.model_hash != header.model_hash:
+    if model is None or short_hash(model.model_hash) != header.model_hash:
         raise ValueError(
-            f"the entropy model {header.model_hash[:12]!r} ({header.mode}) is not beside the codec "
+            f"the entropy model {header.model_hash!r} ({header.mode}) is not beside the codec "
             f"{codec.spec.name!r}: give the model that the file was made with"
         )
     return model

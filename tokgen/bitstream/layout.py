@@ -33,6 +33,7 @@ __all__ = [
     "parse_block",
     "parse_end",
     "parse_header",
+    "short_hash",
 ]
 
 MAGIC, BLOCK, END = b"\x89TGC", b"TGCB", b"TGCE"
@@ -42,7 +43,7 @@ _MAX_COUNTS = 1 << 22  # levels times codebook_size
 _MAX_HOP = 1 << 20  # samples per frame
 _MAX_NAMES = 8  # kinds of side information
 _UNKNOWN = (1 << 64) - 1  # n_samples of a stream whose length is not known at its start
-_FIXED = struct.Struct("<4sBBHIQIBHIH32s32s")
+_FIXED = struct.Struct("<4sBBHIQIBHIH8s8s")
 _SIDE = struct.Struct("<II")
 _BLOCK = struct.Struct("<4sIHII")
 _END = struct.Struct("<4sIQ")
@@ -57,9 +58,9 @@ class Header:
 
     Attributes:
         codec: name of the codec that made the codes.
-        weight_hash: SHA-256 (hex) of the codec's weights.
+        weight_hash: `short_hash` of the codec's weights.
         mode: one of `tokgen.bitstream.entropy.MODES`.
-        model_hash: SHA-256 (hex) of the entropy model; "" for packed codes.
+        model_hash: `short_hash` of the entropy model; "" for packed codes.
         sample_rate: Hz.
         hop_length: samples per frame.
         channels: channels of the audio.
@@ -109,8 +110,8 @@ class Header:
         if self.mode == "packed" and not self.model_hash:
             del hashes["model_hash"]
         for what, text in hashes.items():
-            if not re.fullmatch("[0-9a-f]{64}", text):
-                raise ValueError(f"{what} is {text[:80]!r}, but must be a SHA-256 in hex")
+            if not re.fullmatch("[0-9a-f]{16}", text):
+                raise ValueError(f"{what} is {text[:80]!r}, but must be 16 hex digits")
         if len(self.side) + len(self.side_periods) > _MAX_NAMES:
             raise ValueError(f"more than {_MAX_NAMES} kinds of side information")
         for name, period in self.side_periods.items():
@@ -154,6 +155,11 @@ class End:
     n_samples: int
 
 
+def short_hash(text: str) -> str:
+    """Return the first 64 bits of a SHA-256 in hex, by which streams name weights and models."""
+    return text[:16]
+
+
 def pack_header(header: Header) -> tuple[bytes, int]:
     """Return a header's bytes, and their checksum, which the checksums of its blocks go on from.
 
@@ -183,7 +189,7 @@ def pack_header(header: Header) -> tuple[bytes, int]:
         header.codebook_size,
         header.block_frames,
         bytes.fromhex(header.weight_hash),
-        bytes.fromhex(header.model_hash or "0" * 64),
+        bytes.fromhex(header.model_hash or "0" * 16),
     )
     crc = crc32c(fixed + rest)
     return fixed + rest + _CRC.pack(crc), crc
