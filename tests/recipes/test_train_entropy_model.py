@@ -101,3 +101,16 @@ def test_the_transformer_trains_on_a_token_dataset(flags, tmp_path):
 def test_wrong_settings_are_refused(more, message, flags):
     out = run("train_entropy_model.py", *flags("wrong", **more), code=1)
     assert message in out and "Traceback" not in out
+
+
+def test_two_processes_train_on_the_batches_of_one(flags, tmp_path):
+    more = {"steps": 2, "level_dropout": 1.0, "ema": 0.0, "crop_seconds": 0.3}
+    run("train_entropy_model.py", *flags("one", **more, batch_size=4))
+    run("train_entropy_model.py", *flags("two", **more, batch_size=2), processes=2)
+    lines = [
+        json.loads((tmp_path / name / "history.jsonl").read_text().splitlines()[0])
+        for name in ("one", "two")
+    ]
+    assert lines[0].keys() == lines[1].keys()
+    for key, value in lines[0].items():
+        assert lines[1][key] == pytest.approx(value, rel=0.05)  # dropout differs
