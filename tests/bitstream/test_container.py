@@ -32,7 +32,7 @@ def header_of(mode: str = "adaptive", **more: object) -> Header:
 
 
 def find_model(header: Header) -> EntropyModel | None:
-    return MODELS[header.mode]
+    return MODELS.get(header.mode)
 
 
 def write(
