@@ -1,0 +1,52 @@
+"""Streams coded with a trained integer model that lies beside its codec."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from makers.audio import make_tone
+from tokgen.bitstream.compressed import compress, decompress
+from tokgen.bitstream.entropy import EntropyModel
+from tokgen.bitstream.entropy_models import choose_model, load_model, mode_of
+from tokgen.codec.base import Codec
+from tokgen.modelling.causal_depth import CausalDepthNetwork
+from tokgen.modelling.integer_depth import IntegerDepthNetwork
+from tokgen.zoo.lookup import load_codec
+
+
+@pytest.fixture
+def codec(tiny_codec_folder: Path, tmp_path: Path) -> Codec:
+    """The tiny codec with an untrained model in its folder `entropy`."""
+    shutil.copytree(tiny_codec_folder, tmp_path / "tiny")
+    sizes = {"dim": 16, "hidden": 16, "dilations": (1, 2), "code_dim": 8, "level_hidden": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = CausalDepthNetwork(n_codebooks=4, codebook_size=60, head_dim=8, **sizes)
+    sample = torch.randint(0, 60, (2, 4, 20), generator=torch.Generator().manual_seed(1))
+    model = IntegerDepthNetwork.from_float(network.eval(), sample)
+    model.save_pretrained(tmp_path / "tiny" / "entropy")
+    return load_codec(tmp_path / "tiny", device="cpu")
+
+
+@pytest.mark.parametrize("levels", [2, 4])
+def test_the_model_beside_a_codec_is_used(codec: Codec, levels: int) -> None:
+    waveform = torch.as_tensor(make_tone(1.0, 0)).reshape(1, 1, -1)
+    mode, model = choose_model(codec)
+    assert mode == "model" and isinstance(model, EntropyModel)
+    data = compress(waveform, codec, n_codebooks=levels, block_seconds=0.3)
+    assert data == compress(waveform, codec, n_codebooks=levels, block_seconds=0.3, entropy=model)
+    assert data[5] == 3 and data[41:49].hex() == model.model_hash[:16]
+    found = decompress(data, codec)
+    assert torch.equal(found.waveform, codec.roundtrip(waveform, levels)) and not found.problems
+
+
+def test_models_are_loaded_by_their_folder(codec: Codec, tmp_path: Path) -> None:
+    model = load_model(tmp_path / "tiny" / "entropy")
+    assert mode_of(model) == "model"
+    assert model.model_hash == choose_model(codec, "model")[1].model_hash
+    with pytest.raises(FileNotFoundError, match="no entropy model: none"):
+        load_model("none")
