@@ -70,7 +70,7 @@ def test_bytes_are_those_of_the_docs() -> None:
     codes = np.array([[5], [0], [59]])
     data = write(codes, "packed", 320, n_samples=320, side={"lead": np.ones(1, np.float32)})
     fixed = struct.pack("<4sBBHIQIBHIH", b"\x89TGC", 1, 0, 76, 16_000, 320, 320, 1, 3, 60, 10)
-    fixed += b"\xab" * 8 + bytes(8) + b"\x04tiny\x01\x04lead" + struct.pack("<IIf", 0, 1, 1.0)
+    fixed += b"\xab" * 8 + bytes(8) + b"\x04tiny\x01\x04lead" + struct.pack("<2If", 0, 1, 1.0)
     payload = bytes([0b00010100, 0b00001110, 0b11000000])
     block = struct.pack("<4sIHII", b"TGCB", 0, 1, 3, crc32c(payload))
     end = struct.pack("<4sIQ", b"TGCE", 1, 320)
