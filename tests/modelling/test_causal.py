@@ -90,5 +90,5 @@ def test_a_model_refuses_other_codecs():
     spec = make_stft_codec().spec
     model = make_depth_network(codec=spec.as_dict())
     model.check_codec(spec)
-    with pytest.raises(ValueError, match="made for codec 'tiny' .*, not for 'made-up'"):
+    with pytest.raises(ValueError, match=r"made for codec 'tiny' .*, not for 'made-up'"):
         model.check_codec(make_tokens().provenance.spec)
