@@ -165,7 +165,7 @@ def train_and_measure(s: Settings, run: Path, command: str) -> int:
             block = s.block_seconds or None
             found = measure_code_bits(tokens, models, held_out=plain, block_seconds=block)
         write_json(run / "metrics.json", {**found.to_dict(), "steps": training.step})
-        accelerator.print(f"\n{found}\noutputs: {run} (model, integer, metrics.json)")
+        accelerator.print(f"\n{found}\noutputs: {run}")
     accelerator.end_training()
     return 0
 
