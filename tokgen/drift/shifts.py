@@ -8,9 +8,10 @@ moved back after it. It moves into zeros that are cut off again, so no sample is
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from tokgen.codec.spec import CodecSpec, WaveformSpec
+if TYPE_CHECKING:
+    from tokgen.codec.spec import CodecSpec, WaveformSpec
 
 __all__ = ["FRAME_SECONDS", "Shift", "check_shift", "frame_of", "place_clip", "say_shift"]
 
