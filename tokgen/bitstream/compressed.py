@@ -48,7 +48,7 @@ _MAX_BLOCK_FRAMES = 65_535
 
 
 class Decompressed(NamedTuple):
-    """What `decompress` returns.
+    """Audio of a .tgc file, and its damage.
 
     Attributes:
         waveform: [1, C, N] float32.

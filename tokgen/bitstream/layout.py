@@ -54,7 +54,7 @@ END_BYTES = _END.size + _CRC.size
 
 @dataclass(frozen=True)
 class Header:
-    """What a stream begins with.
+    """The header of a stream: the codec, the entropy model and the audio.
 
     Attributes:
         codec: name of the codec that made the codes.
@@ -134,7 +134,7 @@ class Header:
 
 @dataclass(frozen=True)
 class BlockHead:
-    """What a block begins with: its frames, and the size and checksum of its payload."""
+    """The head of a block: its frames, and the size and checksum of its payload."""
 
     first_frame: int
     n_frames: int
@@ -149,7 +149,7 @@ class BlockHead:
 
 @dataclass(frozen=True)
 class End:
-    """What a stream ends with: its frames and samples."""
+    """The end of a stream: its numbers of frames and samples."""
 
     n_frames: int
     n_samples: int

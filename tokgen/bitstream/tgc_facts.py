@@ -1,4 +1,4 @@
-"""What a .tgc file tells about itself, without its codec.
+"""Describe a .tgc file without its codec.
 
 describe_file("speech.tgc")  # codec, entropy model, length, bytes and damage
 """

@@ -38,7 +38,7 @@ GridChoice = Literal["auto"] | int | None  # find it, an offset in samples, or t
 
 
 class Encoder(Roundtrip, Protocol):
-    """What `encode_aligned` needs of a codec."""
+    """Interface of a codec for `encode_aligned`."""
 
     def encode_with_side(
         self, waveform: Tensor, n_codebooks: int | None = None, *, beam: int | None = None

@@ -56,7 +56,7 @@ _BATCH = 1 << 18  # samples that are encoded together
 
 
 class Roundtrip(Protocol):
-    """What `find_grid` needs of a codec."""
+    """Interface of a codec for `find_grid`."""
 
     spec: CodecSpec
 

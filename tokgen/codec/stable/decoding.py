@@ -36,7 +36,7 @@ _GAP = 2  # frames around a wrong frame that change with it
 
 
 class Searchable(Protocol):
-    """What stable decoding needs of a codec: `tokgen.codec.stages.StagedCodec` with levels."""
+    """Interface of a codec for the search: `tokgen.codec.stages.StagedCodec` with levels."""
 
     spec: CodecSpec
     side_names: tuple[str, ...]

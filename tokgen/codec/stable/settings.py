@@ -81,7 +81,7 @@ def parse_transport(name: str) -> tuple[str, float]:
 
 @dataclass(frozen=True)
 class Reached:
-    """What stable decoding reached for each item of a batch.
+    """Result of a search, for each item of a batch.
 
     Attributes:
         kept: share of codes that come back when the audio is encoded, [B].

@@ -1,4 +1,4 @@
-"""What stable decoding reached over audio of any length, in bounded memory."""
+"""Count the codes that come back from stable audio of any length, in bounded memory."""
 
 from __future__ import annotations
 
