@@ -52,8 +52,8 @@ class IntegerDepthNetwork(CausalModel):
     """`CausalDepthNetwork` with integer weights, activations and counts.
 
     Args:
-        n_codebooks, codebook_size, dim, hidden, dilations, taps, code_dim, level_hidden, head_dim,
-            codec: those of the network that was quantized.
+        n_codebooks, codebook_size, dim, hidden, dilations: those of the network that was quantized.
+        taps, code_dim, level_hidden, head_dim, codec: the same.
         bits: bits of fraction of the activations.
     """
 
