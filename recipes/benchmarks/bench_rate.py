@@ -17,11 +17,11 @@ from pathlib import Path
 import pyarrow as pa
 from tabulate import tabulate
 
-from tokgen.bitstream.block_codes import encode_block
 from tokgen.bitstream.compressed import compress
-from tokgen.bitstream.entropy import MODES
 from tokgen.bitstream.entropy_models import choose_model
-from tokgen.bitstream.layout import BLOCK, END_BYTES
+from tokgen.bitstream.tgc.block_codes import encode_block
+from tokgen.bitstream.tgc.entropy import MODES
+from tokgen.bitstream.tgc.layout import BLOCK, END_BYTES
 from tokgen.corpus.listed import open_corpus
 from tokgen.metrics.statistics import bootstrap_ratio, format_estimate
 from tokgen.runs.folder import write_json

@@ -19,8 +19,8 @@ from tokgen.bitstream.compressed import (
     decompress,
     levels_for,
 )
-from tokgen.bitstream.container import Block, read_events
-from tokgen.bitstream.entropy import AdaptiveCounts, StaticCounts
+from tokgen.bitstream.tgc.container import Block, read_events
+from tokgen.bitstream.tgc.entropy import AdaptiveCounts, StaticCounts
 from tokgen.codec.base import Codec
 from tokgen.zoo.stft import StftCodec
 

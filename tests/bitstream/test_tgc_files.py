@@ -11,7 +11,7 @@ from makers.audio import make_tone
 from makers.codecs import make_stft_codec
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.bitstream.compressed import compress
-from tokgen.bitstream.tgc_facts import describe_file
+from tokgen.bitstream.tgc.facts import describe_file
 from tokgen.bitstream.tgc_files import compress_file, decompress_file
 from tokgen.zoo.stft import StftCodec
 

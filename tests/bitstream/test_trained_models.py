@@ -10,8 +10,8 @@ import torch
 
 from makers.audio import make_tone
 from tokgen.bitstream.compressed import compress, decompress
-from tokgen.bitstream.entropy import EntropyModel
 from tokgen.bitstream.entropy_models import choose_model, load_model, mode_of
+from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.codec.base import Codec
 from tokgen.modelling.causal_depth import CausalDepthNetwork
 from tokgen.modelling.integer_depth import IntegerDepthNetwork

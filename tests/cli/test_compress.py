@@ -14,7 +14,7 @@ import torch
 
 from makers.audio import make_tone
 from tokgen.audio.files import read_audio, write_audio
-from tokgen.bitstream.entropy import StaticCounts
+from tokgen.bitstream.tgc.entropy import StaticCounts
 from tokgen.cli import main as cli
 from tokgen.zoo.lookup import load_codec
 

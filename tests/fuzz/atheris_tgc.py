@@ -13,7 +13,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["tokgen.bitstream"]):
-    from bitstream.test_container import mend, read
+    from bitstream.tgc.test_container import mend, read
 
 
 def read_one(data: bytes) -> None:

@@ -27,7 +27,7 @@ from makers.codecs import make_stft_codec, save_codec
 from makers.training import LEVELS, SIZE, make_model
 from tokgen.audio.files import read_audio, read_duration
 from tokgen.bitstream.files import decode_file, encode_file
-from tokgen.bitstream.tgc_facts import describe_file
+from tokgen.bitstream.tgc.facts import describe_file
 from tokgen.bitstream.tgc_files import compress_file, decompress_file
 from tokgen.corpus.listed import open_corpus
 from tokgen.modelling.masked import MaskedTransformer

@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokgen.bitstream.container import TgcWriter
 from tokgen.bitstream.decompressing import StreamAudio
-from tokgen.bitstream.entropy import EntropyModel
 from tokgen.bitstream.entropy_models import AUTO, choose_model
-from tokgen.bitstream.layout import MAX_BLOCK_CODES, Header, short_hash
+from tokgen.bitstream.tgc.container import TgcWriter
+from tokgen.bitstream.tgc.entropy import EntropyModel
+from tokgen.bitstream.tgc.layout import MAX_BLOCK_CODES, Header, short_hash
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_levels
 from tokgen.codec.long_audio import WHOLE_SECONDS, TooLong
@@ -81,7 +81,7 @@ class CompressedWriter:
         device: device to load a codec on that is given by name.
     Attributes:
         n_bytes: bytes so far.
-        mode: how codes become bits, one of `tokgen.bitstream.entropy.MODES`.
+        mode: how codes become bits, one of `tokgen.bitstream.tgc.entropy.MODES`.
     Raises:
         ValueError: a setting is out of range, or the codec has no such model.
     """

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokgen.bitstream.container import MAX_LOST_CODES, Block, Ended, read_events
-from tokgen.bitstream.entropy import EntropyModel
 from tokgen.bitstream.entropy_models import model_of
-from tokgen.bitstream.layout import Header, short_hash
+from tokgen.bitstream.tgc.container import MAX_LOST_CODES, Block, Ended, read_events
+from tokgen.bitstream.tgc.entropy import EntropyModel
+from tokgen.bitstream.tgc.layout import Header, short_hash
 from tokgen.codec.aligned import leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokgen.bitstream.entropy import MODES, AdaptiveCounts, EntropyModel, StaticCounts
-from tokgen.bitstream.layout import Header, short_hash
+from tokgen.bitstream.tgc.entropy import MODES, AdaptiveCounts, EntropyModel, StaticCounts
+from tokgen.bitstream.tgc.layout import Header, short_hash
 from tokgen.codec.base import Codec
 from tokgen.runs.checks import closest
 from tokgen.zoo.names import find_in_zoo

@@ -17,10 +17,10 @@ from tokgen.audio.files import AUDIO_SUFFIXES
 from tokgen.bitstream.batch import CodedFiles, each_file
 from tokgen.bitstream.compressed import BLOCK_SECONDS
 from tokgen.bitstream.decompressing import codec_of
-from tokgen.bitstream.entropy import EntropyModel
 from tokgen.bitstream.entropy_models import AUTO, choose_model
 from tokgen.bitstream.outputs import AUDIO, TGC, check_outputs, plan_tree
-from tokgen.bitstream.records import first_header
+from tokgen.bitstream.tgc.entropy import EntropyModel
+from tokgen.bitstream.tgc.records import first_header
 from tokgen.bitstream.tgc_files import compress_file, decompress_file
 from tokgen.codec.base import Codec
 from tokgen.results import Result

@@ -16,9 +16,9 @@ import torch
 from tokgen.audio.files import AudioWriter, open_blocks
 from tokgen.audio.sources import AudioError, Source, display_name
 from tokgen.bitstream.compressed import BLOCK_SECONDS, CompressedReader, CompressedWriter
-from tokgen.bitstream.entropy import EntropyModel
 from tokgen.bitstream.entropy_models import AUTO
 from tokgen.bitstream.outputs import AUDIO, TGC
+from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.codec.base import Codec
 from tokgen.codec.long_audio import BAR_DELAY
 from tokgen.results import Grid, Result
@@ -36,7 +36,7 @@ class CompressedFile(Result):
     Attributes:
         path: the .tgc file.
         codec: name of the codec.
-        mode: how codes became bits, one of `tokgen.bitstream.entropy.MODES`.
+        mode: how codes became bits, one of `tokgen.bitstream.tgc.entropy.MODES`.
         n_bytes: size.
         n_samples: length in samples.
         sample_rate: sample rate in Hz.

@@ -47,7 +47,7 @@ def codecs(s: settings.Codecs) -> Result:
 
 def info(s: settings.Info) -> Result:
     if s.codec.lower().endswith(TGC):
-        from tokgen.bitstream.tgc_facts import describe_file
+        from tokgen.bitstream.tgc.facts import describe_file
 
         return describe_file(s.codec)
     from tokgen.zoo.cards import describe_codec

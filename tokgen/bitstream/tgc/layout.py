@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tokgen.bitstream.checksum import crc32c
-from tokgen.bitstream.entropy import MODES
-from tokgen.bitstream.range_coder import MAX_SYMBOLS
+from tokgen.bitstream.tgc.checksum import crc32c
+from tokgen.bitstream.tgc.entropy import MODES
+from tokgen.bitstream.tgc.range_coder import MAX_SYMBOLS
 from tokgen.codec.spec import MAX_SAMPLE_RATE
 
 __all__ = [
@@ -59,7 +59,7 @@ class Header:
     Attributes:
         codec: name of the codec that made the codes.
         weight_hash: `short_hash` of the codec's weights.
-        mode: one of `tokgen.bitstream.entropy.MODES`.
+        mode: one of `tokgen.bitstream.tgc.entropy.MODES`.
         model_hash: `short_hash` of the entropy model; "" for packed codes.
         sample_rate: Hz.
         hop_length: samples per frame.

@@ -19,10 +19,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tokgen.bitstream.block_codes import decode_block, encode_block
-from tokgen.bitstream.checksum import crc32c
-from tokgen.bitstream.entropy import EntropyModel
-from tokgen.bitstream.layout import (
+from tokgen.bitstream.tgc.block_codes import decode_block, encode_block
+from tokgen.bitstream.tgc.checksum import crc32c
+from tokgen.bitstream.tgc.entropy import EntropyModel
+from tokgen.bitstream.tgc.layout import (
     BlockHead,
     End,
     Header,
@@ -31,8 +31,8 @@ from tokgen.bitstream.layout import (
     pack_header,
     short_hash,
 )
-from tokgen.bitstream.range_coder import DamagedStream
-from tokgen.bitstream.records import Payload, read_records
+from tokgen.bitstream.tgc.range_coder import DamagedStream
+from tokgen.bitstream.tgc.records import Payload, read_records
 from tokgen.results import one_line
 
 __all__ = ["MAX_LOST_CODES", "Block", "Ended", "FindModel", "TgcWriter", "read_events"]

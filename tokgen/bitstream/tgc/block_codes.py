@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tokgen.bitstream.entropy import EntropyModel
-from tokgen.bitstream.range_coder import DamagedStream, RangeDecoder, RangeEncoder
+from tokgen.bitstream.tgc.entropy import EntropyModel
+from tokgen.bitstream.tgc.range_coder import DamagedStream, RangeDecoder, RangeEncoder
 
 __all__ = ["decode_block", "encode_block"]
 

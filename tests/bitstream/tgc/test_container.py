@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bitstream.test_entropy import draw, models
+from bitstream.tgc.test_entropy import draw, models
 from fuzz.damage import damage_bytes
-from tokgen.bitstream.checksum import crc32c
-from tokgen.bitstream.container import MAX_LOST_CODES, Block, Ended, TgcWriter, read_events
-from tokgen.bitstream.entropy import MODES, AdaptiveCounts, EntropyModel
-from tokgen.bitstream.layout import Header, end_bytes, pack_block, pack_header, short_hash
+from tokgen.bitstream.tgc.checksum import crc32c
+from tokgen.bitstream.tgc.container import MAX_LOST_CODES, Block, Ended, TgcWriter, read_events
+from tokgen.bitstream.tgc.entropy import MODES, AdaptiveCounts, EntropyModel
+from tokgen.bitstream.tgc.layout import Header, end_bytes, pack_block, pack_header, short_hash
 
 SIZE, LEVELS = 60, 3
 MODELS: dict[str, EntropyModel | None] = dict(

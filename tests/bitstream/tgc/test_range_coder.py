@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tokgen.bitstream.range_coder import DamagedStream, RangeDecoder, RangeEncoder, weights_of
+from tokgen.bitstream.tgc.range_coder import DamagedStream, RangeDecoder, RangeEncoder, weights_of
 
 MASK = (1 << 64) - 1
 SCRIPT = """
 import torch
 import numpy as np
-from tokgen.bitstream.range_coder import RangeEncoder
+from tokgen.bitstream.tgc.range_coder import RangeEncoder
 torch.set_num_threads({threads})
 g = np.random.default_rng(7)
 encoder = RangeEncoder()

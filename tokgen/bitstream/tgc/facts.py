@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tokgen.bitstream.checksum import crc32c
-from tokgen.bitstream.layout import End, Header
-from tokgen.bitstream.records import Payload, read_records
+from tokgen.bitstream.tgc.checksum import crc32c
+from tokgen.bitstream.tgc.layout import End, Header
+from tokgen.bitstream.tgc.records import Payload, read_records
 from tokgen.results import Grid, Result, printable
 
 __all__ = ["StreamFacts", "TgcFacts", "describe_file"]
@@ -23,7 +23,7 @@ class StreamFacts:
 
     Attributes:
         codec, weight_hash, mode, model_hash, sample_rate, channels, n_codebooks, codebook_size: as
-            in `tokgen.bitstream.layout.Header`.
+            in `tokgen.bitstream.tgc.layout.Header`.
         n_samples: length in samples; None if the file does not tell it.
         n_frames: frames.
         n_blocks: blocks that are readable.

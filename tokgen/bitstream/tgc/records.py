@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tokgen.bitstream.layout import (
+from tokgen.bitstream.tgc.layout import (
     BLOCK,
     BLOCK_BYTES,
     END,

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tokgen.bitstream.block_codes import decode_block, encode_block
-from tokgen.bitstream.entropy import AdaptiveCounts, EntropyModel, StaticCounts
-from tokgen.bitstream.range_coder import DamagedStream
+from tokgen.bitstream.tgc.block_codes import decode_block, encode_block
+from tokgen.bitstream.tgc.entropy import AdaptiveCounts, EntropyModel, StaticCounts
+from tokgen.bitstream.tgc.range_coder import DamagedStream
 
 
 def draw(levels: int, size: int, n: int, seed: int = 0) -> NDArray[np.int64]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tokgen.bitstream.container import Block, Ended, TgcWriter, read_events
-from tokgen.bitstream.entropy import AdaptiveCounts, EntropyModel, StaticCounts
-from tokgen.bitstream.layout import Header, short_hash
+from tokgen.bitstream.tgc.container import Block, Ended, TgcWriter, read_events
+from tokgen.bitstream.tgc.entropy import AdaptiveCounts, EntropyModel, StaticCounts
+from tokgen.bitstream.tgc.layout import Header, short_hash
 
 FOLDER = Path(__file__).parent / "golden"
 LEVEL, FRAME = np.mgrid[:4, :30]
