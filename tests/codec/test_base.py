@@ -11,6 +11,7 @@ from torch import Tensor
 from makers.audio import codec_tone
 from makers.codecs import MAKERS
 from tokgen.codec.base import Codec
+from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import Encoded
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.stft import StftCodec
@@ -174,4 +175,4 @@ def test_a_network_that_makes_another_number_of_frames_is_noticed(tiny_codec: St
     for n_frames in (7, 9):
         encoded = Encoded(torch.zeros(1, spec.n_codebooks, n_frames, dtype=torch.long))
         with pytest.raises(RuntimeError, match="must match the existing size"):
-            tiny_codec._encode_each(waveform, [waveform.shape[-1]], lambda _, e=encoded: e)
+            encode_each(tiny_codec, waveform, [waveform.shape[-1]], lambda _, e=encoded: e)

@@ -2,6 +2,7 @@
 
 - `aligned` - encode on a given grid of frames, and keep the place of every sample
 - `base` - `Codec` encodes audio to codes and decodes codes to audio
+- `batches` - code utterances of unequal length
 - `checks` - input checks, and the error for codecs that need whole utterances
 - `grid` - find where the frames of decoded audio begin
 - `grid_segments` - find the parts of audio that a codec decoded

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast, overload
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokgen.codec.aligned import LEAD, GridChoice, drop_leads, encode_aligned, leads_in
+from tokgen.codec.aligned import GridChoice, drop_leads, encode_aligned, leads_in
+from tokgen.codec.batches import check_side, decode_batch, encode_batch
 from tokgen.codec.checks import (
     WholeOnly,
     check_codes,
-    check_item_codes,
     check_lengths,
     check_levels,
-    check_mono,
     check_n_samples,
     check_waveform,
     zero_padding,
@@ -242,20 +240,7 @@ class Codec(ABC):
         self, waveforms: Sequence[Tensor], *, grid: GridChoice = None
     ) -> list[Encoded]:
         """Encode as `encode_batch` does, with side information [S_i] of each utterance."""
-        flat = [check_mono(w) for w in waveforms]
-        if not flat:
-            return []
-        lengths = [len(w) for w in flat]
-        batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
-        encoded = self.encode_with_side(batch, lengths=lengths, grid=grid)
-        out = []
-        for i, n in enumerate(lengths):
-            side = {name: encoded.side[name][i, : self.side_length(n)] for name in self.side_names}
-            if grid is not None:
-                side[LEAD] = encoded.side[LEAD][i]
-                n += int(side[LEAD])
-            out.append(Encoded(encoded.codes[i, :, : self.spec.n_frames(n)], side))
-        return out
+        return encode_batch(self, waveforms, grid)
 
     def decode_batch(
         self,
@@ -272,25 +257,7 @@ class Codec(ABC):
         Returns:
             waveforms [1, N_i] in the same order.
         """
-        groups: dict[int, list[int]] = {}
-        leads = [leads_in(side, 1, self.spec)[0] for side in sides or [{}] * len(codes)]
-        for i, c in enumerate(codes):
-            check_item_codes(c, self.spec)
-            check_n_samples(n_samples[i], c.shape[-1], self.spec, leads[i])
-            groups.setdefault(c.shape[-1], []).append(i)
-        out: list[Tensor] = [torch.empty(0)] * len(codes)
-        for members in groups.values():
-            side = None
-            if sides is not None:
-                side = {
-                    name: torch.stack([torch.as_tensor(sides[i][name]) for i in members])
-                    for name in self.side_names
-                }
-            batch = torch.stack([codes[i] for i in members])
-            decoded = self.decode(batch, side=side).cpu()
-            for i, waveform in zip(members, decoded, strict=True):
-                out[i] = waveform[:, leads[i] : leads[i] + n_samples[i]]
-        return out
+        return decode_batch(self, codes, n_samples, sides)
 
     @abstractmethod
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
@@ -306,22 +273,6 @@ class Codec(ABC):
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         """Decode checked codes to a waveform [B, spec.channels, about T * hop_length]."""
 
-    def _encode_each(
-        self, waveform: Tensor, lengths: list[int], encode: Callable[[Tensor], Encoded]
-    ) -> Encoded:
-        """Encode the items [1, C, n] of a batch one by one at their true lengths."""
-        n_items, n_samples = len(lengths), waveform.shape[-1]
-        shape = n_items, self.spec.n_codebooks, self.spec.n_frames(n_samples)
-        codes = torch.zeros(shape, dtype=torch.long, device=waveform.device)
-        size = n_items, self.side_length(n_samples)
-        side = {name: waveform.new_zeros(size) for name in self.side_names}
-        for i, n in enumerate(lengths):
-            found = encode(waveform[i : i + 1, :, :n])
-            codes[i, : found.codes.shape[1], : self.spec.n_frames(n)] = found.codes[0]
-            for name, values in found.side.items():
-                side[name][i, : values.shape[-1]] = values[0]
-        return Encoded(codes, side)
-
     def side_length(self, n_samples: int) -> int:
         """Return the number of values S per kind of side information for `n_samples` samples."""
         return 0
@@ -332,21 +283,7 @@ class Codec(ABC):
         Raises:
             ValueError: some is missing or has a wrong shape.
         """
-        missing = sorted(set(self.side_names) - set(side or {}))
-        if missing:
-            raise ValueError(
-                f"{self.spec.name} needs side information {missing} besides the codes: pass the "
-                "`side` that `encode_with_side` returned"
-            )
-        found = {name: side[name].to(self.device) for name in self.side_names} if side else {}
-        expected = len(codes), self.side_length(self.spec.n_samples(codes.shape[-1]))
-        for name, values in found.items():
-            if values.shape != expected:
-                raise ValueError(
-                    f"{name} of shape {tuple(values.shape)}: {self.spec.name} needs one per chunk, "
-                    f"{expected}, for codes of shape {tuple(codes.shape)}"
-                )
-        return found
+        return check_side(self, side, codes)
 
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
         """Return an encoder that takes audio block by block.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tokgen.codec.base import Codec
+from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_codes_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, Windows, run_whole
@@ -207,7 +208,7 @@ class ResidualCodec(ResidualLevels, StagedCodec):
         def encode(audio: Tensor) -> Encoded:
             return Encoded(self.quantize(self.encode_latents(audio)))
 
-        return self._encode_each(waveform, lengths, encode)
+        return encode_each(self, waveform, lengths, encode)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         return self.decode_latents(self.dequantize(codes))

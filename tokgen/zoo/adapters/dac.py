@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_codes_layout, check_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec, in_float32
@@ -77,7 +78,7 @@ class DacCodec(TransformersCodec, WindowedCodec):
         def encode(audio: Tensor) -> Encoded:
             return Encoded(run_whole([self._encoder_windows(None)], audio))
 
-        return self._encode_each(waveform, lengths, encode)
+        return encode_each(self, waveform, lengths, encode)
 
     def _encode_together(self, waveform: Tensor, lengths: list[int]) -> Tensor:
         """Encode a right-padded batch [B, 1, N] in one pass."""

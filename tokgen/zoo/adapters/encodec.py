@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_layout
 from tokgen.codec.spec import CodecSpec, Encoded, Side, join
 from tokgen.codec.stages import StagedCodec
@@ -107,7 +108,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
         return self.spec.n_chunks(n_samples) if self.side_names else 0
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        return self._encode_each(waveform, lengths, self._encode_alone)
+        return encode_each(self, waveform, lengths, self._encode_alone)
 
     def _encode_alone(self, waveform: Tensor) -> Encoded:
         if self.in_pieces:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tokgen.codec.base import Codec
+from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import Encoded, Side
 from tokgen.zoo.loading import TransformersCodec
 
@@ -61,7 +62,7 @@ class MimiCodec(TransformersCodec):
             found = self.model.encode(audio, num_quantizers=needed)
             return Encoded(found.audio_codes[:, :levels])
 
-        return self._encode_each(waveform, lengths, encode)
+        return encode_each(self, waveform, lengths, encode)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         return self.model.decode(codes).audio_values

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from tokgen.audio.resampling import resample
+from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.windows import fit_length
 from tokgen.nn.files import read_json
@@ -91,7 +92,7 @@ class Xcodec2Codec(TransformersCodec):
             codes = self.model.encode(**inputs.to(self.device)).audio_codes
             return Encoded(codes[..., : self.spec.n_frames(audio.shape[-1])])
 
-        return self._encode_each(waveform, lengths, encode)
+        return encode_each(self, waveform, lengths, encode)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         return self.model.decode(audio_codes=codes).audio_values

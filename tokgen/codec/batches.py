@@ -1,0 +1,98 @@
+"""Code utterances of unequal length, as a batch or one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tokgen.codec.aligned import LEAD, GridChoice, leads_in
+from tokgen.codec.checks import check_item_codes, check_mono, check_n_samples
+from tokgen.codec.spec import Encoded, Side
+
+if TYPE_CHECKING:
+    from tokgen.codec.base import Codec
+
+__all__ = ["check_side", "decode_batch", "encode_batch", "encode_each"]
+
+
+def encode_batch(codec: Codec, waveforms: Sequence[Tensor], grid: GridChoice) -> list[Encoded]:
+    """Encode as `Codec.encode_batch_with_side` does."""
+    flat = [check_mono(w) for w in waveforms]
+    if not flat:
+        return []
+    lengths = [len(w) for w in flat]
+    batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
+    encoded = codec.encode_with_side(batch, lengths=lengths, grid=grid)
+    out = []
+    for i, n in enumerate(lengths):
+        side = {name: encoded.side[name][i, : codec.side_length(n)] for name in codec.side_names}
+        if grid is not None:
+            side[LEAD] = encoded.side[LEAD][i]
+            n += int(side[LEAD])
+        out.append(Encoded(encoded.codes[i, :, : codec.spec.n_frames(n)], side))
+    return out
+
+
+def decode_batch(
+    codec: Codec, codes: Sequence[Tensor], n_samples: Sequence[int], sides: Sequence[Side] | None
+) -> list[Tensor]:
+    """Decode as `Codec.decode_batch` does."""
+    groups: dict[int, list[int]] = {}
+    leads = [leads_in(side, 1, codec.spec)[0] for side in sides or [{}] * len(codes)]
+    for i, c in enumerate(codes):
+        check_item_codes(c, codec.spec)
+        check_n_samples(n_samples[i], c.shape[-1], codec.spec, leads[i])
+        groups.setdefault(c.shape[-1], []).append(i)
+    out: list[Tensor] = [torch.empty(0)] * len(codes)
+    for members in groups.values():
+        side = None
+        if sides is not None:
+            side = {
+                name: torch.stack([torch.as_tensor(sides[i][name]) for i in members])
+                for name in codec.side_names
+            }
+        batch = torch.stack([codes[i] for i in members])
+        decoded = codec.decode(batch, side=side).cpu()
+        for i, waveform in zip(members, decoded, strict=True):
+            out[i] = waveform[:, leads[i] : leads[i] + n_samples[i]]
+    return out
+
+
+def encode_each(
+    codec: Codec, waveform: Tensor, lengths: list[int], encode: Callable[[Tensor], Encoded]
+) -> Encoded:
+    """Encode the items [1, C, n] of a batch one by one at their true lengths."""
+    n_items, n_samples = len(lengths), waveform.shape[-1]
+    shape = n_items, codec.spec.n_codebooks, codec.spec.n_frames(n_samples)
+    codes = torch.zeros(shape, dtype=torch.long, device=waveform.device)
+    size = n_items, codec.side_length(n_samples)
+    side = {name: waveform.new_zeros(size) for name in codec.side_names}
+    for i, n in enumerate(lengths):
+        found = encode(waveform[i : i + 1, :, :n])
+        codes[i, : found.codes.shape[1], : codec.spec.n_frames(n)] = found.codes[0]
+        for name, values in found.side.items():
+            side[name][i, : values.shape[-1]] = values[0]
+    return Encoded(codes, side)
+
+
+def check_side(codec: Codec, side: Side | None, codes: Tensor) -> Side:
+    """Check as `Codec.check_side` does."""
+    missing = sorted(set(codec.side_names) - set(side or {}))
+    if missing:
+        raise ValueError(
+            f"{codec.spec.name} needs side information {missing} besides the codes: pass the "
+            "`side` that `encode_with_side` returned"
+        )
+    found = {name: side[name].to(codec.device) for name in codec.side_names} if side else {}
+    expected = len(codes), codec.side_length(codec.spec.n_samples(codes.shape[-1]))
+    for name, values in found.items():
+        if values.shape != expected:
+            raise ValueError(
+                f"{name} of shape {tuple(values.shape)}: {codec.spec.name} needs one per chunk, "
+                f"{expected}, for codes of shape {tuple(codes.shape)}"
+            )
+    return found
