@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +11,34 @@ from torch import Tensor
 
 from tokgen.codec.aligned import LEAD, GridChoice, leads_in
 from tokgen.codec.checks import check_item_codes, check_mono, check_n_samples
-from tokgen.codec.spec import Encoded, Side
+from tokgen.codec.spec import CodecSpec, Encoded, Side
 
-if TYPE_CHECKING:
-    from tokgen.codec.base import Codec
-
-__all__ = ["check_side", "decode_batch", "encode_batch", "encode_each"]
+__all__ = ["Coder", "check_side", "decode_batch", "encode_batch", "encode_each"]
 
 
-def encode_batch(codec: Codec, waveforms: Sequence[Tensor], grid: GridChoice) -> list[Encoded]:
+class Coder(Protocol):
+    """Interface of a codec for the functions here."""
+
+    spec: CodecSpec
+    side_names: tuple[str, ...]
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def encode_with_side(
+        self,
+        waveform: Tensor,
+        *,
+        lengths: Sequence[int] | None = None,
+        grid: GridChoice = None,
+    ) -> Encoded: ...
+
+    def decode(self, codes: Tensor, *, side: Side | None = None) -> Tensor: ...
+
+    def side_length(self, n_samples: int) -> int: ...
+
+
+def encode_batch(codec: Coder, waveforms: Sequence[Tensor], grid: GridChoice) -> list[Encoded]:
     """Encode as `Codec.encode_batch_with_side` does."""
     flat = [check_mono(w) for w in waveforms]
     if not flat:
@@ -38,7 +57,7 @@ def encode_batch(codec: Codec, waveforms: Sequence[Tensor], grid: GridChoice) ->
 
 
 def decode_batch(
-    codec: Codec, codes: Sequence[Tensor], n_samples: Sequence[int], sides: Sequence[Side] | None
+    codec: Coder, codes: Sequence[Tensor], n_samples: Sequence[int], sides: Sequence[Side] | None
 ) -> list[Tensor]:
     """Decode as `Codec.decode_batch` does."""
     groups: dict[int, list[int]] = {}
@@ -63,7 +82,7 @@ def decode_batch(
 
 
 def encode_each(
-    codec: Codec, waveform: Tensor, lengths: list[int], encode: Callable[[Tensor], Encoded]
+    codec: Coder, waveform: Tensor, lengths: list[int], encode: Callable[[Tensor], Encoded]
 ) -> Encoded:
     """Encode the items [1, C, n] of a batch one by one at their true lengths."""
     n_items, n_samples = len(lengths), waveform.shape[-1]
@@ -79,7 +98,7 @@ def encode_each(
     return Encoded(codes, side)
 
 
-def check_side(codec: Codec, side: Side | None, codes: Tensor) -> Side:
+def check_side(codec: Coder, side: Side | None, codes: Tensor) -> Side:
     """Check as `Codec.check_side` does."""
     missing = sorted(set(codec.side_names) - set(side or {}))
     if missing:
