@@ -113,7 +113,9 @@ def test_clipping_is_counted(tmp_path):
     [
         ("a.aiff", torch.zeros(4), "PCM_16", r"suffix .*use one of .wav, .flac, .mp3"),
         ("a.flac", torch.zeros(4), "FLOAT", "not available for FLAC"),
-        ("a.wav", torch.zeros(2, 4), "PCM_16", r"shape \[2, 4\]"),
+        ("a.wav", torch.zeros(1, 1, 4), "PCM_16", r"shape \[1, 1, 4\]"),
+        ("a.wav", torch.zeros(100, 2), "PCM_16", r"shape \[100, 2\]: must be .* C <= 64 for wav"),
+        ("a.opus", torch.zeros(3, 4), None, r"shape \[3, 4\]: must be .* C <= 2 for opus"),
         ("a.wav", torch.zeros(0), "PCM_16", r"shape \[0\]"),
         ("a.wav", torch.tensor([math.nan]), "PCM_16", "NaN"),
     ],

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tokgen.audio.files import held_interrupts
+from tokgen.audio.blocks import held_interrupts
 
 
 def test_ctrl_c_waits_for_the_end_of_the_block() -> None:

@@ -64,6 +64,22 @@ def test_an_excerpt_is_that_part_of_its_clip(corpus):
         assert torch.equal(utterance.waveform, whole[clip][:, first : first + 4000])
 
 
+def test_an_excerpt_has_the_channels_of_its_clip(tmp_path):
+    ramp = torch.linspace(0.1, 0.9, 16000)
+    save(tmp_path / "a.wav", torch.stack([ramp, -ramp.square()], 1).numpy())
+    clip = open_corpus(tmp_path)
+    excerpts = sample_excerpts(clip, n=3, seconds=0.25, seed=1)
+    [whole] = clip.utterances(16000, rejected=[], channels=2)
+    [mixed] = clip.utterances(16000, rejected=[])
+    starts = [round(16000 * start) for _, start in places(excerpts)]
+    for first, kept in zip(
+        starts, excerpts.utterances(16000, rejected=[], channels=2), strict=True
+    ):
+        assert kept.waveform.equal(whole.waveform[:, first : first + 4000])
+    for first, heard in zip(starts, excerpts.utterances(16000, rejected=[]), strict=True):
+        assert heard.waveform.equal(mixed.waveform[:, first : first + 4000])
+
+
 @pytest.mark.parametrize("rate", [11025, 22050, 44100])
 def test_every_excerpt_has_the_same_length_at_odd_rates(tmp_path, rate):
     save(tmp_path / "a.wav", tone(0.71, rate=rate), rate=rate)

@@ -68,6 +68,24 @@ def test_blocks_of_open_equal_the_waveform_of_load(tmp_path, parquet):
     assert len(parts) > 1
 
 
+def test_channels_are_mixed_or_kept(tmp_path):
+    both = np.stack([tone(1, 16000), 0.5 * tone(1, 16000)[::-1]], 1)
+    save(tmp_path / "a.wav", both, 16000)
+    save(tmp_path / "b.wav", both[:, 0], 16000)
+    save(tmp_path / "c.wav", np.repeat(both, 2, 1), 16000)
+    rejected = []
+    corpus = open_corpus(tmp_path)
+    kept = list(corpus.utterances(16000, rejected=rejected, channels=2))
+    assert [u.waveform.shape[0] for u in kept] == [2, 1]
+    assert "has 4 channels, but must have 1 or 2" in rejected[0].reason
+    np.testing.assert_allclose(kept[0].waveform.T, both, atol=1e-4)
+    with corpus.open(corpus.entries[0], 16000, channels=2) as blocks:
+        assert torch.cat(list(blocks), -1).equal(kept[0].waveform)
+    mixed = [u.waveform for u in corpus.utterances(16000, rejected=rejected)]
+    assert [len(w) for w in mixed] == [1, 1, 1]
+    assert mixed[0].equal(kept[0].waveform.mean(0, keepdim=True))
+
+
 def test_longest_audio_of_load_and_open(tmp_path):
     save(tmp_path / "two hours.flac", np.zeros(1000 * 7200, np.int16), 1000)
     save(tmp_path / "long.flac", np.zeros(1000 * 90000, np.int16), 1000)

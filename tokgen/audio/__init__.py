@@ -1,6 +1,7 @@
 """Audio input and output.
 
 - `files` - read and write audio
+- `blocks` - the blocks of a file, mixed or with their channels, and resampled
 - `decoders` - open audio of any format as a stream of blocks
 - `sources` - open paths, bytes and open files, and the error that names them
 - `parts` - find the parts of chained Ogg and concatenated MP3

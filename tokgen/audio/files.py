@@ -4,41 +4,34 @@
         for block in blocks:  # [1, n] each
             ...
 
-Files are decoded block by block, mixed to mono and resampled. Memory holds one block, or the
-result of `read_audio`, whatever a header claims.
+Files are decoded block by block, mixed to mono unless `channels` keeps them, and resampled. Memory
+holds one block, or the result of `read_audio`, whatever a header claims.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tokgen.audio.blocks import AudioBlocks, held_interrupts
 from tokgen.audio.decoders import open_stream
-from tokgen.audio.encoders import WRITTEN, Encoder, check_encoding, open_encoder
-from tokgen.audio.resampling import Resampler
-from tokgen.audio.sources import AudioError, Block, Source, Stream, display_name
+from tokgen.audio.encoders import MOST_CHANNELS, WRITTEN, Encoder, check_encoding, open_encoder
+from tokgen.audio.sources import AudioError, Source, display_name
 from tokgen.disk import disk_errors
 
 __all__ = [
     "AUDIO_SUFFIXES",
-    "MAX_PEAK",
     "MAX_WAV_BYTES",
-    "AudioBlocks",
     "AudioWriter",
-    "held_interrupts",
     "open_blocks",
     "read_audio",
     "read_duration",
@@ -49,29 +42,7 @@ AUDIO_SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".mp4", ".aac", ".g722", ".webm"),
     *(".mka", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64", ".wma", ".amr"),
 )
-MAX_PEAK = 8.0  # lossy codecs exceed 1 a little; integers stored as floats reach thousands
 MAX_WAV_BYTES = (1 << 32) - 4096  # the format counts bytes of samples in 32 bits
-
-
-@contextmanager
-def held_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the `with` block.
-
-    soundfile reads through callbacks. It prints and drops an exception in a callback, and the file
-    then looks truncated. Only the main thread is interrupted; in others this does nothing.
-    """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    caught: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda *event: caught.append(event))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if caught:
-            handler(*caught[0])
 
 
 @contextmanager
@@ -81,6 +52,7 @@ def open_blocks(
     sample_rate: int | None = None,
     name: str | None = None,
     max_seconds: float | None = None,
+    channels: int | None = 1,
 ) -> Iterator[AudioBlocks]:
     """Open audio to decode it block by block.
 
@@ -90,6 +62,9 @@ def open_blocks(
         sample_rate: Hz to resample to; None keeps the file's rate.
         name: name for messages. For headerless bytes (g722), its suffix names the format.
         max_seconds: longest audio to accept; None accepts any length.
+        channels: 1 mixes all channels to their mean. C keeps the channels of a file of C channels;
+            a mono file stays mono, and other files are refused. None keeps those of any file, and
+            does not clip samples. If the number changes within a file, the first one counts.
     Yields:
         the blocks; concatenated, they equal the result of `read_audio`.
     Raises:
@@ -99,67 +74,7 @@ def open_blocks(
     with ExitStack() as stack:
         with held_interrupts():
             stream = stack.enter_context(open_stream(source, label))
-        yield AudioBlocks(stream, label, sample_rate, max_seconds)
-
-
-class AudioBlocks:
-    """Iterator over the blocks of a file, created by `open_blocks`.
-
-    Attributes:
-        sample_rate: rate of the blocks in Hz.
-        seconds: duration in the header, in some formats an estimate; None if unknown.
-        n_samples: samples yielded so far.
-    """
-
-    def __init__(
-        self, stream: Stream, label: str, sample_rate: int | None, max_seconds: float | None
-    ) -> None:
-        self._stream, self._label, self._max_seconds = stream, label, max_seconds
-        self._limit = math.inf if max_seconds is None else max_seconds
-        if stream.exact and stream.seconds is not None and stream.seconds > self._limit:
-            raise AudioError(label, _too_long(f"{stream.seconds:.1f} s long", max_seconds))
-        self.sample_rate = stream.sample_rate if sample_rate is None else sample_rate
-        self.seconds, self.n_samples = stream.seconds, 0
-        self._resampler = Resampler(stream.sample_rate, self.sample_rate)
-        self._blocks = self._resampled()
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """Yield blocks float32 [1, n] in [-1, 1], of about 100,000 samples at the file's rate."""
-        return self._blocks
-
-    def _resampled(self) -> Iterator[Tensor]:
-        for rate, block in self._mono():
-            if rate != self._resampler.from_rate:
-                yield from self._pieces(self._resampler.finish())
-                self._resampler = Resampler(rate, self.sample_rate)
-            yield from self._pieces(self._resampler.add(block))
-        yield from self._pieces(self._resampler.finish())
-
-    def _pieces(self, samples: np.ndarray) -> Iterator[Tensor]:
-        if len(samples):
-            self.n_samples += len(samples)
-            yield torch.from_numpy(samples)[None].clamp(-1, 1)
-
-    def _mono(self) -> Iterator[Block]:
-        """Yield rates and blocks [n], checked."""
-        label, before, n_read, rate = self._label, 0.0, 0, self._stream.sample_rate
-        while True:
-            with held_interrupts():
-                found, block = next(self._stream.blocks, (0, None))
-            if block is None:
-                break
-            if found != rate:
-                before, n_read, rate = before + n_read / rate, 0, found
-            n_read += len(block)
-            if before + n_read / rate > self._limit:
-                raise AudioError(label, _too_long("longer", self._max_seconds))
-            if not np.isfinite(block).all():
-                raise AudioError(label, "holds NaN or infinite samples")
-            if (peak := np.abs(block).max(initial=0)) > MAX_PEAK:
-                raise AudioError(label, f"samples reach {peak:.4g}; rescale them to [-1, 1]")
-            yield rate, block.mean(1)
-        if before + n_read == 0:
-            raise AudioError(label, "holds no samples")
+        yield AudioBlocks(stream, label, sample_rate, max_seconds, channels)
 
 
 def read_audio(
@@ -168,16 +83,19 @@ def read_audio(
     sample_rate: int | None = None,
     name: str | None = None,
     max_seconds: float | None = None,
+    channels: int | None = 1,
 ) -> tuple[Tensor, int]:
-    """Decode audio to mono. Arguments are those of `open_blocks`.
+    """Decode audio, to mono unless `channels` keeps more. Arguments are those of `open_blocks`.
 
     Returns:
-        waveform float32 [1, N] in [-1, 1], the mean of the channels, and its rate in Hz.
+        waveform float32 [1, N] in [-1, 1], the mean of the channels, and its rate in Hz. [C, N]
+        for a file whose channels are kept.
     Raises:
         AudioError: missing, empty, not audio, truncated, without samples, not finite, not scaled
-            to [-1, 1], or longer than max_seconds.
+            to [-1, 1], longer than max_seconds, or of another number of channels.
     """
-    with open_blocks(source, sample_rate=sample_rate, name=name, max_seconds=max_seconds) as blocks:
+    options = {"name": name, "max_seconds": max_seconds, "channels": channels}
+    with open_blocks(source, sample_rate=sample_rate, **options) as blocks:  # type: ignore[arg-type]
         return torch.cat(list(blocks), dim=-1), blocks.sample_rate
 
 
@@ -192,7 +110,7 @@ def read_duration(source: Source, *, name: str | None = None) -> float | None:
 
 
 class AudioWriter:
-    """Writes mono audio block by block to a .wav, .flac, .mp3, .opus or .m4a file.
+    """Writes audio block by block to a .wav, .flac, .mp3, .opus or .m4a file.
 
         with AudioWriter("out/a.flac", 24000) as writer:
             for block in blocks:
@@ -207,9 +125,11 @@ class AudioWriter:
         subtype: sample type of soundfile for wav and flac: "PCM_16" (None), "PCM_24", or for wav
             "FLOAT".
         format: "wav", "flac", "mp3", "opus" or "m4a", whatever the suffix.
-        kbps: bitrate of mp3 (128), opus (64) or m4a (96); see `tokgen.audio.encoders.BITRATES`.
+        kbps: bitrate of mp3 (128), opus (64) or m4a (96), twice as much for stereo; see
+            `tokgen.audio.encoders.BITRATES`.
     Attributes:
         n_samples: samples written so far.
+        n_channels: channels of the file; 0 before the first samples.
         clipped: samples outside [-1, 1], which were clipped; always 0 for float subtypes.
     Raises:
         ValueError: unknown suffix, format, subtype or bitrate.
@@ -235,7 +155,7 @@ class AudioWriter:
             raise ValueError(f"{self.name}: {given} is unknown; use one of {known}")
         check_encoding(self._format, subtype, kbps)
         self.sample_rate, self.subtype, self._kbps = sample_rate, subtype or "PCM_16", kbps
-        self.n_samples = self.clipped = 0
+        self.n_samples = self.n_channels = self.clipped = 0
         self._partial = self.path and self.path.with_name(self.path.name + ".partial")
         self._file: BinaryIO | None = None
         self._encoder: Encoder | None = None
@@ -244,21 +164,31 @@ class AudioWriter:
         return self
 
     def write(self, waveform: Tensor | np.ndarray) -> None:
-        """Append samples, float [N] or [1, N].
+        """Append samples, float [N], [1, N] or [C, N].
+
+        The first samples set the number of channels: up to 2 for mp3, opus and m4a, 8 for flac,
+        64 for wav.
 
         Raises:
             ValueError: wrong shape, empty, not finite, or more than a wav file can hold.
             OSError: the file cannot be written, for example because the disk is full.
         """
         samples = torch.as_tensor(waveform).detach().float().cpu()
-        if samples.ndim == 2 and samples.shape[0] == 1:
-            samples = samples[0]
-        if samples.ndim != 1 or not len(samples):
+        samples = samples[None] if samples.ndim == 1 else samples
+        most, n = MOST_CHANNELS[self._format], self.n_channels
+        if samples.ndim != 2 or not samples.numel() or not len(samples) <= most:
             shape = list(waveform.shape)
-            raise ValueError(f"waveform of shape {shape}: must be [N] or [1, N], N >= 1")
+            raise ValueError(
+                f"waveform of shape {shape}: must be [N] or [C, N], N >= 1, and C <= {most} for "
+                f"{self._format}"
+            )
+        if n and len(samples) != n:
+            raise ValueError(f"{len(samples)} channels after {n} for {self.name}: keep to one")
+        self.n_channels = len(samples)
         if not samples.isfinite().all():
             raise ValueError(f"waveform for {self.name} holds NaN or infinite samples")
-        n_bytes = (self.n_samples + len(samples)) * _SAMPLE_BYTES.get(self.subtype, 8)
+        length = self.n_samples + samples.shape[1]
+        n_bytes = length * len(samples) * _SAMPLE_BYTES.get(self.subtype, 8)
         if self._format == "wav" and n_bytes > MAX_WAV_BYTES:
             raise ValueError(
                 f"{self.name}: {n_bytes} bytes of samples are more than the {MAX_WAV_BYTES} that "
@@ -267,13 +197,12 @@ class AudioWriter:
         if self.subtype not in ("FLOAT", "DOUBLE"):
             self.clipped += int((samples.abs() > 1).sum())
             samples = samples.clamp(-1, 1)
-        self.n_samples += len(samples)
+        self.n_samples = length
         with held_interrupts(), disk_errors(self.name):
             if self._encoder is None:
                 self._file = self._open()
-                self._encoder = open_encoder(
-                    self._file, self._format, self.sample_rate, self.subtype, self._kbps
-                )
+                about = self.sample_rate, self.subtype, self._kbps, self.n_channels
+                self._encoder = open_encoder(self._file, self._format, *about)
             self._encoder.write(samples.numpy())
 
     def _open(self) -> BinaryIO:
@@ -317,7 +246,7 @@ def write_audio(
     format: str | None = None,
     kbps: float | None = None,
 ) -> int:
-    """Write mono audio [N] or [1, N] as `AudioWriter` does, with its arguments.
+    """Write audio [N] or [C, N] as `AudioWriter` does, with its arguments.
 
     Returns:
         number of samples that were clipped.
@@ -325,9 +254,3 @@ def write_audio(
     with AudioWriter(path, sample_rate, subtype, format=format, kbps=kbps) as writer:
         writer.write(waveform)
     return writer.clipped
-
-
-def _too_long(length: str, max_seconds: float | None) -> str:
-    return (
-        f"{length}: the limit is {max_seconds:g} s (max_seconds); split the file or raise the limit"
-    )

@@ -52,12 +52,12 @@ class CutStore(AudioStore):
             yield self.fetch(key)
 
     def fetch(self, key: int) -> tuple[Path | bytes, str]:
-        """Return the piece as a WAV file of floats, at the rate of its clip."""
+        """Return the piece as a WAV file of floats, with the rate and channels of its clip."""
         cut = self.cuts[key]
         held, pieces = 0, []
         with (
             self.store.borrow(cut.key) as (data, name),
-            open_blocks(data, name=name) as blocks,
+            open_blocks(data, name=name, channels=None) as blocks,
         ):
             rate = blocks.sample_rate
             first = cut.start * rate // 1000

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tokgen.audio.files import AudioBlocks, AudioError, open_blocks, read_audio, read_duration
+from tokgen.audio.blocks import AudioBlocks
+from tokgen.audio.files import AudioError, open_blocks, read_audio, read_duration
 from tokgen.corpus.entries import Entry, Rejection
 from tokgen.storage import StoreError
 
@@ -54,7 +55,7 @@ class Unit:
 
 @dataclass
 class Utterance:
-    """One utterance with its audio: waveform [1, N] float32 in [-1, 1].
+    """One utterance with its audio: waveform [1, N], or [C, N] if channels are kept, in [-1, 1].
 
     The other attributes are those of `Entry`.
     """
@@ -125,9 +126,12 @@ class Readable(ABC):
         except AudioError:
             return None
 
-    def load(self, entry: Entry, sample_rate: int) -> Utterance:
+    def load(self, entry: Entry, sample_rate: int, channels: int = 1) -> Utterance:
         """Decode one utterance.
 
+        Args:
+            sample_rate: Hz.
+            channels: 1 mixes the channels; C keeps C of them, see `open_blocks`.
         Raises:
             AudioError: the audio cannot be read (see `read_audio`), is longer than
                 `longest_seconds`, or is silent (peak under -60 dBFS).
@@ -135,7 +139,11 @@ class Readable(ABC):
         try:
             with self._borrow(entry) as (data, name):
                 waveform, rate = read_audio(
-                    data, sample_rate=sample_rate, name=name, max_seconds=self.longest_seconds
+                    data,
+                    sample_rate=sample_rate,
+                    name=name,
+                    max_seconds=self.longest_seconds,
+                    channels=channels,
                 )
         except AudioError as error:
             raise AudioError(entry.source, error.reason) from error
@@ -150,13 +158,18 @@ class Readable(ABC):
 
     @contextmanager
     def open(
-        self, entry: Entry, sample_rate: int | None, longest_seconds: float = LONGEST_STREAM_SECONDS
+        self,
+        entry: Entry,
+        sample_rate: int | None,
+        longest_seconds: float = LONGEST_STREAM_SECONDS,
+        channels: int = 1,
     ) -> Iterator[AudioBlocks]:
         """Decode one utterance in blocks, for recordings of hours.
 
         Args:
             sample_rate: Hz; None keeps the file's rate.
             longest_seconds: refuse longer audio.
+            channels: as for `load`.
         Yields:
             blocks that together equal the waveform of `load`. Silence is not refused: call
             `check_loud` for that.
@@ -169,7 +182,11 @@ class Readable(ABC):
             with (
                 self._borrow(entry) as (data, label),
                 open_blocks(
-                    data, sample_rate=sample_rate, name=label, max_seconds=longest_seconds
+                    data,
+                    sample_rate=sample_rate,
+                    name=label,
+                    max_seconds=longest_seconds,
+                    channels=channels,
                 ) as blocks,
             ):
                 yield blocks
@@ -178,18 +195,20 @@ class Readable(ABC):
                 raise AudioError(entry.source, error.reason) from error
             raise
 
-    def utterances(self, sample_rate: int, *, rejected: list[Rejection]) -> Iterator[Utterance]:
+    def utterances(
+        self, sample_rate: int, *, rejected: list[Rejection], channels: int = 1
+    ) -> Iterator[Utterance]:
         """Decode all utterances, in order.
 
         Args:
-            sample_rate: Hz.
+            sample_rate, channels: as for `load`.
             rejected: receives the utterances that cannot be loaded. Rejections from listing are
                 not repeated here.
         """
         for unit in self.units():
             for entry in self.read_unit(unit):
                 try:
-                    utterance = self.load(entry, sample_rate)
+                    utterance = self.load(entry, sample_rate, channels)
                 except AudioError as error:
                     rejected.append(Rejection(error.source, error.reason))
                 else:

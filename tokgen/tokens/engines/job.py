@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tokgen.audio.files import AudioError, held_interrupts
+from tokgen.audio.blocks import held_interrupts
+from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
 from tokgen.codec.long_audio import TooLong, encode_blocks
 from tokgen.codec.spec import Encoded
