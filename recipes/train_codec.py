@@ -33,7 +33,11 @@ from accelerate.utils import set_seed
 
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import open_crops, open_validation
-from tokgen.codec_training.discriminators.kinds import load_discriminator, make_discriminator
+from tokgen.codec_training.discriminators.kinds import (
+    check_fits,
+    load_discriminator,
+    make_discriminator,
+)
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import phase_at, rate_factor
 from tokgen.codec_training.trainable import load_into, make_trainable
@@ -61,13 +65,14 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
     with plain_errors():
         codec = make_trainable(s.architecture, s.model)
         if s.start_from:
-            load_into(codec, Path(s.start_from))
+            load_into(codec, s.start_from)
         discriminator = make_discriminator(s.discriminator)
         if s.start_discriminator:
             discriminator = load_discriminator(s.start_discriminator).train()
+        check_fits(discriminator, codec.n_channels, codec.n_bandwidths)
         with accelerator.main_process_first():
             claim_run(run, s)
-            crops = open_crops(s, codec.sample_rate, run)
+            crops = open_crops(s, codec.sample_rate, run, codec.n_channels)
         heard = open_validation(s)
     card = card_facts(s, crops, base=Path(s.start_from or "").name, command=command)
     accelerator.print(crops.summary())
@@ -139,7 +144,9 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
         # The discriminators learn to tell it from the original, and the codec to deceive them.
         if step >= s.adversarial_start:
             judge = step >= s.adversarial_start + s.adversarial_warmup
-            losses |= training.adversary.step(audio, fake, generator, judge=judge)
+            losses |= training.adversary.step(
+                audio, fake, generator, judge=judge, bandwidth=out.bandwidth
+            )
         frozen = encoder if phase.decoder_only else ()
         training.descend(training.total(losses, fake), frozen=frozen)
         training.log({"rate": rate, **losses})

@@ -10,6 +10,7 @@
 - `spec` - a codec's numbers, and the results of encoding and quantizing
 - `stable` - decode so that encoding the audio again gives the same codes
 - `stages` - `StagedCodec` exposes encoder, quantizer and decoder for tuning
+- `steps` - run causal networks on a fixed grid of chunks
 - `streaming` - `CodecStream` codes live audio
 - `windows` - run networks over a sequence that arrives in pieces
 """

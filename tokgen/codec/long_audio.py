@@ -31,6 +31,7 @@ __all__ = [
     "WHOLE_SECONDS",
     "DecodedAudio",
     "TooLong",
+    "audio_bar",
     "decode_audio_file",
     "decode_blocks",
     "encode_audio_file",
@@ -174,7 +175,7 @@ def encode_audio_file(
     rate = codec.spec.sample_rate
     with (
         open_blocks(file, sample_rate=rate, name=name) as blocks,
-        _bar(blocks.seconds, progress) as bar,
+        audio_bar(blocks.seconds, progress) as bar,
     ):
 
         def counted() -> Iterator[Tensor]:
@@ -219,7 +220,7 @@ def decode_audio_file(
         blocks = drop_first(tally.counted(found), lead)
     with (
         AudioWriter(path, rate, format=format, kbps=kbps) as writer,
-        _bar(n_samples / rate, progress) as bar,
+        audio_bar(n_samples / rate, progress) as bar,
     ):
         for block in blocks:
             writer.write(block[0])
@@ -227,6 +228,17 @@ def decode_audio_file(
         if stable is not False:
             reached = tally.finish()
     return DecodedAudio(writer.clipped, reached)
+
+
+def audio_bar(seconds: float | None, progress: bool) -> ProgressBar:
+    """Return a progress bar of seconds of audio, shown after `BAR_DELAY` seconds.
+
+    Args:
+        seconds: length of the audio; None if it is not known.
+        progress: show the bar.
+    """
+    total = None if seconds is None else round(seconds, 1)
+    return progress_bar("audio", total=total, unit="s", delay=BAR_DELAY, show=progress)
 
 
 def _collect(codec: Codec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tensor:
@@ -242,8 +254,3 @@ def _collect(codec: Codec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tenso
     if not pieces:
         raise ValueError("0 samples in all blocks: nothing to encode")
     return torch.cat(pieces, dim=-1)
-
-
-def _bar(seconds: float | None, progress: bool) -> ProgressBar:
-    total = None if seconds is None else round(seconds, 1)
-    return progress_bar("audio", total=total, unit="s", delay=BAR_DELAY, show=progress)

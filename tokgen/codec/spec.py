@@ -45,6 +45,8 @@ class CodecSpec:
         chunk_length: samples per chunk if the network codes overlapping chunks (EnCodec at
             48 kHz), else 0.
         chunk_stride: samples from the start of one chunk to the next.
+        latency_samples: algorithmic latency of a causal codec: coding takes until sample
+            s + latency_samples - 1 to give sample s of the result. 0 means that it is not causal.
     """
 
     name: str
@@ -59,13 +61,14 @@ class CodecSpec:
     channels: int = 1
     chunk_length: int = 0
     chunk_stride: int = 0
+    latency_samples: int = field(default=0, compare=False)  # not in older files
 
     def __post_init__(self) -> None:
         for name in ("name", "weight_hash", "library", "licence", "revision"):
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name != "revision"):
                 raise ValueError(f"CodecSpec.{name} = {value!r}: must be a string")
-        for name in ("chunk_length", "chunk_stride"):
+        for name in ("chunk_length", "chunk_stride", "latency_samples"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ValueError(f"CodecSpec.{name} = {value!r}: must be an integer of at least 0")
@@ -97,6 +100,11 @@ class CodecSpec:
         """Bits per second with all levels, without entropy coding."""
         return self.frame_rate * self.n_codebooks * math.log2(self.codebook_size)
 
+    @property
+    def latency_ms(self) -> float | None:
+        """Algorithmic latency in milliseconds; None if the codec is not causal."""
+        return 1000 * self.latency_samples / self.sample_rate if self.latency_samples else None
+
     def n_chunks(self, n_samples: int) -> int:
         """Return the number of chunks for `n_samples` samples; the last one is padded."""
         return -(-n_samples // self.chunk_stride) if self.chunk_length else 1
@@ -124,7 +132,11 @@ class CodecSpec:
         return chunks * self.chunk_stride
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        """Return the fields; without `latency_samples` if the codec is not causal."""
+        fields = asdict(self)
+        if not self.latency_samples:
+            del fields["latency_samples"]
+        return fields
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ __all__ = [
     "Conv",
     "Reach",
     "Stage",
+    "Tail",
     "Windows",
     "decoder_reach",
     "encoder_reach",
@@ -148,7 +149,7 @@ class Windows:
         self.run, self.reach, self.hop_in, self.hop_out = run, reach, hop_in, hop_out
         self.step = size if step is None else step
         self.size = max(1, size // self.step) * self.step
-        self._tail, self._done = _Tail(), 0
+        self._tail, self._done = Tail(), 0
 
     def push(self, x: Tensor) -> Iterator[Tensor]:
         self._tail.add(x)
@@ -200,7 +201,7 @@ class Chunks:
         self, run: Callable[[Tensor], Tensor], length: int, stride: int, n_frames: int
     ) -> None:
         self.run, self.length, self.stride, self.n_frames = run, length, stride, n_frames
-        self._tail, self._done = _Tail(), 0
+        self._tail, self._done = Tail(), 0
 
     def push(self, x: Tensor) -> Iterator[Tensor]:
         self._tail.add(x)
@@ -225,7 +226,7 @@ class Chunks:
         return self.run(F.pad(chunk, (0, self.length - chunk.shape[-1])))
 
 
-class _Tail:
+class Tail:
     """The part of a growing sequence that is still needed: elements `begin` to `end`."""
 
     def __init__(self) -> None:

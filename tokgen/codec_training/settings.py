@@ -182,7 +182,8 @@ class CodecTrainingSettings(SharedSettings):
         decoder_steps: next steps, with encoder and quantizer frozen.
         adversarial_start: step at which the discriminators begin to train.
         adversarial_warmup: steps after that in which the codec trains without their losses.
-        start_from: codec folder to start from; its quantizer is kept.
+        start_from: codec to start from, a name in the zoo or a folder; its quantizer is kept. A
+            causal STFT codec can start from one that looks ahead.
         start_discriminator: folder of a discriminator to start from.
         balancer: scale the gradients of the losses at the waveform so that each has the share of
             its weight, as EnCodec does. The quantizer's losses stay outside.

@@ -13,13 +13,16 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
+from tokgen.codec.spec import CodecSpec
 from tokgen.codec.windows import fit_length
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.quantizers.ema import EmaQuantizer
 from tokgen.zoo.adapters.dac import DacCodec, quantize_through
 from tokgen.zoo.adapters.dac_training import apply_weight_norm, fold_weight_norm, reset_weights
-from tokgen.zoo.adapters.encodec import EncodecCodec
+from tokgen.zoo.adapters.encodec import EncodecCodec, OverlapAdd, normalised
 from tokgen.zoo.loading import PretrainedCodec
+from tokgen.zoo.names import find_in_zoo
+from tokgen.zoo.networks.causal import fit_taps
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 
@@ -40,15 +43,17 @@ class Reconstruction:
     """Results of a training pass.
 
     Attributes:
-        waveform: decoded audio [B, 1, N].
+        waveform: decoded audio [B, C, N].
         commitment_loss, codebook_loss: scalars, sums over levels; 0 without the quantizer.
         codes: int64 [B, K, T], K the levels in use; None without the quantizer.
+        bandwidth: index of the bandwidth in use; -1 is the highest, or the only one.
     """
 
     waveform: Tensor
     commitment_loss: Tensor
     codebook_loss: Tensor
     codes: Tensor | None
+    bandwidth: int = -1
 
 
 class TrainableCodec(nn.Module, ABC):
@@ -57,23 +62,27 @@ class TrainableCodec(nn.Module, ABC):
     Attributes:
         model: the library's own module.
         sample_rate: Hz.
+        n_channels: channels of the audio.
+        n_bandwidths: bandwidths that it trains for.
         moves_codebooks: codebooks that follow moving averages do so. Set it to False while encoder
             and quantizer are frozen.
     """
 
     model: Any
     sample_rate: int
+    n_channels: int = 1
+    n_bandwidths: int = 1
     moves_codebooks: bool = True
 
     @abstractmethod
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
-        """Encode and decode a waveform [B, 1, N]. `quantize=False` skips the quantizer."""
+        """Encode and decode a waveform [B, C, N]. `quantize=False` skips the quantizer."""
 
     def fit_statistics(self, waveforms: Tensor) -> None:
-        """Fit fixed statistics, if there are any, to audio [B, 1, N] before the first step."""
+        """Fit fixed statistics, if there are any, to audio [B, C, N] before the first step."""
 
     def init_quantizer(self, waveforms: Tensor) -> list[float]:
-        """Initialise the quantizer from audio [B, 1, N].
+        """Initialise the quantizer from audio [B, C, N].
 
         Returns:
             share of the latents' energy that is left after each level.
@@ -90,6 +99,10 @@ class TrainableCodec(nn.Module, ABC):
     @abstractmethod
     def as_codec(self) -> PretrainedCodec:
         """Return a `Codec` with the same weights, as they are saved."""
+
+    def weights_of(self, saved: Any) -> dict[str, Tensor]:
+        """Return the weights of a saved model, as they start this one."""
+        return saved.state_dict()
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Load the weights of a saved model.
@@ -134,6 +147,10 @@ class TrainableStft(TrainableCodec):
             [self.model.encode_latents(w).mT.flatten(0, 1) for w in waveforms.split(16)]
         )
         return self.model.quantizer.init_from_data(latents).tolist()
+
+    def weights_of(self, saved: StftCodecModel) -> dict[str, Tensor]:
+        """Fit the weights of a codec that looks ahead to a causal one, see `fit_taps`."""
+        return fit_taps(self.model, saved)
 
     def as_codec(self) -> PretrainedCodec:
         return StftCodec.from_model(self.model)
@@ -183,10 +200,14 @@ class TrainableDac(TrainableCodec):
 
 
 class TrainableEncodec(TrainableCodec):
-    """transformers' `EncodecModel` in training: mono, without chunks, such as the one at 24 kHz.
+    """transformers' `EncodecModel` in training.
 
     Each batch is coded at one of `target_bandwidths`, drawn at random; in eval mode at the highest.
     Codebooks are moving averages, see `EmaQuantizer`, and have no codebook loss.
+
+    A model with chunks, such as the stereo one at 48 kHz, trains on crops of at most one chunk.
+    Longer audio, as in validation, is coded in overlapping chunks as by the saved codec. With
+    `normalize`, each chunk is divided by its loudness, and its decoded audio multiplied again.
     """
 
     model: EncodecModel
@@ -194,12 +215,7 @@ class TrainableEncodec(TrainableCodec):
     def __init__(self, **config: Any) -> None:
         super().__init__()
         settings = EncodecConfig(**config)
-        if settings.audio_channels != 1 or settings.normalize or settings.chunk_length_s:
-            raise ValueError(
-                f"audio_channels = {settings.audio_channels}, normalize = {settings.normalize}, "
-                f"chunk_length_s = {settings.chunk_length_s}: only mono models without chunks can "
-                "be trained; set 1, false and null, or leave them out"
-            )
+        self._spec = CodecSpec("encodec", **EncodecCodec.numbers(settings.to_dict()))
         self.model = EncodecModel(settings)
         layers: Any = self.model.quantizer.layers
         self.quantizer = EmaQuantizer(
@@ -207,29 +223,57 @@ class TrainableEncodec(TrainableCodec):
             n_codebooks=len(layers),
             codebook_size=settings.codebook_size,
         )
-        self.sample_rate = settings.sampling_rate
+        self.sample_rate, self.n_channels = settings.sampling_rate, settings.audio_channels
+        self.n_bandwidths = len(settings.target_bandwidths)
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
-        n_samples, latents = waveform.shape[-1], self.model.encoder(waveform)
+        chunks, scales = self._chunks(waveform)
+        latents = self.model.encoder(chunks)
         zero = latents.new_zeros(())
         if not quantize:
-            decoded = fit_length(self.model.decoder(latents), n_samples)
-            return Reconstruction(decoded, zero, zero, None)
-        n_codebooks = self._draw_levels() if self.training else None
+            return Reconstruction(self._join(latents, scales, waveform), zero, zero, None)
+        bandwidth = self._draw_bandwidth() if self.training else -1
+        n_codebooks = None
+        if bandwidth >= 0:
+            kbps = self.model.config.target_bandwidths[bandwidth]
+            n_codebooks = self.model.quantizer.get_num_quantizers_for_bandwidth(kbps)
         out = self.quantizer(latents, n_codebooks, learn=self.moves_codebooks)
-        decoded = fit_length(self.model.decoder(out.quantized), n_samples)
-        return Reconstruction(decoded, out.commitment_loss, out.codebook_loss, out.codes)
+        decoded = self._join(out.quantized, scales, waveform)
+        codes = out.codes.unflatten(0, (len(waveform), -1)).transpose(1, 2).flatten(2)
+        losses = out.commitment_loss, out.codebook_loss
+        return Reconstruction(decoded, *losses, codes, bandwidth)
 
-    def _draw_levels(self) -> int:
-        """Draw the levels of a batch, the same number on all processes."""
-        kbps = self.model.config.target_bandwidths
+    def _chunks(self, waveform: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the chunks [B * W, C, n] of [B, C, N], normalised, and their scales [B * W, 1]."""
+        length, stride = self._spec.chunk_length, self._spec.chunk_stride
+        if length and not (self.training and waveform.shape[-1] <= length):
+            n = (self._spec.n_chunks(waveform.shape[-1]) - 1) * stride + length
+            chunks = fit_length(waveform, n).unfold(-1, length, stride)  # [B, C, W, n]
+            waveform = chunks.transpose(1, 2).flatten(0, 1)
+        return normalised(waveform) if self.model.config.normalize else (waveform, None)
+
+    def _join(self, quantized: Tensor, scales: Tensor | None, waveform: Tensor) -> Tensor:
+        """Decode chunks [B * W, D, T], and join them to the shape of a waveform."""
+        decoded = self.model.decoder(quantized)
+        decoded = decoded if scales is None else decoded * scales[..., None]
+        n_chunks = len(decoded) // len(waveform)
+        if n_chunks > 1:
+            s = self._spec
+            adder = OverlapAdd(s.chunk_length, s.chunk_stride)
+            chunks = fit_length(decoded, s.chunk_length).unflatten(0, (-1, n_chunks))
+            pieces = adder.push(chunks.transpose(1, 2).flatten(2))
+            decoded = torch.cat([*pieces, *adder.finish()], dim=-1)
+        return fit_length(decoded, waveform.shape[-1])
+
+    def _draw_bandwidth(self) -> int:
+        """Draw the index of a batch's bandwidth, the same on all processes."""
         device = next(self.model.parameters()).device
-        drawn = int(broadcast(torch.randint(len(kbps), (1,)).to(device)))
-        return self.model.quantizer.get_num_quantizers_for_bandwidth(kbps[drawn])
+        return int(broadcast(torch.randint(self.n_bandwidths, (1,)).to(device)))
 
     @torch.no_grad()
     def init_quantizer(self, waveforms: Tensor) -> list[float]:
-        latents = [self.model.encoder(w).mT.flatten(0, 1) for w in waveforms.split(16)]
+        chunks, _ = self._chunks(waveforms)
+        latents = [self.model.encoder(w).mT.flatten(0, 1) for w in chunks.split(16)]
         return self.quantizer.init_from_data(torch.cat(latents)).tolist()
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
@@ -263,15 +307,18 @@ def make_trainable(architecture: str, config: dict[str, Any]) -> TrainableCodec:
     return ARCHITECTURES[architecture](**config)
 
 
-def load_into(trainable: TrainableCodec, folder: Path) -> None:
+def load_into(trainable: TrainableCodec, source: str | Path) -> None:
     """Load the weights of a saved codec.
 
+    Args:
+        source: name in the zoo, folder or hub id.
     Raises:
         ValueError: the shapes of the weights differ.
     """
+    folder = find_in_zoo(str(source)) or source
     saved = type(trainable.model).from_pretrained(folder)
     try:
-        trainable.load_weights(saved.state_dict())
+        trainable.load_weights(trainable.weights_of(saved))
     except ValueError as error:
         config = saved.config if isinstance(saved.config, dict) else saved.config.to_diff_dict()
         raise ValueError(

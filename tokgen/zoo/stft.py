@@ -2,25 +2,34 @@
 
 All learned layers run at the frame rate, so a second of audio costs about 50 frames of matrix
 products, where a waveform codec needs thousands. Long audio goes through in overlapping windows.
+
+The causal codec has a latency of one window of its spectrum (40 ms at 16 kHz). It computes codes
+and audio in chunks of 16 frames, as `tokgen.codec.steps` describes, for whole files and for streams
+alike, so a stream equals the whole file to the bit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_codes_layout, check_layout
-from tokgen.codec.spec import CodecSpec, Encoded, Quantized
+from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.stages import WindowedCodec
-from tokgen.codec.windows import Reach, run_whole
+from tokgen.codec.steps import Steps
+from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, run_whole
 from tokgen.quantizers.beam import Level, search_codes
 from tokgen.zoo.loading import PretrainedCodec, refuse_bandwidth
+from tokgen.zoo.networks.causal import CausalStack
 from tokgen.zoo.networks.stft import StftCodecModel
 
-__all__ = ["WINDOW_FRAMES", "StftCodec"]
+__all__ = ["WINDOW_FRAMES", "CausalStftCodec", "StftCodec"]
 
 WINDOW_FRAMES = 1000
 
@@ -35,14 +44,25 @@ class StftCodec(PretrainedCodec, WindowedCodec):
     def __init__(self, model: StftCodecModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)
         self.window_frames = WINDOW_FRAMES
-        around = [stack.reach + model.spectrum.reach for stack in (model.encoder, model.decoder)]
-        self.encoder_reach, self.decoder_reach = (Reach(n, n) for n in around)
+        edge = model.spectrum.reach
+        stacks = (model.encoder, model.decoder)
+        self.encoder_reach, self.decoder_reach = (
+            Reach(stack.before + edge, stack.after + edge) for stack in stacks
+        )
 
     @staticmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
         refuse_bandwidth(bandwidth)
         names = ("sample_rate", "hop_length", "n_codebooks", "codebook_size")
-        return {name: config[name] for name in names}
+        numbers = {name: config[name] for name in names}
+        if config.get("causal"):
+            ahead = config.get("lookahead", 0) * config["hop_length"]
+            numbers["latency_samples"] = config["n_fft"] + ahead
+        return numbers
+
+    @classmethod
+    def class_for(cls, config: dict[str, Any]) -> type[StftCodec]:
+        return CausalStftCodec if config.get("causal") else StftCodec
 
     @classmethod
     def config_of(cls, model: StftCodecModel) -> dict[str, Any]:
@@ -100,3 +120,64 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         if dtype is None and all(torch.equal(w, w.half().to(w.dtype)) for w in weights):
             dtype = torch.float16
         self.model.save_pretrained(folder, dtype=dtype)
+
+
+class CausalStftCodec(StftCodec):
+    """A causal `StftCodecModel` as a `Codec`."""
+
+    def block_encoder(self, step: int | None = None) -> BlockEncoder:
+        return BlockEncoder(self._encoder_steps(quantize=True))
+
+    def block_decoder(self, step: int | None = None) -> BlockDecoder:
+        return BlockDecoder(self._decoder_steps(self.dequantize))
+
+    def encode_latents(self, waveform: Tensor) -> Tensor:
+        check_layout(waveform)
+        if torch.is_grad_enabled():
+            return self.model.encode_latents(waveform)
+        return _each(lambda: self._encoder_steps(quantize=False), waveform)
+
+    def decode_latents(self, quantized: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return self.model.decode_latents(quantized)
+        return _each(lambda: self._decoder_steps(lambda x: x), quantized)
+
+    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        def encode(audio: Tensor) -> Encoded:
+            return Encoded(run_whole([self._encoder_steps(quantize=True)], audio))
+
+        return encode_each(self, waveform, lengths, encode)
+
+    def _decode(self, codes: Tensor, side: Side) -> Tensor:
+        return _each(lambda: self._decoder_steps(self.dequantize), codes)
+
+    def _encoder_steps(self, *, quantize: bool) -> Steps:
+        spectrum, hop = self.model.spectrum, self.spec.hop_length
+        stack = cast(CausalStack, self.model.encoder)
+
+        def run(audio: Tensor, past: Any, first: int, n_frames: int) -> tuple[Tensor, Any]:
+            latents, past = stack.step(spectrum.analyse_padded(audio), past or [])
+            latents = F.layer_norm(latents.float(), latents.shape[-1:]).mT
+            return self.quantize(latents) if quantize else latents, past
+
+        edge = spectrum.edge
+        around = {"before": edge, "after": spectrum.n_fft - hop - edge}
+        return Steps(run, hop_in=hop, delay=self.model.lookahead, **around)
+
+    def _decoder_steps(self, dequantize: Callable[[Tensor], Tensor]) -> Steps:
+        spectrum, stack = self.model.spectrum, cast(CausalStack, self.model.decoder)
+
+        def run(codes: Tensor, past: Any, first: int, n_frames: int) -> tuple[Tensor, Any]:
+            past, before = past or ([], None)
+            features, past = stack.step(dequantize(codes).mT, past)
+            audio, before = spectrum.overlap(
+                spectrum.frames(features.float()), before, first, n_frames
+            )
+            return audio, (past, before)
+
+        return Steps(run, hop_out=self.spec.hop_length, delay=spectrum.edge)
+
+
+def _each(steps: Callable[[], Steps], batch: Tensor) -> Tensor:
+    """Run the items of a batch one by one, since a batch can round otherwise."""
+    return torch.cat([run_whole([steps()], item) for item in batch.split(1)])

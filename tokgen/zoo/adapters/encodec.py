@@ -45,7 +45,9 @@ __all__ = [
     "MAX_OVERLAP",
     "WINDOW_SECONDS",
     "EncodecCodec",
+    "OverlapAdd",
     "StagedEncodecCodec",
+    "normalised",
 ]
 
 WINDOW_SECONDS = 20.0
@@ -116,7 +118,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
             return join([*coder.push(waveform), *coder.finish()])
         side: dict[str, Tensor] = {}
         if self.side_names:
-            waveform, side["scales"] = _normalised(waveform)
+            waveform, side["scales"] = normalised(waveform)
         return Encoded(self.quantize(self.model.encoder(waveform)), side)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
@@ -177,7 +179,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
 
         def run(chunk: Tensor) -> Tensor:
             if side:
-                chunk, scale = _normalised(chunk)
+                chunk, scale = normalised(chunk)
                 side["scales"].append(scale)
             return self.quantize(self.model.encoder(chunk))
 
@@ -199,7 +201,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
         frames = s.chunk_length // s.hop_length
         return BlockDecoder(
             Chunks(run, frames, frames, s.chunk_length),
-            _OverlapAdd(s.chunk_length, s.chunk_stride),
+            OverlapAdd(s.chunk_length, s.chunk_stride),
             take_side=take_side,
         )
 
@@ -230,7 +232,7 @@ def _parts(network: nn.Module) -> tuple[nn.Sequential, nn.Module, nn.Sequential]
     return nn.Sequential(*layers[:at]), layers[at], nn.Sequential(*layers[at + 1 :])
 
 
-def _normalised(waveform: Tensor) -> tuple[Tensor, Tensor]:
+def normalised(waveform: Tensor) -> tuple[Tensor, Tensor]:
     """Return [B, C, N] divided by its loudness, and the loudness [B, 1]."""
     scale = waveform.mean(1).square().mean(-1, keepdim=True).sqrt() + 1e-8
     return waveform / scale[..., None], scale
@@ -254,7 +256,7 @@ class _Recurrent:
         return n
 
 
-class _OverlapAdd:
+class OverlapAdd:
     """The stage that joins overlapping chunks [B, C, length] with linear fades."""
 
     def __init__(self, length: int, stride: int) -> None:

@@ -1,4 +1,5 @@
 """Networks of tokgen's own codecs.
 
+- `causal` - causal layers of the STFT codec
 - `stft` - network of the STFT codec
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from tokgen.nn.cards import ModelCardFacts
 from tokgen.nn.dense import ROWS, use_onednn
 from tokgen.nn.pretrained import Pretrained
 from tokgen.quantizers.residual import ResidualQuantizer
+from tokgen.zoo.networks.causal import CausalStack, causal_window
 
 __all__ = ["FLOOR", "ConvNeXtBlock", "Spectrum", "Stack", "StftCodecModel"]
 
@@ -30,13 +32,17 @@ FLOOR = 1e-4  # magnitudes below this count as silence, because their phase is n
 
 
 class Spectrum(nn.Module):
-    """Converts between waveform and spectral features, with periodic Hann windows."""
+    """Converts between waveform and spectral features, with periodic Hann windows.
+
+    Args:
+        causal: use `causal_window`.
+    """
 
     window: Tensor
     level_mean: Tensor
     level_std: Tensor
 
-    def __init__(self, n_fft: int, hop_length: int) -> None:
+    def __init__(self, n_fft: int, hop_length: int, *, causal: bool = False) -> None:
         super().__init__()
         if n_fft % hop_length or n_fft < 2 * hop_length:
             raise ValueError(
@@ -45,7 +51,8 @@ class Spectrum(nn.Module):
         self.n_fft, self.hop_length = n_fft, hop_length
         self.edge = (n_fft - hop_length) // 2
         self.reach = -(-self.edge // hop_length)  # frames that overlap on either side
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+        window = causal_window(n_fft) if causal else torch.hann_window(n_fft)
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("level_mean", torch.full((n_fft // 2 + 1,), -4.0))
         self.register_buffer("level_std", torch.full((n_fft // 2 + 1,), 2.0))
 
@@ -62,8 +69,13 @@ class Spectrum(nn.Module):
 
     def analyse(self, waveform: Tensor) -> Tensor:
         """[B, 1, T*hop] -> standardised log magnitude, cos, sin: [B, T, 3 * (n_fft/2 + 1)]."""
-        padded = F.pad(waveform[:, 0], (self.edge, self.n_fft - self.hop_length - self.edge))
-        frames = padded.unfold(-1, self.n_fft, self.hop_length) * self.window
+        return self.analyse_padded(
+            F.pad(waveform, (self.edge, self.n_fft - self.hop_length - self.edge))
+        )
+
+    def analyse_padded(self, waveform: Tensor) -> Tensor:
+        """`analyse` for audio that includes the edges of the first and of the last frame."""
+        frames = waveform[:, 0].unfold(-1, self.n_fft, self.hop_length) * self.window
         spectrum = torch.fft.rfft(frames.roll(self.n_fft // 2, -1), norm="ortho")
         magnitude = spectrum.real.square().add(spectrum.imag.square()).add(FLOOR**2).sqrt()
         level = (magnitude.log() - self.level_mean) / self.level_std
@@ -71,15 +83,45 @@ class Spectrum(nn.Module):
 
     def synthesise(self, features: Tensor) -> Tensor:
         """Features of `analyse`, with phase vectors of any length -> [B, 1, T*hop]."""
+        frames = self.frames(features)
+        envelope = self._overlap_add(self.window.square().expand(1, frames.shape[1], -1))
+        return (self._overlap_add(frames) / envelope)[:, None]
+
+    def frames(self, features: Tensor) -> Tensor:
+        """Features as for `synthesise` -> windowed frames of audio [B, T, n_fft]."""
         level, real, imag = features.chunk(3, dim=-1)
         log_magnitude = level * self.level_std + self.level_mean
         length = (real.square() + imag.square() + 1e-6).sqrt()
         scale = log_magnitude.clamp(max=6.0).exp() / length
         spectrum = torch.complex(scale * real, scale * imag)
         frames = torch.fft.irfft(spectrum, n=self.n_fft, norm="ortho")
-        frames = frames.roll(self.n_fft // 2, -1) * self.window
-        envelope = self._overlap_add(self.window.square().expand(1, frames.shape[1], -1))
-        return (self._overlap_add(frames) / envelope)[:, None]
+        return frames.roll(self.n_fft // 2, -1) * self.window
+
+    def overlap(
+        self, frames: Tensor, before: Tensor | None, first: int, n_frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """Continue the sum of `synthesise`.
+
+        Args:
+            frames: the next windowed frames [B, t, n_fft], the first of which is number `first`.
+            before: the result of the step before; None starts a sequence.
+            n_frames: number of the frame at which the sequence ends.
+        Returns:
+            audio [B, 1, t*hop] from the first sample of the first frame on, and the last frames.
+        """
+        ratio, t = self.n_fft // self.hop_length, frames.shape[1]
+        index = torch.arange(first + 1 - ratio, first + t, device=frames.device)
+        exists = ((index >= 0) & (index < n_frames)).to(frames.dtype)[:, None]  # [R - 1 + t, 1]
+        if before is None:
+            before = frames.new_zeros(len(frames), ratio - 1, self.n_fft)
+        frames = torch.cat([before, frames], dim=1) * exists
+        squares = self.window.square() * exists
+        total, envelope = frames.new_zeros(()), frames.new_zeros(())
+        for r in range(ratio):  # the oldest frame first
+            piece = slice((ratio - 1 - r) * self.hop_length, (ratio - r) * self.hop_length)
+            total = total + frames[:, r : r + t, piece]
+            envelope = envelope + squares[r : r + t, piece]
+        return (total / envelope.clamp(min=1e-12)).flatten(1)[:, None], frames[:, t:]
 
     def _overlap_add(self, frames: Tensor) -> Tensor:
         """[B, T, n_fft] -> [B, T*hop]."""
@@ -96,6 +138,7 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, width: int, expansion: int, kernel_size: int, scale: float) -> None:
         super().__init__()
+        self.left = kernel_size // 2
         self.depthwise = nn.Conv1d(
             width, width, kernel_size, groups=width, padding=kernel_size // 2
         )
@@ -121,7 +164,9 @@ class Stack(nn.Module):
         self.embed = (
             nn.Conv1d(n_in, width, 3, padding=1) if n_in < width else nn.Linear(n_in, width)
         )
-        self.reach = (n_in < width) + depth * (kernel_size // 2)  # frames seen on either side
+        self.left = 1  # frames that the convolution of `embed` sees before its own
+        # frames seen on either side
+        self.before = self.after = (n_in < width) + depth * (kernel_size // 2)
         self.norm_in = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(width, expansion, kernel_size, 1 / depth) for _ in range(depth)
@@ -156,6 +201,8 @@ class StftCodecModel(Pretrained):
         codebook_size: entries per level.
         codebook_dim: d.
         quantizer_dropout: share of training items that keep a random number of levels.
+        causal: no frame depends on later ones, except by `lookahead`, and by windows that overlap.
+        lookahead: frames after its own that a frame of latents depends on, if `causal`.
     """
 
     model_type = "tokgen_stft_codec"
@@ -176,14 +223,24 @@ class StftCodecModel(Pretrained):
         codebook_size: int = 1024,
         codebook_dim: int = 8,
         quantizer_dropout: float = 0.5,
+        causal: bool = False,
+        lookahead: int = 0,
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(settings)
+        if not 0 <= lookahead < (kernel_size if causal else 1):
+            raise ValueError(
+                f"lookahead = {lookahead} with causal = {causal}: must be 0, or with causal "
+                f"0..{kernel_size - 1} (kernel_size - 1)"
+            )
+        self.causal, self.lookahead = causal, lookahead
         self.sample_rate, self.hop_length = sample_rate, hop_length
-        self.spectrum = Spectrum(n_fft, hop_length)
+        self.spectrum = Spectrum(n_fft, hop_length, causal=causal)
         n_bins = n_fft // 2 + 1
         shape = {"width": width, "expansion": expansion, "kernel_size": kernel_size}
-        self.encoder = Stack(3 * n_bins, latent_dim, depth=encoder_depth, **shape)
+        ahead = {"lookahead": lookahead} if causal else {}
+        stack: Any = CausalStack if causal else Stack
+        self.encoder = stack(3 * n_bins, latent_dim, depth=encoder_depth, **shape, **ahead)
         self.quantizer = ResidualQuantizer(
             latent_dim=latent_dim,
             n_codebooks=n_codebooks,
@@ -191,7 +248,7 @@ class StftCodecModel(Pretrained):
             codebook_dim=codebook_dim,
             dropout=quantizer_dropout,
         )
-        self.decoder = Stack(latent_dim, 3 * n_bins, depth=decoder_depth, **shape)
+        self.decoder = stack(latent_dim, 3 * n_bins, depth=decoder_depth, **shape)
         nn.init.zeros_(self.decoder.head.bias)
         nn.init.trunc_normal_(self.decoder.head.weight, std=0.02)
         use_onednn(self)
@@ -224,19 +281,19 @@ class StftCodecModel(Pretrained):
         The fixed scale stops the encoder from growing its latents in joint training.
         """
         n_frames = -(-waveform.shape[-1] // self.hop_length)
-        padded = max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
+        padded = self._padded(n_frames + self.lookahead)
         features = self.spectrum.analyse(fit_length(waveform, padded * self.hop_length))
         frames = [n_frames] if lengths is None else [-(-n // self.hop_length) for n in lengths]
-        mask = _frame_mask(frames, padded, features)
+        mask = None if self.causal else _frame_mask(frames, padded, features)
         latents = self.encoder(features, mask)
         latents = F.layer_norm(latents.float(), latents.shape[-1:])
-        return latents.mT[..., :n_frames]
+        return latents.mT[..., self.lookahead : self.lookahead + n_frames]
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
         """quantized [B, D, T] -> waveform [B, 1, T*hop]."""
         n_frames = quantized.shape[-1]
-        padded = max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
-        mask = _frame_mask([n_frames], padded, quantized)
+        padded = self._padded(n_frames)
+        mask = None if self.causal else _frame_mask([n_frames], padded, quantized)
         out = self.decoder(F.pad(quantized, (0, padded - n_frames)).mT, mask)[:, :n_frames]
         return self.spectrum.synthesise(out.float())
 
@@ -251,6 +308,10 @@ class StftCodecModel(Pretrained):
         result = self.quantizer(latents) if quantize else None
         decoded = self.decode_latents(latents if result is None else result.quantized)
         return fit_length(decoded, waveform.shape[-1]), result
+
+    def _padded(self, n_frames: int) -> int:
+        """Return the number of frames to compute, so that all kernels round alike."""
+        return n_frames if self.causal else max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
 
 
 def _frame_mask(frames: list[int], padded: int, like: Tensor) -> Tensor | None:
