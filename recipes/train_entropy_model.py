@@ -26,7 +26,8 @@ from tokgen.runs.settings import (
     parse_settings,
     save_settings,
 )
-from tokgen.training.causal_settings import CAUSAL_MAY_CHANGE, CausalTrainingSettings
+from tokgen.training.settings import MAY_CHANGE as LOOP_MAY_CHANGE
+from tokgen.training.settings import CausalTrainingSettings
 from tokgen.zoo.names import check_name
 
 
@@ -71,7 +72,7 @@ def check_sources(s: Settings) -> None:
 
 
 # These may change when a run continues: they do not affect the trained weights.
-MAY_CHANGE = (*CAUSAL_MAY_CHANGE, "block_seconds", "calibration_clips", "runs")
+MAY_CHANGE = (*LOOP_MAY_CHANGE, "block_seconds", "calibration_clips", "runs")
 
 if __name__ == "__main__":
     begin_recipe(Settings, __file__, check_sources)
@@ -106,7 +107,11 @@ def train_and_measure(s: Settings, run: Path, command: str) -> int:
     """Train, quantize and measure in the folder `run`. Returns the exit code."""
     with plain_errors():
         accelerator = make_accelerator(
-            run, s.mixed_precision, s.tracker, find_unused_parameters=s.level_dropout > 0
+            run,
+            s.mixed_precision,
+            s.tracker,
+            s.gradient_accumulation,
+            find_unused_parameters=s.level_dropout > 0,
         )
     set_seed(s.seed)
 

@@ -105,7 +105,7 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
-from tokgen.training.loop import Training
+from tokgen.training.masked import MaskedTraining
 from tokgen.zoo.lookup import load_codec
 
 
@@ -155,7 +155,7 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
         f"{accelerator.device.type}, precision {accelerator.mixed_precision}"
     )
     with plain_errors():
-        training = Training(accelerator, model, tokens, s, run)
+        training = MaskedTraining(accelerator, model, tokens, s, run)
     if accelerator.is_main_process:
         save_settings(run, s, **about)
         start_trackers(accelerator, s)

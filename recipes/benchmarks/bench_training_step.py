@@ -43,7 +43,7 @@ from tokgen.tokens.columns import token_features
 from tokgen.tokens.dataset import TokenDataset
 from tokgen.tokens.provenance import Provenance
 from tokgen.training.flops import peak_flops
-from tokgen.training.loop import Training
+from tokgen.training.masked import MaskedTraining
 from tokgen.training.settings import TrainingSettings
 
 LEVELS, SIZE, RATE, SECONDS, COEFFICIENTS = 8, 1024, 50, 5.0, 30
@@ -122,7 +122,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def make_training(a: argparse.Namespace, folder: Path) -> Training:
+def make_training(a: argparse.Namespace, folder: Path) -> MaskedTraining:
     """Prepare a training on 64 random utterances of 6 to 12 s, stored as by `tokgen tokenize`."""
     draw = np.random.default_rng(0)
     rows = []
@@ -160,10 +160,12 @@ def make_training(a: argparse.Namespace, folder: Path) -> Training:
     model.code_vectors.normal_()
     precision = "no" if a.precision == "fp32" else a.precision
     accelerator = Accelerator(mixed_precision=precision, cpu=a.device == "cpu")
-    return Training(accelerator, model, tokens, settings, folder)
+    return MaskedTraining(accelerator, model, tokens, settings, folder)
 
 
-def our_steps(training: Training, steps: int) -> tuple[Callable[[], float], Callable[[], None]]:
+def our_steps(
+    training: MaskedTraining, steps: int
+) -> tuple[Callable[[], float], Callable[[], None]]:
     """Make a job of `steps` training steps that returns the last loss.
 
     Also returns a function that ends the training loop.

@@ -18,20 +18,27 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, set_seed
 from datasets import Dataset, DatasetDict
 
+from makers.causal import SIZES as CAUSAL_SIZES
 from makers.paths import ROOT
 from tokgen.codec.spec import CodecSpec
+from tokgen.modelling.causal_depth import CausalDepthNetwork
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.accelerator import make_accelerator
 from tokgen.tokens.columns import token_features
 from tokgen.tokens.dataset import TokenDataset
 from tokgen.tokens.provenance import Provenance
-from tokgen.training.loop import Training
-from tokgen.training.settings import TrainingSettings
+from tokgen.training.causal import CausalTraining
+from tokgen.training.masked import MaskedTraining
+from tokgen.training.settings import CausalTrainingSettings, LoopSettings, TrainingSettings
 
 LEVELS, SIZE, COEFFICIENTS = 3, 20, 4
+FEW = {
+    "steps": 10, "batch_size": 4, "crop_seconds": 1.0, "learning_rate": 3e-3, "log_every": 1,
+    "validate_every": 5, "checkpoint_every": 4,
+}  # fmt: skip
 LENGTHS = [5, 60, 12, 33, 27, 60, 41, 8, 19, 55, 60]
 
 
@@ -74,19 +81,47 @@ def make_model(**more: Any) -> MaskedTransformer:
 
 def make_settings(**more: Any) -> TrainingSettings:
     """Ten steps with four excerpts of one second each; every step is logged."""
-    few = {"steps": 10, "batch_size": 4, "crop_seconds": 1.0, "learning_rate": 3e-3}
-    often = {"log_every": 1, "validate_every": 5, "checkpoint_every": 4}
-    return TrainingSettings(**{**few, **often, **more})
+    return TrainingSettings(**{**FEW, **more})
+
+
+def make_causal_settings(**more: Any) -> CausalTrainingSettings:
+    """The same for a causal model, with level dropout."""
+    few = {"warmup": 0, "level_dropout": 0.4}
+    return CausalTrainingSettings(**{**FEW, **few, **more})
+
+
+def accelerator_for(folder: Path, settings: LoopSettings, precision: str = "no") -> Accelerator:
+    return make_accelerator(folder, precision, "none", settings.gradient_accumulation)
+
+
+def make_training(
+    folder: Path,
+    settings: LoopSettings,
+    accelerator: Accelerator | None = None,
+    tokens: TokenDataset | None = None,
+    dropout: float = 0.0,
+) -> Any:
+    """The training of a tiny model that the settings are for."""
+    accelerator = accelerator or accelerator_for(folder, settings)
+    set_seed(0)
+    if isinstance(settings, CausalTrainingSettings):
+        model = CausalDepthNetwork(
+            n_codebooks=LEVELS, codebook_size=SIZE, **CAUSAL_SIZES, dropout=dropout
+        )
+        return CausalTraining(accelerator, model, tokens or make_tokens(), settings, folder)
+    model = make_model(dropout=dropout)
+    return MaskedTraining(accelerator, model, tokens or make_tokens(), settings, folder)
 
 
 def train(
     folder: Path,
-    settings: TrainingSettings,
+    settings: LoopSettings,
     *,
     accelerator: Accelerator | None = None,
     tokens: TokenDataset | None = None,
     stop: int | None = None,
-) -> Training:
+    dropout: float = 0.0,
+) -> Any:
     """Train as a recipe does, and save the model in `folder`/model.
 
     Args:
@@ -95,14 +130,9 @@ def train(
         accelerator: None makes one.
         tokens: None uses `make_tokens()`.
         stop: exit the process at this step.
+        dropout: of the model.
     """
-    accelerator = accelerator or make_accelerator(
-        folder,
-        mixed_precision="no",
-        tracker="none",
-        gradient_accumulation=settings.gradient_accumulation,
-    )
-    training = Training(accelerator, make_model(), tokens or make_tokens(), settings, folder)
+    training = make_training(folder, settings, accelerator, tokens, dropout)
     for batch in training.batches():
         if training.step == stop:
             os._exit(9)
@@ -118,12 +148,7 @@ def shard_on_cpu(settings: TrainingSettings, folder: Path) -> Accelerator:
     """
     file = ROOT / "recipes" / "accelerate" / "fsdp.yaml"
     config = yaml.safe_load(file.read_text())["fsdp_config"]
-    accelerator = make_accelerator(
-        folder,
-        mixed_precision="no",
-        tracker="none",
-        gradient_accumulation=settings.gradient_accumulation,
-    )
+    accelerator = accelerator_for(folder, settings)
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=config["fsdp_version"],
         reshard_after_forward=config["fsdp_reshard_after_forward"],

@@ -13,24 +13,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from makers.training import make_model, make_settings, make_tokens, train
+from makers.training import (
+    accelerator_for,
+    make_causal_settings,
+    make_settings,
+    make_training,
+    train,
+)
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.runs.accelerator import make_accelerator
 from tokgen.runs.folder import read_history
 from tokgen.training.flops import training_flops
-from tokgen.training.loop import Training
-from tokgen.training.settings import TrainingSettings
+from tokgen.training.settings import LoopSettings
 
 
-def leave_after(folder: Path, settings: TrainingSettings, steps: int) -> None:
+def leave_after(folder: Path, settings: LoopSettings, steps: int, dropout: float = 0.0) -> None:
     """Train for some steps and leave the loop."""
-    accelerator = make_accelerator(
-        folder,
-        mixed_precision="no",
-        tracker="none",
-        gradient_accumulation=settings.gradient_accumulation,
-    )
-    training = Training(accelerator, make_model(), make_tokens(), settings, folder)
+    training = make_training(folder, settings, dropout=dropout)
     batches = training.batches()
     for batch in batches:
         if training.step == steps:
@@ -44,24 +42,38 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    "more",
+    "settings",
     [
-        {"ema": 0.7, "log_every": 3},
-        {"crop_seconds_min": 0.4, "equal_tokens": True, "workers": 1},
-        {"packing": True},
+        make_settings(ema=0.7, log_every=3),
+        make_settings(crop_seconds_min=0.4, equal_tokens=True, workers=1),
+        make_settings(packing=True),
+        make_causal_settings(ema=0.7, log_every=3),
+        make_causal_settings(gradient_accumulation=2),
     ],
-    ids=lambda more: next(iter(more)),
+    ids=["averages", "lengths", "packing", "causal", "causal-passes"],
 )
-def test_a_run_resumes_exactly(more, tmp_path: Path) -> None:
-    settings = make_settings(**more)
-    whole = train(tmp_path / "whole", settings)
-    leave_after(tmp_path / "cut", settings, 6)
-    cut = train(tmp_path / "cut", settings)
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_run_resumes_exactly(settings, dropout, tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", settings, dropout=dropout)
+    leave_after(tmp_path / "cut", settings, 6, dropout)
+    cut = train(tmp_path / "cut", settings, dropout=dropout)
     a, b = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert all(a[name].equal(b[name]) for name in a)
-    assert [line["loss"] for line in cut.history] == [line["loss"] for line in whole.history]
-    assert cut.flops == whole.flops
-    assert whole.history[0]["loss"] > whole.history[-1]["loss"]
+    assert cut.history == whole.history
+    assert whole.history[0][whole.objective] > whole.history[-1][whole.objective]
+
+
+def test_flops_are_those_of_a_run_that_was_not_cut(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", make_settings())
+    leave_after(tmp_path / "cut", make_settings(), 6)
+    assert train(tmp_path / "cut", make_settings()).flops == whole.flops > 0
+
+
+def test_a_causal_run_reports_its_speed(tmp_path: Path) -> None:
+    training = train(tmp_path, make_causal_settings(steps=2))
+    told = json.loads((tmp_path / "training.json").read_text())
+    assert told["steps"] == 2 and "mfu" not in told
+    assert told["steps_per_second"] == pytest.approx(2 / training.seconds)
 
 
 def test_a_damaged_checkpoint_costs_steps_but_no_weights(tmp_path: Path) -> None:
@@ -101,20 +113,17 @@ def test_speed_is_saved(tmp_path: Path) -> None:
     assert told["model_flops_per_second"] == pytest.approx(flops / told["seconds"])
 
 
-def test_a_diverging_training_stops(tmp_path: Path) -> None:
-    with pytest.raises(FloatingPointError, match="loss nan"):
-        train(tmp_path, make_settings(learning_rate=1e20, clip=1e20))
+@pytest.mark.parametrize(
+    ("make", "message"), [(make_settings, "loss nan"), (make_causal_settings, "bits (nan|inf)")]
+)
+def test_a_diverging_training_stops(make, message, tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match=message):
+        train(tmp_path, make(learning_rate=1e20, clip=1e20))
 
 
 def test_ctrl_c_does_not_end_the_workers(tmp_path: Path) -> None:
     settings = make_settings(workers=2)
-    accelerator = make_accelerator(
-        tmp_path,
-        mixed_precision="no",
-        tracker="none",
-        gradient_accumulation=settings.gradient_accumulation,
-    )
-    training = Training(accelerator, make_model(), make_tokens(), settings, tmp_path)
+    training = make_training(tmp_path, settings)
     for batch in training.batches():
         if training.step == 4:
             for process in (*multiprocessing.active_children(), psutil.Process()):
@@ -126,13 +135,8 @@ def test_ctrl_c_does_not_end_the_workers(tmp_path: Path) -> None:
 @pytest.mark.gpu
 def test_between_two_logs_the_host_does_not_wait_for_a_gpu(tmp_path: Path) -> None:
     settings = make_settings(steps=30, log_every=30, checkpoint_every=30, ema=0.9)
-    accelerator = make_accelerator(
-        tmp_path,
-        mixed_precision="bf16",
-        tracker="none",
-        gradient_accumulation=settings.gradient_accumulation,
-    )
-    training = Training(accelerator, make_model(), make_tokens(), settings, tmp_path)
+    accelerator = accelerator_for(tmp_path, settings, "bf16")
+    training = make_training(tmp_path, settings, accelerator)
     batches = training.batches()
     try:
         for batch in batches:

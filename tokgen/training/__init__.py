@@ -2,12 +2,12 @@
 
 - `train` - train a model with one call
 - `loop` - the training loop with checkpoints, validation and history
-- `settings` - settings of the loop and of a whole training
+- `settings` - settings of the loop and of whole trainings
 - `data` - batches with masks, divided among processes
 - `excerpts` - random excerpts of a token dataset
 - `card` - facts about a training, for the model's card
-- `causal` - the training loop of causal models of codes
-- `causal_settings` - its settings
+- `masked` - training of masked transformers
+- `causal` - training of causal models of codes
 - `code_bits` - bits that entropy models spend on held-out codes
 - `grids` - training clips on other grids of frames
 - `flops` - model FLOPs, and the peak FLOP/s of GPUs

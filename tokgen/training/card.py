@@ -6,14 +6,12 @@ from dataclasses import asdict, fields
 
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.tokens.dataset import TokenDataset
-from tokgen.training.settings import ModelTrainingSettings, TrainingSettings
+from tokgen.training.settings import CausalTrainingSettings, LoopSettings, ModelTrainingSettings
 
 __all__ = ["card_facts"]
 
 
-def card_facts(
-    tokens: TokenDataset, settings: TrainingSettings, *, precision: str
-) -> ModelCardFacts:
+def card_facts(tokens: TokenDataset, settings: LoopSettings, *, precision: str) -> ModelCardFacts:
     """Return corpus, hours and settings of a training.
 
     Args:
@@ -21,7 +19,9 @@ def card_facts(
         settings: a recipe's own settings are left out, as are those that are None.
         precision: mixed precision that the training ran in, in place of the settings' "auto".
     """
-    known = {field.name for field in fields(ModelTrainingSettings)} - {"tracker", "workers"}
+    causal = isinstance(settings, CausalTrainingSettings)
+    kind = CausalTrainingSettings if causal else ModelTrainingSettings
+    known = {field.name for field in fields(kind)} - {"tracker", "workers"}
     given = asdict(settings)
     if isinstance(model := given.get("model"), dict):
         given["model"] = {key: value for key, value in model.items() if value is not None}

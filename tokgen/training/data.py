@@ -135,6 +135,7 @@ class TrainingData(Dataset):
             prefetch_factor=4 if workers else None,
             pin_memory=pin_memory,
             worker_init_fn=_leave_interrupts,
+            generator=torch.Generator(),  # the global one belongs to the model's dropout
         )
 
     def _bucket(self, frames: int) -> int:

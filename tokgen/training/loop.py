@@ -1,6 +1,6 @@
-"""The training loop of a masked transformer.
+"""The training loop of a model of codes, whatever it learns.
 
-    training = Training(accelerator, model, tokens, settings, folder)
+    training = MaskedTraining(accelerator, model, tokens, settings, folder)  # or CausalTraining
     for batch in training.batches():
         loss = training.loss(batch)
         training.descend(loss)
@@ -15,23 +15,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import astuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from accelerate import DistributedType
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tokgen.modelling.masked import MaskedTransformer
-from tokgen.modelling.masking import (
-    TrainingMask,
-    level_accuracy,
-    masked_cross_entropy,
-    training_mask,
-)
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.nn.ema import Ema
 from tokgen.runs.accelerator import conditions_of
@@ -41,80 +33,115 @@ from tokgen.runs.interrupts import Interrupt
 from tokgen.runs.progress import progress_bar
 from tokgen.tokens.dataset import TokenDataset
 from tokgen.training.card import card_facts
-from tokgen.training.data import TrainingBatch, TrainingData
 from tokgen.training.excerpts import CropDataset, TokenBatch, collate
-from tokgen.training.flops import Counts, peak_flops, training_flops
-from tokgen.training.settings import TrainingSettings, learning_rate
+from tokgen.training.settings import LoopSettings, learning_rate
 
 __all__ = ["Training"]
 
+Model = TypeVar("Model", bound=Any)
+Settings = TypeVar("Settings", bound=LoopSettings)
+Batch = TypeVar("Batch", bound=TokenBatch)
 
-class Training:
+
+class Training(ABC, Generic[Model, Settings, Batch]):
     """One training run. It continues from the newest checkpoint in `folder`.
+
+    Subclasses say which batches there are, what the loss is, and what is logged.
 
     Args:
         accelerator: from `make_accelerator`.
         model: a new model.
         tokens: trains on the train split; validates on the validation split if there is one.
-        settings: see `TrainingSettings`.
+        settings: of the loop, and those of the subclass.
         folder: folder of the run, for checkpoints/, history.jsonl and, at the end, training.json.
 
     Attributes:
-        network: the model, prepared by Accelerate and compiled if the settings say so.
+        network: the model, prepared by Accelerate.
         step: optimiser steps done, including those before a resume.
         seconds: time of these steps, without validation and checkpoints.
         waiting: part of `seconds` spent waiting for batches.
-        counts: amount of computation on this device so far; `flops` uses it.
         history: logged values, one dict per line.
         card: facts for the model's card: data and settings.
         interrupted: Ctrl-C or SIGTERM ended the loop; a checkpoint was written.
+
+    Raises:
+        ValueError: the tokens have no train split.
     """
+
+    objective: ClassVar[str] = "loss"  # what the loop prints, of the values that it logs
+    adamw: ClassVar[Mapping[str, Any]] = {}  # arguments of the optimiser that are not settings
 
     def __init__(
         self,
         accelerator: Any,
-        model: MaskedTransformer,
+        model: Model,
         tokens: TokenDataset,
-        settings: TrainingSettings,
+        settings: Settings,
         folder: Path,
     ) -> None:
+        if not len(tokens.splits.get("train", ())):
+            raise ValueError(
+                f"the tokens have no train split, only {sorted(tokens.splits)}: tokenize a corpus "
+                "with clips to train on"
+            )
         self.accelerator, self.model, self.settings = accelerator, model, settings
         self.folder, self.interrupted = folder, False
         optimizer = torch.optim.AdamW(
             model.parameters(),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
-            fused=True,
+            **self.adamw,
         )
-        if settings.compile and accelerator.distributed_type == DistributedType.FSDP:
-            raise ValueError("compile = True is not tested under FSDP: use one of the two")
-        network = torch.compile(model) if settings.compile else model
-        self.network, self.optimizer = accelerator.prepare(network, optimizer)
+        self.network, self.optimizer = accelerator.prepare(self.wrapped(), optimizer)
         self.checkpoints = Checkpoints(folder / "checkpoints")
         self._ema = Ema(model, settings.ema)
-        self.step, saved = self.checkpoints.resume(accelerator, self._ema)
-        self.seconds: float = saved.get("seconds", 0.0)
-        self.waiting: float = saved.get("waiting", 0.0)
-        self.counts = Counts(*saved.get("counts", ()))
-        empty = [0.0] * (2 + 2 * model.n_codebooks)  # loss, passes, right and seen tokens per level
-        since_log = saved.get("since_log", empty) if accelerator.is_main_process else empty
-        self._sums = torch.tensor(since_log, device=accelerator.device)
+        self.step, self._saved = self.checkpoints.resume(accelerator, self._ema)
+        self.seconds: float = self._saved.get("seconds", 0.0)
+        self.waiting: float = self._saved.get("waiting", 0.0)
+        self._sums = self.empty_sums().to(accelerator.device)
+        if accelerator.is_main_process and "since_log" in self._saved:
+            self._sums.copy_(torch.tensor(self._saved["since_log"], dtype=self._sums.dtype))
         lines = read_history(folder / "history.jsonl")
         self.history = [line for line in lines if line["step"] <= self.step]
-        rate = tokens.provenance.spec.frame_rate
-        self._crop_frames = round(settings.crop_seconds * rate)
-        self.data = TrainingData(
-            tokens.splits["train"],
-            settings,
-            (self._crop_frames, round(settings.crop_seconds_min * rate)),
-            model.mask_id,
-            process=accelerator.process_index,
-            processes=accelerator.num_processes,
-        )
-        self._validation = tokens.splits.get("validation")
+        self.frame_rate = tokens.provenance.spec.frame_rate
+        self.crop_frames = max(1, round(settings.crop_seconds * self.frame_rate))
+        self.split, self._validation = tokens.splits["train"], tokens.splits.get("validation")
         self.card = card_facts(tokens, settings, precision=accelerator.mixed_precision)
 
-    def batches(self) -> Iterator[TrainingBatch]:
+    @abstractmethod
+    def passes(self, first: int) -> Iterator[Batch]:
+        """Yield this process's batches on the CPU, from pass `first` on."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> Tensor:
+        """Run the network on a batch and add to the sums for the next line of the history."""
+
+    @abstractmethod
+    def empty_sums(self) -> Tensor:
+        """Return zeros, one for each sum that `loss` adds to."""
+
+    @abstractmethod
+    def describe(self, sums: Tensor) -> dict[str, float]:
+        """Return the values to log, `objective` among them, of sums over all processes."""
+
+    @abstractmethod
+    def validate(self, batches: Callable[[int], Iterator[TokenBatch]]) -> dict[str, float]:
+        """Return the values to log of the validation split.
+
+        Args:
+            batches: gives one fixed excerpt of each utterance, in batches of the size it is told.
+        """
+
+    def wrapped(self) -> Any:
+        """Return the network to train, which shares the parameters of `model`."""
+        return self.model
+
+    def state(self) -> dict[str, Any]:
+        """Return the JSON-ready values that a checkpoint keeps, besides weights and averages."""
+        since_log = self.accelerator.reduce(self._sums, "sum").tolist()  # of all processes
+        return {"since_log": since_log, "seconds": self.seconds, "waiting": self.waiting}
+
+    def batches(self) -> Iterator[Batch]:
         """Yield the batches that are left, on the device.
 
         Between batches this sets the learning rate, logs, validates and saves checkpoints. It ends
@@ -130,7 +157,7 @@ class Training:
         if self.step:
             accelerator.print(f"continuing at step {self.step} of {s.steps}")
         interrupt, on_gpu = Interrupt(), accelerator.device.type == "cuda"
-        left = iter(self.data.loader(self.step * s.gradient_accumulation, pin_memory=on_gpu))
+        left = iter(self.passes(self.step * s.gradient_accumulation))
         bar = progress_bar(
             "training",
             total=s.steps,
@@ -149,7 +176,6 @@ class Training:
                     self.waiting += time.perf_counter() - asked
                     with accelerator.accumulate(self.network):
                         yield batch.to(accelerator.device, non_blocking=True)
-                    self.counts += batch.counts
                 self._ema.update()
                 self.step += 1
                 bar.update()
@@ -160,11 +186,11 @@ class Training:
                 self.seconds += time.perf_counter() - began
                 if log:
                     values = self._log(write)
-                    bar.note(loss=f"{values['loss']:.3f}")
+                    bar.note(**{self.objective: f"{values[self.objective]:.3f}"})
                 if log or accelerator.num_processes == 1:
                     self.interrupted = interrupt.agreed(accelerator)
                 if due or self.interrupted:
-                    self._save()
+                    self.checkpoints.save(accelerator, self.step, self.state(), self._ema)
         finally:
             bar.close()
             interrupt.release()
@@ -177,34 +203,6 @@ class Training:
             summary = {"steps": self.step, "seconds": self.seconds, **self.speed()}
             summary |= {"device": accelerator.device.type, **conditions_of(accelerator)}
             write_json(self.folder / "training.json", summary)
-
-    def loss(self, batch: TrainingBatch) -> Tensor:
-        """Run the network on a batch and count the pass for the next line of the history.
-
-        Returns:
-            the mean cross-entropy (nats) of the hidden positions.
-        """
-        logits = self._logits(batch, batch.mask, batch.hidden)
-        loss = masked_cross_entropy(logits, batch.codes, batch.mask)
-        hits, seen = level_accuracy(logits, batch.codes, batch.mask, self.model.n_codebooks)
-        found = loss.detach()[None]
-        self._sums += torch.cat([found, torch.ones_like(found), hits, seen])
-        return loss
-
-    def _logits(self, batch: TokenBatch, mask: TrainingMask, hidden: Tensor | None) -> Tensor:
-        """Logits at `mask.level`: at the hidden positions on a CPU, elsewhere at all positions."""
-        # Elsewhere the host would wait for the number of hidden positions, which costs more time.
-        few = self.accelerator.device.type == "cpu" and not self.settings.compile
-        with self.accelerator.autocast():
-            return self.network(
-                mask.tokens,
-                batch.conditioning,
-                drop_conditioning=hidden,
-                lengths=batch.lengths if batch.padded else None,
-                documents=batch.documents,
-                level=mask.level,
-                positions=mask.target if few else None,
-            )
 
     def descend(self, loss: Tensor) -> None:
         """Back-propagate. After the last pass of a step, clip and take the optimiser step."""
@@ -228,31 +226,22 @@ class Training:
                 whole.save_pretrained(folder, card=card or self.card)
         self.accelerator.wait_for_everyone()
 
-    def _save(self) -> None:
-        extra = {
-            "since_log": self.accelerator.reduce(self._sums, "sum").tolist(),  # of all processes
-            "seconds": self.seconds,
-            "waiting": self.waiting,
-            "counts": list(astuple(self.counts)),
-        }
-        self.checkpoints.save(self.accelerator, self.step, extra, self._ema)
-
     def _log(self, write: Callable[[dict[str, float]], None] | None) -> dict[str, float]:
         s = self.settings
-        sums = self.accelerator.reduce(self._sums, "sum").tolist()
+        values = self.describe(self.accelerator.reduce(self._sums, "sum"))
         self._sums.zero_()
-        n_levels = self.model.n_codebooks
-        right, seen = sums[2 : 2 + n_levels], sums[2 + n_levels :]
-        values = {"loss": sums[0] / sums[1]}
-        values |= {f"accuracy/level{k}": right[k] / n for k, n in enumerate(seen) if n}
-        if not math.isfinite(values["loss"]):
+        if not math.isfinite(values[self.objective]):
             raise FloatingPointError(
-                f"stopped at step {self.step}: loss {values['loss']}; lower learning_rate"
+                f"stopped at step {self.step}: {self.objective} {values[self.objective]}; lower "
+                "learning_rate"
             )
-        due = self.step % s.validate_every == 0 or self.step == s.steps
-        if self._validation is not None and due:
-            with self._ema.in_place():
-                values |= self._validate(self._validation)
+        if self._validation is not None and (
+            self.step % s.validate_every == 0 or self.step == s.steps
+        ):
+            self.network.eval()
+            with self._ema.in_place(), torch.no_grad():
+                values |= self.validate(self._validation_batches)
+            self.network.train()
         line = {"step": self.step, **values}
         self.history.append(line)
         if write:
@@ -261,48 +250,21 @@ class Training:
         self.accelerator.log(values | speed, step=self.step)
         return values
 
-    @torch.no_grad()
-    def _validate(self, split: Any) -> dict[str, float]:
-        """Loss and accuracy on one fixed excerpt and mask per validation utterance."""
-        self.network.eval()
-        s = self.settings
-        data = CropDataset(split, self._crop_frames, n_items=len(split), seed=s.seed)
-        losses, hits, seen = [], 0.0, 0.0
-        size = s.batch_size * self.accelerator.num_processes  # one process draws the same masks
-        for i, batch in enumerate(DataLoader(data, size, collate_fn=collate)):
-            batch = batch.to(self.accelerator.device)
-            generator = torch.Generator().manual_seed(s.seed + i)
-            mask = training_mask(batch.codes, batch.lengths, self.model.mask_id, generator)
-            logits = self._logits(batch, mask, None)
-            losses.append(masked_cross_entropy(logits, batch.codes, mask).item())
-            right, total = level_accuracy(logits, batch.codes, mask, batch.codes.shape[1])
-            hits, seen = hits + right.sum().item(), seen + total.sum().item()
-        self.network.train()
-        return {"validation/loss": sum(losses) / len(losses), "validation/accuracy": hits / seen}
-
-    @property
-    def flops(self) -> int:
-        """FLOPs of all steps so far on this device, by `tokgen.training.flops`."""
-        return training_flops(self.model, self.counts)
+    def _validation_batches(self, size: int) -> Iterator[TokenBatch]:
+        n = len(self._validation)
+        data = CropDataset(self._validation, self.crop_frames, n_items=n, seed=self.settings.seed)
+        for batch in DataLoader(data, size, collate_fn=collate):
+            yield batch.to(self.accelerator.device)
 
     def speed(self) -> dict[str, float | None]:
         """Speed over all steps so far, with None for what is unknown.
 
         Returns:
-            steps_per_second, waiting_share (of the time), model_flops_per_second of one device, and
-            mfu, their share of the vendor's peak.
+            steps_per_second and waiting_share (of the time).
         """
-        accelerator, seconds = self.accelerator, self.seconds
-        if not seconds:
-            return dict.fromkeys(
-                ("steps_per_second", "waiting_share", "model_flops_per_second", "mfu")
-            )
-        device, rate = accelerator.device, self.flops / seconds
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        peak = peak_flops(name, accelerator.mixed_precision)
+        if not self.seconds:
+            return dict.fromkeys(("steps_per_second", "waiting_share"))
         return {
-            "steps_per_second": self.step / seconds,
-            "waiting_share": self.waiting / seconds,
-            "model_flops_per_second": rate,
-            "mfu": rate / peak if peak else None,
+            "steps_per_second": self.step / self.seconds,
+            "waiting_share": self.waiting / self.seconds,
         }

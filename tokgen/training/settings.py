@@ -1,10 +1,10 @@
-"""Settings of the training loop and of a whole training, and the learning rate."""
+"""Settings of the training loop and of whole trainings, and the learning rate."""
 
 # No postponed annotations: jsonargparse could not evaluate them in the modules of subclasses.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tokgen.modelling.settings import ModelSettings
 from tokgen.runs.checks import check_least, check_positive, check_shares, closest
@@ -13,6 +13,8 @@ __all__ = [
     "FRAME_BUCKET",
     "MAY_CHANGE",
     "SCHEDULES",
+    "CausalTrainingSettings",
+    "LoopSettings",
     "ModelTrainingSettings",
     "TrainingSettings",
     "learning_rate",
@@ -26,8 +28,8 @@ MAY_CHANGE = ("checkpoint_every", "tracker", "workers")
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """Settings of a masked transformer's training.
+class LoopSettings:
+    """Settings of the training loop, whatever is trained.
 
     Attributes:
         steps: optimiser steps.
@@ -35,23 +37,15 @@ class TrainingSettings:
         crop_seconds: length of an excerpt.
         learning_rate: AdamW's, after `warmup` steps.
         warmup: steps in which the learning rate rises from 0.
-        schedule: "constant" (the paper) or "cosine" (falls to 5 %).
+        schedule: "constant" or "cosine" (falls to 5 %).
         weight_decay: AdamW's.
         clip: limit of the gradient's norm.
-        conditioning_dropout: share of excerpts whose conditioning is hidden, for guidance.
         ema: decay of the averaged weights, which are validated and saved; 0 for none.
-        crop_seconds_min: if above 0, each batch draws one excerpt length between this and
-            `crop_seconds`, and has utterances of similar lengths, for little padding. Lengths are
-            multiples of 32 frames, so that `compile` sees few shapes.
-        equal_tokens: with `crop_seconds_min`, batches of shorter excerpts have more of them.
-        packing: several short utterances share a row; none attends to another.
         gradient_accumulation: passes per optimiser step.
-        compile: run the network through torch.compile.
-        workers: processes that prepare batches; 0 prepares them between steps.
         log_every: steps between lines of the history.
         validate_every: steps between validations.
         checkpoint_every: steps between checkpoints.
-        seed: seed of the excerpts and masks.
+        seed: seed of the excerpts and of what else is drawn.
     """
 
     steps: int = 100_000
@@ -62,14 +56,8 @@ class TrainingSettings:
     schedule: Literal["constant", "cosine"] = "constant"
     weight_decay: float = 0.01
     clip: float = 1.0
-    conditioning_dropout: float = 0.2
     ema: float = 0.0
-    crop_seconds_min: float = 0.0
-    equal_tokens: bool = False
-    packing: bool = False
     gradient_accumulation: int = 1
-    compile: bool = False
-    workers: int = 0
     log_every: int = 20
     validate_every: int = 500
     checkpoint_every: int = 200
@@ -79,11 +67,40 @@ class TrainingSettings:
         check_least(self, steps=1, batch_size=1, gradient_accumulation=1, warmup=0)
         check_least(self, log_every=1, validate_every=1, checkpoint_every=1, seed=0, weight_decay=0)
         check_positive(self, "crop_seconds", "learning_rate", "clip")
-        check_shares(self, "conditioning_dropout")
-        if self.workers < 0:
-            raise ValueError(f"workers is {self.workers}, but must be at least 0")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema = {self.ema}: must be at least 0 and below 1")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule {self.schedule!r}: known are {', '.join(SCHEDULES)}")
+
+
+@dataclass(frozen=True)
+class TrainingSettings(LoopSettings):
+    """Settings of a masked transformer's training, in addition to those of `LoopSettings`.
+
+    The schedule of the paper is "constant".
+
+    Attributes:
+        conditioning_dropout: share of excerpts whose conditioning is hidden, for guidance.
+        crop_seconds_min: if above 0, each batch draws one excerpt length between this and
+            `crop_seconds`, and has utterances of similar lengths, for little padding. Lengths are
+            multiples of 32 frames, so that `compile` sees few shapes.
+        equal_tokens: with `crop_seconds_min`, batches of shorter excerpts have more of them.
+        packing: several short utterances share a row; none attends to another.
+        compile: run the network through torch.compile.
+        workers: processes that prepare batches; 0 prepares them between steps.
+    """
+
+    conditioning_dropout: float = 0.2
+    crop_seconds_min: float = 0.0
+    equal_tokens: bool = False
+    packing: bool = False
+    compile: bool = False
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(self, "conditioning_dropout")
+        check_least(self, workers=0)
         if not 0 <= self.crop_seconds_min <= self.crop_seconds:
             raise ValueError(
                 f"crop_seconds_min = {self.crop_seconds_min}: must be at most crop_seconds = "
@@ -93,8 +110,6 @@ class TrainingSettings:
             raise ValueError("packing with crop_seconds_min: use only one of the two")
         if self.equal_tokens and not self.crop_seconds_min:
             raise ValueError("equal_tokens without crop_seconds_min: set crop_seconds_min too")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule {self.schedule!r}: known are {', '.join(SCHEDULES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +125,42 @@ class ModelTrainingSettings(TrainingSettings):
     model: ModelSettings = field(default_factory=ModelSettings)
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     tracker: str = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalTrainingSettings(LoopSettings):
+    """Settings of the training of a causal model of codes, in addition to those of `LoopSettings`.
+
+    Attributes:
+        kind: "depth" (levels of a frame one after another, for streams) or "transformer" (EnCodec's
+            language model: all levels of a frame at once).
+        model: sizes of the model that replace its own, such as {dim: 96, dropout: 0.1}.
+        level_dropout: share of batches that have only the first levels, a random number of them, so
+            that the model can code streams of fewer levels.
+        mixed_precision: "auto" (bf16 if the hardware has it), "no", "bf16" or "fp16".
+        tracker: "none", "tensorboard", "wandb" ...
+    """
+
+    kind: Literal["depth", "transformer"] = "depth"
+    model: Mapping[str, Any] = field(default_factory=dict)
+    steps: int = 1000
+    batch_size: int = 16
+    crop_seconds: float = 2.5
+    learning_rate: float = 3e-3
+    warmup: int = 50
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: float = 0.05
+    level_dropout: float = 0.1
+    validate_every: int = 200
+    checkpoint_every: int = 100
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "no"
+    tracker: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_shares(self, "level_dropout")
+        if self.kind not in ("depth", "transformer"):
+            raise ValueError(f"kind {self.kind!r}: known are depth, transformer")
 
 
 Settings = TypeVar("Settings", bound=ModelTrainingSettings)
@@ -145,20 +196,7 @@ def settings_of_call(
     return cls(model=model, **given, **fixed)
 
 
-class _Schedule(Protocol):
-    """The settings that decide the learning rate."""
-
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def warmup(self) -> int: ...
-    @property
-    def schedule(self) -> str: ...
-    @property
-    def steps(self) -> int: ...
-
-
-def learning_rate(settings: _Schedule, step: int) -> float:
+def learning_rate(settings: LoopSettings, step: int) -> float:
     """Learning rate of a step, counted from 0."""
     rise = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "constant":

@@ -21,7 +21,7 @@ from tokgen.runs.interrupts import Interrupted
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
 from tokgen.tokens.dataset import TokenDataset, load_tokens
-from tokgen.training.loop import Training
+from tokgen.training.masked import MaskedTraining
 from tokgen.training.settings import MAY_CHANGE, ModelTrainingSettings, settings_of_call
 from tokgen.zoo.recorded import codec_of
 
@@ -114,14 +114,9 @@ def train_model(
     about |= conditions_of(accelerator)
     with accelerator.main_process_first():
         claim_run(folder, settings, free=may_change, **about)
-    if not len(tokens.splits.get("train", ())):
-        raise ValueError(
-            f"the tokens have no train split, only {sorted(tokens.splits)}: tokenize a corpus with "
-            "clips to train on"
-        )
     set_seed(settings.seed)
     model = MaskedTransformer.for_tokens(codec, tokens, settings.model)
-    training = Training(accelerator, model, tokens, settings, folder)
+    training = MaskedTraining(accelerator, model, tokens, settings, folder)
     if accelerator.is_main_process:
         save_settings(folder, settings, **about)
         start_trackers(accelerator, settings)
