@@ -11,6 +11,7 @@ from transformers import EncodecConfig
 from makers.audio import make_tone
 from makers.recipes import ROOT
 from tokgen.codec_training.balancer import Balancer
+from tokgen.codec_training.discriminators.kinds import check_fits, make_discriminator
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.nn.spectral_losses import MelPower
@@ -99,12 +100,6 @@ def test_the_quantizer_starts_from_data_and_can_be_frozen(audio):
     assert not all(v.equal(before[k]) for k, v in codec.quantizer.state_dict().items())
 
 
-@pytest.mark.parametrize("more", [{"audio_channels": 2}, {"normalize": True}])
-def test_stereo_and_chunks_are_refused(more):
-    with pytest.raises(ValueError, match="only mono models without chunks can be trained"):
-        make_trainable("encodec", SMALL | more)
-
-
 def test_the_config_has_the_papers_settings():
     s = parse_settings(CodecTrainingSettings, ROOT / "recipes/train_codec.encodec24k.yaml", [])
     assert (s.weights.time, s.weights.mel, s.weights.adversarial, s.weights.feature) == (
@@ -115,3 +110,6 @@ def test_the_config_has_the_papers_settings():
     )
     assert s.balancer and s.adversarial_loss == "hinge2" and s.betas == (0.5, 0.9)
     assert EncodecConfig(**s.model).to_dict() == EncodecConfig().to_dict()
+    discriminator = make_discriminator(s.discriminator)
+    check_fits(discriminator, 1, len(s.model["target_bandwidths"]))
+    assert discriminator.n_bandwidths == 5

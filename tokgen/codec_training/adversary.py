@@ -18,7 +18,7 @@ class Adversary:
 
     Args:
         accelerator: the Accelerator that prepared the discriminators and the optimiser.
-        discriminator: waveform [B, 1, N] -> feature maps per discriminator.
+        discriminator: waveform [B, C, N], bandwidth -> feature maps per discriminator.
         optimizer: optimiser of the discriminators.
         clip: limit of their gradient's norm.
         n_samples: length of the part of each crop that they judge.
@@ -45,7 +45,13 @@ class Adversary:
         self._discriminator_loss, self._adversarial_loss = ADVERSARIAL[loss]
 
     def step(
-        self, real: Tensor, fake: Tensor, generator: torch.Generator, *, judge: bool = True
+        self,
+        real: Tensor,
+        fake: Tensor,
+        generator: torch.Generator,
+        *,
+        judge: bool = True,
+        bandwidth: int = -1,
     ) -> dict[str, Tensor]:
         """Train the discriminators for one step, then compute the codec's losses.
 
@@ -53,9 +59,10 @@ class Adversary:
         discriminators train with probability `share` only.
 
         Args:
-            real, fake: original and decoded waveform [B, 1, N].
+            real, fake: original and decoded waveform [B, C, N].
             generator: CPU generator that draws the start of the part.
             judge: compute the codec's losses too.
+            bandwidth: index of the bandwidth that `fake` has; -1 is the highest.
         Returns:
             "discriminator" (detached) if they trained and, if `judge`, the codec's "adversarial"
             and "feature".
@@ -66,20 +73,20 @@ class Adversary:
         real, fake = real[..., part], fake[..., part]
         losses = {}
         if not judge or self._trains(generator):
-            losses["discriminator"] = self._train(real, fake.detach())
+            losses["discriminator"] = self._train(real, fake.detach(), bandwidth)
         if judge:
             with self.accelerator.autocast():
                 with torch.no_grad():
-                    real_features = self.discriminator(real)
-                fake_features = self.discriminator(fake)
+                    real_features = self.discriminator(real, bandwidth)
+                fake_features = self.discriminator(fake, bandwidth)
             losses["adversarial"] = self._adversarial_loss(fake_features)
             losses["feature"] = self._feature_loss(real_features, fake_features)
         return losses
 
-    def _train(self, real: Tensor, fake: Tensor) -> Tensor:
+    def _train(self, real: Tensor, fake: Tensor, bandwidth: int) -> Tensor:
         """Take one step of the discriminators and return their loss."""
         with self.accelerator.autocast():
-            outputs = self.discriminator(real), self.discriminator(fake)
+            outputs = self.discriminator(real, bandwidth), self.discriminator(fake, bandwidth)
         loss = self._discriminator_loss(*outputs)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)

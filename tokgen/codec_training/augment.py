@@ -31,14 +31,14 @@ def augment(
     """Change the level and the phase of audio at random, as DAC's recipe does.
 
     Args:
-        waveform: [B, 1, N].
+        waveform: [B, C, N]; the channels of an item change alike.
         sample_rate: Hz.
         loudness: level in LUFS that each item is first brought to; None leaves the level.
         gain_db: the level then changes by U(-gain_db, gain_db) dB, at most up to full scale.
         phase: rotate all frequencies of an item by one angle U(-pi, pi).
         generator: on the CPU.
     Returns:
-        [B, 1, N].
+        [B, C, N].
     """
     batch = len(waveform)
     if phase:
@@ -50,7 +50,7 @@ def augment(
         measured = loudness_lufs(waveform, sample_rate)[:, None, None]
         gain = gain + torch.where(measured > QUIET_LUFS, loudness - measured, 0.0)
     waveform = waveform * 10 ** (gain / 20)
-    return waveform / waveform.abs().amax(-1, keepdim=True).clamp(min=1.0)
+    return waveform / waveform.abs().amax((1, 2), keepdim=True).clamp(min=1.0)
 
 
 def loudness_lufs(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -60,7 +60,7 @@ def loudness_lufs(waveform: Tensor, sample_rate: int) -> Tensor:
     are applied in the frequency domain.
 
     Args:
-        waveform: [B, 1, N].
+        waveform: [B, C, N]; the powers of the channels add up.
         sample_rate: Hz.
     Returns:
         [B] in LUFS; -inf for digital silence.
@@ -73,6 +73,6 @@ def loudness_lufs(waveform: Tensor, sample_rate: int) -> Tensor:
         top = b[0] + b[1] * delay + b[2] * delay**2
         bottom = a[0] + a[1] * delay + a[2] * delay**2
         weight = weight * (top.abs() / bottom.abs()) ** 2
-    power = torch.fft.rfft(waveform[:, 0]).abs() ** 2 * weight
+    power = (torch.fft.rfft(waveform).abs() ** 2).sum(1) * weight
     power[:, 1 : (n + 1) // 2] *= 2  # negative frequencies
     return -0.691 + 10 * (power.sum(-1) / n**2).log10()

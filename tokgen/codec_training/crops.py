@@ -28,20 +28,25 @@ class AudioCrops:
         corpora: corpora to read.
         sample_rate: Hz.
         cache: folder of the file, which is reused for corpora of the same content.
+        channels: channels of the crops. 1 mixes those of a file; C keeps C of them, copies a mono
+            file to all, and rejects others.
     Attributes:
         fingerprint: SHA-256 of the corpora's content and the sample rate.
         rejections: clips that cannot be read; empty if the file was reused.
     """
 
-    def __init__(self, corpora: Sequence[Corpus], sample_rate: int, cache: Path) -> None:
+    def __init__(
+        self, corpora: Sequence[Corpus], sample_rate: int, cache: Path, channels: int = 1
+    ) -> None:
         content = "".join(c.fingerprint for c in corpora) + str(sample_rate)
+        content += f" {channels} channels" if channels > 1 else ""
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
-        self.sample_rate = sample_rate
+        self.sample_rate, self.channels = sample_rate, channels
         self.rejections: list[Rejection] = []
         path = cache / f"audio-{self.fingerprint[:16]}.i16"
         if not path.exists():
             self._write(corpora, path)
-        self._audio = np.memmap(path, dtype=np.int16, mode="r")
+        self._audio = np.memmap(path, dtype=np.int16, mode="r").reshape(-1, channels)
 
     def _write(self, corpora: Sequence[Corpus], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,8 +57,11 @@ class AudioCrops:
             with disk_errors(path), partial.open("wb") as file, bar:
                 for corpus in corpora:
                     self.rejections += corpus.rejections
-                    for utterance in corpus.utterances(self.sample_rate, rejected=self.rejections):
-                        file.write(to_int16(utterance.waveform).tobytes())
+                    for utterance in corpus.utterances(
+                        self.sample_rate, rejected=self.rejections, channels=self.channels
+                    ):
+                        audio = utterance.waveform.expand(self.channels, -1)
+                        file.write(to_int16(audio.T).tobytes())
                         bar.update()
             if partial.stat().st_size == 0:
                 raise ValueError("the corpora have no readable audio to train on")
@@ -82,7 +90,7 @@ class AudioCrops:
             speed: play each crop at a factor of U(1 - speed, 1 + speed), which changes pitch and
                 formants as another speaker would (Ko et al. 2015, "Audio augmentation").
         Returns:
-            waveform [B, 1, n_samples].
+            waveform [B, C, n_samples].
         Raises:
             ValueError: the corpora are shorter than one crop.
         """
@@ -95,7 +103,7 @@ class AudioCrops:
         rng = np.random.default_rng((seed, step))
         starts = rng.integers(0, len(self._audio) - longest + 1, batch_size)
         crops = np.stack([self._audio[s : s + longest] for s in starts])
-        audio = torch.from_numpy(crops.astype(np.float32) / 32768)[:, None]
+        audio = torch.from_numpy(crops.astype(np.float32) / 32768).mT.contiguous()
         if not speed:
             return audio
         rates = [round(self.sample_rate * f) for f in rng.uniform(1 - speed, 1 + speed, batch_size)]
@@ -108,10 +116,12 @@ def to_int16(waveform: Tensor) -> np.ndarray:
     return (waveform.flatten() * 32768).round().clamp(-32768, 32767).to(torch.int16).numpy()
 
 
-def open_crops(settings: SharedSettings, sample_rate: int, folder: Path) -> AudioCrops:
+def open_crops(
+    settings: SharedSettings, sample_rate: int, folder: Path, channels: int = 1
+) -> AudioCrops:
     """Open the training audio of a run, cached in its folder."""
     corpora = [open_corpus(name, split="train") for name in settings.corpora]
-    return AudioCrops(corpora, sample_rate, folder / "cache")
+    return AudioCrops(corpora, sample_rate, folder / "cache", channels)
 
 
 def open_validation(settings: SharedSettings) -> Corpus:

@@ -52,7 +52,7 @@ class CodecTraining:
     Args:
         accelerator: from `make_accelerator`.
         model: the module to train; parameters without `requires_grad` stay as they are.
-        discriminator: waveform [B, 1, N] -> feature maps per discriminator.
+        discriminator: waveform [B, C, N], bandwidth -> feature maps per discriminator.
         crops: training audio.
         settings: see `SharedSettings`.
         folder: folder of the run, for checkpoints/.
@@ -201,7 +201,7 @@ class CodecTraining:
         """Draw the augmented crops of a step.
 
         Returns:
-            waveform [B, 1, N] on the device, and the generator for the step's other draws.
+            waveform [B, C, N] on the device, and the generator for the step's other draws.
         """
         s, accelerator = self.settings, self.accelerator
         index = step * accelerator.num_processes + accelerator.process_index
@@ -218,7 +218,7 @@ class CodecTraining:
         return audio.to(accelerator.device), generator
 
     def distances(self, estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
-        """Compute the losses of waveforms [B, 1, N]: "mel", "spectral" and, if weighted, "time"."""
+        """Compute the losses of waveforms [B, C, N]: "mel", "spectral" and, if weighted, "time"."""
         losses = {
             "mel": self.mel(estimate, reference),
             "spectral": self.spectral(estimate, reference),
@@ -234,7 +234,7 @@ class CodecTraining:
 
         Args:
             losses: scalars.
-            waveform: the decoded waveform [B, 1, N] that the losses were computed from.
+            waveform: the decoded waveform [B, C, N] that the losses were computed from.
         """
         weights = self.settings.weights
         if self.balancer is None:

@@ -33,6 +33,8 @@ def validate(
 ) -> dict[str, object]:
     """Score a codec's reconstructions and save the first `N_SAVED` as audio.
 
+    PESQ is that of the mean of the channels, SI-SDR that of all channels.
+
     Args:
         model: in eval mode.
         corpus: held-out audio.
@@ -44,16 +46,19 @@ def validate(
     device = next(model.parameters()).device
     rejected: list[Rejection] = []
     pesqs, distortions, codes = [], [], []
-    for i, utterance in enumerate(corpus.utterances(model.sample_rate, rejected=rejected)):
-        out = model(utterance.waveform[None].to(device), quantize=quantize)
+    rate, channels = model.sample_rate, model.n_channels
+    for i, utterance in enumerate(corpus.utterances(rate, rejected=rejected, channels=channels)):
+        original = utterance.waveform
+        out = model(original.expand(channels, -1)[None].to(device), quantize=quantize)
         decoded = out.waveform[0].float().cpu()
-        pesqs.append(pesq_wb(utterance.waveform, decoded, model.sample_rate))
-        distortions.append(si_sdr(utterance.waveform, decoded))
+        decoded = decoded.mean(0, keepdim=True) if len(original) == 1 else decoded
+        pesqs.append(pesq_wb(original, decoded, rate))
+        distortions.append(si_sdr(original, decoded))
         if out.codes is not None:
             codes.append(out.codes[0].cpu())
         if i < N_SAVED:
-            write_audio(samples / f"{i:03d}.original.wav", utterance.waveform, model.sample_rate)
-            write_audio(samples / f"{i:03d}.decoded.wav", decoded, model.sample_rate)
+            write_audio(samples / f"{i:03d}.original.wav", original, rate)
+            write_audio(samples / f"{i:03d}.decoded.wav", decoded, rate)
     pesq = bootstrap_mean(pesqs)
     scores: dict[str, object] = {
         "pesq": pesq.mean,

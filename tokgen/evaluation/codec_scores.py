@@ -126,6 +126,8 @@ def score_codec(
     """Encode and decode every clip once with each codec and score it against the original.
 
     Each codec gets the clips at its own rate. The row "original" is scored at the highest rate.
+    Stereo clips stay stereo for codecs with two channels, and their decoded audio is compared with
+    them; other codecs get the mean. See `Clip` for metrics of stereo.
 
     Args:
         codec: one or several codecs, or their names as in `load_codec`, each once.
@@ -163,22 +165,24 @@ def score_codec(
         follow_links=follow_links,
     )
     rates = [one.spec.sample_rate for one in codecs]
+    forms = [(one.spec.sample_rate, one.spec.channels) for one in codecs]
     if isinstance(mos_reference, str | Path):
         mos_reference, _ = read_audio(mos_reference, sample_rate=rates[0])
     rejected = list(corpus.rejections)
-    by_rate = _read(corpus, rates, rejected)
-    clips = by_rate[rates[0]]
+    by_form = _read(corpus, forms, rejected)
+    clips = by_form[forms[0]]
     texts = [clip.text for clip in clips]
     languages = [clip.language for clip in clips]
     scorer = make_scorer(
         metrics, texts, languages, asr, mos, speaker, cer_cap=cer_cap, mos_reference=mos_reference,
         sample_rate=rates[0],
+        channels=max(len(clip.waveform) for clips in by_form.values() for clip in clips),
     )  # fmt: skip
-    best = [clip.waveform for clip in by_rate[max(rates)]]
+    best = [clip.waveform for clip in by_form[max(forms)]]
     rows = [AudioRow(ORIGINAL, "original", None, best, best, max(rates))]
     found = []
     for one in codecs:
-        originals = [clip.waveform for clip in by_rate[one.spec.sample_rate]]
+        originals = [clip.waveform for clip in by_form[one.spec.sample_rate, one.spec.channels]]
         row, measures = _decode(one, originals, progress)
         rows.append(row)
         found.append(measures)
@@ -193,35 +197,41 @@ def score_codec(
 
 
 def _read(
-    corpus: Corpus, rates: Sequence[int], rejected: list[Rejection]
-) -> dict[int, list[Utterance]]:
-    """Read the corpus at each rate, with the same utterances in the same order.
+    corpus: Corpus, forms: Sequence[tuple[int, int]], rejected: list[Rejection]
+) -> dict[tuple[int, int], list[Utterance]]:
+    """Read the corpus in each form, with the same utterances in the same order.
 
+    Args:
+        forms: sample rates in Hz, and channels of codecs.
     Raises:
         ValueError: no utterance can be read.
     """
-    by_rate: dict[int, list[Utterance]] = {}
-    for rate in dict.fromkeys(rates):
+    by_form: dict[tuple[int, int], list[Utterance]] = {}
+    for rate, channels in dict.fromkeys(forms):
         again: list[Rejection] = []
-        by_rate[rate] = list(corpus.utterances(rate, rejected=again))
+        read = corpus.utterances(rate, rejected=again, channels=channels)
+        by_form[rate, channels] = list(read)
         rejected += [r for r in again if r not in rejected]
-    common = set.intersection(*({clip.id for clip in clips} for clips in by_rate.values()))
+    common = set.intersection(*({clip.id for clip in clips} for clips in by_form.values()))
     if not common:
         raise ValueError(f"no usable clip in {corpus.name}: {len(rejected)} rejected")
-    return {rate: [c for c in clips if c.id in common] for rate, clips in by_rate.items()}
+    return {form: [c for c in clips if c.id in common] for form, clips in by_form.items()}
 
 
 def _decode(
     codec: Codec, originals: Sequence[Tensor], progress: bool
 ) -> tuple[AudioRow, CodecMeasures]:
-    """Encode and decode clips [1, N] one by one."""
+    """Encode and decode clips [1, N] or [C, N] one by one."""
     rate, name = codec.spec.sample_rate, codec.spec.name
     decoded, codes, took = [], [], 0.0
     bar = progress_bar(f"decoding {name}", originals, unit="clip", delay=2.0, show=progress)
     for waveform in bar:
         began = time.perf_counter()
         encoded = codec.encode_with_side(waveform[None])
-        decoded.append(codec.decode(encoded.codes, waveform.shape[-1], encoded.side)[0].cpu())
+        audio = codec.decode(
+            encoded.codes, waveform.shape[-1], encoded.side, mono=len(waveform) == 1
+        )
+        decoded.append(audio[0].cpu())
         took += time.perf_counter() - began
         codes.append(encoded.codes[0].cpu())
     row = AudioRow(f"{name} decoded", "resynthesis", name, decoded, originals, rate)

@@ -156,13 +156,14 @@ def make_scorer(
     cer_cap: float | None = None,
     mos_reference: Tensor | None,
     sample_rate: int,
+    channels: int = 1,
 ) -> Scorer:
     """Make a scorer for utterances, without a recogniser if CER applies to none of them.
 
     Args:
         metrics: names of metrics.
         texts, languages: transcript and language of each utterance.
-        asr, mos, speaker, cer_cap, mos_reference, sample_rate: as in `Scorer`.
+        asr, mos, speaker, cer_cap, mos_reference, sample_rate, channels: as in `Scorer`.
     """
     known = languages_of(asr)
     pairs = zip(texts, languages, strict=True)
@@ -175,6 +176,7 @@ def make_scorer(
         speaker_encoder=speaker,
         mos_reference=mos_reference,
         sample_rate=sample_rate,
+        channels=channels,
     )
     scorer.languages = scorer.languages or known
     return scorer

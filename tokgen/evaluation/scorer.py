@@ -35,7 +35,8 @@ class Clip:
     """A clip to score.
 
     Attributes:
-        audio, reference: waveforms [1, N] of equal length.
+        audio, reference: waveforms [1, N], or [C, N] for stereo, of equal length. SI-SDR compares
+            all channels; the other metrics hear their mean.
         text: transcript. None if the clip has no CER.
         sample_rate: Hz.
     """
@@ -69,6 +70,7 @@ class Scorer:
         speaker_encoder: backend of speaker similarity (`speaker.make_speaker_encoder`).
         mos_reference: clean speech [1, N] for SQUIM, not one of the scored clips.
         sample_rate: sample rate of `mos_reference` in Hz.
+        channels: most channels of the clips. `backends` names what is done with several.
         device: device for wav2vec2 and MOS; None for a GPU if there is one.
     Attributes:
         backends: metric to backend.
@@ -90,6 +92,7 @@ class Scorer:
         speaker_encoder: str = "auto",
         mos_reference: Tensor | None = None,
         sample_rate: int = 16000,
+        channels: int = 1,
         device: str | torch.device | None = None,
     ) -> None:
         check_metrics(metrics)
@@ -115,6 +118,10 @@ class Scorer:
             "voicing": pitch.BACKEND,
         }
         self.backends = {name: backends[name] for name in self.metrics}
+        if channels > 1:
+            for name in self.metrics:
+                joined = "channels as one signal" if name == "si_sdr" else "mean of channels"
+                self.backends[name] += f", {joined}"
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.batched: tuple[str, ...] = ()
         if target.type != "cpu":

@@ -106,7 +106,7 @@ class Recogniser(Protocol):
     languages: tuple[str, ...]
 
     def transcribe(self, waveform: Tensor, sample_rate: int) -> str:
-        """Return the text of a waveform [N] or [1, N] in [-1, 1].
+        """Return the text of a waveform [N] or [C, N] in [-1, 1].
 
         Raises:
             RecognitionError: the clip cannot be processed.

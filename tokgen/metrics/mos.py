@@ -41,7 +41,7 @@ class MosPredictor(ABC):
         self._device = torch.device(device)
 
     def score(self, waveform: Tensor, sample_rate: int) -> float:
-        """Return the MOS of [N] or [1, N]; NaN for silence, no samples, or NaN or infinity."""
+        """Return the MOS of [N] or [C, N]; NaN for silence, no samples, or NaN or infinity."""
         return self.score_batch([waveform], sample_rate)[0]
 
     @torch.inference_mode()

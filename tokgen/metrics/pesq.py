@@ -2,7 +2,7 @@
 
 Clips up to `MAX_SECONDS` are scored whole. A longer clip is cut into the fewest equal pieces of at
 most `MAX_SECONDS`, at the same places in both signals, and its score is the mean over the pieces.
-Pieces in which the reference has no utterance are left out.
+Pieces in which the reference has no utterance are left out. The channels of stereo audio are mixed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from tokgen.extras import require
-from tokgen.metrics.signals import RATE, at_16k, why_unusable
+from tokgen.metrics.signals import RATE, at_16k, mix, why_unusable
 
 __all__ = ["BACKEND", "MAX_SECONDS", "NO_UTTERANCE", "PesqScore", "measure_pesq", "pesq_wb"]
 
@@ -48,12 +48,12 @@ def measure_pesq(reference: Tensor, estimate: Tensor, sample_rate: int) -> PesqS
     """Measure the quality of `estimate` compared with `reference`, as the module describes.
 
     Args:
-        reference, estimate: [N] or [1, N] of equal length.
+        reference, estimate: [N] or [C, N] of equal length.
         sample_rate: Hz; both are resampled to 16 kHz.
     Raises:
         ValueError: the lengths differ.
     """
-    a, b = reference.flatten(), estimate.flatten()
+    a, b = mix(reference), mix(estimate)
     if a.shape != b.shape:
         raise ValueError(f"{len(a)} and {len(b)} samples: trim or pad to equal length first")
     for signal, name in ((a, "the reference has "), (b, "")):

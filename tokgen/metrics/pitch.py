@@ -68,7 +68,7 @@ def track_pitch(waveform: Tensor, sample_rate: int) -> Tensor | None:
     """Track the F0 of one voice, every 16 ms from the first sample on.
 
     Args:
-        waveform: [N] or [1, N].
+        waveform: [N] or [C, N].
         sample_rate: Hz.
     Returns:
         Hz [T] float64, 0 in unvoiced frames. None if the clip is shorter than `MIN_SECONDS` or

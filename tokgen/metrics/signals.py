@@ -1,4 +1,4 @@
-"""Prepare audio for models of speech: one channel at 16 kHz."""
+"""Prepare audio for models of speech: one channel at 16 kHz. Stereo is mixed to its mean."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from torch import Tensor
 
 from tokgen.audio.resampling import resample
 
-__all__ = ["RATE", "at_16k", "why_unusable"]
+__all__ = ["RATE", "at_16k", "mix", "why_unusable"]
 
 RATE = 16_000
 
 
 def at_16k(waveform: Tensor, sample_rate: int) -> Tensor | None:
-    """Resample a waveform [N] or [1, N] to float32 [N'] at 16 kHz on the CPU.
+    """Resample a waveform [N] or [C, N] to float32 [N'] at 16 kHz on the CPU.
 
     Returns:
         None if there are no samples, or NaN or infinity among them.
     """
     if why_unusable(waveform):
         return None
-    return resample(waveform.detach().flatten().float().cpu(), sample_rate, RATE)
+    return resample(mix(waveform.detach()).cpu(), sample_rate, RATE)
+
+
+def mix(waveform: Tensor) -> Tensor:
+    """Return the mean float32 [N] of the channels of a waveform [N] or [C, N]."""
+    return torch.atleast_2d(waveform.float()).flatten(0, -2).mean(0)
 
 
 def why_unusable(waveform: Tensor) -> str:

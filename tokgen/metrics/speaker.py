@@ -56,7 +56,7 @@ class SpeakerEncoder(Protocol):
         """Embed the first 30 s of a waveform.
 
         Args:
-            waveform: [N] or [1, N].
+            waveform: [N] or [C, N].
             sample_rate: Hz.
         Returns:
             float32 [D] with norm 1. None for less than a second, silence, NaN or infinity.
@@ -90,7 +90,7 @@ def _resampled(waveform: Tensor, sample_rate: int) -> Tensor | None:
     """Cut to 30 s and resample to 16 kHz: [N']; None for no samples, NaN or infinity."""
     if why_unusable(waveform):
         return None
-    return at_16k(waveform.flatten()[: round(MAX_SECONDS * sample_rate)], sample_rate)
+    return at_16k(waveform[..., : round(MAX_SECONDS * sample_rate)], sample_rate)
 
 
 def _problem(audio: Tensor) -> str:

@@ -51,9 +51,9 @@ class MultiScaleMel(nn.Module):
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
     def log_mel(self, waveform: Tensor, window: int) -> Tensor:
-        """Log10 mel magnitudes [B, frames, mels] of a waveform [B, 1, N]."""
+        """Log10 mel magnitudes [B * C, frames, mels] of a waveform [B, C, N]."""
         spectrum = torch.stft(
-            waveform[:, 0].float(),
+            waveform.flatten(0, 1).float(),
             window,
             window // 4,
             window=self.get_buffer(f"window_{window}"),
@@ -64,7 +64,7 @@ class MultiScaleMel(nn.Module):
         return (magnitude @ self.get_buffer(f"bank_{window}")).clamp(min=MEL_FLOOR).log10()
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """Distance of waveforms [B, 1, N] as a scalar."""
+        """Distance of waveforms [B, C, N] as a scalar."""
         n = len(self.windows)
         keep = self.scales_per_step if self.training else n
         chosen = torch.randperm(n)[:keep].tolist() if keep < n else range(n)
@@ -143,15 +143,15 @@ class SpectralDistance(nn.Module):
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
-        """Distance of waveforms [B, 1, N] as a scalar."""
+        """Distance of waveforms [B, C, N] as a scalar."""
         total = estimate.new_zeros(())
         for size in self.windows:
             window = self.get_buffer(f"window_{size}")
             a, b = (
                 torch.view_as_real(
-                    torch.stft(w[:, 0].float(), size, size // 4, window=window, return_complex=True)
+                    torch.stft(w, size, size // 4, window=window, return_complex=True)
                 )
-                for w in (estimate, reference)
+                for w in (estimate.flatten(0, 1).float(), reference.flatten(0, 1).float())
             )
             level = b.abs().mean() + 1e-3  # so that silence does not dominate
             total = total + (a - b).abs().mean() / level

@@ -23,7 +23,11 @@ class Discriminator(Pretrained):
         period_channels: widths of their layers.
         windows: one `SpectrumDiscriminator` for each STFT window, in samples.
         channels: width of their layers (DAC: 32).
+    Attributes:
+        n_channels, n_bandwidths: 1: it judges mono audio, of every bandwidth alike.
     """
+
+    n_channels = n_bandwidths = 1
 
     def __init__(
         self,
@@ -50,7 +54,7 @@ class Discriminator(Pretrained):
             ]
         )
 
-    def forward(self, waveform: Tensor) -> list[list[Tensor]]:
+    def forward(self, waveform: Tensor, bandwidth: int = -1) -> list[list[Tensor]]:
         """Feature maps of a waveform [B, 1, N] for each discriminator, the output last.
 
         DC is removed and the peak set to 0.8 first, so the discriminators cannot use the level.

@@ -13,7 +13,7 @@ from tokgen.codec_training.settings import DISCRIMINATORS
 from tokgen.nn.files import read_json
 from tokgen.nn.hub import CONFIG
 
-__all__ = ["AnyDiscriminator", "load_discriminator", "make_discriminator"]
+__all__ = ["AnyDiscriminator", "check_fits", "load_discriminator", "make_discriminator"]
 
 AnyDiscriminator: TypeAlias = Discriminator | MultiScaleStftDiscriminator
 _CLASSES: dict[str, type[AnyDiscriminator]] = dict(
@@ -52,3 +52,17 @@ def load_discriminator(folder: str | Path) -> AnyDiscriminator:
     is_msstft = found == MultiScaleStftDiscriminator.model_type
     cls = MultiScaleStftDiscriminator if is_msstft else Discriminator
     return cls.from_pretrained(folder)
+
+
+def check_fits(discriminator: AnyDiscriminator, n_channels: int, n_bandwidths: int) -> None:
+    """Raise ValueError if a discriminator cannot judge a codec of these channels and bandwidths."""
+    if discriminator.n_channels != n_channels:
+        raise ValueError(
+            f"the discriminator judges audio of {discriminator.n_channels} channels, but the codec "
+            f"has {n_channels}: set discriminator to {{kind: msstft, channels: {n_channels}}}"
+        )
+    if discriminator.n_bandwidths not in (1, n_bandwidths):
+        raise ValueError(
+            f"the discriminator has {discriminator.n_bandwidths} bandwidths, but the codec "
+            f"{n_bandwidths}: set the bandwidths of discriminator to 1 or {n_bandwidths}"
+        )

@@ -61,14 +61,17 @@ class StftDiscriminator(nn.Module):
 
 
 class MultiScaleStftDiscriminator(Pretrained):
-    """The MS-STFT discriminator: one `StftDiscriminator` for each window.
+    """The MS-STFT discriminator: one `StftDiscriminator` for each window, and bandwidth if wanted.
 
     Args:
         windows: STFT windows in samples. EnCodec has three; five are its windows with 256 and 128.
         width: channels of the convolutions.
         channels: channels of the audio, 2 for stereo.
+        bandwidths: 1 judges audio of every bandwidth alike. As many as the codec has give each
+            bandwidth a discriminator of its own, as in EnCodec's paper.
     Attributes:
         min_samples: length of the shortest audio that it can judge.
+        n_channels, n_bandwidths: as `channels` and `bandwidths`.
     """
 
     model_type = "tokgen_msstft_discriminator"
@@ -79,16 +82,33 @@ class MultiScaleStftDiscriminator(Pretrained):
         windows: list[int] | tuple[int, ...] = (1024, 2048, 512),
         width: int = 32,
         channels: int = 1,
+        bandwidths: int = 1,
     ) -> None:
-        super().__init__({"windows": list(windows), "width": width, "channels": channels})
+        super().__init__(
+            {
+                "windows": list(windows),
+                "width": width,
+                "channels": channels,
+                "bandwidths": bandwidths,
+            }
+        )
         if not windows:
             raise ValueError("windows is empty: give at least one STFT window, in samples")
+        if bandwidths < 1:
+            raise ValueError(f"bandwidths = {bandwidths}: must be at least 1")
         self.min_samples = max(windows)
-        self.parts = nn.ModuleList(StftDiscriminator(w, width, channels) for w in windows)
+        self.n_channels, self.n_bandwidths = channels, bandwidths
+        self.parts = nn.ModuleList(
+            StftDiscriminator(w, width, channels) for _ in range(bandwidths) for w in windows
+        )
 
-    def forward(self, waveform: Tensor) -> list[list[Tensor]]:
+    def forward(self, waveform: Tensor, bandwidth: int = -1) -> list[list[Tensor]]:
         """Feature maps of a waveform [B, C, N] for each window, the output last.
 
+        Args:
+            waveform: original or decoded audio.
+            bandwidth: index of the bandwidth that the decoded audio has; -1 is the highest. Not
+                used with one discriminator for all.
         Raises:
             ValueError: another number of channels, or audio shorter than the longest window.
         """
@@ -103,4 +123,6 @@ class MultiScaleStftDiscriminator(Pretrained):
                 f"audio of {n_samples} samples is shorter than the window of {self.min_samples}: "
                 "use longer audio or shorter windows"
             )
-        return [part(waveform) for part in self.parts]
+        n_windows = len(self.config["windows"])
+        first = bandwidth % self.n_bandwidths * n_windows
+        return [part(waveform) for part in self.parts[first : first + n_windows]]
