@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from makers.audio import make_tone
+from makers.codecs import make_stft_codec, save_codec
 from tokgen.audio.files import read_audio, write_audio
+from tokgen.bitstream.named_codecs import NamedCodecs
 from tokgen.bitstream.outputs import plan_tree
 from tokgen.bitstream.tgc_batch import compress_files, decompress_files
 from tokgen.zoo.stft import StftCodec
@@ -61,6 +63,41 @@ def test_codecs_are_found_by_the_names_in_the_files(
     done = decompress_files([tmp_path / "out"], tmp_path / "audio", format="flac", device="cpu")
     assert len(done.results) == 3 and done.failures == []
     assert done.results[0].problems and done.exit_code == 1
+
+
+def test_a_file_may_name_several_codecs(
+    speech: Path, tiny_codec: StftCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, joined = make_stft_codec(seed=5, name="other"), tmp_path / "out" / "joined.tgc"
+    monkeypatch.setenv("TOKGEN_ZOO", str(tmp_path / "zoo"))
+    for codec in (tiny_codec, other):
+        compress_files([speech / "a.wav"], codec, tmp_path / f"{codec.spec.name}.tgc")
+    joined.parent.mkdir()
+    joined.write_bytes(b"".join((tmp_path / f"{x}.tgc").read_bytes() for x in ("tiny", "other")))
+    save_codec(tiny_codec, tmp_path / "zoo" / "tiny")
+    done = decompress_files([joined], f"{tmp_path}/audio/")
+    [failure] = done.failures
+    assert str(failure).startswith(f"{joined}: made by codec 'other', which is not in the zoo: ")
+    save_codec(other, tmp_path / "zoo" / "other")
+    done = decompress_files([joined], f"{tmp_path}/audio/")
+    assert [result.n_samples for result in done.results] == [9600]
+    codecs = NamedCodecs(device="cpu")
+    assert codecs.find("other") is codecs.find("other") and codecs.find("other") is not other
+
+
+def test_wrong_settings_stop_before_the_first_file(
+    speech: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    for settings, message in (
+        ({"bitrate": 0.1}, "0.1 kbps: tiny takes"),
+        ({"n_codebooks": 9}, "n_codebooks = 9"),
+        ({"entropy": "pakced"}, "did you mean packed"),
+        ({"block_seconds": 0}, "block_seconds = 0"),
+        ({"beam": 0}, "beam"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compress_files([speech], tiny_codec, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
 
 
 def test_wrong_folders_and_jobs_are_refused(

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,26 +20,7 @@ from tokgen.bitstream.codes_file import read_codes
 from tokgen.cli import main as cli
 from tokgen.zoo.lookup import load_codec
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
-    monkeypatch.chdir(tmp_path)
-    for i, name in enumerate(("a.wav", "b.flac")):
-        write_audio(name, make_tone(0.3, i), 16000)
-    return tmp_path
-
-
-@pytest.fixture
-def tool(capsys: pytest.CaptureFixture) -> Callable[[str], tuple[int, str, str]]:
-    """Run the command; returns exit code, output and errors."""
-
-    def call(line: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main(line.split())
-        return code, *capsys.readouterr()
-
-    return call
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def names(folder: Path) -> list[str]:

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 
@@ -32,23 +31,7 @@ from tokgen.cli.settings import Drift, Info, Report
 from tokgen.tokens.dataset import load_tokens
 from tokgen.zoo.stft import StftCodec
 
-
-@pytest.fixture(autouse=True)
-def zoo(tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
-    return tiny_codec_folder.parent
-
-
-@pytest.fixture
-def tool(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    """Run the command; returns exit code, output and errors."""
-
-    def call(*args: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main([str(arg) for arg in args])
-        return code, *capsys.readouterr()
-
-    return call
+pytestmark = pytest.mark.usefixtures("zoo")
 
 
 def settings_of(verb: str, argv: list[str]) -> object:

@@ -8,6 +8,7 @@
 - `tgc_batch` - compress and decompress several files and folders
 - `compressed` - compress audio to .tgc files and decompress them, whole or as a stream
 - `decompressing` - decode the events of a .tgc file to audio, and conceal what is missing
+- `named_codecs` - codecs for files: those that the caller gives, and those that files name
 - `entropy_models` - find the entropy model of a codec
 - `tgc` - the .tgc format: codes in blocks with checksums
 """

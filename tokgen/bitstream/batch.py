@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from tokgen.audio.sources import AudioError, display_name
-from tokgen.bitstream.codes_file import read_codes
-from tokgen.bitstream.files import decode_file, encode_file, named_codec
+from tokgen.bitstream.files import decode_file, encode_file
+from tokgen.bitstream.named_codecs import NamedCodecs, codec_with_beam
 from tokgen.bitstream.outputs import AUDIO, CODES, check_outputs, plan_outputs
 from tokgen.codec.aligned import GridChoice
 from tokgen.codec.base import Codec
@@ -32,11 +32,10 @@ from tokgen.disk import FULL
 from tokgen.results import Grid, Result, one_line, printable
 from tokgen.runs.progress import ProgressBar, progress_bar
 from tokgen.runs.workers import begin_worker
-from tokgen.zoo.lookup import as_codec
 
 __all__ = ["CodedFiles", "Failure", "decode_files", "each_file", "encode_files"]
 
-_ONE: Callable[[str | Path, Path], Result] | None = None  # what a worker does with each file
+_ONE: Callable[..., Result] | None = None  # what a worker does with each file
 
 
 @dataclass(frozen=True)
@@ -131,16 +130,10 @@ def encode_files(
     """
     outputs = plan_outputs(files, out, CODES)
     check_outputs(outputs, files, overwrite=overwrite, suffixes=[CODES])
-    codec = as_codec(codec, device=device)
-    codec = codec if beam == 1 else codec.with_beam(beam)
-    check_levels(n_codebooks, codec.spec)
-    alone = progress and len(files) == 1
-
-    def one(file: str | Path, path: Path) -> Result:
-        encode = partial(encode_file, n_codebooks=n_codebooks, grid=grid)
-        return encode(file, codec, path, progress=alone, overwrite=overwrite)
-
-    return each_file(one, files, outputs, progress=progress and not alone)
+    codec = codec_with_beam(codec, beam, device)
+    more: dict[str, Any] = {"n_codebooks": check_levels(n_codebooks, codec.spec), "grid": grid}
+    one = partial(encode_file, codec=codec, overwrite=overwrite, **more)
+    return each_file(one, files, outputs, progress=progress)
 
 
 def decode_files(
@@ -174,22 +167,13 @@ def decode_files(
     """
     outputs = plan_outputs(files, out, f".{format}")
     check_outputs(outputs, files, overwrite=overwrite, suffixes=AUDIO)
-    loaded: dict[str, Codec] = {}
-    given = None if codec is None else as_codec(codec, device=device)
-    alone = progress and len(files) == 1
-
-    def one(file: str | Path, path: Path) -> Result:
-        found = read_codes(file)
-        used = given or loaded.get(found.codec)
-        if used is None:
-            used = loaded[found.codec] = named_codec(found, device)
-        return decode_file(found, path, used, stable=stable, progress=alone, overwrite=overwrite)
-
-    return each_file(one, files, outputs, progress=progress and not alone)
+    codecs = NamedCodecs(codec, device)
+    one = partial(decode_file, codec=codecs, stable=stable, overwrite=overwrite)
+    return each_file(one, files, outputs, progress=progress)
 
 
 def each_file(
-    one: Callable[[str | Path, Path], Result],
+    one: Callable[..., Result],
     files: Sequence[str | Path],
     outputs: Sequence[Path],
     *,
@@ -199,15 +183,19 @@ def each_file(
     """Code several files, in `jobs` processes. Results are in the order of the files.
 
     Args:
-        one: called with each file and its output. Processes are forked with what it refers to.
+        one: called with each file, and with its output as `out`. Processes are forked with what it
+            refers to.
+        progress: show a progress bar if it takes long: that of `one` if there is one file.
     Raises:
         OSError: the disk is full, or a process died.
     """
     found, pairs = CodedFiles(), list(zip(files, outputs, strict=True))
-    bar = progress_bar("files", total=len(pairs), unit="file", delay=BAR_DELAY, show=progress)
+    several = len(pairs) > 1
+    one, show = partial(one, progress=progress and not several), progress and several
+    bar = progress_bar("files", total=len(pairs), unit="file", delay=BAR_DELAY, show=show)
     forks = "fork" in multiprocessing.get_all_start_methods()
     with bar:
-        if jobs < 2 or len(pairs) < 2 or not forks:
+        if jobs < 2 or not several or not forks:
             ends: Iterable[Result | Failure] = (_one_end(one, pair) for pair in pairs)
             found.add(ends, bar)
             return found
@@ -226,7 +214,7 @@ def each_file(
     return found
 
 
-def _begin(one: Callable[[str | Path, Path], Result]) -> None:
+def _begin(one: Callable[..., Result]) -> None:
     global _ONE
     begin_worker()
     _ONE = one
@@ -237,13 +225,13 @@ def _in_worker(pair: tuple[str | Path, Path]) -> Result | Failure:
     return _one_end(_ONE, pair)
 
 
-def _one_end(
-    one: Callable[[str | Path, Path], Result], pair: tuple[str | Path, Path]
-) -> Result | Failure:
+def _one_end(one: Callable[..., Result], pair: tuple[str | Path, Path]) -> Result | Failure:
+    file, path = pair
     try:
-        return one(*pair)
+        return one(file, out=path)
     except (ValueError, OSError) as error:
         if getattr(error, "errno", None) in FULL:
             raise
+        name = display_name(file)
         reason = error.reason if isinstance(error, AudioError) else one_line(str(error))
-        return Failure(display_name(pair[0]), reason)
+        return Failure(name, reason.removeprefix(f"{name}: "))

@@ -15,7 +15,7 @@ import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from tokgen.bitstream.decompressing import StreamAudio
 from tokgen.bitstream.entropy_models import AUTO, choose_model
+from tokgen.bitstream.named_codecs import NamedCodecs, as_named, codec_with_beam
 from tokgen.bitstream.tgc.container import TgcWriter
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc.layout import MAX_BLOCK_CODES, Header, short_hash
@@ -31,12 +32,12 @@ from tokgen.codec.checks import WholeOnly, check_blocks, check_levels
 from tokgen.codec.long_audio import WHOLE_SECONDS, TooLong
 from tokgen.codec.spec import CodecSpec, Encoded
 from tokgen.storage import write_file
-from tokgen.zoo.lookup import as_codec
 
 __all__ = [
     "BLOCK_SECONDS",
     "CompressedReader",
     "CompressedWriter",
+    "Compression",
     "Decompressed",
     "compress",
     "decompress",
@@ -45,6 +46,16 @@ __all__ = [
 
 BLOCK_SECONDS = 10.0  # of a block; a damaged block is lost as a whole
 _MAX_BLOCK_FRAMES = 65_535
+
+
+class Compression(TypedDict, total=False):
+    """Settings of `CompressedWriter`, each with its default."""
+
+    n_codebooks: int | None
+    bitrate: float | None
+    beam: int
+    entropy: str | Path | EntropyModel
+    block_seconds: float
 
 
 class Decompressed(NamedTuple):
@@ -72,6 +83,7 @@ class CompressedWriter:
         codec: the codec, or its name as in `load_codec`.
         n_codebooks: levels to keep; None keeps all K.
         bitrate: most kbps of packed codes, in place of `n_codebooks`.
+        beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
         entropy: the entropy model, as for `tokgen.bitstream.entropy_models.choose_model`.
         block_seconds: length of blocks. Shorter ones lose less when damaged, and take more bits.
         n_samples: length of the audio, if it is known; a file that is cut off then keeps it.
@@ -93,6 +105,7 @@ class CompressedWriter:
         *,
         n_codebooks: int | None = None,
         bitrate: float | None = None,
+        beam: int = 1,
         entropy: str | Path | EntropyModel = AUTO,
         block_seconds: float = BLOCK_SECONDS,
         n_samples: int | None = None,
@@ -102,7 +115,7 @@ class CompressedWriter:
     ) -> None:
         self._path = Path(file) if isinstance(file, str | Path) else None
         self._file = io.BytesIO() if isinstance(file, str | Path) else file
-        codec = as_codec(codec, device=device)
+        codec = codec_with_beam(codec, beam, device)
         if bitrate is not None:
             if n_codebooks is not None:
                 raise ValueError(f"bitrate = {bitrate:g} and n_codebooks = {n_codebooks}: give one")
@@ -215,7 +228,7 @@ class CompressedReader:
     Args:
         file: .tgc file, or an open binary file, which need not be seekable.
         codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
-            codec that the file names.
+            codec that the file names. `NamedCodecs` share loaded codecs among readers.
         model: entropy model to use if the file names it, besides those of the codec.
         step: frames that are decoded together, for live audio; as for `CompressedWriter`.
         device: device to load a codec on that is given by name.
@@ -232,7 +245,7 @@ class CompressedReader:
     def __init__(
         self,
         file: str | Path | BinaryIO,
-        codec: str | Path | Codec | None = None,
+        codec: str | Path | Codec | NamedCodecs | None = None,
         *,
         model: EntropyModel | None = None,
         step: int | None = None,
@@ -243,7 +256,7 @@ class CompressedReader:
         if isinstance(file, str | Path) and not Path(file).is_file():
             raise FileNotFoundError(f"no such file: {self._name}")
         self._file = file
-        self._audio = StreamAudio(codec, model, step, device)
+        self._audio = StreamAudio(as_named(codec, device), model, step)
         self.problems, self.headers = self._audio.problems, self._audio.headers
 
     @property
@@ -265,16 +278,15 @@ def compress(
     waveform: Tensor,
     codec: str | Path | Codec,
     *,
-    n_codebooks: int | None = None,
-    bitrate: float | None = None,
-    entropy: str | Path | EntropyModel = AUTO,
-    block_seconds: float = BLOCK_SECONDS,
     device: str | torch.device = "auto",
+    **settings: Unpack[Compression],
 ) -> bytes:
     """Compress audio of one item.
 
     Args:
         waveform: [1, N] or [1, C, N] float in [-1, 1] at the codec's rate. The channels are kept.
+        codec, device: as for `CompressedWriter`.
+        **settings: n_codebooks, bitrate, beam, entropy and block_seconds of `CompressedWriter`.
     Returns:
         the bytes of a .tgc file.
     Raises:
@@ -285,13 +297,10 @@ def compress(
     with CompressedWriter(
         file,
         codec,
-        n_codebooks=n_codebooks,
-        bitrate=bitrate,
-        entropy=entropy,
-        block_seconds=block_seconds,
         n_samples=waveform.shape[-1],
         channels=channels,
         device=device,
+        **settings,
     ) as writer:
         writer.push(waveform)
     return file.getvalue()

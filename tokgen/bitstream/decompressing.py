@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.bitstream.entropy_models import model_of
+from tokgen.bitstream.named_codecs import NamedCodecs
 from tokgen.bitstream.tgc.container import MAX_LOST_CODES, Block, Ended, read_events
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc.layout import Header, short_hash
@@ -18,26 +18,10 @@ from tokgen.codec.aligned import leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly
 from tokgen.codec.spec import Encoded, join
-from tokgen.zoo.lookup import as_codec
-from tokgen.zoo.names import find_in_zoo
 
-__all__ = ["StreamAudio", "check_header", "codec_of"]
+__all__ = ["StreamAudio", "check_header"]
 
 _QUIET_FRAMES = 64  # of zeros, whose middle frame stands for missing ones
-
-
-def codec_of(header: Header, device: str | torch.device = "auto") -> Codec:
-    """Load the zoo's codec that a stream names.
-
-    Raises:
-        ValueError: the zoo has no codec of this name.
-    """
-    if find_in_zoo(header.codec) is None:
-        raise ValueError(
-            f"made by codec {header.codec!r}, which is not in the zoo: name its folder or hub id "
-            "with --codec"
-        )
-    return as_codec(header.codec, device=device)
 
 
 def check_header(header: Header, codec: Codec) -> None:
@@ -73,20 +57,16 @@ class StreamAudio:
     """Reads the audio of a file.
 
     Args:
-        codec, model, step, device: as for `tokgen.bitstream.compressed.CompressedReader`.
+        codecs: the codecs that made the streams.
+        model, step: as for `tokgen.bitstream.compressed.CompressedReader`.
     Attributes:
         problems, headers, n_samples: as for `CompressedReader`.
     """
 
     def __init__(
-        self,
-        codec: str | Path | Codec | None,
-        model: EntropyModel | None,
-        step: int | None,
-        device: str | torch.device,
+        self, codecs: NamedCodecs, model: EntropyModel | None = None, step: int | None = None
     ) -> None:
-        self._given, self._model, self._step, self._device = codec, model, step, device
-        self._codec: Codec | None = None
+        self._codecs, self._model, self._step = codecs, model, step
         self.problems: list[str] = []
         self.headers: list[Header] = []
         self.n_samples = 0
@@ -113,13 +93,9 @@ class StreamAudio:
                     yield audio
 
     def _codec_for(self, header: Header) -> Codec:
-        """Return the codec of a stream, the given one or that of the stream before if it fits."""
-        if self._given is not None:
-            self._codec = self._given = as_codec(self._given, device=self._device)
-        elif self._codec is None or self._codec.spec.weight_hash != header.weight_hash:
-            self._codec = codec_of(header, self._device)
-        check_header(header, self._codec)
-        return self._codec
+        codec = self._codecs.find(header.codec)
+        check_header(header, codec)
+        return codec
 
     def _find_model(self, header: Header) -> EntropyModel | None:
         return model_of(header, self._codec_for(header), self._model)

@@ -9,7 +9,7 @@ decode_file("speech.safetensors", "stable.wav", stable=True).kept  # share of co
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 from tokgen.audio.encoders import BITRATES
 from tokgen.audio.sources import AudioError, Source, display_name
 from tokgen.bitstream.codes_file import CodesFile, read_codes, write_codes
+from tokgen.bitstream.named_codecs import NamedCodecs, as_named, codec_with_beam
 from tokgen.bitstream.outputs import AUDIO, CODES
 from tokgen.codec.aligned import GridChoice, leads_in
 from tokgen.codec.base import Codec
@@ -28,15 +29,13 @@ from tokgen.codec.stable.decoding import check_searchable
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.results import Grid, Result
 from tokgen.runs.checks import check_writable
-from tokgen.zoo.lookup import as_codec
-from tokgen.zoo.names import find_in_zoo
 
-__all__ = ["DecodedFile", "decode_file", "encode_file", "named_codec", "settings_for"]
+__all__ = ["DecodedFile", "check_files", "decode_file", "encode_file", "settings_for"]
 
 
 @dataclass(frozen=True)
 class DecodedFile(Result):
-    """Facts about a decoded audio file.
+    """Facts about a decoded or decompressed audio file.
 
     Attributes:
         path: the audio file.
@@ -44,6 +43,7 @@ class DecodedFile(Result):
         n_samples: length in samples.
         sample_rate: sample rate in Hz.
         n_clipped: samples outside [-1, 1], which were clipped.
+        problems: what was damaged in a .tgc file, and is silent.
         kept: share of codes that come back when the file is encoded; None for plain decoding, as
             are the next ones.
         steps: steps of the search, averaged over frames.
@@ -56,15 +56,21 @@ class DecodedFile(Result):
     n_samples: int
     sample_rate: int
     n_clipped: int
+    problems: Sequence[str] = ()
     kept: float | None = None
     steps: float | None = None
     snr_db: float | None = None
     survived: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command: 1 if the file was damaged."""
+        return int(bool(self.problems))
+
     def parts(self) -> list[Grid | str]:
         line = f"{self.path}: {self.n_samples / self.sample_rate:.2f} s"
         if self.kept is None:
-            return [line]
+            return [line, *(f"  damaged: {problem}" for problem in self.problems)]
         after = "".join(f", {100 * x:.2f} % after {name}" for name, x in self.survived.items())
         return [
             line,
@@ -73,11 +79,12 @@ class DecodedFile(Result):
         ]
 
     def records(self) -> list[dict[str, Any]]:
-        found = self.to_dict()
+        found = self.to_dict() | {"problems": "; ".join(self.problems)}
         return [found | {f"kept_{k}": v for k, v in found.pop("survived", {}).items()}]
 
     def to_dict(self) -> dict[str, Any]:
         found = vars(self) | {"path": str(self.path), "seconds": self.n_samples / self.sample_rate}
+        found["problems"] = list(self.problems)
         if self.kept is None:
             for name in ("kept", "steps", "snr_db", "survived"):
                 del found[name]
@@ -119,13 +126,8 @@ def encode_file(
         OSError: `out` cannot be written.
         ValueError: `out` is the input or has another suffix, or as `Codec.encode`.
     """
-    inputs = [file] if isinstance(file, str | Path) else []
-    if inputs and not Path(inputs[0]).exists():
-        raise AudioError(display_name(file) if name is None else name, "no such file")
-    if out is not None:
-        check_writable(out, overwrite=overwrite, inputs=inputs, suffixes=[CODES])
-    codec = as_codec(codec, device=device)
-    codec = codec if beam == 1 else codec.with_beam(beam)
+    check_files(file, out, CODES, overwrite=overwrite, name=name)
+    codec = codec_with_beam(codec, beam, device)
     encoded, n_samples = encode_audio_file(
         codec, file, n_codebooks, grid=grid, name=name, progress=progress
     )
@@ -143,7 +145,7 @@ def encode_file(
 def decode_file(
     file: str | Path | CodesFile,
     out: str | Path,
-    codec: str | Path | Codec | None = None,
+    codec: str | Path | Codec | NamedCodecs | None = None,
     *,
     stable: bool | StableDecoding = False,
     device: str | torch.device = "auto",
@@ -174,7 +176,7 @@ def decode_file(
     inputs = [] if isinstance(file, CodesFile) else [file]
     check_writable(out, overwrite=overwrite, inputs=inputs, suffixes=AUDIO)
     found = file if isinstance(file, CodesFile) else read_codes(file, name=name)
-    codec = named_codec(found, device) if codec is None else as_codec(codec, device=device)
+    codec = as_named(codec, device).find(found.codec, name or found.path or "the codes")
     found.check_codec(codec.spec)
     side = {name: values[None] for name, values in found.side.items()}
     if stable is not False:
@@ -197,6 +199,25 @@ def decode_file(
         snr_db=reached.snr_db.item(),
         survived={name: share.item() for name, share in reached.survived.items()},
     )
+
+
+def check_files(
+    file: Source, out: str | Path | None, suffix: str, *, overwrite: bool, name: str | None
+) -> None:
+    """Check that an audio file exists, and that what is made of it can be written.
+
+    Args:
+        file, out, overwrite, name: as for `encode_file`.
+        suffix: suffix of `out`.
+    Raises:
+        AudioError: no such file.
+        ValueError, OSError: as `check_writable`.
+    """
+    inputs = [file] if isinstance(file, str | Path) else []
+    if inputs and not Path(inputs[0]).exists():
+        raise AudioError(display_name(file) if name is None else name, "no such file")
+    if out is not None:
+        check_writable(out, overwrite=overwrite, inputs=inputs, suffixes=[suffix])
 
 
 def settings_for(suffix: str, settings: StableDecoding) -> StableDecoding:
@@ -226,17 +247,3 @@ def _kept(codec: Codec, file: str | Path, codes: Tensor, lead: int) -> float:
     n = min(again.codes.shape[-1], codes.shape[-1])
     same = again.codes[..., :n].cpu() == codes[..., :n].cpu()
     return int(same.sum()) / codes.numel()
-
-
-def named_codec(codes: CodesFile, device: str | torch.device = "auto") -> Codec:
-    """Load the zoo's codec that a codes file names.
-
-    Raises:
-        ValueError: the zoo has no codec of this name.
-    """
-    if find_in_zoo(codes.codec) is None:
-        raise ValueError(
-            f"{codes.path or 'the codes'} was made by codec {codes.codec!r}, which is not in the "
-            "zoo: name its folder or hub id with --codec"
-        )
-    return as_codec(codes.codec, device=device)

@@ -8,22 +8,23 @@ decompress_files(["compressed/"], "audio/")
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
 from tokgen.audio.files import AUDIO_SUFFIXES
 from tokgen.bitstream.batch import CodedFiles, each_file
-from tokgen.bitstream.compressed import BLOCK_SECONDS
-from tokgen.bitstream.decompressing import codec_of
+from tokgen.bitstream.compressed import CompressedWriter, Compression
 from tokgen.bitstream.entropy_models import AUTO, choose_model
+from tokgen.bitstream.named_codecs import NamedCodecs
 from tokgen.bitstream.outputs import AUDIO, TGC, check_outputs, plan_tree
 from tokgen.bitstream.tgc.entropy import EntropyModel
-from tokgen.bitstream.tgc.records import first_header
 from tokgen.bitstream.tgc_files import compress_file, decompress_file
 from tokgen.codec.base import Codec
-from tokgen.results import Result
 from tokgen.zoo.lookup import as_codec
 
 __all__ = ["compress_files", "decompress_files"]
@@ -34,15 +35,11 @@ def compress_files(
     codec: str | Path | Codec,
     out: str | Path,
     *,
-    n_codebooks: int | None = None,
-    bitrate: float | None = None,
-    beam: int = 1,
-    entropy: str | Path | EntropyModel = AUTO,
-    block_seconds: float = BLOCK_SECONDS,
     jobs: int = 1,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
+    **settings: Unpack[Compression],
 ) -> CodedFiles:
     """Compress audio files, and those in folders, into a folder.
 
@@ -50,11 +47,11 @@ def compress_files(
         files: audio files and folders. Those in a folder keep their place, see `plan_tree`.
         codec: the codec, or its name as in `load_codec`.
         out: folder for the .tgc files; it is created.
-        n_codebooks, bitrate, beam, entropy, block_seconds: as for `compress_file`.
         jobs: processes that work at a time, on a CPU.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace existing files.
+        **settings: n_codebooks, bitrate, beam, entropy and block_seconds of `CompressedWriter`.
     Returns:
         a `CompressedFile` for each file, and the files that failed.
     Raises:
@@ -67,24 +64,11 @@ def compress_files(
     check_outputs(outputs, inputs, overwrite=overwrite, suffixes=[TGC])
     codec = as_codec(codec, device=device)
     _check_jobs(jobs, codec.device)
-    codec = codec if beam == 1 else codec.with_beam(beam)
-    mode, model = choose_model(codec, entropy)
-    chosen, alone = mode if model is None else model, progress and len(inputs) == 1
-
-    def one(file: str | Path, path: Path) -> Result:
-        return compress_file(
-            file,
-            codec,
-            path,
-            n_codebooks=n_codebooks,
-            bitrate=bitrate,
-            entropy=chosen,
-            block_seconds=block_seconds,
-            progress=alone,
-            overwrite=overwrite,
-        )
-
-    return each_file(one, inputs, outputs, progress=progress and not alone, jobs=jobs)
+    mode, model = choose_model(codec, settings.get("entropy", AUTO))
+    settings["entropy"] = mode if model is None else model  # read once for all files
+    CompressedWriter(io.BytesIO(), codec, **settings)  # checks the settings
+    one = partial(compress_file, codec=codec, overwrite=overwrite, **settings)
+    return each_file(one, inputs, outputs, progress=progress, jobs=jobs)
 
 
 def decompress_files(
@@ -110,7 +94,7 @@ def decompress_files(
         model: as for `CompressedReader`.
         jobs, device, progress, overwrite: as for `compress_files`.
     Returns:
-        a `DecompressedFile` for each file, and the files that failed.
+        a `DecodedFile` for each file, and the files that failed.
     Raises:
         FileExistsError: an output exists, and `overwrite` is False. Nothing is decompressed.
         FileNotFoundError: no such codec, or no .tgc files in the folders.
@@ -119,20 +103,10 @@ def decompress_files(
     """
     inputs, outputs = plan_tree(files, out, f".{format}", [TGC])
     check_outputs(outputs, inputs, overwrite=overwrite, suffixes=AUDIO)
-    given = None if codec is None else as_codec(codec, device=device)
-    _check_jobs(jobs, device if given is None else given.device)
-    loaded: dict[str, Codec] = {}
-    alone = progress and len(inputs) == 1
-
-    def one(file: str | Path, path: Path) -> Result:
-        used = given
-        if used is None:
-            header = first_header(file)
-            used = loaded.get(header.codec) or codec_of(header, "cpu" if jobs > 1 else device)
-            loaded[header.codec] = used
-        return decompress_file(file, path, used, model=model, progress=alone, overwrite=overwrite)
-
-    return each_file(one, inputs, outputs, progress=progress and not alone, jobs=jobs)
+    codecs = NamedCodecs(codec, "cpu" if jobs > 1 and str(device) == "auto" else device)
+    _check_jobs(jobs, codecs.device)
+    one = partial(decompress_file, codec=codecs, model=model, overwrite=overwrite)
+    return each_file(one, inputs, outputs, progress=progress, jobs=jobs)
 
 
 def _check_jobs(jobs: int, device: str | torch.device) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from tokgen.bitstream.tgc.layout import (
@@ -23,7 +22,7 @@ from tokgen.bitstream.tgc.layout import (
     parse_header,
 )
 
-__all__ = ["Payload", "first_header", "read_records"]
+__all__ = ["Payload", "read_records"]
 
 _MARKS = re.compile(b"|".join(map(re.escape, (MAGIC, BLOCK, END))))
 _CHUNK = 1 << 16
@@ -78,24 +77,6 @@ def read_records(file: BinaryIO) -> Iterator[tuple[Header | Payload | End | None
             yield found, skipped
             skipped = 0
     yield None, skipped
-
-
-def first_header(path: str | Path) -> Header:
-    """Return what a file begins with.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a .tgc file, or a damaged header.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    try:
-        with Path(path).open("rb") as file:
-            record, _ = next(read_records(file))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    assert isinstance(record, Header)
-    return record
 
 
 class _Source:
