@@ -87,6 +87,29 @@ def folder(tmp_path: Path, tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPa
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("encode | --codec tiny --out b.tgc", "give the name of an audio file, or -"),
+        ("encode a.wav | --codec tiny --out codes", "give the name of an audio file, or -"),
+        ("decode | --out b.wav", "give the name of a .safetensors file, or -"),
+        ("compress | --codec tiny --out b.tgc", "give the name of an audio file, or -"),
+        ("decompress | --out b.wav", "give the name of a .tgc file, or -"),
+        ("encode a.wav --codec tiny --out |", 'out is "": give a file, a folder, or -'),
+        ("encode a.wav --codec | --out b.safetensors", 'codec is "": give a name that'),
+        ("info |", 'codec is "": give a name that `tokgen codecs` lists'),
+    ],
+)
+def test_empty_names_are_explained(
+    line: str, message: str, folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = sorted(folder.rglob("*"))
+    assert cli.main(["" if word == "|" else word for word in line.split()]) == 2
+    err = capsys.readouterr().err
+    assert message in err and '""' in err and err.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+
+
 @pytest.mark.parametrize(("line", "message"), WRONG)
 def test_wrong_arguments_are_explained_on_one_line(
     line: str, message: str, folder: Path, capsys: pytest.CaptureFixture

@@ -18,41 +18,26 @@ from tokgen.bitstream.tgc.entropy import StaticCounts
 from tokgen.cli import main as cli
 from tokgen.zoo.lookup import load_codec
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, tiny_codec_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TOKGEN_ZOO", str(tiny_codec_folder.parent))
-    monkeypatch.chdir(tmp_path)
-    for i, name in enumerate(("in/a.wav", "in/deep/b.flac")):
-        write_audio(name, make_tone(0.6, i), 16000)
-    return tmp_path
-
-
-@pytest.fixture
-def tool(capsys: pytest.CaptureFixture) -> Callable[[str], tuple[int, str, str]]:
-    def call(line: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = cli.main(line.split())
-        return code, *capsys.readouterr()
-
-    return call
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def test_a_file_is_compressed_described_and_decompressed(tool, folder: Path) -> None:
-    code, out, err = tool("compress in/a.wav --codec tiny --out a.tgc")
-    assert (code, err) == (0, "") and out.startswith("a.tgc: 0.60 s, ")
+    code, out, err = tool("compress a.wav --codec tiny --out a.tgc")
+    assert (code, err) == (0, "") and out.startswith("a.tgc: 0.30 s, ")
     code, out, _ = tool("info a.tgc")
-    assert code == 0 and "codec        tiny" in out and "4 levels of 60 x 30 frames" in out
+    assert code == 0 and "codec        tiny" in out and "4 levels of 60 x 15 frames" in out
     facts = json.loads(tool("info a.tgc --json")[1])
-    assert facts["streams"][0]["n_samples"] == 9600
+    assert facts["streams"][0]["n_samples"] == 4800
     code, out, err = tool("decompress a.tgc --out b.wav")
-    assert (code, out, err) == (0, "b.wav: 0.60 s\n", "")
-    waveform, _ = read_audio("in/a.wav")
+    assert (code, out, err) == (0, "b.wav: 0.30 s\n", "")
+    waveform, _ = read_audio("a.wav")
     expected = load_codec("tiny").roundtrip(waveform[None])[0].clamp(-1, 1)
     assert torch.allclose(read_audio("b.wav")[0], expected, atol=1 / 32_000)
 
 
 def test_folders_and_jobs(tool, folder: Path) -> None:
+    for i, name in enumerate(("in/a.wav", "in/deep/b.flac")):
+        write_audio(name, make_tone(0.6, i), 16000)
     code, out, err = tool("compress in --codec tiny --out out --jobs 2 --entropy packed")
     assert (code, err, out.count("\n")) == (0, "", 2)
     assert (folder / "out/deep/b.tgc").exists()
@@ -62,54 +47,65 @@ def test_folders_and_jobs(tool, folder: Path) -> None:
     assert code == 2 and "no .tgc files in in" in err
 
 
-def test_pipes(tool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def pipe(line: str, data: bytes) -> tuple[int, bytes]:
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], tuple[int, bytes]]:
+    """Run the command with a standard input; returns exit code and standard output."""
+
+    def call(line: str, data: bytes) -> tuple[int, bytes]:
         stdin = io.TextIOWrapper(io.BytesIO(data))
         stdout = io.TextIOWrapper(io.BytesIO())
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(sys, "stdout", stdout)
         return cli.main(line.split()), stdout.buffer.getvalue()
 
-    code, data = pipe("compress - --codec tiny --out -", Path("in/a.wav").read_bytes())
+    return call
+
+
+def test_pipes(pipe) -> None:
+    code, data = pipe("compress - --codec tiny --out -", Path("a.wav").read_bytes())
     assert code == 0 and data[:4] == b"\x89TGC"
     code, audio = pipe("decompress - --out -", data)
-    assert code == 0 and audio[:4] == b"RIFF" and len(audio) > 2 * 9600
+    assert code == 0 and audio[:4] == b"RIFF" and len(audio) > 2 * 4800
     code, _ = pipe("decompress - --out b.wav", data[:40])
     assert code == 2 and not Path("b.wav").exists()
 
 
 def test_bitrates_and_models(tool, folder: Path) -> None:
-    assert tool("compress in/a.wav --codec tiny --out a.tgc --bitrate 0.6 --entropy packed")[0] == 0
+    assert tool("compress a.wav --codec tiny --out a.tgc --bitrate 0.6 --entropy packed")[0] == 0
     assert "2 levels" in tool("info a.tgc")[1]
     StaticCounts(np.arange(1, 241).reshape(4, 60)).save("table.safetensors")
-    line = "compress in/a.wav --codec tiny --out s.tgc --entropy table.safetensors"
+    line = "compress a.wav --codec tiny --out s.tgc --entropy table.safetensors"
     assert tool(line)[0] == 0 and "entropy      static" in tool("info s.tgc")[1]
     code, _, err = tool("decompress s.tgc --out s.wav")
     assert code == 2 and "is not beside the codec 'tiny'" in err
     assert tool("decompress s.tgc --out s.wav --entropy table.safetensors")[0] == 0
 
 
-def test_damage_is_told_and_the_exit_code_is_1(tool, folder: Path) -> None:
-    tool("compress in/a.wav --codec tiny --out a.tgc --block_seconds 0.2")
+def test_damage_is_told_and_the_exit_code_is_1(tool, pipe, capsys: pytest.CaptureFixture) -> None:
+    tool("compress a.wav --codec tiny --out a.tgc --block_seconds 0.2")
     data = bytearray(Path("a.tgc").read_bytes())
     data[data.index(b"TGCB") + 30] ^= 1
     Path("a.tgc").write_bytes(data)
     code, out, _ = tool("decompress a.tgc --out b.wav")
     assert code == 1 and "damaged: frames 0..9 are lost: wrong checksum" in out
     assert tool("info a.tgc")[0] == 1
+    for line in ("decompress - --out -", "decompress a.tgc --out -"):
+        code, audio = pipe(line, data)
+        assert code == 1 and audio == Path("b.wav").read_bytes()
+    assert "damaged: frames 0..9 are lost" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("compress in/a.wav --codec tiny --out a.wav", "must end in .tgc"),
+        ("compress a.wav --codec tiny --out b.wav", "must end in .tgc"),
         ("compress none.wav --codec tiny --out a.tgc", "no such file: none.wav"),
-        ("compress in/a.wav --codec tinny --out a.tgc", "did you mean tiny"),
-        ("compress in/a.wav --codec tiny --out a.tgc --jobs 0", "--jobs is 0"),
-        ("compress in/a.wav --codec tiny --out a.tgc --entropy pakced", "did you mean packed"),
-        ("compress in/a.wav --codec tiny --out a.tgc --bitrate 0.1", "0.1 kbps: tiny takes"),
-        ("compress in/a.wav --codec tiny --out a.tgc --bitrate 1 --n_codebooks 1", "give one"),
-        ("decompress in/a.wav --out b.wav", "it is not a .tgc file"),
+        ("compress a.wav --codec tinny --out a.tgc", "did you mean tiny"),
+        ("compress a.wav --codec tiny --out a.tgc --jobs 0", "--jobs is 0"),
+        ("compress a.wav --codec tiny --out a.tgc --entropy pakced", "did you mean packed"),
+        ("compress a.wav --codec tiny --out a.tgc --bitrate 0.1", "0.1 kbps: tiny takes"),
+        ("compress a.wav --codec tiny --out a.tgc --bitrate 1 --n_codebooks 1", "give one"),
+        ("decompress a.wav --out b.wav", "it is not a .tgc file"),
         ("info none.tgc", "no such file: none.tgc"),
     ],
 )

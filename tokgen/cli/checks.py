@@ -36,6 +36,10 @@ def check(s: Any) -> None:
         check_device(s.device)
     codecs = _codecs_of(s)
     for i, codec in enumerate(codecs):
+        if not codec:
+            raise ValueError(
+                'codec is "": give a name that `tokgen codecs` lists, a folder, or a hub id'
+            )
         check_name(codec, waveform=isinstance(s, settings.Drift))
         if codec in codecs[:i]:
             raise ValueError(f"codec {codec} is given twice")
@@ -60,6 +64,14 @@ def plan(s: Any) -> list[Path]:
 
 
 def _check_files(s: Any) -> None:
+    if "" in s.files:
+        kind = {settings.Decode: f"a {CODES}", settings.Decompress: f"a {TGC}"}
+        raise ValueError(
+            f'a file name is "": give the name of {kind.get(type(s), "an audio")} file, or '
+            f"{STREAM} for the standard input"
+        )
+    if not s.out:
+        raise ValueError(f'out is "": give a file, a folder, or {STREAM} for the standard output')
     if STREAM in s.files and len(s.files) > 1:
         raise ValueError(f"{STREAM} is the standard input: give it without other files")
     if STREAM in s.files and (sys.stdin is None or sys.stdin.isatty()):
@@ -107,4 +119,4 @@ def _codecs_of(s: Any) -> list[str]:
     if isinstance(s, settings.Info) and s.codec.lower().endswith(TGC):
         return []
     codec = None if getattr(s, "revision", None) else getattr(s, "codec", None)
-    return codec if isinstance(codec, list) else [codec] if codec else []
+    return codec if isinstance(codec, list) else [] if codec is None else [codec]

@@ -150,8 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0 if it succeeded, 1 if some of several files failed, 2 after an error, 130 after Ctrl-C,
-        143 after SIGTERM, and 141 if nobody reads the standard output any more.
+        0 if it succeeded, 1 if some of several files failed or a file is damaged, 2 after an
+        error, 130 after Ctrl-C, 143 after SIGTERM, and 141 if nobody reads the standard output any
+        more.
     """
     argv = sys.argv[1:] if argv is None else argv
     if "_ARGCOMPLETE" in os.environ:
@@ -187,8 +188,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(verb: Verb, argv: Sequence[str]) -> int:
     """Check a verb's settings, run the verb, and print its result. Warnings take one line.
 
+    The result goes to stderr if the standard output holds a file.
+
     Returns:
-        1 if some of several files failed, else 0.
+        1 if some of several files failed or a file is damaged, else 0.
     """
     form = warnings.formatwarning
     warnings.formatwarning = short_warning
@@ -203,8 +206,9 @@ def run(verb: Verb, argv: Sequence[str]) -> int:
     finally:
         warnings.formatwarning = form
     if result is not None:
+        stream = sys.stderr if getattr(found, "out", None) == STREAM else sys.stdout
         with output_errors():
-            print(to_json(_values(result)) if as_json else result)
+            print(to_json(_values(result)) if as_json else result, file=stream)
     return getattr(result, "exit_code", 0)
 
 

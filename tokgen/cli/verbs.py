@@ -56,7 +56,7 @@ def info(s: settings.Info) -> Result:
     return describe_codec(load_codec(s.codec, revision=s.revision))
 
 
-def encode(s: settings.Encode) -> Result | None:
+def encode(s: settings.Encode) -> Result:
     from tokgen.bitstream.batch import encode_files
     from tokgen.bitstream.files import encode_file
 
@@ -70,7 +70,7 @@ def encode(s: settings.Encode) -> Result | None:
     return _code_one(run, s, CODES)
 
 
-def decode(s: settings.Decode) -> Result | None:
+def decode(s: settings.Decode) -> Result:
     from tokgen.bitstream.batch import decode_files
     from tokgen.bitstream.files import decode_file
 
@@ -87,7 +87,7 @@ def decode(s: settings.Decode) -> Result | None:
     return _code_one(run, s, f".{form}")
 
 
-def compress(s: settings.Compress) -> Result | None:
+def compress(s: settings.Compress) -> Result:
     from tokgen.bitstream.tgc_batch import compress_files
     from tokgen.bitstream.tgc_files import compress_file
 
@@ -101,7 +101,7 @@ def compress(s: settings.Compress) -> Result | None:
     return _code_one(run, s, TGC)
 
 
-def decompress(s: settings.Decompress) -> Result | None:
+def decompress(s: settings.Decompress) -> Result:
     from tokgen.bitstream.entropy_models import load_model
     from tokgen.bitstream.tgc_batch import decompress_files
     from tokgen.bitstream.tgc_files import decompress_file
@@ -119,12 +119,8 @@ def decompress(s: settings.Decompress) -> Result | None:
     return _code_one(run, s, f".{form}")
 
 
-def _code_one(run: Callable[..., Any], s: Any, suffix: str) -> Result | None:
-    """Encode or decode one file. The input and the output may be standard streams.
-
-    Returns:
-        the result; None if it was printed on stderr, because stdout holds the file.
-    """
+def _code_one(run: Callable[..., Any], s: Any, suffix: str) -> Result:
+    """Encode or decode one file. The input and the output may be standard streams."""
     with ExitStack() as stack:
         stack.enter_context(interrupted_by_kill())
         file, more = s.files[0], {}
@@ -133,8 +129,7 @@ def _code_one(run: Callable[..., Any], s: Any, suffix: str) -> Result | None:
         if s.out != STREAM:
             return _noted(run(file, plan(s)[0], **more))
         result = run(file, stack.enter_context(output_file(suffix)), **more)
-    print(_noted(replace(result, path=Path(OUTPUT))), file=sys.stderr)
-    return None
+    return _noted(replace(result, path=Path(OUTPUT)))
 
 
 def _noted(result: Any) -> Any:
