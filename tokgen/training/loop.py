@@ -36,11 +36,20 @@ from tokgen.training.card import card_facts
 from tokgen.training.excerpts import CropDataset, TokenBatch, collate
 from tokgen.training.settings import LoopSettings, learning_rate
 
-__all__ = ["Training"]
+__all__ = ["Training", "check_train_split"]
 
 Model = TypeVar("Model", bound=Any)
 Settings = TypeVar("Settings", bound=LoopSettings)
 Batch = TypeVar("Batch", bound=TokenBatch)
+
+
+def check_train_split(tokens: TokenDataset) -> None:
+    """Raise ValueError if there is nothing to train on."""
+    if not len(tokens.splits.get("train", ())):
+        raise ValueError(
+            f"the tokens have no train split, only {sorted(tokens.splits)}: tokenize a corpus with "
+            "clips to train on"
+        )
 
 
 class Training(ABC, Generic[Model, Settings, Batch]):
@@ -79,11 +88,7 @@ class Training(ABC, Generic[Model, Settings, Batch]):
         settings: Settings,
         folder: Path,
     ) -> None:
-        if not len(tokens.splits.get("train", ())):
-            raise ValueError(
-                f"the tokens have no train split, only {sorted(tokens.splits)}: tokenize a corpus "
-                "with clips to train on"
-            )
+        check_train_split(tokens)
         self.accelerator, self.model, self.settings = accelerator, model, settings
         self.folder, self.interrupted = folder, False
         optimizer = torch.optim.AdamW(

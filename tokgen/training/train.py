@@ -21,6 +21,7 @@ from tokgen.runs.interrupts import Interrupted
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
 from tokgen.tokens.dataset import TokenDataset, load_tokens
+from tokgen.training.loop import check_train_split
 from tokgen.training.masked import MaskedTraining
 from tokgen.training.settings import MAY_CHANGE, ModelTrainingSettings, settings_of_call
 from tokgen.zoo.recorded import codec_of
@@ -114,6 +115,7 @@ def train_model(
     about |= conditions_of(accelerator)
     with accelerator.main_process_first():
         claim_run(folder, settings, free=may_change, **about)
+    check_train_split(tokens)
     set_seed(settings.seed)
     model = MaskedTransformer.for_tokens(codec, tokens, settings.model)
     training = MaskedTraining(accelerator, model, tokens, settings, folder)
