@@ -100,7 +100,7 @@ def settings(tiny_codec_folder: Path, tiny_corpus: Path, tmp_path: Path) -> Abla
         corpora=[str(tiny_corpus)], discriminator={"periods": [], "windows": [256], "channels": 2},
         discriminator_warmup=0, passes=2, steps=2, batch_size=2, seconds=0.25, sweep=[1.0, 1e6],
         learning_rate=0.01, adversarial_share=0.0, validation_passes=2, validation_min_seconds=0.0,
-        validate_every=2, checkpoint_every=1, mixed_precision="no",
+        validate_every=2, checkpoint_every=1, mixed_precision="no", sweep_tolerance=-0.5,
     )  # fmt: skip
     return AblationSettings(
         name="plan", runs=str(tmp_path), codec=str(tiny_codec_folder), loss=["none", "code"],
@@ -114,18 +114,18 @@ def test_an_ablation_sweeps_tunes_measures_and_resumes(settings, tmp_path):
     table = run_ablation(settings)
     run = tmp_path / "plan"
     weights = json.loads((run / "weights.json").read_text())
-    assert set(weights["chosen"]) == {"code", "code + later"} and len(weights["trials"]) == 4
-    for label, chosen in weights["chosen"].items():
-        limit = 1.02 * weights["untuned"]["loss"]
-        holding = [w for w in (1.0, 1e6) if weights["trials"][f"{label} x {w:g}"]["loss"] <= limit]
-        assert chosen == max(holding, default=1.0)
+    # The largest weight is tried first, and the other one only if it does not hold.
+    limit = (1 + settings.tuning.sweep_tolerance) * weights["untuned"]["loss"]
+    trials = {label: trial["loss"] for label, trial in weights["trials"].items()}
+    assert set(trials) == {"code x 1e+06", "code x 1"} and trials["code x 1e+06"] > limit
+    assert weights["chosen"] == {"code": 1.0, "code + later": 1.0}
     names = [row.name.split(" (")[0] for row in table.rows]
     assert names == ["untuned", "none", "code", "none + later", "code + later", "moved"]
     assert {"pesq_1", "pesq_3", "pesq_3_shift_random", "match_3"} <= set(table.rows[1].values)
     for name in ("table.json", "table.csv", "table.md", "table.tex", "ablation.png"):
         assert (run / name).stat().st_size > 0
     cells = sorted(run.glob(f"cells/*/{TUNED}"))
-    assert len(cells) == 3 * 2 + 2 * (2 + 1)  # without a sweep; with one, its trials and seed 1
+    assert len(cells) == 5 * 2 + 1  # conditions x seeds, and the trial of the other weight
 
     # The same call reads what is there; other settings are refused.
     (run / "table.json").unlink()
@@ -162,3 +162,13 @@ def test_a_cell_of_another_process_is_waited_for(tmp_path, monkeypatch):
 
     assert ablation._share("cells", {name: job(name) for name in ("busy", "free")})
     assert order == ["free", "busy"]
+
+
+def test_a_sweep_ends_at_the_largest_weight_that_holds(settings, tmp_path):
+    tuning = replace(settings.tuning, sweep_tolerance=1e6)
+    one = replace(
+        settings, loss=["code"], later_weight=[0.0], extra={}, seeds=1, shifts=[0], tuning=tuning
+    )
+    run_ablation(one)
+    weights = json.loads((tmp_path / "plan" / "weights.json").read_text())
+    assert list(weights["trials"]) == ["code x 1e+06"] and weights["chosen"] == {"code": 1e6}

@@ -4,8 +4,9 @@
     print(table)
 
 Every condition trains with the same seeds, so crops and augmentation are the same step by step. A
-loss without a given weight is first tuned with each weight of the sweep under seed 0; these
-trainings are cells like the others, at full length. Then every tuned codec goes through the drift
+loss without a given weight is first tuned under seed 0 with the weights of the sweep, from the
+largest down to the first whose validation loss holds. These trainings are cells like the others, at
+full length, and the loss has this weight in all its conditions. Then every tuned codec goes through the drift
 protocol on the same test clips, with and without shifts between passes. Differences are paired
 over clips and seeds.
 
@@ -173,30 +174,61 @@ class _Plan:
     def choose_weights(self) -> dict[str, float] | None:
         """Return the weight of the loss of each condition that has one; None if interrupted."""
         s = self.s
-        open_ones = [c for c in conditions_of(s) if cell_of(s, c, seed=0).weight is None]
-        open_ones = [c for c in open_ones if cell_of(s, c, seed=0).loss != "none"]
-        trials = {f"{c.label} x {w:g}": (c, w, 0) for c in open_ones for w in s.tuning.sweep}
-        jobs = {name: (self.folder(*t), partial(self.tune, *t)) for name, t in trials.items()}
+        conditions = {c.label: c for c in conditions_of(s)}
+        own = {c.label: cell_of(s, c, seed=0) for c in conditions.values()}
+        chosen = {
+            label: float(cell.weight)
+            for label, cell in own.items()
+            if cell.loss != "none" and cell.weight is not None
+        }
+        # One sweep for each loss: with and without the later passes' term, its weight is the same.
+        missing = [x for x, cell in own.items() if cell.loss != "none" and cell.weight is None]
+        sweeps = {own[label].loss: conditions[label] for label in reversed(missing)}
+        if not sweeps:
+            return chosen
+        with _locked(self.run / "plan"):
+            path = self.run / "untuned.json"
+            if not path.is_file():
+                write_json(path, asdict(self._untuned()))
+        untuned = Tuned(**json.loads(path.read_text()))
+        found: dict[str, dict[float, Tuned]] = {loss: {} for loss in sweeps}
+
+        def holds(condition: Condition, weight: float) -> bool:
+            trial = self.trial(condition, weight, 0)
+            if trial is None:
+                return False
+            found[own[condition.label].loss][weight] = trial
+            return bool(holding_weights({weight: trial}, untuned, s.tuning.sweep_tolerance))
+
+        def sweep(condition: Condition) -> bool:
+            for weight in sorted(s.tuning.sweep, reverse=True):
+                if not self.tune(condition, weight, 0):
+                    return False
+                if holds(condition, weight):
+                    break
+            return True
+
+        jobs = {
+            f"sweep {loss}": (self.run / "sweeps" / loss, partial(sweep, condition))
+            for loss, condition in sweeps.items()
+        }
         if not _share("sweep", jobs):
             return None
-        chosen = {
-            c.label: float(weight)
-            for c in conditions_of(s)
-            if (weight := cell_of(s, c, seed=0).weight) is not None
-            and cell_of(s, c, seed=0).loss != "none"
-        }
-        if not open_ones:
-            return chosen
-        untuned = self._untuned()
-        found = {name: t for name, c in trials.items() if (t := self.trial(*c)) is not None}
-        for condition in open_ones:
-            by_weight = {w: found[f"{condition.label} x {w:g}"] for w in s.tuning.sweep}
-            holding = holding_weights(by_weight, untuned, s.tuning.sweep_tolerance)
+        by_loss = {}
+        for loss, condition in sweeps.items():
+            largest = sorted(s.tuning.sweep, reverse=True)
             # A row must train with some weight: if none holds, the smallest, and the table says so.
-            chosen[condition.label] = max(holding, default=min(s.tuning.sweep))
-        scores = {name: asdict(trial) for name, trial in found.items()}
-        content = {"untuned": asdict(untuned), "trials": scores, "chosen": chosen}
-        write_json(self.run / "weights.json", content)
+            by_loss[loss] = next((w for w in largest if holds(condition, w)), largest[-1])
+        chosen |= {label: by_loss[own[label].loss] for label in missing}
+        scores = {
+            f"{loss} x {w:g}": asdict(trial)
+            for loss, trials in found.items()
+            for w, trial in trials.items()
+        }
+        write_json(
+            self.run / "weights.json",
+            {"untuned": asdict(untuned), "trials": scores, "chosen": chosen},
+        )
         return chosen
 
     def _untuned(self) -> Tuned:
