@@ -73,6 +73,7 @@ def test_latency_is_exact(codec: Codec, step: int, size: int) -> None:
         ("dac-even", 21 * 64, 21 * 64),
         ("encodec-24k", 40, 7 * 40),  # causal; reflect padding needs 7 frames first
         ("encodec-48k", 8000, 8000),  # a chunk
+        ("stft-causal", 640 + 320, 640 + 160),  # a window, and one frame of look-ahead
     ],
 )
 def test_latency_of_each_kind(name: str, latency: int, start: int) -> None:

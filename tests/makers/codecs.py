@@ -1,7 +1,7 @@
 """Tiny codecs with random weights, one of every kind.
 
-`MAKERS` lists the codecs of other libraries. tests/codec/test_base.py checks the contract of
-`Codec` for each of them.
+`MAKERS` lists the causal codec and those of other libraries. tests/codec/test_base.py checks the
+contract of `Codec` for each of them.
 """
 
 from __future__ import annotations
@@ -240,6 +240,12 @@ def make_xcodec2(adapter: type[Xcodec2Codec]) -> Xcodec2Codec:
     return adapter.from_model(model)
 
 
+def make_causal(lookahead: int = 1, **settings: int) -> StftCodec:
+    """A causal `make_stft_codec`, with convolutions of 5 frames."""
+    more = {"causal": True, "lookahead": lookahead, "kernel_size": 5, "decoder_depth": 2}
+    return make_stft_codec(name="stft-causal", **{**more, **settings})
+
+
 SPEECHTOKENIZER = {
     "model_type": "speechtokenizer",
     "sample_rate": 8000,
@@ -274,6 +280,7 @@ def make_speechtokenizer() -> SpeechTokenizerCodec:
 MAKERS: dict[str, Callable[[], Codec]] = {name: partial(make_dac, name) for name in DAC_STRIDES}
 MAKERS |= {name: partial(make_encodec, name) for name in ENCODEC}
 MAKERS |= {
+    "stft-causal": make_causal,
     "mimi": make_mimi,
     "xcodec": make_xcodec,
     "xcodec2": partial(make_xcodec2, Xcodec2Codec),
@@ -282,7 +289,7 @@ MAKERS |= {
 }
 CLOSED = {"encodec-48k", "mimi", "xcodec2", "neucodec"}  # codecs that do not expose their stages
 
-BLOCKWISE = {name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC)} | {
+BLOCKWISE = {name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC, "stft-causal")} | {
     "stft": partial(make_stft_codec, kernel_size=7, encoder_depth=2, decoder_depth=2),
     "encodec-centred": partial(make_encodec, "encodec-24k", use_causal_conv=False),
 }  # codecs that code audio block by block

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tokgen.codec.aligned import GridChoice, drop_leads, encode_aligned, leads_in
 from tokgen.codec.batches import check_side, decode_batch, encode_batch
 from tokgen.codec.checks import (
+    NotCausal,
     WholeOnly,
     check_codes,
     check_lengths,
@@ -26,6 +27,7 @@ from tokgen.codec.checks import (
 from tokgen.codec.spec import CodecSpec, Encoded, Search, Side, WaveformSpec
 from tokgen.codec.stable.decoding import Searchable, check_searchable, decode_stable
 from tokgen.codec.stable.settings import StableAudio, StableDecoding
+from tokgen.codec.streaming import CodecStream
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, fit_length
 
 __all__ = ["Codec", "WaveformCodec"]
@@ -299,6 +301,31 @@ class Codec(ABC):
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
         """Return a decoder that takes codes block by block. See `block_encoder`."""
         raise WholeOnly(self.spec.name, self.whole_reason)
+
+    def stream(self, n_codebooks: int | None = None) -> CodecStream:
+        """Return a stream through this codec, which takes audio or codes in blocks of any sizes.
+
+            stream = codec.stream()
+            heard = stream.push(block)            # audio [1, 1, n] -> decoded audio [1, 1, m]
+            sent = stream.encoder.push(block)     # or the sender alone: audio -> `Encoded`
+            heard = stream.decoder.push(sent)     # and the receiver: `Encoded` -> audio
+
+        The blocks do not change the result by a bit. It is `spec.latency_ms` late.
+
+        Args:
+            n_codebooks: levels to keep; None keeps all K.
+        Raises:
+            NotCausal: the codec looks ahead.
+        """
+        return CodecStream(self, n_codebooks, live=True)
+
+    def live_encoder(self) -> BlockEncoder:
+        """Return the encoder of `stream`."""
+        raise NotCausal(self.spec.name)
+
+    def live_decoder(self) -> BlockDecoder:
+        """Return the decoder of `stream`."""
+        raise NotCausal(self.spec.name)
 
     def code_vectors(self) -> Tensor | None:
         """Return the codebooks [K, codebook_size, d], or None if they are not exposed."""

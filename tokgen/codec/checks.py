@@ -14,6 +14,7 @@ from tokgen.codec.spec import CodecSpec
 __all__ = [
     "LOUD_PEAK",
     "MAX_PEAK",
+    "NotCausal",
     "WholeOnly",
     "check_blocks",
     "check_codes",
@@ -282,4 +283,16 @@ class WholeOnly(ValueError):
             f"{name} {reason}, so it cannot code audio piece by piece: "
             "cut the audio into utterances and use encode and decode, or use a codec with finite "
             "look-ahead (tokgen's STFT codec, DAC, EnCodec)"
+        )
+
+
+class NotCausal(ValueError):
+    """`stream` was called for a codec that is not causal."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is not causal, so it has no stream: use a causal codec (tokgen's STFT codec "
+            "with causal = true such as speech-16k-live, transformers' Mimi or EnCodec at 24 kHz), "
+            "or CodecStream, which waits for the audio that tokgen's STFT codec, DAC or EnCodec "
+            "look ahead to"
         )

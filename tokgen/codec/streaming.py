@@ -9,22 +9,48 @@ A stream codes each frame as soon as everything that the frame depends on has ar
 are at least 65 frames wide, so that they round like the large windows of a file. On a CPU, the
 codes of the STFT codec and of DAC therefore equal those of the whole file. Behind EnCodec's LSTM,
 and on a GPU, the last bits can differ, and so can a code if two codebook rows are equally near.
+
+`codec.stream()` makes a stream of a causal codec. It computes every frame once, in chunks that do
+not depend on the blocks, so any blocks give the same codes and audio, to the bit.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from typing import Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokgen.codec.base import Codec
 from tokgen.codec.checks import check_blocks, check_codes, check_levels
-from tokgen.codec.spec import Encoded, join
+from tokgen.codec.spec import CodecSpec, Encoded, Side, join
+from tokgen.codec.windows import BlockDecoder, BlockEncoder
 
-__all__ = ["CodecStream", "StreamDecoder", "StreamEncoder"]
+__all__ = ["CodecStream", "StreamDecoder", "StreamEncoder", "Streamable"]
+
+
+class Streamable(Protocol):
+    """Interface of a codec for streams; every `Codec` has it."""
+
+    spec: CodecSpec
+    side_names: tuple[str, ...]
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def for_levels(self, n_codebooks: int) -> Self: ...
+
+    def check_side(self, side: Side | None, codes: Tensor) -> Side: ...
+
+    def block_encoder(self, step: int | None = None) -> BlockEncoder: ...
+
+    def block_decoder(self, step: int | None = None) -> BlockDecoder: ...
+
+    def live_encoder(self) -> BlockEncoder: ...
+
+    def live_decoder(self) -> BlockDecoder: ...
 
 
 class CodecStream:
@@ -36,6 +62,7 @@ class CodecStream:
     Args:
         n_codebooks: levels to keep; None keeps all K.
         step: frames that are encoded together. With 1, each frame costs a window of 65.
+        live: compute as `Codec.stream` describes; `step` then has no effect.
     Attributes:
         encoder, decoder: the two halves, for a sender and a receiver.
         latency_samples: sample s is available after s + latency_samples input samples, but not
@@ -44,11 +71,19 @@ class CodecStream:
             with reflect padding.
     Raises:
         WholeOnly: the codec needs the whole utterance.
+        NotCausal: `live` for a codec that is not causal.
     """
 
-    def __init__(self, codec: Codec, n_codebooks: int | None = None, *, step: int = 1) -> None:
-        self.encoder = StreamEncoder(codec, n_codebooks, step=step)
-        self.decoder = StreamDecoder(codec)
+    def __init__(
+        self,
+        codec: Streamable,
+        n_codebooks: int | None = None,
+        *,
+        step: int = 1,
+        live: bool = False,
+    ) -> None:
+        self.encoder = StreamEncoder(codec, n_codebooks, step=step, live=live)
+        self.decoder = StreamDecoder(codec, live=live)
         self.sample_rate, self._n_in, self._n_out = codec.spec.sample_rate, 0, 0
         longest = 60 * self.sample_rate + 2 * step * codec.spec.hop_length  # a minute is ample
         self.start_samples, self.latency_samples = _timing(self._ready, longest)
@@ -76,11 +111,19 @@ class CodecStream:
 class StreamEncoder:
     """Encodes live audio. Arguments are those of `CodecStream`."""
 
-    def __init__(self, codec: Codec, n_codebooks: int | None = None, *, step: int = 1) -> None:
+    def __init__(
+        self,
+        codec: Streamable,
+        n_codebooks: int | None = None,
+        *,
+        step: int = 1,
+        live: bool = False,
+    ) -> None:
         if step < 1:
             raise ValueError(f"step = {step}: must be at least 1 frame")
         self._codec, self._keep = codec, check_levels(n_codebooks, codec.spec)
-        self._coder = codec.for_levels(self._keep).block_encoder(step)
+        coder = codec.for_levels(self._keep)
+        self._coder = coder.live_encoder() if live else coder.block_encoder(step)
         self.ready, self._ended = self._coder.ready, False
 
     @torch.no_grad()
@@ -106,10 +149,11 @@ class StreamEncoder:
 
 
 class StreamDecoder:
-    """Decodes live codes."""
+    """Decodes live codes. Arguments are those of `CodecStream`."""
 
-    def __init__(self, codec: Codec) -> None:
-        self._codec, self._coder = codec, codec.block_decoder(1)
+    def __init__(self, codec: Streamable, *, live: bool = False) -> None:
+        self._codec = codec
+        self._coder = codec.live_decoder() if live else codec.block_decoder(1)
         self.ready, self._ended = self._coder.ready, False
         self._n_frames = self._n_out = 0
 

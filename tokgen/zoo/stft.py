@@ -126,9 +126,15 @@ class CausalStftCodec(StftCodec):
     """A causal `StftCodecModel` as a `Codec`."""
 
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
-        return BlockEncoder(self._encoder_steps(quantize=True))
+        return self.live_encoder()
 
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
+        return self.live_decoder()
+
+    def live_encoder(self) -> BlockEncoder:
+        return BlockEncoder(self._encoder_steps(quantize=True))
+
+    def live_decoder(self) -> BlockDecoder:
         return BlockDecoder(self._decoder_steps(self.dequantize))
 
     def encode_latents(self, waveform: Tensor) -> Tensor:

@@ -1,0 +1,116 @@
+"""`codec.stream()` gives the same bits for blocks of any sizes, and as the whole file."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from makers.audio import codec_tone
+from makers.codecs import MAKERS, make_causal, make_stft_codec
+from tokgen.codec.base import Codec
+from tokgen.codec.checks import NotCausal
+from tokgen.codec.spec import Encoded, join
+
+LIVE = {"stft-causal", "encodec-24k", "mimi"}
+EXACT = {"stft-causal"}  # whose whole files go through the same steps
+
+
+@pytest.fixture(scope="module", params=sorted(LIVE & set(MAKERS)))
+def codec(request: pytest.FixtureRequest) -> Codec:
+    return MAKERS[request.param]()
+
+
+def random_blocks(x: Tensor, seed: int, largest: int) -> Iterator[Tensor]:
+    """Cut [..., N] into pieces of random sizes, on a log scale, some of them 0."""
+    rng, start = random.Random(seed), 0
+    while start < x.shape[-1]:
+        size = round(largest ** rng.random()) - 1
+        yield x[..., start : start + size]
+        start += size
+
+
+def through(codec: Codec, blocks: Iterator[Tensor]) -> tuple[Encoded, Tensor]:
+    """Return the codes and the audio of a stream, from its halves."""
+    stream = codec.stream()
+    sent = [stream.encoder.push(block) for block in blocks]
+    sent.append(stream.encoder.finish())
+    heard = [stream.decoder.push(part) for part in sent]
+    heard.append(stream.decoder.finish())
+    return join(sent), torch.cat(heard, dim=-1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_blocks_give_what_the_whole_gives(codec: Codec, seed: int) -> None:
+    n_samples = [50, 45, 3][seed] * codec.spec.hop_length + [0, 77, 1][seed]
+    waveform = codec_tone(codec, n_samples, seed)
+    codes = codec.encode(waveform)
+    audio = codec.decode(codes)
+    once, heard_once = through(codec, iter([waveform]))
+    parts, heard = through(codec, random_blocks(waveform, seed, 5 * codec.spec.hop_length))
+    assert parts.codes.equal(codes) and once.codes.equal(codes)
+    assert heard.equal(heard_once)
+    if codec.spec.name in EXACT:
+        assert heard.equal(audio)
+    torch.testing.assert_close(heard, audio, atol=1e-6, rtol=0)
+
+
+def test_a_round_trip_in_random_blocks(codec: Codec) -> None:
+    waveform = codec_tone(codec, 40 * codec.spec.hop_length + 5)
+    stream, whole = codec.stream(), codec.stream()
+    blocks = random_blocks(waveform, 7, 3 * codec.spec.hop_length)
+    found = torch.cat([*[stream.push(block) for block in blocks], stream.finish()], dim=-1)
+    assert found.shape == waveform.shape
+    assert found.equal(torch.cat([whole.push(waveform), whole.finish()], dim=-1))
+
+
+def test_threads_change_nothing(codec: Codec) -> None:
+    waveform = codec_tone(codec, 20 * codec.spec.hop_length)
+    codes, heard = through(codec, iter([waveform]))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        again, heard_again = through(codec, random_blocks(waveform, 1, 999))
+    finally:
+        torch.set_num_threads(before)
+    assert again.codes.equal(codes.codes) and heard_again.equal(heard)
+
+
+def test_the_latency_is_that_of_the_spec(codec: Codec) -> None:
+    stream, spec = codec.stream(), codec.spec
+    assert stream.latency_samples == spec.latency_samples
+    waveform, n_out, lags = codec_tone(codec, 30 * spec.hop_length), 0, []
+    for n_in in range(1, waveform.shape[-1] + 1, 1 if spec.hop_length < 100 else 16):
+        step = 1 if spec.hop_length < 100 else 16
+        new = stream.push(waveform[..., n_in - 1 : n_in - 1 + step]).shape[-1]
+        if new and n_in > stream.start_samples:
+            lags.append(n_in - 1 + step - n_out)
+        n_out += new
+    assert max(lags) == spec.latency_samples
+
+
+def test_some_levels_alone(codec: Codec) -> None:
+    waveform = codec_tone(codec, 12 * codec.spec.hop_length)
+    stream = codec.stream(2)
+    sent = join([stream.encoder.push(waveform), stream.encoder.finish()])
+    assert sent.codes.equal(codec.encode(waveform, 2))
+
+
+def test_beam_search_in_a_stream() -> None:
+    codec = make_causal().with_beam(3)
+    waveform = codec_tone(codec, 9000)
+    codes, _ = through(codec, random_blocks(waveform, 3, 2000))
+    assert codes.codes.equal(codec.encode(waveform))
+    assert not codes.codes.equal(make_causal().encode(waveform))
+
+
+@pytest.mark.parametrize("name", ["stft", *sorted(set(MAKERS) - LIVE)])
+def test_codecs_that_look_ahead_are_refused(name: str) -> None:
+    codec = make_stft_codec() if name == "stft" else MAKERS[name]()
+    message = f"{codec.spec.name} is not causal, .* use a causal codec .*Mimi or EnCodec at 24 kHz"
+    with pytest.raises(NotCausal, match=message):
+        codec.stream()
+    assert codec.spec.latency_ms is None
