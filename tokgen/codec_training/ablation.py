@@ -6,9 +6,9 @@
 Every condition trains with the same seeds, so crops and augmentation are the same step by step. A
 loss without a given weight is first tuned under seed 0 with the weights of the sweep, from the
 largest down to the first whose validation loss holds. These trainings are cells like the others, at
-full length, and the loss has this weight in all its conditions. Then every tuned codec goes through the drift
-protocol on the same test clips, with and without shifts between passes. Differences are paired
-over clips and seeds.
+full length, and the loss has this weight in all its conditions. Then every tuned codec goes through
+the drift protocol on the same test clips, with and without shifts between passes. Differences are
+paired over clips and seeds.
 
 Each training is a folder in `cells/`. A killed run resumes. The same command may run several times
 at once: each process takes a cell that no other works on.
