@@ -9,9 +9,10 @@ from tokgen.codec_training.adversary import Adversary
 from tokgen.codec_training.discriminators.kinds import make_discriminator
 
 
-def adversary(**more) -> Adversary:
+def adversary(bandwidths: int = 1, **more) -> Adversary:
     torch.manual_seed(0)
-    critic = make_discriminator({"kind": "msstft", "windows": [64], "width": 2})
+    settings = {"kind": "msstft", "windows": [64], "width": 2, "bandwidths": bandwidths}
+    critic = make_discriminator(settings)
     optimizer = torch.optim.AdamW(critic.parameters(), lr=1e-2)
     return Adversary(Accelerator(cpu=True), critic, optimizer, 10.0, 100, **more)
 
@@ -40,3 +41,13 @@ def test_a_share_of_one_draws_nothing_and_training_alone_is_not_thinned():
             assert set(tested.step(real, fake, generator, judge=False)) == {"discriminator"}
         states.append(generator.get_state())
     assert torch.equal(*states)
+
+
+def test_only_the_discriminator_of_a_bandwidth_trains():
+    tested = adversary(bandwidths=3)
+    before = {k: v.clone() for k, v in tested.discriminator.state_dict().items()}
+    real, fake = torch.randn(2, 1, 1, 200)
+    tested.step(real, fake, torch.Generator().manual_seed(0), bandwidth=1)
+    tested.step(real, fake, torch.Generator().manual_seed(0), bandwidth=1)
+    state = tested.discriminator.state_dict()
+    assert {k.split(".")[1] for k, v in state.items() if not v.equal(before[k])} == {"1"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -34,3 +36,17 @@ def test_crops_are_brought_to_a_loudness_and_silence_stays_silent():
     out = augment(audio, 16000, loudness=-23.0, gain_db=0.0, phase=False, generator=g)
     assert loudness_lufs(out, 16000)[0].item() == pytest.approx(-23, abs=0.01)
     assert out[1].eq(0).all()
+
+
+def test_the_channels_of_an_item_change_alike():
+    audio = torch.stack([make_tone(0.5, 2)[0], 0.1 * make_tone(0.5, 2)[0]])[None]
+    g = torch.Generator().manual_seed(0)
+    out = augment(audio, 16000, loudness=-16.0, gain_db=30.0, phase=True, generator=g)
+    torch.testing.assert_close(out[:, 1], 0.1 * out[:, 0], rtol=1e-3, atol=1e-6)
+    assert out.abs().max() <= 1
+
+
+def test_loudness_adds_the_powers_of_the_channels():
+    tone = make_tone(0.5, 2)[None]
+    both = loudness_lufs(tone.repeat(1, 2, 1), 16000)
+    torch.testing.assert_close(both, loudness_lufs(tone, 16000) + 10 * math.log10(2))

@@ -53,3 +53,23 @@ def test_speed_moves_all_frequencies(tmp_path):
 def test_speed_has_a_limit():
     with pytest.raises(ValueError, match=r"speed is 0\.6, but must be at most 0\.5"):
         SharedSettings(speed=0.6)
+
+
+def test_crops_keep_the_channels_of_the_codec(tmp_path):
+    ramp = torch.linspace(-0.5, 0.5, 16000)
+    write_audio(tmp_path / "in/a.wav", torch.stack([ramp, -0.5 * ramp]), 16000)
+    write_audio(tmp_path / "in/b.wav", ramp, 16000)
+    write_audio(tmp_path / "in/c.wav", ramp.expand(3, -1), 16000)
+    corpus = open_corpus(tmp_path / "in")
+    stereo = AudioCrops([corpus], 16000, tmp_path / "cache", channels=2)
+    assert stereo.seconds == 2 and "has 3 channels" in stereo.rejections[0].reason
+    size = {"seed": 0, "batch_size": 40, "n_samples": 100}
+    batch = stereo.batch(0, **size)
+    assert batch.shape == (40, 2, 100)
+    left, right = batch[:, 0], batch[:, 1]
+    opposite, equal = (left + 2 * right).abs().amax(1) < 1e-3, (left == right).all(1)
+    assert opposite.sum() > 10 and equal.sum() > 10 and (opposite | equal).sum() >= 38
+    assert stereo.batch(0, speed=0.2, **size).shape == (40, 2, 100)
+    mono = AudioCrops([corpus], 16000, tmp_path / "cache")
+    assert mono.seconds == 3 and mono.fingerprint != stereo.fingerprint
+    assert mono.batch(0, **size).shape == (40, 1, 100)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from makers.audio import make_tone
 from makers.codecs import make_encodec
@@ -50,6 +51,27 @@ def test_a_codec_and_a_corpus_by_name(tiny_codec, tiny_codec_folder, tiny_corpus
     assert frame["n_failed"].tolist() == [0, 0]
     assert by_name._repr_html_().count("<table>") == 1
     assert by_name.table().startswith(by_name.scores.table())
+
+
+def test_a_stereo_codec_is_scored_in_stereo(tiny_codec, tmp_path):
+    left, right = make_tone(1.5, 1), make_tone(1.5, 2)
+    write_audio(tmp_path / "a.wav", torch.cat([left, right]), 16000)
+    write_audio(tmp_path / "b.wav", left, 16000)
+    corpus, stereo = open_corpus(tmp_path), make_encodec("encodec-48k")
+    options = {"metrics": ("pesq", "si_sdr"), "workers": 0, "progress": False}
+    found = score_codec([tiny_codec, stereo], corpus, **options)
+    stereo_row = "encodec-48k decoded"
+    a, b = (u.waveform for u in corpus.utterances(8000, rejected=[], channels=2))
+    wanted = [si_sdr(x, stereo.roundtrip(x[None])[0]) for x in (a, b)]
+    assert [r["si_sdr"] for r in found.scores.per_clip if r["row"] == stereo_row] == wanted
+    assert (len(a), len(b)) == (2, 1)
+    backends = {m.name: m.backend for m in found.scores.means.metrics}
+    assert backends["pesq"].endswith(", mean of channels")
+    assert backends["si_sdr"].endswith(", channels as one signal")
+    mono = score_codec(tiny_codec, corpus, **options)
+    alone = [r for r in mono.scores.per_clip if r["row"] == "tiny decoded"]
+    assert alone == [r for r in found.scores.per_clip if r["row"] == "tiny decoded"]
+    assert not any("channels" in m.backend for m in mono.scores.means.metrics)
 
 
 def test_several_codecs_have_a_row_each(tiny_codec, tiny_corpus):

@@ -15,6 +15,7 @@ from tokgen.metrics.cer import (
 from tokgen.metrics.mos import make_mos
 from tokgen.metrics.pesq import pesq_wb
 from tokgen.metrics.si_sdr import si_sdr
+from tokgen.metrics.signals import at_16k
 
 CLEAN = make_tone(2.0, 0)
 BROKEN = {
@@ -34,3 +35,13 @@ def test_broken_audio_fails_in_every_metric(kind):
     assert math.isnan(make_mos("distillmos").score(broken, 16000))
     with pytest.raises(RecognitionError, match=r"no samples|NaN or infinite samples"):
         make_recogniser("moonshine").transcribe(broken, 16000)
+
+
+def test_metrics_of_speech_hear_the_mean_of_the_channels():
+    noise = 0.05 * torch.randn(CLEAN.shape, generator=torch.Generator().manual_seed(1))
+    stereo = torch.cat([CLEAN + noise, CLEAN - 3 * noise])
+    mean = stereo.mean(0, keepdim=True)
+    judge = make_mos("distillmos")
+    assert judge.score(stereo, 16000) == judge.score(mean, 16000) != judge.score(stereo[:1], 16000)
+    assert pesq_wb(CLEAN, stereo, 16000) == pesq_wb(CLEAN, mean, 16000)
+    assert at_16k(stereo, 16000).equal(mean[0])

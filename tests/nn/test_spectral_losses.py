@@ -55,6 +55,15 @@ def test_mel_power_of_stereo_is_the_mean_of_its_channels():
     torch.testing.assert_close(both, (left + right) / 2)
 
 
+@pytest.mark.parametrize("loss", [MultiScaleMel(16000), SpectralDistance()])
+def test_every_channel_of_stereo_counts(loss):
+    a, b = (make_tone(0.3, seed)[None] for seed in range(2))
+    same, half = loss(torch.cat([a, a], 1), torch.cat([b, b], 1)), loss(a, b)
+    torch.testing.assert_close(same, half)
+    one = loss(torch.cat([b, a], 1), torch.cat([b, b], 1))
+    torch.testing.assert_close(one, half / 2, rtol=1e-3, atol=0)
+
+
 def test_mel_ignores_polarity_and_spectral_distance_does_not():
     clean = make_tone(0.5, 1)[None]
     assert MultiScaleMel(16000)(-clean, clean).item() == pytest.approx(0, abs=1e-6)

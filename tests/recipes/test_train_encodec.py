@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
+from makers.audio import make_tone
 from makers.recipes import kill_when, launch, run
+from tokgen.audio.files import read_audio, write_audio
 from tokgen.zoo.lookup import load_codec
 
 TINY_CODEC = {
@@ -21,6 +24,17 @@ ENCODEC = {
     "model": {
         "sampling_rate": 16000, "num_filters": 2, "hidden_size": 8, "codebook_size": 16,
         "upsampling_ratios": [8, 5, 4, 2], "num_lstm_layers": 1, "target_bandwidths": [0.4, 0.8],
+    },
+}  # fmt: skip
+STEREO = {
+    **ENCODEC, "seconds": 0.26, "decoder_steps": 0, "adversarial_start": 0,
+    "adversarial_warmup": 0, "steps": 8, "discriminator_share": 0.7,
+    "model": {
+        **ENCODEC["model"], "audio_channels": 2, "normalize": True, "chunk_length_s": 0.26,
+        "overlap": 0.01, "norm_type": "time_group_norm", "use_causal_conv": False,
+    },
+    "discriminator": {
+        "kind": "msstft", "windows": [256, 128], "width": 2, "channels": 2, "bandwidths": 2,
     },
 }  # fmt: skip
 LOSSES = {
@@ -60,6 +74,49 @@ def test_encodec_trains_and_resumes_exactly(tiny_corpus, tmp_path):
     codec = load_codec(tmp_path / "whole/codec")
     assert (codec.spec.n_codebooks, codec.spec.hop_length) == (4, 320)
     assert codec.model.quantizer.layers[3].codebook.embed.any()
+
+
+@pytest.fixture(scope="session")
+def stereo_corpus(tmp_path_factory) -> Path:
+    """Stereo clips, and mono ones."""
+    folder = tmp_path_factory.mktemp("stereo")
+    for seed in range(6):
+        split = "train" if seed < 4 else "validation"
+        both = torch.cat([make_tone(1.0, seed), 0.5 * make_tone(1.0, seed + 9)])
+        write_audio(folder / f"{split}/{seed}.wav", both[: 1 + (seed > 0)], 16000)
+    return folder
+
+
+def test_the_stereo_encodec_resumes_exactly_with_a_discriminator_per_bandwidth(
+    stereo_corpus, tmp_path
+):
+    run("train_codec.py", *flags("whole", tmp_path, stereo_corpus, **STEREO))
+    process = launch("train_codec.py", *flags("cut", tmp_path, stereo_corpus, **STEREO))
+    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
+    run("train_codec.py", *flags("cut", tmp_path, stereo_corpus, **STEREO))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+    critics = [
+        load_file(tmp_path / n / "discriminator/model.safetensors") for n in ("whole", "cut")
+    ]
+    assert same(*critics) and {name.split(".")[1] for name in critics[0]} == set("0123")
+    codec = load_codec(tmp_path / "whole/codec")
+    assert codec.spec.channels == 2 and codec.side_names == ("scales",)
+    decoded = sorted((tmp_path / "whole/samples").glob("*.decoded.wav"))
+    assert [read_audio(path, channels=2)[0].shape[0] for path in decoded] == [2, 2]
+
+
+def test_processes_train_a_discriminator_per_bandwidth(stereo_corpus, tmp_path):
+    """Every process judges with the same one; the others have no gradient."""
+    more = STEREO | {"steps": 4, "validate_every": 4, "discriminator_share": 1.0}
+    out = run("train_codec.py", *flags("two", tmp_path, stereo_corpus, **more), processes=2)
+    assert "codec: " in out
+
+
+def test_a_mono_discriminator_is_refused_for_a_stereo_codec(stereo_corpus, tmp_path):
+    more = STEREO | {"discriminator": {"kind": "msstft", "windows": [256], "width": 2}}
+    out = run("train_codec.py", *flags("mono", tmp_path, stereo_corpus, **more), code=1)
+    assert "judges audio of 1 channels, but the codec has 2: set discriminator to" in out
+    assert "Traceback" not in out
 
 
 def test_processes_move_the_same_codebooks(tiny_corpus, tmp_path):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tokgen.codec_training.discriminators.ensemble import Discriminator
-from tokgen.codec_training.discriminators.kinds import load_discriminator, make_discriminator
+from tokgen.codec_training.discriminators.kinds import (
+    check_fits,
+    load_discriminator,
+    make_discriminator,
+)
 from tokgen.codec_training.discriminators.msstft import MultiScaleStftDiscriminator
 from tokgen.codec_training.settings import CodecTrainingSettings
 
@@ -37,3 +41,14 @@ def test_unknown_kinds_and_arguments_are_refused():
     for settings in ("wave", {"kind": "wave"}):
         with pytest.raises(ValueError, match="'wave': known are ensemble, msstft"):
             CodecTrainingSettings(discriminator=settings)
+
+
+def test_channels_and_bandwidths_must_be_those_of_the_codec():
+    mono, stereo = make_discriminator(SMALL), {"kind": "msstft", "channels": 2, "width": 2}
+    check_fits(mono, 1, 4)
+    check_fits(make_discriminator(stereo), 2, 4)
+    check_fits(make_discriminator(stereo | {"bandwidths": 4}), 2, 4)
+    with pytest.raises(ValueError, match=r"of 1 channels, but the codec has 2: .* channels: 2"):
+        check_fits(mono, 2, 4)
+    with pytest.raises(ValueError, match=r"3 bandwidths, but the codec 4: .* to 1 or 4"):
+        check_fits(make_discriminator(stereo | {"bandwidths": 3}), 2, 4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
@@ -71,11 +73,39 @@ def test_saves_and_loads(tmp_path):
         assert a[-1].equal(b[-1])
 
 
+def test_each_bandwidth_has_its_own_discriminator(tmp_path):
+    torch.manual_seed(0)
+    critic = MultiScaleStftDiscriminator(windows=[64, 32], width=2, bandwidths=3)
+    critic.save_pretrained(tmp_path)
+    again = MultiScaleStftDiscriminator.from_pretrained(tmp_path)
+    audio = torch.randn(1, 1, 128)
+    outputs = [[maps[-1] for maps in critic(audio, i)] for i in range(3)]
+    assert all(len(found) == 2 for found in outputs)
+    assert not outputs[0][0].equal(outputs[1][0]) and not outputs[1][0].equal(outputs[2][0])
+    assert again(audio)[0][-1].equal(outputs[2][0])  # without a bandwidth, the highest
+    sum(maps[-1].sum() for maps in critic(audio, 1)).backward()
+    trained = {name.split(".")[1] for name, p in critic.named_parameters() if p.grad is not None}
+    assert trained == {"2", "3"}
+
+
+def test_a_discriminator_saved_before_there_were_bandwidths_loads(tmp_path):
+    critic = MultiScaleStftDiscriminator(windows=[64], width=2)
+    critic.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("bandwidths") == 1
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    again = MultiScaleStftDiscriminator.from_pretrained(tmp_path)
+    audio = torch.randn(1, 1, 128)
+    assert again(audio)[0][-1].equal(critic(audio, 3)[0][-1])
+
+
 def test_wrong_audio_is_refused():
     critic = MultiScaleStftDiscriminator(windows=[64], width=2)
     with pytest.raises(ValueError, match="2 channels, but the discriminator 1"):
         critic(torch.zeros(1, 2, 100))
     with pytest.raises(ValueError, match="63 samples is shorter than the window of 64"):
         critic(torch.zeros(1, 1, 63))
+    with pytest.raises(ValueError, match="bandwidths = 0: must be at least 1"):
+        MultiScaleStftDiscriminator(bandwidths=0)
     with pytest.raises(ValueError, match="windows is empty"):
         MultiScaleStftDiscriminator(windows=[])
