@@ -2,5 +2,6 @@
 
 - `beam` - beam search over the levels of a residual quantizer
 - `residual` - factorised residual vector quantizer of DAC, and its start by k-means
+- `variable` - variable bitrate: an importance network chooses the levels of each frame
 - `ema` - EnCodec's residual quantizer in training
 """

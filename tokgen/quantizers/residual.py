@@ -58,24 +58,29 @@ class ResidualQuantizer(nn.Module):
         )
 
     @in_float32
-    def forward(self, latents: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, mask: Tensor | None = None) -> Quantized:
         """Quantize latents [B, D, T].
 
         The losses are sums over levels of the mean squared error, as in DAC. Dropped levels add
         nothing.
+
+        Args:
+            latents: [B, D, T].
+            mask: [B, K, T], 1 for the levels to keep and 0 for others; None draws it by `dropout`.
         """
         residual = latents.mT
         total = torch.zeros_like(residual)
-        keep = self._levels_to_keep(len(latents), latents.device)
+        if mask is None:
+            mask = self._drop_levels(len(latents), latents.device)
         codes, projections = [], []
         commitment = codebook = latents.new_zeros(())
         for k, level in enumerate(self.levels):
             projected = level.in_proj(residual)
             code = level.lookup(projected)
             row = level.codebook(code)
-            on = (k < keep).float()[:, None, None]
-            commitment = commitment + (on * (projected - row.detach()) ** 2).mean()
-            codebook = codebook + (on * (projected.detach() - row) ** 2).mean()
+            on = mask[:, k, :, None]
+            commitment = commitment + (on.detach() * (projected - row.detach()) ** 2).mean()
+            codebook = codebook + (on.detach() * (projected.detach() - row) ** 2).mean()
             out = level.out_proj(projected + (row - projected).detach())
             total = total + on * out
             residual = residual - out
@@ -89,13 +94,14 @@ class ResidualQuantizer(nn.Module):
             codebook,
         )
 
-    def _levels_to_keep(self, batch: int, device: torch.device) -> Tensor:
+    def _drop_levels(self, batch: int, device: torch.device) -> Tensor:
+        """Draw a mask [B, K, 1]."""
         n = len(self.levels)
         keep = torch.full((batch,), n, device=device)
         if self.training and self.dropout > 0:
             dropped = torch.rand(batch, device=device) < self.dropout
             keep = torch.where(dropped, torch.randint(1, n + 1, (batch,), device=device), keep)
-        return keep
+        return (torch.arange(n, device=device) < keep[:, None]).float()[..., None]
 
     @in_float32
     def encode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,10 +125,19 @@ class ResidualQuantizer(nn.Module):
         return torch.cat(self._rows(codes), -1).mT
 
     @in_float32
-    def decode(self, codes: Tensor) -> Tensor:
-        """codes [B, k, T] with k <= K coarse levels -> quantized [B, D, T]."""
+    def decode(self, codes: Tensor, depth: Tensor | None = None) -> Tensor:
+        """codes [B, k, T] with k <= K coarse levels -> quantized [B, D, T].
+
+        Args:
+            codes: see above; they must be valid past the depth too.
+            depth: int64 [B, T], the number of levels that each frame has; None means all.
+        """
         pairs = zip(self.levels, self._rows(codes), strict=False)
-        return torch.stack([level.out_proj(rows) for level, rows in pairs]).sum(0).mT
+        parts = torch.stack([level.out_proj(rows) for level, rows in pairs])  # [k, B, T, D]
+        if depth is not None:
+            level = torch.arange(len(parts), device=codes.device)[:, None, None]
+            parts = parts * (level < depth)[..., None]
+        return parts.sum(0).mT
 
     def _rows(self, codes: Tensor) -> list[Tensor]:
         pairs = zip(self.levels, codes.unbind(1), strict=False)
