@@ -2,11 +2,16 @@
 
     python recipes/benchmarks/bench_grid.py --corpus en.parquet --natural en.parquet music.parquet
 
-Excerpts of audio that a codec decoded begin with a random sample and travel in several ways. A row
-tells of each way, and of each length of the excerpt, the share that was found, the share with the
-exact offset, and the area under the ROC curve against natural excerpts of all lengths. A last line
-counts the natural excerpts in which a grid was found, and extrapolates the tail of their scores:
-log(share of scores above x) is close to a straight line there.
+Decoded audio goes through each way (rounding, MP3, ...); excerpts of it begin at a random sample.
+The first table has, for each way and length of the excerpts, the share that was found, the share
+with the exact offset, and the area under the ROC curve against natural excerpts of all lengths. The
+second one has the scores and, for the shares, one-sided 95 % bounds by Clopper and Pearson. A last
+line counts the natural excerpts in which a grid was found, and extrapolates the tail of their
+scores, as if it were exponential. `--figure` draws the ROC curves. `--clips 0` measures natural
+excerpts only.
+
+The bounds hold for independent excerpts. Natural excerpts are drawn with replacement, so take
+corpora with many more seconds than `--excerpts`.
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec.grid import THRESHOLD, find_grid
 from tokgen.codec.stable.transports import make_transport
 from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.plotting import new_figure, save_figure
 from tokgen.runs.folder import write_json
 from tokgen.runs.progress import progress_bar
 from tokgen.zoo.lookup import load_codec
@@ -46,18 +52,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--corpus", default="recipes/data/allison", help="to decode")
     parser.add_argument("--natural", nargs="+", default=["recipes/data/allison"])
     parser.add_argument("--split", default="test")
-    parser.add_argument("--clips", type=int, default=20, help="random clips of --corpus")
+    parser.add_argument("--clips", type=int, default=20, help="random clips of --corpus, or 0")
     parser.add_argument("--excerpts", type=int, default=100, help="natural ones, of all corpora")
     parser.add_argument("--ways", nargs="+", default=WAYS, help="none, or as for StableDecoding")
     parser.add_argument("--lengths", nargs="+", type=float, default=[0.5, 1, 2, 5], help="seconds")
     parser.add_argument("--stable", action="store_true", help="decode stably")
     parser.add_argument(
-        "--minutes",
-        type=float,
-        default=math.inf,
-        help="longest search of decoded audio",
+        "--minutes", type=float, default=math.inf, help="end the search of decoded audio after this"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figure", type=Path, help=".png to write, with the ROC curves")
     parser.add_argument("--out", type=Path, help=".json file to write")
     a = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -73,9 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows.append(row)
             if time.monotonic() > until:
                 break
-        print(f"\n{name}, {'stable' if a.stable else 'plain'} decoding\n\n{show(rows, a.ways)}\n")
-        print(show_natural(rows), flush=True)
+        print(f"\n{name}, {'stable' if a.stable else 'plain'} decoding")
+        for text in (show(rows, a.ways), show_scores(rows, a.ways), show_natural(rows)):
+            print(f"\n{text}", flush=True)
         found[name] = rows
+    if a.figure is not None:
+        plot_roc(found, a.ways, a.figure)
     if a.out is not None:
         about = {"threshold": THRESHOLD, "split": a.split, "seed": a.seed, "stable": a.stable}
         write_json(a.out, about | {"machine": machine(), "rows": found})
@@ -85,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def draw(
     codec: Codec, corpus: Corpus, n: int, seconds: float, noise: random.Random
 ) -> Iterator[Tensor]:
-    """Yield up to n random clips [1, 1, N] that are longer than `seconds`."""
+    """Yield up to n random clips [1, 1, N] longer than `seconds` by half a second or more."""
+    if not n:
+        return
     entries = sorted(corpus.entries, key=lambda entry: entry.id)
     rate = codec.spec.sample_rate
     order = noise.sample(entries, len(entries))
@@ -169,6 +178,16 @@ def search(codec: Codec, audio: Tensor, offset: int | None) -> Row:
     }
 
 
+def roc(positive: Sequence[float], negative: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shares of negative and of positive scores at or above each threshold, ascending.
+
+    Thresholds are all scores from the highest to the lowest, after one that no score reaches.
+    """
+    steps = np.unique([*positive, *negative])[::-1]
+    false, true = ((np.asarray(x)[:, None] >= steps).mean(0) for x in (negative, positive))
+    return np.append(0, false), np.append(0, true)
+
+
 def auc(positive: Sequence[float], negative: Sequence[float]) -> float:
     """Return the share of pairs in which the positive score is the higher one."""
     above = np.subtract.outer(positive, negative)
@@ -194,27 +213,69 @@ def show(rows: Sequence[Row], ways: Sequence[str]) -> str:
     return tabulate(lines, ["way", *heads], tablefmt="github", disable_numparse=True)
 
 
+def show_scores(rows: Sequence[Row], ways: Sequence[str]) -> str:
+    """Format the scores of each way, all lengths together, and of natural excerpts."""
+    lines = []
+    for way in (*ways, None):
+        cell = [row for row in rows if row["way"] == way]
+        if not cell:
+            continue
+        n, n_found, n_exact = len(cell), *(sum(r[key] for r in cell) for key in ("found", "exact"))
+        scores = [row["score"] for row in cell]
+        if way is None:
+            shares = [f"{n_found / n:.2f} (at most {highest_rate(n_found, n):.3f})", "–"]
+        else:
+            least = (1 - highest_rate(n - k, n) for k in (n_found, n_exact))
+            shares = [
+                f"{k / n:.2f} (at least {bound:.2f})"
+                for k, bound in zip((n_found, n_exact), least, strict=True)
+            ]
+        ends = [f"{f(scores):.1f}" for f in (np.min, np.median, np.max)]
+        lines.append(["natural" if way is None else way, str(n), *shares, " / ".join(ends)])
+    head = ["way", "n", "found", "exact offset", "score: lowest / median / highest"]
+    return tabulate(lines, head, tablefmt="github", disable_numparse=True)
+
+
 def show_natural(rows: Sequence[Row]) -> str:
     """Format the false alarms, the highest scores and the tail of natural audio, and the time."""
     scores = np.sort([r["score"] for r in rows if r["way"] is None])
     alarms = sum(r["found"] for r in rows if r["way"] is None)
     n = len(scores)
     upper = highest_rate(alarms, n)
-    top = scores[-max(2, round(TAIL * n)) :]
-    scale = (top - top[0]).mean()  # of an exponential tail
-    rate = len(top) / n * math.exp(-(THRESHOLD - top[0]) / scale)
+    tail = "too few to extrapolate"
+    if n >= 2 / TAIL:
+        top = scores[-round(TAIL * n) :]
+        scale = (top - top[0]).mean()  # of an exponential tail
+        rate = len(top) / n * math.exp(-(THRESHOLD - top[0]) / scale)
+        tail = f"extrapolated rate {rate:.1e}"
     cpu = {s: np.mean([r["cpu"] for r in rows if r["seconds"] == s]) for s in lengths_of(rows)}
     times = ", ".join(f"{value:.2f} s for {seconds:g} s" for seconds, value in cpu.items())
     return (
         f"Natural: {alarms} of {n} found (at most {100 * upper:.2f} % with 95 % confidence), "
-        f"highest score {scores[-1]:.1f} of threshold {THRESHOLD:g}, extrapolated rate {rate:.1e}. "
+        f"highest score {scores.max(initial=-math.inf):.1f} of threshold {THRESHOLD:g}, {tail}. "
         f"Processor time: {times}."
     )
 
 
 def highest_rate(alarms: int, n: int) -> float:
     """Return the rate at which so few alarms have a chance of 5 % (Clopper-Pearson)."""
-    return float(beta.ppf(0.95, alarms + 1, n - alarms))
+    return float(beta.ppf(0.95, alarms + 1, n - alarms)) if alarms < n else 1.0
+
+
+def plot_roc(found: dict[str, list[Row]], ways: Sequence[str], path: Path) -> None:
+    """Plot one panel for each codec, with a curve for each way and length of excerpts."""
+    figure = new_figure(5 * len(found), 4.5)
+    panels = np.atleast_1d(figure.subplots(1, len(found), sharey=True))
+    for axes, (name, rows) in zip(panels, found.items(), strict=True):
+        natural_scores = [row["score"] for row in rows if row["way"] is None]
+        for way, seconds in product(ways, lengths_of(rows)):
+            cell = [r["score"] for r in rows if (r["way"], r["seconds"]) == (way, seconds)]
+            if cell:
+                label = f"{way}, {seconds:g} s (n {len(cell)})"
+                axes.plot(*roc(cell, natural_scores), drawstyle="steps-post", label=label)
+        axes.set(title=name, xlabel=f"false alarms (n {len(natural_scores)})", ylabel="found")
+        axes.legend(fontsize=6, ncols=2)
+    save_figure(figure, path)
 
 
 def lengths_of(rows: Sequence[Row]) -> list[float]:
