@@ -177,7 +177,7 @@ def test_files_give_the_codes_and_audio_of_their_waveform(name: str, tmp_path: P
     write_audio(source, make_tone(3.21, 0, 44100), 44100)
     rate = codec.spec.sample_rate
     waveform, _ = read_audio(source, sample_rate=rate)
-    encoded, n_samples = encode_audio_file(codec, source, 3)
+    encoded, n_samples, _ = encode_audio_file(codec, source, 3)
     assert n_samples == waveform.shape[-1]
     assert_same(encoded, codec.encode_with_side(waveform[None], 3))
     decoded = codec.decode(encoded.codes, n_samples, encoded.side)[0]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from makers.audio import cut
+from tokgen.codec.chunks import Chunks
 from tokgen.codec.windows import (
     MIN_FRAMES,
-    Chunks,
     Conv,
     Reach,
     Stage,

@@ -10,7 +10,8 @@
 - `spec` - a codec's numbers, and the results of encoding and quantizing
 - `stable` - decode so that encoding the audio again gives the same codes
 - `stages` - `StagedCodec` exposes encoder, quantizer and decoder for tuning
-- `steps` - run causal networks on a fixed grid of chunks
+- `steps` - run causal networks on a fixed grid of chunks or frames
 - `streaming` - `CodecStream` codes live audio
 - `windows` - run networks over a sequence that arrives in pieces
+- `chunks` - run networks on separate chunks, and join what they make
 """

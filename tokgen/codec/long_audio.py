@@ -30,6 +30,7 @@ __all__ = [
     "BAR_DELAY",
     "WHOLE_SECONDS",
     "DecodedAudio",
+    "EncodedAudio",
     "TooLong",
     "audio_bar",
     "decode_audio_file",
@@ -44,6 +45,20 @@ BAR_DELAY = 5  # seconds before a progress bar is shown
 
 class TooLong(ValueError):
     """Audio too long for a codec that needs the whole utterance."""
+
+
+class EncodedAudio(NamedTuple):
+    """What `encode_audio_file` read.
+
+    Attributes:
+        encoded: the result of `encode_blocks`.
+        n_samples: length of the audio at the codec's rate.
+        channels: 1 if the audio was mono or mixed to mono, else the codec's.
+    """
+
+    encoded: Encoded
+    n_samples: int
+    channels: int
 
 
 class DecodedAudio(NamedTuple):
@@ -159,22 +174,24 @@ def encode_audio_file(
     grid: GridChoice = None,
     name: str | None = None,
     progress: bool = True,
-) -> tuple[Encoded, int]:
+) -> EncodedAudio:
     """Encode an audio file of any length and rate.
+
+    A codec with several channels gets those of the file, or copies of its only one. Other codecs
+    get the mean of the channels.
 
     Args:
         file, name: as for `open_blocks`.
         n_codebooks, grid: as for `encode_blocks`.
         progress: show a progress bar after `BAR_DELAY` seconds.
-    Returns:
-        the result of `encode_blocks`, and the number of samples at the codec's rate.
     Raises:
-        AudioError: as `read_audio`.
+        AudioError: as `read_audio`. A file must have one channel or those of the codec, unless the
+            codec is mono.
         ValueError: as `encode_blocks`.
     """
     rate = codec.spec.sample_rate
     with (
-        open_blocks(file, sample_rate=rate, name=name) as blocks,
+        open_blocks(file, sample_rate=rate, name=name, channels=codec.spec.channels) as blocks,
         audio_bar(blocks.seconds, progress) as bar,
     ):
 
@@ -184,7 +201,7 @@ def encode_audio_file(
                 bar.update(block.shape[-1] / rate)
 
         encoded = encode_blocks(codec, counted(), n_codebooks, grid=grid)
-        return encoded, blocks.n_samples
+        return EncodedAudio(encoded, blocks.n_samples, blocks.channels)
 
 
 def decode_audio_file(
@@ -194,6 +211,7 @@ def decode_audio_file(
     path: str | Path | BinaryIO,
     side: Side | None = None,
     *,
+    channels: int = 1,
     format: str | None = None,
     kbps: float | None = None,
     stable: bool | StableDecoding = False,
@@ -204,13 +222,14 @@ def decode_audio_file(
     Args:
         n_samples, side, stable: as for `Codec.decode`. Stable decoding takes the memory of a few
             windows.
+        channels: 1 averages the channels of the codec; more keeps them.
         path, format, kbps: as for `AudioWriter`.
         progress: show a progress bar after `BAR_DELAY` seconds.
     Raises:
         ValueError: as `decode_blocks` or `AudioWriter`, or `stable` for a codec that has none.
     """
     rate, reached = codec.spec.sample_rate, None
-    blocks = decode_blocks(codec, codes, n_samples, side)
+    blocks = decode_blocks(codec, codes, n_samples, side, mono=channels == 1)
     if stable is not False:
         settings = StableDecoding() if stable is True else stable
         lead = leads_in(side, 1, codec.spec)[0]

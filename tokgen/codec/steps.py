@@ -1,9 +1,9 @@
-"""Run causal networks over a sequence that arrives in pieces, on a fixed grid of chunks.
+"""Run causal networks over a sequence that arrives in pieces, on a fixed grid of chunks or frames.
 
-A chunk that has not arrived completely is filled with zeros, and computed again when more of it is
-there. So every frame is computed by the same operations on tensors of the same shapes, at the same
-place in them, however the sequence is cut: whole files and streams of any blocks are equal to the
-bit, on any machine, for any number of threads.
+Every frame is computed by the same operations on tensors of the same shapes, at the same place in
+them, however the sequence is cut: whole files and streams of any blocks are equal to the bit, on
+any machine. A chunk of `Steps` that has not arrived completely is filled with zeros, and computed
+again when more of it is there. `Frames` computes every frame once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tokgen.codec.windows import Tail
 
-__all__ = ["ROWS", "Steps"]
+__all__ = ["ROWS", "Frames", "Steps"]
 
 ROWS = 16  # frames per chunk
 
@@ -31,6 +31,7 @@ class Steps:
         hop_in, hop_out: inputs and outputs per frame.
         before, after: inputs that a frame needs around its own; zeros at the ends.
         delay: outputs that come before those of the sequence, and are dropped.
+        memory: frames before a frame that its outputs depend on; None if they depend on all.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class Steps:
         before: int = 0,
         after: int = 0,
         delay: int = 0,
+        memory: int | None = None,
     ) -> None:
         self.run, self.hop_in, self.hop_out = run, hop_in, hop_out
-        self.before, self.after, self.delay = before, after, delay
+        self.before, self.after, self.delay, self.memory = before, after, delay, memory
         self._tail, self._n_in = Tail(), 0
         self._state: Any = None
         self._first = 0  # frame that begins the chunk in work
@@ -69,6 +71,15 @@ class Steps:
     def ready(self, n: int) -> int:
         return max(0, self._known(n) * self.hop_out - self.delay)
 
+    def skip(self, n: int) -> tuple[int, int]:
+        """See `tokgen.codec.windows.Skips`. Nothing is skipped of networks that forget nothing."""
+        if self.memory is None or self.before:
+            return 0, 0
+        first = max(0, (n + self.delay) // self.hop_out - self.memory) // ROWS * ROWS
+        self._first, self._done, self._n_in = first, first * self.hop_out, first * self.hop_in
+        self._tail.begin = self._tail.end = self._n_in
+        return self._n_in, max(0, self._done - self.delay)
+
     def _known(self, n: int) -> int:
         """Return the number of frames for which `n` inputs are enough."""
         return max(0, (n - self.after) // self.hop_in)
@@ -89,3 +100,46 @@ class Steps:
                 self._tail.drop(min(self._first * self.hop_in, end))
             start = max(start, min(self.delay, self._done))
             yield out[..., start - origin : self._done - origin]
+
+
+class Frames:
+    """A stage that runs a causal network frame by frame, each frame once.
+
+    Args:
+        run: (inputs [..., hop_in], state of the frame before or None) -> (outputs [..., hop_out],
+            state). The last frame of a sequence may be shorter.
+        hop_in, hop_out: inputs and outputs per frame.
+        first: frames that run together at the start.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Tensor, Any], tuple[Tensor, Any]],
+        *,
+        hop_in: int = 1,
+        hop_out: int = 1,
+        first: int = 1,
+    ) -> None:
+        self.run, self.hop_in, self.hop_out, self.first = run, hop_in, hop_out, first
+        self._tail, self._done, self._size = Tail(), 0, first * hop_in
+        self._state: Any = None
+
+    def push(self, x: Tensor) -> Iterator[Tensor]:
+        self._tail.add(x)
+        while self._done + self._size <= self._tail.end:
+            yield self._run(self._done + self._size)
+            self._size = self.hop_in
+
+    def finish(self) -> Iterator[Tensor]:
+        if self._done < self._tail.end:
+            yield self._run(self._tail.end)
+
+    def ready(self, n: int) -> int:
+        known = n // self.hop_in
+        return known * self.hop_out if known >= self.first else 0
+
+    def _run(self, stop: int) -> Tensor:
+        out, self._state = self.run(self._tail.cut(self._done, stop), self._state)
+        self._tail.drop(stop)
+        self._done = stop
+        return out

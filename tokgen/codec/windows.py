@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,9 @@ __all__ = [
     "ROUND_WIDTH",
     "BlockDecoder",
     "BlockEncoder",
-    "Chunks",
     "Conv",
     "Reach",
+    "Skips",
     "Stage",
     "Tail",
     "Windows",
@@ -55,6 +55,20 @@ class Stage(Protocol):
 
     def ready(self, n: int) -> int:
         """Return the length of the output after `n` inputs, before `finish`."""
+        ...
+
+
+@runtime_checkable
+class Skips(Protocol):
+    """A stage that can begin within a sequence."""
+
+    def skip(self, n: int) -> tuple[int, int]:
+        """Skip what the outputs from `n` on do not depend on. Called before `push`.
+
+        Returns:
+            the first input to push, and the first output that `push` yields then. Outputs before
+            `n` may differ from those of the whole sequence.
+        """
         ...
 
 
@@ -173,6 +187,15 @@ class Windows:
             return 0
         return max(0, known - self.reach.after) // self.step * self.step * self.hop_out
 
+    def skip(self, n: int) -> tuple[int, int]:
+        """See `Skips`. Begins with a window of the whole sequence, so that the sums are equal."""
+        if self.whole:
+            return 0, 0
+        self._done = n // self.hop_out // self.size * self.size
+        low = max(0, self._done - max(self.reach.before, MIN_FRAMES) - 1) * self.hop_in
+        self._tail.begin = self._tail.end = low
+        return low, self._done * self.hop_out
+
     def _window(self, stop: int, high: int, *, ended: bool = False) -> Tensor:
         """Return the frames up to `stop`, computed from a window that ends at frame `high`."""
         start, self._done = self._done, stop
@@ -186,44 +209,6 @@ class Windows:
         out = self.run(window, low)[..., (start - low) * self.hop_out : (stop - low) * self.hop_out]
         self._tail.drop(max(0, min(stop - self.reach.before, high - MIN_FRAMES) - 1) * self.hop_in)
         return out
-
-
-class Chunks:
-    """A stage that runs a network on separate chunks; the last one is padded with zeros.
-
-    Args:
-        run: chunk [..., length] -> [..., n_frames].
-        length, stride: inputs per chunk, and from the start of one chunk to the next.
-        n_frames: outputs per chunk.
-    """
-
-    def __init__(
-        self, run: Callable[[Tensor], Tensor], length: int, stride: int, n_frames: int
-    ) -> None:
-        self.run, self.length, self.stride, self.n_frames = run, length, stride, n_frames
-        self._tail, self._done = Tail(), 0
-
-    def push(self, x: Tensor) -> Iterator[Tensor]:
-        self._tail.add(x)
-        while self._start + self.length <= self._tail.end:
-            yield self._chunk()
-
-    def finish(self) -> Iterator[Tensor]:
-        while self._start < self._tail.end:
-            yield self._chunk()
-
-    def ready(self, n: int) -> int:
-        return max(0, (n - self.length) // self.stride + 1) * self.n_frames
-
-    @property
-    def _start(self) -> int:
-        return self._done * self.stride
-
-    def _chunk(self) -> Tensor:
-        chunk = self._tail.cut(self._start, self._start + self.length)
-        self._done += 1
-        self._tail.drop(min(self._start, self._tail.end))
-        return self.run(F.pad(chunk, (0, self.length - chunk.shape[-1])))
 
 
 class Tail:
@@ -296,6 +281,22 @@ class BlockDecoder:
         if self._take_side is not None:
             self._take_side(encoded.side)
         yield from push_through(self.stages, encoded.codes)
+
+    def skip(self, n_samples: int) -> tuple[int, int]:
+        """Skip codes that the audio from sample `n_samples` on does not depend on.
+
+        Called before `push`. The audio from this sample on is that of the whole sequence, to the
+        bit; what comes before may differ.
+
+        Returns:
+            the frame to push first, and the sample that `push` then yields first. Both are 0 if a
+            stage depends on all codes before.
+        """
+        found: list[tuple[int, int]] = []
+        if all(isinstance(stage, Skips) for stage in self.stages):
+            for stage in reversed(self.stages):
+                found.append(cast(Skips, stage).skip(found[-1][0] if found else n_samples))
+        return (found[-1][0], found[0][1]) if found else (0, 0)
 
     def finish(self) -> Iterator[Tensor]:
         """Yield the remaining audio at the end of the codes."""

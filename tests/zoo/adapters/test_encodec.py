@@ -164,6 +164,7 @@ def test_numbers_of_the_published_kinds() -> None:
         "n_codebooks": 32,
         "codebook_size": 1024,
         "channels": 1,
+        "latency_samples": 320,
     }
     levels = [
         EncodecCodec.numbers(EncodecConfig().to_dict(), b)["n_codebooks"] for b in (1.5, 3, 6, 12)
@@ -172,6 +173,7 @@ def test_numbers_of_the_published_kinds() -> None:
     stereo = EncodecCodec.numbers(EncodecConfig(**STEREO).to_dict())
     assert (stereo["n_codebooks"], stereo["channels"]) == (16, 2)
     assert (stereo["chunk_length"], stereo["chunk_stride"]) == (48000, 47520)
+    assert stereo["latency_samples"] == 0
     music = {"sampling_rate": 32000, "upsampling_ratios": [8, 5, 4, 4], "codebook_size": 2048}
     config = EncodecConfig(**music, target_bandwidths=[2.2])
     assert EncodecCodec.numbers(config.to_dict())["hop_length"] == 640

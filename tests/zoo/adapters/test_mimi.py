@@ -99,6 +99,7 @@ def test_numbers_of_the_published_model() -> None:
         "n_codebooks": 32,
         "codebook_size": 2048,
         "channels": 1,
+        "latency_samples": 1920,
     }
     without = {k: v for k, v in PUBLISHED.items() if k != "frame_rate"}
     assert MimiCodec.numbers(without) == numbers

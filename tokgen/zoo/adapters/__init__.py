@@ -1,5 +1,6 @@
 """Codecs of other libraries.
 
+- `carried` - causal layers of EnCodec and Mimi, piece by piece
 - `dac` - DAC, run by transformers
 - `dac_cpu` - faster layers for DAC on a CPU
 - `dac_training` - weight norm and first weights of DAC in training

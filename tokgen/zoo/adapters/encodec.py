@@ -17,17 +17,17 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_layout
+from tokgen.codec.chunks import Chunks, OverlapAdd
 from tokgen.codec.spec import CodecSpec, Encoded, Side, join
 from tokgen.codec.stages import StagedCodec
+from tokgen.codec.steps import Frames
 from tokgen.codec.windows import (
     BlockDecoder,
     BlockEncoder,
-    Chunks,
     Conv,
     Reach,
     Windows,
@@ -35,6 +35,7 @@ from tokgen.codec.windows import (
     encoder_reach,
 )
 from tokgen.quantizers.beam import SearchedLevels
+from tokgen.zoo.adapters.carried import Carried, is_causal
 from tokgen.zoo.loading import TransformersCodec, choose_bandwidth, let_gradients_through
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ __all__ = [
     "MAX_OVERLAP",
     "WINDOW_SECONDS",
     "EncodecCodec",
-    "OverlapAdd",
     "StagedEncodecCodec",
     "normalised",
 ]
@@ -79,6 +79,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
             "n_codebooks": max(1, int(1000 * min(chosen, kbps[-1]) // level)),
             "codebook_size": config["codebook_size"],
             "channels": config["audio_channels"],
+            "latency_samples": hop_length if is_causal(config) else 0,
         }
         if seconds := config["chunk_length_s"]:
             overlap = config["overlap"] or 0.0
@@ -168,6 +169,30 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
             ),
         )
 
+    def live_encoder(self) -> BlockEncoder:
+        if not self.spec.latency_samples:
+            return super().live_encoder()
+        layers: Any = self.model.encoder.layers
+
+        def run(audio: Tensor, states: list[Any] | None) -> tuple[Tensor, list[Any]]:
+            carried = Carried(states or [])
+            return self.quantize(carried.run(layers, audio)), carried.after
+
+        first = encoder_reach(*_shape(self.model.encoder)).first
+        return BlockEncoder(Frames(run, hop_in=self.spec.hop_length, first=first))
+
+    def live_decoder(self) -> BlockDecoder:
+        if not self.spec.latency_samples:
+            return super().live_decoder()
+        layers: Any = self.model.decoder.layers
+
+        def run(codes: Tensor, states: list[Any] | None) -> tuple[Tensor, list[Any]]:
+            carried = Carried(states or [])
+            return carried.run(layers, self.dequantize(codes)), carried.after
+
+        first = decoder_reach(*_shape(self.model.decoder)).first
+        return BlockDecoder(Frames(run, hop_out=self.spec.hop_length, first=first))
+
     def _windows(
         self, run: Callable[[Tensor, int], Tensor], reach: Reach, step: int | None, **hops: int
     ) -> Windows:
@@ -254,38 +279,6 @@ class _Recurrent:
 
     def ready(self, n: int) -> int:
         return n
-
-
-class OverlapAdd:
-    """The stage that joins overlapping chunks [B, C, length] with linear fades."""
-
-    def __init__(self, length: int, stride: int) -> None:
-        self.length, self.stride = length, stride
-        rise = torch.arange(1, length + 1) / (length + 1)
-        self._weight = torch.minimum(rise, rise.flip(0))
-        self._total, self._weights = torch.zeros(0), torch.zeros(0)
-
-    def push(self, x: Tensor) -> Iterator[Tensor]:
-        for chunk in x.split(self.length, dim=-1):
-            weight = self._weight.to(chunk.device)
-            new = self.length - self._weights.shape[-1]
-            if new == self.length:
-                self._total, self._weights = torch.zeros_like(chunk), torch.zeros_like(weight)
-            else:
-                self._total = F.pad(self._total, (0, new))
-                self._weights = F.pad(self._weights, (0, new))
-            self._total = self._total + weight * chunk
-            self._weights = self._weights + weight
-            yield self._total[..., : self.stride] / self._weights[: self.stride]
-            self._total = self._total[..., self.stride :]
-            self._weights = self._weights[self.stride :]
-
-    def finish(self) -> Iterator[Tensor]:
-        if len(self._weights):
-            yield self._total / self._weights
-
-    def ready(self, n: int) -> int:
-        return n // self.length * self.stride
 
 
 def _shape(layers: nn.Module) -> tuple[list[Conv], bool]:

@@ -2,11 +2,12 @@
 
 Mimi is causal. A bandwidth is rounded down to whole levels; the first one is semantic. Every item
 is encoded alone and in one piece, because the transformers attend over minutes of past audio.
-Memory grows with the square of the length: cut recordings to a few minutes first.
+Memory grows with the square of the length: cut recordings to a few minutes first, or stream them.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import Encoded, Side
+from tokgen.codec.steps import Frames
+from tokgen.codec.windows import BlockDecoder, BlockEncoder
+from tokgen.zoo.adapters.carried import Carried, is_causal
 from tokgen.zoo.loading import TransformersCodec
 
 if TYPE_CHECKING:
@@ -52,6 +56,7 @@ class MimiCodec(TransformersCodec):
             "n_codebooks": levels,
             "codebook_size": config["codebook_size"],
             "channels": config["audio_channels"],
+            "latency_samples": hop_length if is_causal(config) else 0,
         }
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
@@ -67,6 +72,45 @@ class MimiCodec(TransformersCodec):
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         return self.model.decode(codes).audio_values
 
+    def live_encoder(self) -> BlockEncoder:
+        if not self.spec.latency_samples:
+            return super().live_encoder()
+        levels = self.spec.n_codebooks
+        needed = max(levels, self.model.config.num_semantic_quantizers)
+        model: Any = self.model
+        # before 5.24, transformers had the parts in the model itself
+        convolutions = getattr(model.encoder, "encoder_seanet", model.encoder)
+        owner = model if convolutions is model.encoder else model.encoder
+        transformer, downsample = owner.encoder_transformer, owner.downsample
+
+        def run(audio: Tensor, states: Any) -> tuple[Tensor, Any]:
+            first, cache, last = states or ([], None, [])
+            before, after = Carried(first), Carried(last)
+            x, cache = _attend(transformer, before.run(convolutions.layers, audio), cache)
+            latents = x if downsample is None else after.run([downsample], x)
+            codes = model.quantizer.encode(latents, needed).transpose(0, 1)[:, :levels]
+            return codes, (before.after, cache, after.after)
+
+        return BlockEncoder(Frames(run, hop_in=self.spec.hop_length))
+
+    def live_decoder(self) -> BlockDecoder:
+        if not self.spec.latency_samples:
+            return super().live_decoder()
+        model: Any = self.model
+        convolutions = getattr(model.decoder, "decoder_seanet", model.decoder)
+        owner = model if convolutions is model.decoder else model.decoder
+        transformer, upsample = owner.decoder_transformer, owner.upsample
+
+        def run(codes: Tensor, states: Any) -> tuple[Tensor, Any]:
+            first, cache, last = states or ([], None, [])
+            before, after = Carried(first), Carried(last)
+            latents = model.quantizer.decode(codes)
+            x = latents if upsample is None else before.run([upsample], latents)
+            x, cache = _attend(transformer, x, cache)
+            return after.run(convolutions.layers, x), (before.after, cache, after.after)
+
+        return BlockDecoder(Frames(run, hop_out=self.spec.hop_length))
+
     def code_vectors(self) -> Tensor:
         levels = [level.codebook.embed for level in self._levels()]
         return torch.stack(levels[: self.spec.n_codebooks])
@@ -80,3 +124,11 @@ class MimiCodec(TransformersCodec):
         quantizer: Any = self.model.quantizer
         semantic = quantizer.semantic_residual_vector_quantizer.layers
         return [*semantic, *quantizer.acoustic_residual_vector_quantizer.layers]
+
+
+def _attend(transformer: Any, x: Tensor, cache: Any) -> tuple[Tensor, Any]:
+    """Run a transformer on the next frames [1, C, t], with the keys and values of those before."""
+    given = inspect.signature(transformer.forward).parameters
+    name = "cache" if "cache" in given else "past_key_values"  # before 5.24
+    out = transformer(x.mT, use_cache=True, **{name: cache})
+    return out.last_hidden_state.mT, out[name]
