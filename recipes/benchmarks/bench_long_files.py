@@ -158,7 +158,7 @@ def compare(
         return whole(waveform[None])
 
     def ours() -> Tensor:
-        return encode_audio_file(codec, file, progress=False)[0].codes
+        return encode_audio_file(codec, file, progress=False).encoded.codes
 
     return alternate(
         Contender("tokgen, in blocks", ours),
@@ -198,7 +198,7 @@ def run_alone(way: str, file: Path, name: str, device: str) -> dict[str, float]:
     rate, out = codec.spec.sample_rate, file.with_suffix(f".{way}.flac")
     start = time.perf_counter()
     if way == "blocks":
-        encoded, n_samples = encode_audio_file(codec, file, progress=False)
+        encoded, n_samples, _ = encode_audio_file(codec, file, progress=False)
         coefficients = bytearray()  # many small tensors would fragment the memory
         with open_blocks(file, sample_rate=rate) as blocks:
             for part in conditioning.blocks(block.to(device) for block in blocks):

@@ -42,6 +42,7 @@ class CodesFile(Result):
         side: side information float32 [S] by name; empty for most codecs.
         path: the .safetensors file; None if there is none.
         beam: paths of the beam search that chose the codes; 1 is greedy.
+        channels: channels of the audio: 1, or those of the codec.
     """
 
     codes: Tensor
@@ -52,6 +53,7 @@ class CodesFile(Result):
     side: Mapping[str, Tensor] = field(default_factory=dict)
     path: Path | None = None
     beam: int = 1
+    channels: int = 1
 
     def __repr__(self) -> str:
         return f"CodesFile({self.table()}; {self.codec})"
@@ -75,6 +77,7 @@ class CodesFile(Result):
             "n_frames": self.codes.shape[1],
             "n_samples": self.n_samples,
             "sample_rate": self.sample_rate,
+            "channels": self.channels,
             "seconds": self.n_samples / self.sample_rate,
             "side_names": sorted(self.side),
         }
@@ -93,12 +96,14 @@ class CodesFile(Result):
             )
         levels, frames = self.codes.shape
         lead = leads_in(self.side, 1, spec)[0]
+        most = 1 if self.channels == 1 else spec.channels
         high, wanted = int(self.codes.max()), spec.n_frames(self.n_samples + lead)
         for what, found, right, limit in (
             ("levels", levels, levels <= spec.n_codebooks, f"at most {spec.n_codebooks}"),
             ("the code", high, high < spec.codebook_size, f"codes below {spec.codebook_size}"),
             ("frames", frames, frames == wanted, f"{wanted} for {self.n_samples} samples"),
             ("Hz", self.sample_rate, self.sample_rate == spec.sample_rate, f"{spec.sample_rate}"),
+            ("channels", self.channels, self.channels == most, f"{spec.channels}"),
         ):
             if not right:
                 raise ValueError(
@@ -115,6 +120,7 @@ def write_codes(
     side: Side | None = None,
     *,
     beam: int = 1,
+    channels: int = 1,
 ) -> None:
     """Write a codes file. Codes are stored as uint16, or int32 if codebook_size is above 65536.
 
@@ -125,6 +131,7 @@ def write_codes(
         spec: spec of the codec that made the codes.
         side: side information [S] by name, if the codec needs it to decode.
         beam: paths of the beam search that chose the codes; 1 is greedy.
+        channels: channels of the audio: 1, or those of the codec.
     Raises:
         OSError: the file cannot be written.
         ValueError: codes of another shape than [K, spec.n_frames(n_samples)].
@@ -144,6 +151,8 @@ def write_codes(
     }
     if beam > 1:
         metadata["beam"] = str(beam)
+    if channels > 1:
+        metadata["channels"] = str(channels)
     tensors = {"codes": codes.to("cpu", dtype).contiguous()}
     for name, values in (side or {}).items():
         tensors[_SIDE + name] = values.to("cpu", torch.float32).contiguous()
@@ -191,6 +200,7 @@ def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
                 side=side,
                 path=path,
                 beam=_whole(metadata, "beam", MAX_BEAM) if "beam" in metadata else 1,
+                channels=_whole(metadata, "channels", 255) if "channels" in metadata else 1,
             )
         except (SafetensorError, ValueError) as error:
             raise ValueError(f"{label} is damaged: {brief(error)}") from error

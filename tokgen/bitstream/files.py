@@ -128,17 +128,17 @@ def encode_file(
     """
     check_files(file, out, CODES, overwrite=overwrite, name=name)
     codec = codec_with_beam(codec, beam, device)
-    encoded, n_samples = encode_audio_file(
+    encoded, n_samples, channels = encode_audio_file(
         codec, file, n_codebooks, grid=grid, name=name, progress=progress
     )
     codes, side = encoded.codes[0].cpu(), {name: v[0].cpu() for name, v in encoded.side.items()}
     spec = codec.spec
     beam = 1 if codec.search is None else codec.search.beam
     about = spec.sample_rate, spec.name, spec.weight_hash
-    found = CodesFile(codes, n_samples, *about, side, beam=beam)
+    found = CodesFile(codes, n_samples, *about, side, beam=beam, channels=channels)
     if out is None:
         return found
-    write_codes(out, codes, n_samples, spec, side, beam=beam)
+    write_codes(out, codes, n_samples, spec, side, beam=beam, channels=channels)
     return replace(found, path=Path(out))
 
 
@@ -153,7 +153,7 @@ def decode_file(
     overwrite: bool = False,
     name: str | None = None,
 ) -> DecodedFile:
-    """Decode codes to an audio file.
+    """Decode codes to an audio file, with the channels of the audio that was encoded.
 
     Args:
         file: what `encode_file` returned or wrote.
@@ -184,7 +184,14 @@ def decode_file(
         stable = settings_for(Path(out).suffix, StableDecoding() if stable is True else stable)
     codes, n_samples = found.codes[None], found.n_samples
     n_clipped, reached = decode_audio_file(
-        codec, codes, n_samples, out, side, stable=stable, progress=progress
+        codec,
+        codes,
+        n_samples,
+        out,
+        side,
+        channels=found.channels,
+        stable=stable,
+        progress=progress,
     )
     done = DecodedFile(Path(out), codec.spec.name, n_samples, codec.spec.sample_rate, n_clipped)
     if reached is None:
@@ -243,7 +250,7 @@ def settings_for(suffix: str, settings: StableDecoding) -> StableDecoding:
 def _kept(codec: Codec, file: str | Path, codes: Tensor, lead: int) -> float:
     """Return the share of codes [1, k, T] that come back from a file."""
     grid = -lead % codec.spec.hop_length if lead else None
-    again, _ = encode_audio_file(codec, file, codes.shape[1], grid=grid, progress=False)
+    again = encode_audio_file(codec, file, codes.shape[1], grid=grid, progress=False).encoded
     n = min(again.codes.shape[-1], codes.shape[-1])
     same = again.codes[..., :n].cpu() == codes[..., :n].cpu()
     return int(same.sum()) / codes.numel()

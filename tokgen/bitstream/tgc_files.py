@@ -16,10 +16,11 @@ import torch
 
 from tokgen.audio.files import AudioWriter, open_blocks
 from tokgen.audio.sources import Source
-from tokgen.bitstream.compressed import CompressedReader, CompressedWriter, Compression
+from tokgen.bitstream.compressed import CompressedReader, CompressedWriter
 from tokgen.bitstream.files import DecodedFile, check_files
 from tokgen.bitstream.named_codecs import NamedCodecs
 from tokgen.bitstream.outputs import AUDIO, TGC
+from tokgen.bitstream.settings import Compression
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.codec.base import Codec
 from tokgen.codec.long_audio import audio_bar
@@ -77,7 +78,10 @@ def compress_file(
     name: str | None = None,
     **settings: Unpack[Compression],
 ) -> CompressedFile:
-    """Compress an audio file of any format, rate and length. Its channels are averaged.
+    """Compress an audio file of any format, rate and length.
+
+    A codec with several channels gets those of the file, or copies of its only one. Other codecs
+    get the mean of the channels. Decompressed audio has the channels of the file, or their mean.
 
     Args:
         file: path of the audio, its bytes, or an open, seekable binary file.
@@ -97,12 +101,11 @@ def compress_file(
     """
     check_files(file, out, TGC, overwrite=overwrite, name=name)
     codec = as_codec(codec, device=device)
-    writer = CompressedWriter(out, codec, **settings)
-    rate = codec.spec.sample_rate
+    rate, channels = codec.spec.sample_rate, codec.spec.channels
     with (
-        open_blocks(file, sample_rate=rate, name=name) as blocks,
+        open_blocks(file, sample_rate=rate, name=name, channels=channels) as blocks,
         audio_bar(blocks.seconds, progress) as bar,
-        writer,
+        CompressedWriter(out, codec, channels=blocks.channels, **settings) as writer,
     ):
         for block in blocks:
             writer.push(block)
@@ -117,6 +120,8 @@ def decompress_file(
     codec: str | Path | Codec | NamedCodecs | None = None,
     *,
     model: EntropyModel | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
@@ -129,7 +134,7 @@ def decompress_file(
         out: .wav, .flac, .mp3, .opus or .m4a file to write, completely or not at all.
         codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
             codec that the file names.
-        model: as for `CompressedReader`.
+        model, start, seconds: as for `CompressedReader`.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace an existing `out`.
@@ -142,7 +147,8 @@ def decompress_file(
             suffix.
     """
     check_writable(out, overwrite=overwrite, inputs=[file], suffixes=AUDIO)
-    reader = CompressedReader(file, codec, model=model, device=device, name=name)
+    more: dict[str, Any] = {"start": start, "seconds": seconds, "name": name}
+    reader = CompressedReader(file, codec, model=model, device=device, **more)
     pieces = iter(reader)
     first = next(pieces, None)
     if first is None:
@@ -150,7 +156,7 @@ def decompress_file(
     header, rate = reader.headers[0], reader.headers[0].sample_rate
     with AudioWriter(out, rate) as writer, audio_bar(None, progress) as bar:
         for piece in chain([first], pieces):
-            writer.write(piece[0].mean(0, keepdim=True))
+            writer.write(piece[0])
             bar.update(piece.shape[-1] / rate)
     found = reader.n_samples, rate, writer.clipped, reader.problems
     return DecodedFile(Path(out), header.codec, *found)
