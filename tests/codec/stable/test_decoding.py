@@ -10,6 +10,7 @@ from torch import Tensor
 
 from makers.audio import make_tone
 from makers.codecs import MAKERS, make_stft_codec
+from tokgen.codec.stable.decoding import decode_stable
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.zoo.stft import StftCodec
 
@@ -46,26 +47,43 @@ def test_audio_is_in_16_bit_steps(tiny_codec: StftCodec, tone: Tensor) -> None:
     assert not torch.equal(free * 32768, (free * 32768).round())
 
 
-def test_stable_audio_is_left_as_it_is(tiny_codec: StftCodec, tone: Tensor) -> None:
+def test_audio_that_is_stable_already_takes_no_steps_and_stays(
+    tiny_codec: StftCodec, tone: Tensor
+) -> None:
     codes = tiny_codec.encode(tone)
     first, _ = tiny_codec.decode(codes, tone.shape[-1], stable=True)
-    again = tiny_codec.encode(first)
-    second, reached = tiny_codec.decode(again, tone.shape[-1], stable=True)
-    assert torch.equal(first, second)  # the same codes, so the same search
-    unchanged, reached = tiny_codec.decode(
-        codes, tone.shape[-1], stable=StableDecoding(steps=0, robust_to=())
-    )
+    for seconds in (0.4, 8.0):
+        settings = StableDecoding(window_seconds=seconds)
+        second, reached = decode_stable(tiny_codec, codes, first, settings)
+        assert torch.equal(second, first)
+        assert reached.steps.item() == 0 and reached.kept.item() == 1
+        assert reached.snr_db.item() == math.inf
+
+
+def test_stable_decoding_is_a_fixed_point(tiny_codec: StftCodec, tone: Tensor) -> None:
+    heard = tone
+    passes = []
+    for _ in range(3):
+        heard, _ = tiny_codec.decode(tiny_codec.encode(heard), tone.shape[-1], stable=True)
+        passes.append(heard)
+    assert torch.equal(passes[1], passes[0]) and torch.equal(passes[2], passes[0])
+
+
+def test_no_steps_leave_the_audio_as_it_was_decoded(tiny_codec: StftCodec, tone: Tensor) -> None:
+    codes = tiny_codec.encode(tone)
+    settings = StableDecoding(steps=0, robust_to=())
+    unchanged, reached = tiny_codec.decode(codes, tone.shape[-1], stable=settings)
+    plain = tiny_codec.decode(codes, tone.shape[-1])
+    assert torch.equal(unchanged, plain)
     assert reached.steps.item() == 0 and reached.snr_db.item() == math.inf
-    assert torch.equal(unchanged, tiny_codec.decode(codes, tone.shape[-1]))
+    assert reached.kept.item() == (tiny_codec.encode(plain) == codes).double().mean()
 
 
-def test_codes_that_come_back_already_take_no_steps(tone: Tensor) -> None:
-    """A codec whose codes depend on the loudest sample only, so that plain audio keeps them."""
-    codec = make_stft_codec(codebook_size=1)
-    codes = codec.encode(tone)
-    waveform, reached = codec.decode(codes, tone.shape[-1], stable=True)
-    assert reached.steps.item() == 0 and reached.kept.item() == 1
-    assert (waveform - codec.decode(codes, tone.shape[-1])).abs().max() <= 0.5 / 32768 + 1e-7
+def test_silence_that_was_not_changed_has_an_infinite_ratio(tiny_codec: StftCodec) -> None:
+    silence = torch.zeros(1, 1, 3200)
+    codes = tiny_codec.encode(silence)
+    _, reached = decode_stable(tiny_codec, codes, silence, StableDecoding())
+    assert reached.steps.item() == 0 and reached.snr_db.item() == math.inf
 
 
 def test_items_do_not_depend_on_their_batch(tiny_codec: StftCodec) -> None:
@@ -97,7 +115,7 @@ def test_coarse_levels_come_back(tiny_codec: StftCodec, tone: Tensor) -> None:
 
 def test_an_unreachable_target_ends_with_the_best_and_says_so(tiny_codec: StftCodec) -> None:
     noise = torch.Generator().manual_seed(0)
-    codes = torch.randint(60, (1, 4, 40), generator=noise)  # no audio has these codes
+    codes = torch.randint(60, (1, 4, 40), generator=noise)  # the search finds no such audio
     settings = StableDecoding(steps=15, repairs=1)
     waveform, reached = tiny_codec.decode(codes, stable=settings)
     kept = (tiny_codec.encode(waveform) == codes).double().mean().item()

@@ -68,6 +68,11 @@ def test_wrong_names(name: str, message: str) -> None:
         StableDecoding(robust_to=(name,))
 
 
+def test_one_name_alone_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"robust_to = 'int16': pass a tuple, \('int16',\)"):
+        StableDecoding(robust_to="int16")
+
+
 def test_values_have_defaults() -> None:
     assert parse_transport("mp3") == ("mp3", 128.0)
     assert parse_transport("opus:24") == ("opus", 24.0)

@@ -133,11 +133,12 @@ def measure(
         again = torch.cat([codec.encode(x, codes.shape[1]) for x in audio.split(1)])
         return (again == codes).double().mean((1, 2)).cpu()
 
-    power = plain.double().square().sum((1, 2)) / (waveform - plain).double().square().sum((1, 2))
+    power, change = (x.double().square().sum((1, 2)) for x in (plain, waveform - plain))
+    ratio = torch.where(change > 0, power / change, torch.inf)
     survived = {
         name: kept(make_transport(name, rate)(waveform, noise)) for name in settings.robust_to
     }
-    return Reached(kept(waveform), steps, 10 * power.log10().cpu(), survived)
+    return Reached(kept(waveform), steps, 10 * ratio.log10().cpu(), survived)
 
 
 def stable_blocks(
@@ -170,13 +171,8 @@ class _Windows:
         n_samples: int,
         settings: StableDecoding,
     ) -> None:
-        self.codec, self.codes, self.source, self.n_samples, self.settings = (
-            codec,
-            codes,
-            plain,
-            n_samples,
-            settings,
-        )
+        self.codec, self.codes, self.settings = codec, codes, settings
+        self.source, self.n_samples = plain, n_samples
         spec = codec.spec
         self.hop, self.n_frames = spec.hop_length, codes.shape[-1]
         reach: Reach | None = getattr(codec, "encoder_reach", None)
@@ -185,7 +181,8 @@ class _Windows:
             if n_samples > WHOLE_SECONDS * spec.sample_rate:
                 raise ValueError(
                     f"{n_samples / spec.sample_rate:.0f} s: the codes of {spec.name} depend on the "
-                    f"whole audio, so stable decoding takes up to {WHOLE_SECONDS:g} s; split it"
+                    f"whole audio, so stable decoding takes up to {WHOLE_SECONDS:g} s; encode "
+                    "shorter parts"
                 )
             self.size = self.n_frames
         self.reach = self.n_frames if reach is None else max(reach.before, reach.after, reach.first)
@@ -193,7 +190,7 @@ class _Windows:
         assert levels is not None
         self.targets = CodeTargets(levels, codes)
         self.transports = [make_transport(x, spec.sample_rate) for x in settings.robust_to]
-        self.rounds = bool({"int16", "dither"} & set(settings.robust_to))
+        self.in_16_bits = bool({"int16", "dither"} & set(settings.robust_to))
         self.noise = torch.Generator().manual_seed(settings.seed)
         self.origin = 0  # first frame of the buffers
         self.plain = self.audio = torch.empty(1, 1, 0, device=codec.device)
@@ -284,7 +281,7 @@ class _Windows:
         self.audio = torch.cat([self.audio, self._rounded(new)], -1)
 
     def _rounded(self, audio: Tensor) -> Tensor:
-        return round_to_16_bits(audio) if self.rounds else audio.clone()
+        return round_to_16_bits(audio) if self.in_16_bits else audio.clone()
 
     def _samples(self, start: int, stop: int) -> tuple[int, int]:
         """Return the samples of frames in the buffers."""

@@ -76,8 +76,10 @@ def search(
 
     Args:
         encode: audio [B, 1, n] -> latents [B, D, T], with a gradient.
-        transports: the codes shall survive each of them; none means the audio itself.
+        transports: the codes must survive each of them; none means the audio itself.
         noise: for random transports.
+    Returns:
+        the audio with the most right codes, where a level counts if those before it are right.
     """
     spectra = _Spectra(segment.plain, sample_rate)
     targets = segment.targets.cut(segment.losses.start, segment.losses.stop)

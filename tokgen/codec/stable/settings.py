@@ -23,14 +23,14 @@ class StableDecoding:
     """How codes are decoded so that they come back when the audio is encoded again.
 
     Attributes:
-        steps: most steps of the search over each window.
+        steps: most steps of the search over each window, and of each repair.
         rate: largest change of a frequency bin in one step, as a share of the level around it.
-        margin: by how much a code must be nearer than any other, as a share of the distance
-            between neighbouring rows of its codebook.
+        margin: by how much a code must be nearer than any other, in squared distance, as a share of
+            the mean squared distance between neighbouring rows of its codebook.
         temperature: of the softmax over the rows of a codebook, in the same unit.
-        robust_to: transports that the codes shall survive: int16, dither, gain:DB, resample:HZ,
+        robust_to: what the codes must survive: int16, dither, gain:DB, resample:HZ,
             mp3:KBPS, opus:KBPS. With int16 or dither, the audio is returned in 16-bit steps.
-        repairs: rounds of steps on the frames whose codes are still wrong.
+        repairs: how often the frames whose codes are still wrong are searched again.
         window_seconds: length of a window.
         seed: of random transports.
     """
@@ -47,6 +47,8 @@ class StableDecoding:
     def __post_init__(self) -> None:
         check_least(self, steps=0, repairs=0, margin=0)
         check_positive(self, "rate", "temperature", "window_seconds")
+        if isinstance(self.robust_to, str):
+            raise ValueError(f"robust_to = {self.robust_to!r}: pass a tuple, ({self.robust_to!r},)")
         for name in self.robust_to:
             parse_transport(name)
 
@@ -85,9 +87,9 @@ class Reached:
 
     Attributes:
         kept: share of codes that come back when the audio is encoded, [B].
-        steps: steps of the search, averaged over frames, [B].
+        steps: steps of the search and its repairs, averaged over frames, [B].
         snr_db: level of the plainly decoded audio over that of the change in dB, [B]; infinite if
-            nothing was changed.
+            nothing was changed. Rounding to 16 bits counts as a change.
         survived: the same as `kept`, after each transport of `robust_to`.
     """
 

@@ -21,8 +21,9 @@ class CodeTargets:
     The residual of each level is taken from the *wanted* codes of the levels before it, so each
     level has its own condition, and all hold when the quantizer chooses these codes.
 
-    Scores are negative distances, between unit vectors for a lookup by angle. Their unit is the
-    mean distance of a row from its nearest neighbour, so settings mean the same in every codec.
+    Scores are negative squared distances up to a constant, between unit vectors for a lookup by
+    angle. Their unit is the mean squared distance of a row from its nearest neighbour, so settings
+    mean the same in every codec.
 
     Args:
         levels: `tokgen.quantizers.beam.Level` of each level; those past the codes' do not count.
@@ -68,8 +69,9 @@ class CodeTargets:
     def compare(self, scores: Tensor, margin: float, temperature: float) -> tuple[Tensor, Tensor]:
         """Return the loss and the margin of every code, [B, k, T] each.
 
-        The margin is the score of the wanted row over the best other one. The loss is the cross
-        entropy of the wanted row, less what it is when one other row lies at `margin`; 0 if less.
+        The margin is the score of the wanted row minus that of the best other one. The loss is the
+        cross entropy of the wanted row, minus its value when one other row lies at `margin` and all
+        others far away. It is never below 0.
         """
         index = self.codes[..., None]
         relative = (scores - scores.gather(-1, index)) / temperature

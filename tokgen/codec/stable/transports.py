@@ -22,7 +22,7 @@ Transport = Callable[[Tensor, torch.Generator], Tensor]
 
 
 def make_transport(name: str, sample_rate: int) -> Transport:
-    """Return a transport of `StableDecoding.robust_to`.
+    """Return the function of a name in `StableDecoding.robust_to`.
 
     int16 rounds to 16 bits. dither does so with triangular noise of 2 steps (TPDF). gain:DB changes
     the level by up to DB either way, resample:HZ goes to another rate and back, and mp3:KBPS and
@@ -37,9 +37,7 @@ def make_transport(name: str, sample_rate: int) -> Transport:
     if kind == "dither":
         return _dither
     if kind == "gain":
-        return lambda audio, noise: (
-            audio * 10 ** (value / 20 * (2 * _uniform(audio[:, :, :1], noise) - 1))
-        )
+        return lambda audio, noise: audio * _gain(value, audio[:, :, :1], noise)
     change = (
         _resampled(sample_rate, int(value))
         if kind == "resample"
@@ -66,6 +64,7 @@ def _uniform(like: Tensor, noise: torch.Generator) -> Tensor:
 
 
 def _gain(most_db: float, like: Tensor, noise: torch.Generator) -> Tensor:
+    """Draw factors of up to `most_db` dB in either direction."""
     return 10 ** (most_db / 20 * (2 * _uniform(like, noise) - 1))
 
 
