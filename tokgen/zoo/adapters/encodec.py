@@ -173,9 +173,10 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
         if not self.spec.latency_samples:
             return super().live_encoder()
         layers: Any = self.model.encoder.layers
+        weights: dict[nn.Module, Tensor] = {}
 
         def run(audio: Tensor, states: list[Any] | None) -> tuple[Tensor, list[Any]]:
-            carried = Carried(states or [])
+            carried = Carried(states or [], weights)
             return self.quantize(carried.run(layers, audio)), carried.after
 
         first = encoder_reach(*_shape(self.model.encoder)).first
@@ -185,9 +186,10 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
         if not self.spec.latency_samples:
             return super().live_decoder()
         layers: Any = self.model.decoder.layers
+        weights: dict[nn.Module, Tensor] = {}
 
         def run(codes: Tensor, states: list[Any] | None) -> tuple[Tensor, list[Any]]:
-            carried = Carried(states or [])
+            carried = Carried(states or [], weights)
             return carried.run(layers, self.dequantize(codes)), carried.after
 
         first = decoder_reach(*_shape(self.model.decoder)).first

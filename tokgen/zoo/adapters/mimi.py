@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
@@ -82,10 +82,11 @@ class MimiCodec(TransformersCodec):
         convolutions = getattr(model.encoder, "encoder_seanet", model.encoder)
         owner = model if convolutions is model.encoder else model.encoder
         transformer, downsample = owner.encoder_transformer, owner.downsample
+        weights: dict[nn.Module, Tensor] = {}
 
         def run(audio: Tensor, states: Any) -> tuple[Tensor, Any]:
             first, cache, last = states or ([], None, [])
-            before, after = Carried(first), Carried(last)
+            before, after = Carried(first, weights), Carried(last, weights)
             x, cache = _attend(transformer, before.run(convolutions.layers, audio), cache)
             latents = x if downsample is None else after.run([downsample], x)
             codes = model.quantizer.encode(latents, needed).transpose(0, 1)[:, :levels]
@@ -100,10 +101,11 @@ class MimiCodec(TransformersCodec):
         convolutions = getattr(model.decoder, "decoder_seanet", model.decoder)
         owner = model if convolutions is model.decoder else model.decoder
         transformer, upsample = owner.decoder_transformer, owner.upsample
+        weights: dict[nn.Module, Tensor] = {}
 
         def run(codes: Tensor, states: Any) -> tuple[Tensor, Any]:
             first, cache, last = states or ([], None, [])
-            before, after = Carried(first), Carried(last)
+            before, after = Carried(first, weights), Carried(last, weights)
             latents = model.quantizer.decode(codes)
             x = latents if upsample is None else before.run([upsample], latents)
             x, cache = _attend(transformer, x, cache)
