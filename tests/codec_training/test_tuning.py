@@ -128,10 +128,20 @@ def test_a_run_without_a_loss_has_no_sweep_and_shares_the_audio(settings, tmp_pa
         torch.testing.assert_close(weights_of(none)[name], weight, atol=1e-3, rtol=1e-2)
 
 
-def test_a_frozen_encoder_keeps_all_codes(settings, tmp_path):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_frozen_encoder_keeps_all_codes(settings, tmp_path, dtype):
     """Only the decoder learns, so token datasets of the untuned codec remain valid."""
-    s = replace(settings, loss="margin", freeze_encoder=True)
+    load_codec(settings.codec).save_pretrained(tmp_path / "base", dtype=dtype)
+    s = replace(
+        settings, codec=str(tmp_path / "base"), loss="margin", freeze_encoder=True,
+        hold_first=True, later_weight=0.3, ema=0.9, average=0.5, weight_decay=0.1,
+    )  # fmt: skip
     assert tune_codec(s) is not None
+    before, after = load_file(tmp_path / "base" / "model.safetensors"), weights_of(s)
+    assert before.keys() == after.keys()
+    changed = {name for name, weight in before.items() if not weight.equal(after[name])}
+    assert changed and all(name.startswith("decoder") for name in changed)
+    assert all(weight.dtype == dtype for weight in after.values())
     base, tuned = load_codec(s.codec), load_codec(tuning_folder(s) / "codec")
     audio = torch.stack([make_tone(1.0, seed) for seed in range(2)])
     codes = base.encode(audio)

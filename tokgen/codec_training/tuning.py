@@ -187,8 +187,7 @@ def tune(
         if training.validates:
             if accelerator.is_main_process:
                 tuned_codec = training.averaged().codec
-                dtype = tuned_codec.trained_dtype
-                tuned_codec.save_pretrained(run / "codec", card, dtype=dtype)
+                tuned_codec.save_pretrained(run / "codec", card, dtype=_saved_dtype(tuned_codec, s))
                 training.save_discriminator(run / "discriminator")
             accelerator.wait_for_everyone()
             scores = _validate(s, load_codec(run / "codec").to(accelerator.device), clips)
@@ -209,6 +208,17 @@ def make_reencoder(s: TuningSettings, base: Codec) -> Reencoder:
         hold_first=s.hold_first,
         freeze_encoder=s.freeze_encoder,
     )
+
+
+def _saved_dtype(codec: Codec, s: TuningSettings) -> torch.dtype | None:
+    """Return the type to save weights in; None keeps float32, so that a frozen encoder stays."""
+    dtype = getattr(codec, "trained_dtype", None)
+    if dtype is None or not s.freeze_encoder:
+        return dtype
+    trained = {name for name, p in codec.model.named_parameters() if p.requires_grad}
+    kept = [w for name, w in codec.model.state_dict().items() if name not in trained]
+    exact = all(w.to(dtype).to(w.dtype).equal(w) for w in kept if w.is_floating_point())
+    return dtype if exact else None
 
 
 def _validate(s: TuningSettings, codec: Codec, clips: DriftClips) -> Tuned:
