@@ -10,11 +10,10 @@ from torch import Tensor
 
 from makers.vectors import load_vectors
 from tokgen.quantizers.residual import ResidualQuantizer
+from tokgen.quantizers.settings import NETWORKS, SURROGATES, VariableSettings
 from tokgen.quantizers.variable import (
-    NETWORKS,
-    SURROGATES,
     ImportanceNetwork,
-    LevelAllocator,
+    allocate,
     depth_of,
     quantize_variable,
     scale_for,
@@ -30,9 +29,13 @@ def make_quantizer(**more) -> ResidualQuantizer:
     return ResidualQuantizer(**{**sizes, **more})
 
 
-def make_allocator(seed: int = 0, **more) -> LevelAllocator:
-    torch.manual_seed(seed)
-    return LevelAllocator(12, **{"n_codebooks": K, "widths": (8, 4), **more})
+def make_network() -> ImportanceNetwork:
+    torch.manual_seed(0)
+    return ImportanceNetwork(12, widths=(8, 4))
+
+
+def importance_of(*shape: int, seed: int = 0, spread: float = 2.0) -> Tensor:
+    return torch.sigmoid(spread * noise(*shape, seed=seed))
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -60,10 +63,10 @@ def test_the_surrogate_and_its_gradient_are_those_of_the_reference():
         assert torch.equal(torch.arange(8) < depth[0], v["mask"][i].bool())
 
 
-def of_the_reference(v: dict[str, Tensor]) -> tuple[ResidualQuantizer, LevelAllocator]:
-    """The quantizer and the allocator with the weights of the vectors."""
+def of_the_reference(v: dict[str, Tensor]) -> tuple[ResidualQuantizer, ImportanceNetwork]:
+    """The quantizer and the importance network with the weights of the vectors."""
     quantizer = make_quantizer(codebook_size=8)
-    allocator = LevelAllocator(16, n_codebooks=K, network="public", widths=(8, 4))
+    network = ImportanceNetwork(16, "public", (8, 4))
     with torch.no_grad():
         for k, level in enumerate(quantizer.levels):
             for name in ("in_proj", "out_proj"):
@@ -72,11 +75,11 @@ def of_the_reference(v: dict[str, Tensor]) -> tuple[ResidualQuantizer, LevelAllo
                 getattr(level, name).weight.copy_((w["weight_g"] * normed)[..., 0])
                 getattr(level, name).bias.copy_(w["bias"])
             level.codebook.weight.copy_(v[f"w.quantizers.{k}.codebook.weight"])
-        for layer, name in zip(allocator.importance.layers, BLOCKS, strict=True):
+        for layer, name in zip(network.layers, BLOCKS, strict=True):
             layer.alpha.copy_(v[f"w.imp_subnet.{name}.0.alpha"].flatten())
             for x in ("weight_g", "weight_v", "bias"):
                 getattr(layer, x).copy_(v[f"w.imp_subnet.{name}.1.{x}"])
-    return quantizer, allocator
+    return quantizer, network
 
 
 BLOCKS = ("in_block", "blocks.0", "blocks.1", "blocks.2")
@@ -84,9 +87,10 @@ BLOCKS = ("in_block", "blocks.0", "blocks.1", "blocks.2")
 
 def test_the_quantizer_and_its_gradients_are_those_of_the_reference():
     v = load_vectors("vrvq_quantizer")
-    quantizer, allocator = of_the_reference(v)
+    quantizer, network = of_the_reference(v)
     z, feature = v["z"].clone().requires_grad_(), v["feat"].clone().requires_grad_()
-    out = quantize_variable(quantizer, allocator, z, feature, v["levels"].flatten())
+    settings, scale = VariableSettings(full_share=0.25), v["levels"].flatten()
+    out = quantize_variable(quantizer, network, z, feature, settings, scale)
     assert out.codes.equal(v["codes"])
     assert torch.equal(torch.arange(K)[:, None] < out.depth[:, None], v["mask"].bool())
 
@@ -113,14 +117,13 @@ def test_the_quantizer_and_its_gradients_are_those_of_the_reference():
             (g * w / w.norm(dim=(1, 2), keepdim=True)).backward(layer.weight.grad[..., None])
             close(g.grad, v[f"g.{key}.weight_g"])
             close(w.grad, v[f"g.{key}.weight_v"])
-    for layer, name in zip(allocator.importance.layers, BLOCKS, strict=True):
+    for layer, name in zip(network.layers, BLOCKS, strict=True):
         close(layer.alpha.grad, v[f"g.imp_subnet.{name}.0.alpha"].flatten())
         for x in ("weight_g", "weight_v", "bias"):
             close(getattr(layer, x).grad, v[f"g.imp_subnet.{name}.1.{x}"])
 
-    quantizer.eval(), allocator.eval()
     codes, _ = quantizer.encode(v["z"])
-    importance = allocator.importance(v["feat"])
+    importance = network(v["feat"])
     assert codes.equal(v["eval_codes"])
     close(importance, v["eval_imp_map"][:, 0])
     for scale in (0.5, 1.0, 3.0):
@@ -166,30 +169,27 @@ def test_the_networks_of_the_paper_and_of_the_authors_code(kind, reach, layers):
     assert changed[0] == 20 - reach and changed[-1] == 20 + reach
 
 
-@given(
-    scale=st.floats(0.01, 20), seed=st.integers(0, 1000), kind=st.sampled_from(sorted(SURROGATES))
-)
+@given(scale=st.floats(0.01, 20), seed=st.integers(0, 1000), kind=st.sampled_from(SURROGATES))
 @settings(max_examples=30, deadline=None)
 def test_masks_are_prefixes_and_the_depth_counts_them(scale, seed, kind):
-    allocator = make_allocator(seed, surrogate=kind)
-    for training in (True, False):
-        out = allocator.train(training)(3 * noise(8, 12, 9, seed=seed), scale)
-        assert set(out.mask.unique().tolist()) <= {0.0, 1.0}
-        assert (out.mask[:, 1:] <= out.mask[:, :-1]).all() and (out.mask[:, 0] == 1).all()
-        assert out.mask.sum(1).long().equal(out.depth)
+    how = VariableSettings(surrogate=kind, dropout_share=0.25)
+    out = allocate(importance_of(8, 9, seed=seed), K, how, scale)
+    assert set(out.mask.unique().tolist()) <= {0.0, 1.0}
+    assert (out.mask[:, 1:] <= out.mask[:, :-1]).all() and (out.mask[:, 0] == 1).all()
+    assert out.mask.sum(1).long().equal(out.depth)
 
 
 @given(low=st.floats(0.01, 20), high=st.floats(0.01, 20), seed=st.integers(0, 1000))
 @settings(max_examples=50, deadline=None)
 def test_the_depth_grows_with_the_scale(low, high, seed):
-    importance = torch.sigmoid(2 * noise(1, 50, seed=seed))
+    importance = importance_of(1, 50, seed=seed)
     low, high = sorted((low, high))
     assert (depth_of(importance, low, 8) <= depth_of(importance, high, 8)).all()
     assert depth_of(importance, 1e-6, 8).eq(1).all() and depth_of(importance, 1e6, 8).eq(8).all()
 
 
 def test_the_mean_depth_grows_with_the_scale():
-    importance = make_allocator().importance(noise(1, 12, 200))
+    importance = make_network()(noise(1, 12, 200))
     means = [depth_of(importance, s, K).float().mean() for s in (0.1, 0.5, 1.0, 1.5, 3.0)]
     assert means[0] == 1 and means[-1] == K and means == sorted(means) and len(set(means)) > 3
 
@@ -197,7 +197,7 @@ def test_the_mean_depth_grows_with_the_scale():
 @given(st.floats(1, 8), st.integers(0, 1000), st.integers(1, 300))
 @settings(max_examples=50, deadline=None)
 def test_a_scale_for_a_mean_depth(wanted, seed, frames):
-    importance = torch.sigmoid(2 * noise(frames, seed=seed))
+    importance = importance_of(frames, seed=seed)
     scale = scale_for(importance, wanted, 8)
     found = depth_of(importance[None], scale, 8).double().mean()
     assert abs(found - wanted) <= 0.501 / frames
@@ -210,13 +210,13 @@ def test_a_mean_depth_out_of_range(wanted):
 
 
 def test_one_encode_serves_every_scale_and_codes_do_not_depend_on_the_depth():
-    quantizer, allocator = make_quantizer().eval(), make_allocator().eval()
+    quantizer, network = make_quantizer(), make_network()
     latents, feature = noise(2, 16, 30), noise(2, 12, 30, seed=1)
     codes, _ = quantizer.encode(latents)
-    importance = allocator.importance(feature)
-    seen = set()
+    importance, seen = network(feature), set()
     for scale in (0.3, 1.0, 1.4, 9.0):
-        out = quantize_variable(quantizer, allocator, latents, feature, scale)
+        how = VariableSettings(full_share=0.0)
+        out = quantize_variable(quantizer, network, latents, feature, how, scale)
         depth = depth_of(importance, scale, K)
         assert out.depth.equal(depth) and out.codes.equal(codes)
         torch.testing.assert_close(out.quantized, quantizer.decode(codes, depth))
@@ -225,15 +225,13 @@ def test_one_encode_serves_every_scale_and_codes_do_not_depend_on_the_depth():
         assert quantizer.decode(other, depth).equal(quantizer.decode(codes, depth))
         seen |= set(depth.unique().tolist())
     assert seen == {1, 2, 3, 4}
-    every = quantize_variable(quantizer, allocator, latents, feature)
-    assert every.depth.eq(K).all()
-    torch.testing.assert_close(every.quantized, quantizer.decode(codes))
+    assert quantizer.decode(codes, torch.full((2, 30), K)).equal(quantizer.decode(codes))
     two = torch.full((2, 30), 2)
     torch.testing.assert_close(quantizer.decode(codes, two), quantizer.decode(codes[:, :2]))
 
 
 def test_padding_and_other_items_do_not_change_the_importance():
-    network = ImportanceNetwork(12, widths=(8, 4))
+    network = make_network()
     clips = [noise(1, 12, n, seed=n) for n in (5, 33, 80)]
     alone = [network(clip)[0] for clip in clips]
     batch = torch.cat([torch.nn.functional.pad(c, (0, 80 - c.shape[-1]), value=3) for c in clips])
@@ -243,51 +241,55 @@ def test_padding_and_other_items_do_not_change_the_importance():
 
 
 def test_the_parts_of_a_batch():
-    allocator = make_allocator(full_share=0.25, dropout_share=0.5)
-    feature = noise(8, 12, 20).requires_grad_()
-    out = allocator(feature, 1.0)
-    assert out.depth[:2].equal(depth_of(out.importance, 1.0, K)[:2])
-    assert out.rate_loss.equal(out.importance[:2].mean())
+    how = VariableSettings(full_share=0.25, dropout_share=0.5)
+    importance = importance_of(8, 20).requires_grad_()
+    out = allocate(importance, K, how, 1.0)
+    assert out.depth[:2].equal(depth_of(importance, 1.0, K)[:2])
+    assert out.rate_loss.equal(importance[:2].mean())
     for depth in out.depth[2:6]:
         assert len(depth.unique()) == 1  # the whole item
     assert out.depth[6:].eq(K).all()
-    seen = {int(n) for _ in range(30) for n in allocator(feature).depth[2:6, 0]}
+    seen = {int(n) for _ in range(30) for n in allocate(importance, K, how).depth[2:6, 0]}
     assert seen == {1, 2, 3, 4}
-    weights = noise(8, K, 20)
-    for loss in ((out.mask * weights).sum(), out.rate_loss):
-        by_item = gradients(loss, feature)[0].abs().sum((1, 2)) > 0
+    for loss in ((out.mask * noise(8, K, 20)).sum(), out.rate_loss):
+        by_item = gradients(loss, importance)[0].abs().sum(1) > 0
         assert by_item.tolist() == [True] * 2 + [False] * 6
-    allocator.eval()
-    assert allocator(feature, 1.0).depth.equal(depth_of(out.importance, 1.0, K))
+    scales = torch.linspace(0.1, 4, 8)
+    one_each = allocate(importance, K, VariableSettings(full_share=0.0), scales).depth
+    for i, scale in enumerate(scales.tolist()):
+        assert one_each[i].equal(depth_of(importance[i : i + 1], scale, K)[0])
 
 
 @pytest.mark.parametrize("log_scales", [False, True])
-def test_each_item_has_a_scale_of_its_own(log_scales):
-    allocator = make_allocator(scales=(0.1, 6.0), log_scales=log_scales, full_share=0.0)
+def test_each_item_draws_a_scale_of_its_own(log_scales):
+    how = VariableSettings(scales=(0.1, 6.0), log_scales=log_scales, full_share=0.0)
     torch.manual_seed(0)
-    drawn = allocator._draw(10_000, torch.device("cpu"))
-    assert drawn.min() >= 0.1 and drawn.max() <= 6
-    median = (0.1 * 6.0) ** 0.5 if log_scales else 6.1 / 2
-    assert drawn.median() == pytest.approx(median, rel=0.1)
-    depth = allocator(noise(1, 12, 20).expand(64, -1, -1)).depth
-    assert len(depth.float().mean(1).unique()) > 3
+    depth = allocate(torch.full((10_000, 1), 0.999), 64, how).depth / 64
+    wanted = (0.1 * 6.0) ** 0.5 if log_scales else 6.1 / 2  # the median
+    assert (depth > min(wanted, 1) - 0.02).float().mean() > 0.49
+    assert (depth < min(wanted, 1)).float().mean() == pytest.approx(
+        0.5 if log_scales else 0.9 / 5.9, abs=0.03
+    )
+    assert depth.min() == pytest.approx(0.1, abs=0.02) and depth.max() == 1
 
 
 @pytest.mark.parametrize("detach", [False, True])
 def test_the_importance_trains_the_encoder_unless_detached(detach):
-    quantizer, allocator = make_quantizer(), make_allocator(detach=detach)
+    quantizer, network = make_quantizer(), make_network()
     latents, feature = noise(4, 16, 10), noise(4, 12, 10).requires_grad_()
-    out = quantize_variable(quantizer, allocator, latents, feature, 1.0)
+    how = VariableSettings(detach=detach)
+    out = quantize_variable(quantizer, network, latents, feature, how, 1.0)
     loss = out.quantized.square().mean() + out.rate_loss
     (by_feature,) = torch.autograd.grad(loss, feature, retain_graph=True, allow_unused=True)
     assert (by_feature is None) == detach
-    assert gradients(loss, allocator.importance.layers[0].weight_v)[0].abs().max() > 0
+    assert gradients(loss, network.layers[0].weight_v)[0].abs().max() > 0
 
 
 def test_levels_that_are_off_have_no_loss_but_are_asked_whether_they_would_help():
-    quantizer, allocator = make_quantizer(), make_allocator(full_share=0.0)
+    quantizer, network = make_quantizer(), make_network()
     latents, feature = noise(4, 16, 10), noise(4, 12, 10).requires_grad_()
-    out = quantize_variable(quantizer, allocator, latents, feature, 1e-4)  # one level each
+    how = VariableSettings(full_share=0.0)
+    out = quantize_variable(quantizer, network, latents, feature, how, 1e-4)  # one level each
     only = quantizer(latents, torch.eye(K)[:1].T.expand(4, K, 10))
     assert out.commitment_loss.equal(only.commitment_loss)
     loss = out.commitment_loss + out.codebook_loss
@@ -301,45 +303,50 @@ def test_levels_that_are_off_have_no_loss_but_are_asked_whether_they_would_help(
 @pytest.mark.parametrize("alpha", [2.0, 128.0])
 def test_training_spends_levels_where_they_help(kind, alpha):
     """Half of the frames are far from 0; the others are silent, and one level serves them."""
-    quantizer = make_quantizer()
-    allocator = make_allocator(surrogate=kind, alpha=alpha, full_share=0.0, scales=(0.5, 2.0))
+    quantizer, network = make_quantizer(), make_network()
+    how = VariableSettings(surrogate=kind, alpha=alpha, full_share=0.0, scales=(0.5, 2.0))
     loud = (torch.arange(40) // 10 % 2).float()
     latents = noise(8, 16, 40) * (0.02 + 3 * loud)
     quantizer.init_from_data(latents.mT.flatten(0, 1))
     feature = torch.cat([latents[:, :11], loud.expand(8, 1, 40)], 1)
-    optimizer = torch.optim.Adam(allocator.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(100):
-        out = quantize_variable(quantizer, allocator, latents, feature)
+        out = quantize_variable(quantizer, network, latents, feature, how)
         loss = (out.quantized - latents).square().mean() + 0.3 * out.rate_loss
         optimizer.zero_grad()
         loss.backward()
-        assert all(p.grad.isfinite().all() for p in allocator.parameters())
+        assert all(p.grad.isfinite().all() for p in network.parameters())
         optimizer.step()
-    importance = allocator.importance(feature).detach()
+    importance = network(feature).detach()
     silent, rich = (importance[:, loud == x].mean().item() for x in (0, 1))
     assert rich > silent + 0.1
 
 
 def test_autocast_changes_nothing():
-    allocator = make_allocator().eval()
-    feature = noise(2, 12, 9)
+    network, feature = make_network(), noise(2, 12, 9)
     with torch.autocast("cpu", torch.bfloat16):
-        found = allocator(feature, 1.0)
-    assert found.importance.dtype == torch.float32
-    assert found.depth.equal(allocator(feature, 1.0).depth)
+        found = network(feature)
+    assert found.dtype == torch.float32 and found.equal(network(feature))
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"surrogate": "cubic"}, "surrogate 'cubic': known are logcosh, square, sigmoid"),
-        ({"network": "huge"}, "importance network 'huge': known are paper, public"),
+        ({"network": "huge"}, "network 'huge': known are paper, public"),
         ({"alpha": 0.0}, "alpha = 0.0: must be above 0 and finite"),
         ({"scales": (2.0, 1.0)}, "must be above 0, the lowest first"),
-        ({"full_share": 0.5, "dropout_share": 0.5}, "and below 1 together"),
-        ({"widths": ()}, r"widths = \(\): must be one to 4 numbers"),
+        ({"full_share": 0.5, "dropout_share": 0.5}, "dropout_share = 1: must be below 1"),
+        ({"full_share": -0.1}, "full_share is -0.1, but must be at least 0"),
     ],
 )
 def test_wrong_settings(more, message):
     with pytest.raises(ValueError, match=message):
-        make_allocator(**more)
+        VariableSettings(**more)
+
+
+def test_wrong_networks():
+    with pytest.raises(ValueError, match="importance network 'huge': known are paper, public"):
+        ImportanceNetwork(4, "huge")
+    with pytest.raises(ValueError, match=r"widths = \(\): must be one to 4 numbers"):
+        ImportanceNetwork(4, widths=())

@@ -6,11 +6,11 @@ levels k <= s: between one and K. The codes of a level do not depend on the numb
 utterance that was encoded once has every bitrate:
 
     codes, _ = quantizer.encode(latents)
-    importance = allocator.importance(feature)      # feature of the encoder's last block
+    importance = network(feature)       # the output [B, C, T] of the encoder's last block
     depth = depth_of(importance, scale, n_codebooks)
     quantized = quantizer.decode(codes, depth)
 
-In training, `quantize_variable` runs the quantizer and the allocator together.
+In training, `quantize_variable` runs the quantizer and the importance network together.
 """
 
 from __future__ import annotations
@@ -28,24 +28,18 @@ from tokgen.codec.spec import Quantized
 from tokgen.codec.stages import in_float32
 from tokgen.nn.dense import linear
 from tokgen.quantizers.residual import ResidualQuantizer
+from tokgen.quantizers.settings import NETWORKS, WIDTHS, VariableSettings
 
 __all__ = [
-    "NETWORKS",
-    "SURROGATES",
-    "WIDTHS",
     "Allocation",
     "ImportanceNetwork",
-    "LevelAllocator",
     "VariableQuantized",
+    "allocate",
     "depth_of",
     "quantize_variable",
     "scale_for",
     "surrogate",
 ]
-
-WIDTHS = (512, 128, 32, 8)  # channels between the convolutions
-# Kernel sizes. The public network has one convolution more, which keeps the number of channels.
-NETWORKS = {"paper": (5, 3, 3, 3, 1), "public": (3, 3, 3, 3, 3, 3)}
 
 
 def _logcosh(x: Tensor, alpha: float) -> Tensor:
@@ -53,7 +47,7 @@ def _logcosh(x: Tensor, alpha: float) -> Tensor:
     return 0.5 + (upper - lower - alpha) / (2 * alpha)
 
 
-SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
+_SURROGATES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "logcosh": _logcosh,
     "square": lambda x, alpha: x.clamp(0, 1),
     "sigmoid": lambda x, alpha: torch.sigmoid(alpha * x),
@@ -66,7 +60,7 @@ def surrogate(x: Tensor, kind: str = "logcosh", alpha: float = 2.0) -> Tensor:
     "logcosh" is the paper's, 1/2 + ln(cosh(a (x + 1/2)) / cosh(a (x - 1/2))) / 2a, computed so that
     no `alpha` overflows. "square" is clip(x, 0, 1), for any `alpha`; "sigmoid" is sigmoid(a x).
     """
-    return SURROGATES[kind](x, alpha)
+    return _SURROGATES[kind](x, alpha)
 
 
 class ImportanceNetwork(nn.Module):
@@ -74,9 +68,9 @@ class ImportanceNetwork(nn.Module):
 
     Args:
         feature_dim: channels C of the feature.
-        kind: "paper" (five convolutions) or "public" (six, as in the authors' code), of `NETWORKS`.
-        widths: channels between the convolutions, the last of which has one. Fewer widths than
-            `WIDTHS` leave convolutions out.
+        kind: "paper" (five convolutions) or "public" (six, as in the authors' code).
+        widths: channels between the convolutions; fewer than four leave convolutions out. The last
+            convolution has one channel.
     Attributes:
         reach: frames on either side that the importance of a frame depends on.
     """
@@ -196,103 +190,45 @@ class Allocation:
     rate_loss: Tensor
 
 
-class LevelAllocator(nn.Module):
-    """Chooses how many levels each frame keeps.
-
-    In training, most items of a batch keep levels by their importance, each at a scale of its own;
-    then come items that keep a random number of levels; the last ones keep all.
+def allocate(
+    importance: Tensor,
+    n_codebooks: int,
+    settings: VariableSettings,
+    scale: Tensor | float | None = None,
+) -> Allocation:
+    """Choose the levels of a training batch.
 
     Args:
-        feature_dim: channels C of the encoder's feature.
-        n_codebooks: levels K.
-        network, widths: see `ImportanceNetwork`.
-        surrogate: "logcosh" (the paper), "square" or "sigmoid"; see `surrogate`.
-        alpha: sharpness of the surrogate, above 0.
-        scales: the lowest and the highest scale in training.
-        log_scales: scales are drawn uniformly in their logarithm.
-        full_share: share of items that keep all levels.
-        dropout_share: share of items that keep a random number of levels, 1..K.
-        detach: the importance does not train the encoder.
-    Raises:
-        ValueError: a value is unknown or out of range.
+        importance: [B, T] in (0, 1).
+        n_codebooks: K.
+        settings: which items keep levels by their importance, and how that is trained.
+        scale: of these items: one number, or one per item of the batch [B]. None draws one each.
     """
+    batch, device = len(importance), importance.device
+    n_full, n_dropped = (int(batch * s) for s in (settings.full_share, settings.dropout_share))
+    by_importance = importance[: batch - n_full - n_dropped]
+    if scale is None:
+        scale = _draw_scales(len(by_importance), settings, device)
+    elif isinstance(scale, Tensor) and scale.ndim:
+        scale = scale[: len(by_importance)]
+    given = torch.full((n_dropped + n_full, 1), n_codebooks, device=device)
+    given[:n_dropped] = torch.randint(1, n_codebooks + 1, (n_dropped, 1), device=device)
+    depth = depth_of(by_importance, scale, n_codebooks)
+    depth = torch.cat([depth, given.expand(-1, importance.shape[-1])])
+    level = torch.arange(n_codebooks, device=device)[:, None]
+    mask = (level < depth[:, None]).to(importance.dtype)
+    reached = _reached(by_importance, scale, n_codebooks)
+    smooth = surrogate(reached[:, None] - level, settings.surrogate, settings.alpha)
+    through = smooth - smooth.detach()  # 0, with the gradient of the surrogate
+    mask = mask + F.pad(through, (0, 0, 0, 0, 0, len(given)))
+    return Allocation(mask, depth, importance, by_importance.mean())
 
-    def __init__(
-        self,
-        feature_dim: int,
-        *,
-        n_codebooks: int,
-        network: str = "paper",
-        widths: Sequence[int] = WIDTHS,
-        surrogate: str = "logcosh",
-        alpha: float = 2.0,
-        scales: tuple[float, float] = (0.125, 6.0),
-        log_scales: bool = False,
-        full_share: float = 0.25,
-        dropout_share: float = 0.0,
-        detach: bool = False,
-    ) -> None:
-        super().__init__()
-        if surrogate not in SURROGATES:
-            raise ValueError(f"surrogate {surrogate!r}: known are {', '.join(SURROGATES)}")
-        if not 0 < alpha < math.inf:
-            raise ValueError(f"alpha = {alpha}: must be above 0 and finite")
-        if not 0 < scales[0] <= scales[1] < math.inf:
-            raise ValueError(f"scales = {scales}: must be above 0, the lowest first")
-        if min(full_share, dropout_share) < 0 or full_share + dropout_share >= 1:
-            raise ValueError(
-                f"full_share = {full_share}, dropout_share = {dropout_share}: must be at least 0, "
-                "and below 1 together"
-            )
-        self.importance = ImportanceNetwork(feature_dim, network, widths)
-        self.n_codebooks, self.surrogate, self.alpha = n_codebooks, surrogate, alpha
-        self.scales, self.log_scales = scales, log_scales
-        self.full_share, self.dropout_share, self.detach = full_share, dropout_share, detach
 
-    @in_float32
-    def forward(self, feature: Tensor, scale: Tensor | float | None = None) -> Allocation:
-        """Choose the levels of a batch.
-
-        Args:
-            feature: [B, C, T].
-            scale: one number, or one per item [B]. None draws one per item in training; in eval
-                mode it keeps all levels.
-        """
-        importance = self.importance(feature.detach() if self.detach else feature)
-        batch, n = len(importance), self.n_codebooks
-        n_full, n_dropped = (
-            int(batch * share) if self.training else 0
-            for share in (self.full_share, self.dropout_share)
-        )
-        if scale is None and not self.training:
-            n_full = batch
-        by_importance = importance[: batch - n_full - n_dropped]
-        if scale is None:
-            scale = self._draw(len(by_importance), importance.device)
-        elif isinstance(scale, Tensor) and scale.ndim:
-            scale = scale[: len(by_importance)]
-        given = torch.full((n_dropped + n_full, 1), n, device=importance.device)
-        given[:n_dropped] = torch.randint(1, n + 1, (n_dropped, 1), device=importance.device)
-        depth = torch.cat(
-            [depth_of(by_importance, scale, n), given.expand(-1, importance.shape[-1])]
-        )
-        level = torch.arange(n, device=importance.device)[:, None]
-        mask = (level < depth[:, None]).to(importance.dtype)
-        smooth = surrogate(
-            _reached(by_importance, scale, n)[:, None] - level, self.surrogate, self.alpha
-        )
-        through = smooth - smooth.detach()  # 0, with the gradient of the surrogate
-        mask = mask + F.pad(through, (0, 0, 0, 0, 0, len(given)))
-        rated = by_importance if len(by_importance) else importance
-        return Allocation(mask, depth, importance, rated.mean())
-
-    def _draw(self, n: int, device: torch.device) -> Tensor:
-        """Draw scales [n]."""
-        low, high = self.scales
-        draw = torch.rand(n, device=device)
-        if self.log_scales:
-            return low * (high / low) ** draw
-        return low + (high - low) * draw
+def _draw_scales(n: int, settings: VariableSettings, device: torch.device) -> Tensor:
+    """Draw scales [n]."""
+    low, high = settings.scales
+    draw = torch.rand(n, device=device)
+    return low * (high / low) ** draw if settings.log_scales else low + (high - low) * draw
 
 
 @dataclass
@@ -312,27 +248,29 @@ class VariableQuantized(Quantized):
 
 def quantize_variable(
     quantizer: ResidualQuantizer,
-    allocator: LevelAllocator,
+    network: ImportanceNetwork,
     latents: Tensor,
     feature: Tensor,
+    settings: VariableSettings,
     scale: Tensor | float | None = None,
 ) -> VariableQuantized:
-    """Quantize latents with the levels that an allocator chooses.
+    """Quantize latents of a training batch with the levels that their importance chooses.
 
     All levels run, and each quantizes what the level before it left, kept or not. `quantized` and
     the losses have the kept levels only. The quantizer's own dropout is not used.
 
     Args:
-        quantizer, allocator: of the same number of levels.
+        quantizer, network: of the same codec.
         latents: [B, D, T].
         feature: [B, C, T].
-        scale: see `LevelAllocator.forward`.
+        settings, scale: see `allocate`.
     """
-    chosen = cast(Allocation, allocator(feature, scale))
-    found = quantizer(latents, chosen.mask)
+    importance = cast(Tensor, network(feature.detach() if settings.detach else feature))
+    chosen = allocate(importance, len(quantizer.levels), settings, scale)
+    found = cast(Quantized, quantizer(latents, chosen.mask))
     return VariableQuantized(
         **vars(found),
         depth=chosen.depth,
-        importance=chosen.importance,
+        importance=importance,
         rate_loss=chosen.rate_loss,
     )
