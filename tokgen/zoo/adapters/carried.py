@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.nn.dense import linear
+
 __all__ = ["Carried", "is_causal"]
 
 
@@ -21,7 +23,7 @@ class Carried:
 
     Args:
         states: `after` of the piece before, if its layers were the same; empty starts a sequence.
-        weights: is filled with the weights of the convolutions, which weight norm computes; pass
+        weights: is filled with the weights of the convolutions, in the form that they need; pass
             the same dictionary for every piece.
     Attributes:
         after: what the layers need for the next piece.
@@ -72,13 +74,16 @@ class Carried:
         n_past = -(-kernel // stride) - 1  # inputs that reach into the next outputs
         self.after.append(seen[..., max(0, seen.shape[-1] - n_past) :])
         first = seen.shape[-1] - x.shape[-1]
-        weight = self._weight(conv)
         if conv.groups > 1:
+            weight = self._weight(conv)
             out = F.conv_transpose1d(seen, weight, conv.bias, stride, groups=conv.groups)
             return out[..., first * stride : seen.shape[-1] * stride]
+        if conv not in self._weights:
+            whole = F.pad(conv.weight.detach(), (0, (n_past + 1) * stride - kernel))
+            self._weights[conv] = whole.flatten(1).T.contiguous()
+        weight = self._weights[conv]
         # a product of matrices is up to 30 times as fast as conv_transpose1d for so few frames
-        reach = F.pad(weight, (0, (n_past + 1) * stride - kernel)).flatten(1)
-        every = F.linear(seen[0].T, reach.T).unflatten(1, (-1, n_past + 1, stride))  # [t, C, R, s]
+        every = linear(seen[0].T, weight).unflatten(1, (-1, n_past + 1, stride))  # [t, C, R, s]
         every = F.pad(every, (0, 0, 0, 0, 0, 0, n_past - first, 0))
         t = x.shape[-1]
         late = [every[n_past - r : n_past - r + t, :, r] for r in range(n_past + 1)]
@@ -91,17 +96,21 @@ class Carried:
         self.after.append(states := list(states))
         out = []
         for step in x.unbind(-1):
-            for i in range(lstm.num_layers):
-                names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-                weights = [getattr(lstm, f"{name}_l{i}") for name in names]
+            for i, state in enumerate(states):
                 zeros = step.new_zeros(len(step), lstm.hidden_size)
-                state = states[i] or (zeros, zeros)
-                states[i] = torch.lstm_cell(step, state, *weights)
-                step = states[i][0]
+                hidden, cell = state or (zeros, zeros)
+                names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                of_x, of_hidden, bias_x, bias_h = (getattr(lstm, f"{name}_l{i}") for name in names)
+                gates = linear(step, of_x, bias_x) + linear(hidden, of_hidden, bias_h)
+                write, forget, value, show = gates.chunk(4, dim=-1)
+                cell = forget.sigmoid() * cell + write.sigmoid() * value.tanh()
+                step = show.sigmoid() * cell.tanh()
+                states[i] = step, cell
             out.append(step)
         return torch.stack(out, dim=-1)
 
     def _weight(self, conv: nn.Module) -> Tensor:
+        """Return the weight of a convolution, from `weights` if it is there."""
         if conv not in self._weights:
             self._weights[conv] = cast(Tensor, conv.weight).detach()
         return self._weights[conv]
