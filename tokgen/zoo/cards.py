@@ -45,12 +45,14 @@ class CodecList(list[CodecCard], Result):
     def parts(self) -> list[Grid | str]:
         if not self:
             return [self.empty]
-        rows = [("name", "rate", "hop", "frames/s", "codebooks", "kbps", "licence", "summary")]
+        titles = ("name", "rate", "hop", "frames/s", "codebooks", "kbps", "latency")
+        rows = [(*titles, "licence", "summary")]
         for card in self:
             s = card.spec
             codebooks, kbps = f"{s.n_codebooks} x {s.codebook_size}", f"{s.bitrate / 1000:.2f}"
             numbers = (f"{s.sample_rate}", f"{s.hop_length}", f"{s.frame_rate:g}")
-            rows.append((card.name, *numbers, codebooks, kbps, s.licence, card.summary))
+            latency = "" if s.latency_ms is None else f"{s.latency_ms:.3g} ms"
+            rows.append((card.name, *numbers, codebooks, kbps, latency, s.licence, card.summary))
         return [Grid(rows)]
 
     def records(self) -> list[dict[str, Any]]:
@@ -92,6 +94,7 @@ class CodecFacts(Result):
             "hop length": f"{s.hop_length} samples, {s.frame_rate:g} frames a second",
             "codebooks": f"{s.n_codebooks} of {s.codebook_size} entries",
             "bitrate": f"{s.bitrate / 1000:.2f} kbps",
+            "latency": "not causal" if s.latency_ms is None else f"{s.latency_ms:.3g} ms",
             "licence": s.licence or "not stated",
             "revision": s.revision or "local",
             "weights": s.weight_hash,
@@ -116,5 +119,6 @@ def describe_codec(codec: Codec) -> CodecFacts:
 
 
 def numbers(spec: CodecSpec) -> dict[str, Any]:
-    """Return `CodecSpec.as_dict()` with frame rate and bitrate."""
-    return spec.as_dict() | {"frame_rate": spec.frame_rate, "bitrate": spec.bitrate}
+    """Return `CodecSpec.as_dict()` with frame rate, bitrate and latency."""
+    more = {name: getattr(spec, name) for name in ("frame_rate", "bitrate", "latency_ms")}
+    return spec.as_dict() | more
