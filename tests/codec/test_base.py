@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from makers.audio import codec_tone
-from makers.codecs import MAKERS
+from makers.codecs import MAKERS, make_encodec
 from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import Encoded
@@ -167,6 +167,17 @@ def test_unusable_settings_and_codes_are_refused(codec: Codec) -> None:
 def test_batches_of_stereo_audio_are_refused(tiny_codec: Codec) -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 800\): expected mono \[N\] or \[1, N\]"):
         tiny_codec.encode_batch([torch.zeros(800), torch.zeros(2, 800)])
+
+
+def test_a_batch_may_hold_stereo_and_mono_clips_for_a_stereo_codec() -> None:
+    codec = make_encodec("encodec-48k")
+    stereo = torch.cat([codec_tone(codec, seconds=1.3, seed=seed)[0] for seed in range(2)])
+    mono = codec_tone(codec, seconds=0.8)[0]
+    found = codec.encode_batch_with_side([stereo, mono, mono[0]])
+    for item, clip in zip(found, (stereo, mono, mono), strict=True):
+        alone = codec.encode_with_side(clip[None])
+        assert item.codes.equal(alone.codes[0])
+        assert item.side["scales"].equal(alone.side["scales"][0])
 
 
 def test_a_network_that_makes_another_number_of_frames_is_noticed(tiny_codec: StftCodec) -> None:

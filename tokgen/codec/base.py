@@ -231,7 +231,7 @@ class Codec(ABC):
         """Encode utterances of unequal length.
 
         Args:
-            waveforms: each [N_i] or [1, N_i].
+            waveforms: each [N_i], [1, N_i] or [spec.channels, N_i].
             grid: as for `encode`.
         Returns:
             codes [K, T_i] of each, equal to those of the utterance alone.

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.codec.aligned import LEAD, GridChoice, leads_in
-from tokgen.codec.checks import check_item_codes, check_mono, check_n_samples
+from tokgen.codec.checks import check_item, check_item_codes, check_n_samples
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 
 __all__ = ["Coder", "check_side", "decode_batch", "encode_batch", "encode_each"]
@@ -40,11 +40,12 @@ class Coder(Protocol):
 
 def encode_batch(codec: Coder, waveforms: Sequence[Tensor], grid: GridChoice) -> list[Encoded]:
     """Encode as `Codec.encode_batch_with_side` does."""
-    flat = [check_mono(w) for w in waveforms]
-    if not flat:
+    items = [check_item(w, codec.spec.channels) for w in waveforms]
+    if not items:
         return []
-    lengths = [len(w) for w in flat]
-    batch = torch.stack([F.pad(w, (0, max(lengths) - len(w))) for w in flat])[:, None]
+    lengths, channels = [w.shape[-1] for w in items], max(len(w) for w in items)
+    padded = [F.pad(w, (0, max(lengths) - w.shape[-1])) for w in items]
+    batch = torch.stack([w.expand(channels, -1) for w in padded])
     encoded = codec.encode_with_side(batch, lengths=lengths, grid=grid)
     out = []
     for i, n in enumerate(lengths):

@@ -19,6 +19,7 @@ __all__ = [
     "check_blocks",
     "check_codes",
     "check_codes_layout",
+    "check_item",
     "check_item_codes",
     "check_layout",
     "check_lengths",
@@ -99,6 +100,15 @@ def check_mono(waveform: Tensor) -> Tensor:
     if not waveform.numel():
         raise ValueError("waveform of 0 samples: nothing to encode")
     return waveform.reshape(-1).float()
+
+
+def check_item(waveform: Tensor, channels: int) -> Tensor:
+    """Return a waveform [N], [1, N] or [`channels`, N] as float32 [C, N], values unchecked."""
+    if isinstance(waveform, Tensor) and waveform.ndim == 2 and channels == len(waveform) > 1:
+        _check_floats(waveform, f"[{channels}, N]")
+        check_mono(waveform[0])
+        return waveform.float()
+    return check_mono(waveform)[None]
 
 
 def _check_floats(waveform: Tensor, layout: str) -> None:

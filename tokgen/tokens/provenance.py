@@ -75,6 +75,7 @@ class Provenance:
         precision: number format that the codec ran in (`tokgen.tokens.precision`).
         beam: paths of the beam search that chose the codes; 1 is greedy.
         distance: what the search minimised, one of `tokgen.codec.spec.DISTANCES`; "" if greedy.
+        channels: channels that were kept of the audio; 1 is their mean.
     """
 
     codec: dict[str, Any]
@@ -90,6 +91,7 @@ class Provenance:
     precision: str = "float32"
     beam: int = 1
     distance: str = ""
+    channels: int = 1
 
     @property
     def spec(self) -> CodecSpec:

@@ -335,6 +335,7 @@ def _provenance(
         precision=precision,
         beam=1 if codec.search is None else codec.search.beam,
         distance="" if codec.search is None else codec.search.distance,
+        channels=codec.spec.channels,
     )
 
 

@@ -43,7 +43,7 @@ class Loaded:
     """A decoded utterance."""
 
     entry: Entry
-    samples: np.ndarray | None  # [N] float32; None if the audio is longer than LONG_SECONDS
+    samples: np.ndarray | None  # [C, N] float32; None if the audio is longer than LONG_SECONDS
     conditioning: np.ndarray | None = None  # float16 [T, C]
 
 
@@ -95,7 +95,7 @@ class Job:
         self.precision = precision
         self.device = device or codec.device.type
         self.conditioning = None if settings is None else Conditioning(settings)
-        self.rate = codec.spec.sample_rate
+        self.rate, self.channels = codec.spec.sample_rate, codec.spec.channels
         self.tell: Callable[[int, float], None] = _ignore
 
     def __call__(self, unit: Unit) -> Shard:
@@ -153,7 +153,8 @@ class Job:
                 piece.rejections.append(Rejection(error.source, error.reason))
             else:
                 piece.loaded.append(loaded)
-                seconds += 0.0 if loaded.samples is None else len(loaded.samples) / self.rate
+                n_samples = 0 if loaded.samples is None else loaded.samples.shape[-1]
+                seconds += n_samples / self.rate
         piece.is_last = True
         yield piece
 
@@ -162,7 +163,7 @@ class Job:
             return Loaded(entry, None)
         limit = LONG_SECONDS * self.rate
         parts, n_samples = [], 0
-        with self.corpus.open(entry, self.rate) as blocks:
+        with self.corpus.open(entry, self.rate, channels=self.channels) as blocks:
             for block in blocks:
                 parts.append(block)
                 n_samples += block.shape[-1]
@@ -170,9 +171,9 @@ class Job:
                     return Loaded(entry, None)
         waveform = torch.cat(parts, dim=-1)
         check_loud(entry, waveform.abs().max().item())
-        loaded = Loaded(entry, waveform[0].numpy())
+        loaded = Loaded(entry, waveform.numpy())
         if self.conditioning is not None:
-            loaded.conditioning = _frames(self.conditioning(waveform[None]))
+            loaded.conditioning = _frames(self.conditioning(_mixed(waveform)[None]))
         return loaded
 
     # -- encoding ----------------------------------------------------------------
@@ -185,7 +186,8 @@ class Job:
             for batch, encoded in self._batches(short):
                 for i, e in zip(batch, encoded, strict=True):
                     loaded = piece.loaded[i]
-                    rows[i] = self._row(loaded.entry, e, len(short[i]), loaded.conditioning)
+                    n_samples = short[i].shape[-1]
+                    rows[i] = self._row(loaded.entry, e, n_samples, loaded.conditioning)
             for i, loaded in enumerate(piece.loaded):
                 if i not in short:
                     try:
@@ -204,10 +206,11 @@ class Job:
         self, short: dict[int, np.ndarray]
     ) -> Iterator[tuple[Sequence[int], list[Encoded]]]:
         """Encode batches of similar length; yield one while the device encodes the next."""
-        order = sorted(short, key=lambda i: -len(short[i]))
+        lengths = {i: samples.shape[-1] for i, samples in short.items()}
+        order = sorted(short, key=lambda i: -lengths[i])
         pending = None
         while order:
-            size = max(1, int(self.batch_seconds * self.rate / len(short[order[0]])))
+            size = max(1, int(self.batch_seconds * self.rate / lengths[order[0]]))
             batch, order = order[:size], order[size:]
             waveforms = [torch.from_numpy(short[i]) for i in batch]
             encoded, ready = _start_copies(self.codec.encode_batch_with_side(waveforms))
@@ -215,7 +218,7 @@ class Job:
                 pending[2]()
                 yield pending[:2]
             pending = batch, encoded, ready
-            self.tell(len(batch), sum(map(len, waveforms)) / self.rate)
+            self.tell(len(batch), sum(lengths[i] for i in batch) / self.rate)
         if pending is not None:
             pending[2]()
             yield pending[:2]
@@ -236,7 +239,7 @@ class Job:
                 n_samples += block.shape[-1]
                 yield block
 
-        with self.corpus.open(entry, self.rate) as blocks:
+        with self.corpus.open(entry, self.rate, channels=self.channels) as blocks:
             try:
                 encoded = encode_blocks(self.codec, heard(blocks), self.n_codebooks)
             except TooLong as error:
@@ -245,8 +248,8 @@ class Job:
         conditioning = None
         if self.conditioning is not None:
             frames = bytearray()  # many small arrays would fragment the memory
-            with self.corpus.open(entry, self.rate) as blocks:
-                for part in self.conditioning.blocks(blocks):
+            with self.corpus.open(entry, self.rate, channels=self.channels) as blocks:
+                for part in self.conditioning.blocks(map(_mixed, blocks)):
                     frames += _frames(part).tobytes()
             conditioning = np.frombuffer(frames, np.float16)
             conditioning = conditioning.reshape(-1, self.conditioning.settings.n_features)
@@ -282,6 +285,11 @@ def _start_copies(encoded: list[Encoded]) -> tuple[list[Encoded], Callable[[], N
     done = torch.cuda.Event()
     done.record()
     return copies, done.synchronize
+
+
+def _mixed(waveform: Tensor) -> Tensor:
+    """Return the mean [1, N] of the channels of a waveform [C, N]."""
+    return waveform.mean(0, keepdim=True)
 
 
 def _ignore(n_rows: int, seconds: float) -> None: ...
