@@ -7,8 +7,11 @@ The first table has, for each way and length of the excerpts, the share that was
 with the exact offset, and the area under the ROC curve against natural excerpts of all lengths. The
 second one has the scores and, for the shares, one-sided 95 % bounds by Clopper and Pearson. A last
 line counts the natural excerpts in which a grid was found, and extrapolates the tail of their
-scores, as if it were exponential. `--figure` draws the ROC curves. `--clips 0` measures natural
-excerpts only.
+scores, as if it were exponential. `--figure` draws the ROC curves.
+
+A rate of 1 in 1,000 needs some 3,000 natural excerpts without an alarm. `--clips 0` measures only
+natural excerpts. With `--keep`, the same command continues after an interruption, also with more of
+them.
 
 The bounds hold for independent excerpts. Natural excerpts are drawn with replacement, so take
 corpora with many more seconds than `--excerpts`.
@@ -21,6 +24,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,6 +43,7 @@ from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.plotting import new_figure, save_figure
 from tokgen.runs.folder import write_json
 from tokgen.runs.progress import progress_bar
+from tokgen.runs.store import RecordStore
 from tokgen.zoo.lookup import load_codec
 
 Row = dict[str, Any]
@@ -61,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--minutes", type=float, default=math.inf, help="end the search of decoded audio after this"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="folder that keeps results of natural excerpts")
     parser.add_argument("--figure", type=Path, help=".png to write, with the ROC curves")
     parser.add_argument("--out", type=Path, help=".json file to write")
     a = parser.parse_args(argv)
@@ -69,7 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in a.codecs:
         codec, noise = load_codec(name), random.Random(a.seed)
         corpora = {x: open_corpus(x, split=a.split) for x in a.natural}
-        rows = list(natural(codec, corpora, a.excerpts, a.lengths, noise))
+        store = None
+        if a.keep is not None:
+            plan = [asdict(codec.spec), {x: c.fingerprint for x, c in corpora.items()}]
+            store = RecordStore(a.keep, f"{name}-natural", [*plan, a.lengths, a.seed, THRESHOLD])
+        rows = list(natural(codec, corpora, a.excerpts, a.lengths, noise, store))
         until = time.monotonic() + 60 * a.minutes
         source = open_corpus(a.corpus, split=a.split)
         clips = draw(codec, source, a.clips, max(a.lengths), noise)
@@ -115,10 +125,11 @@ def natural(
     n: int,
     lengths: Sequence[float],
     noise: random.Random,
+    store: RecordStore | None = None,
 ) -> Iterator[Row]:
     """Yield results of n excerpts that no codec decoded, corpora and lengths in turn."""
     rate = codec.spec.sample_rate
-    names = list(corpora)
+    names, done = list(corpora), [] if store is None else list(store.records)
     for i in progress_bar("natural", range(n), unit="clip"):
         corpus, seconds = names[i % len(names)], lengths[i // len(names) % len(lengths)]
         size, waveform = round(seconds * rate), torch.empty(1, 0)
@@ -130,11 +141,14 @@ def natural(
         else:
             continue
         start = noise.randrange(waveform.shape[-1] - size + 1)
-        yield search(codec, waveform[:, start : start + size], None) | {
-            "way": None,
-            "seconds": seconds,
-            "corpus": corpus,
-        }
+        if done:  # drawn again, so that those after it are the same
+            yield done.pop(0)
+            continue
+        row = search(codec, waveform[:, start : start + size], None)
+        row |= {"way": None, "seconds": seconds, "corpus": corpus}
+        if store is not None:
+            store.append(row)
+        yield row
 
 
 def decoded(

@@ -29,14 +29,22 @@ def test_decoded_audio_is_found_and_other_audio_is_not(
     assert (tmp_path / "roc.png").stat().st_size > 5000
 
 
-def test_no_clips_measure_natural_excerpts_only(
+def test_natural_excerpts_alone_are_kept_and_continued(
     tiny_codec_folder: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:
     flags = ["--codecs", str(tiny_codec_folder), "--corpus", str(tiny_corpus), "--split", "train"]
-    sizes = ["--natural", str(tiny_corpus), "--lengths", "0.5", "--clips", "0", "--excerpts", "1"]
-    assert bench_grid.main([*flags, *sizes, "--out", str(tmp_path / "found.json")]) == 0
-    rows = json.loads((tmp_path / "found.json").read_text())["rows"][str(tiny_codec_folder)]
-    assert [row["way"] for row in rows] == [None]
+    flags += ["--natural", str(tiny_corpus), "--lengths", "0.5", "0.6", "--clips", "0"]
+    found = []
+    for n, kept in ((1, ["--keep", str(tmp_path)]), (2, ["--keep", str(tmp_path)]), (2, [])):
+        more = ["--excerpts", str(n), "--out", str(tmp_path / "found.json"), *kept]
+        assert bench_grid.main([*flags, *more]) == 0
+        rows = json.loads((tmp_path / "found.json").read_text())["rows"]
+        found.append(rows[str(tiny_codec_folder)])
+    first, second, alone = found
+    assert second[0] == first[0] and [row["way"] for row in second] == [None, None]
+    assert [row["score"] for row in second] == [row["score"] for row in alone]
+    (file,) = tmp_path.glob("*natural*.jsonl")
+    assert len(file.read_text().splitlines()) == 2
 
 
 def test_a_tail_is_extrapolated_from_enough_scores() -> None:
