@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 LEAD = "lead"
-SEARCHED_SECONDS = 30  # of long audio, in which its grid is searched
+SEARCHED_SECONDS = 30  # first part of long audio, in which its grid is searched
 GridChoice = Literal["auto"] | int | None  # find it, an offset in samples, or the first sample
 
 
@@ -129,7 +129,7 @@ def drop_first(blocks: Iterable[Tensor], n: int) -> Iterator[Tensor]:
 
 
 def leads_in(side: Side | None, n_items: int, spec: CodecSpec) -> list[int]:
-    """Return the number of zeros before each item that `side` tells, 0 if it tells none.
+    """Return the number of zeros before each item, as `side` has it; 0 if it has none.
 
     Raises:
         ValueError: not one whole number of 0..hop_length - 1 for each item.

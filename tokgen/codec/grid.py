@@ -8,8 +8,8 @@ same grid of frames, and less so on every other grid. `find_grid` compares the g
               bands, against the mean and the spread of the scores of random grids
 
 The logarithm gives quiet times and frequencies as much weight as loud ones. There, the
-reconstruction depends on the grid most: in `speech-16k`, the score stands out ten times as far as
-that of the signal-to-noise ratio.
+reconstruction depends on the grid most. With `speech-16k`, the score of the true grid lies 46
+standard deviations above those of random grids, and its signal-to-noise ratio 6 (docs/stable.md).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ __all__ = [
 
 THRESHOLD = 8.0  # standard deviations
 MIN_FRAMES = 8  # shorter audio has no grid
-_SCREEN_FRAMES = 16  # of the excerpt that meets all grids
+_SCREEN_FRAMES = 16  # of the excerpt that is scored on every `_STEP`-th grid
 _FINAL_FRAMES = 50  # of the excerpt that decides
 _STEP = 3  # samples between the grids that are tried first
 _CANDIDATES = 4  # of these grids, whose neighbours are tried
 _FINALISTS = 3
 _OTHERS = 32  # random grids that the best is compared with
-_NEAR = 12  # samples around a grid in which its score may be raised too
+_NEAR = 12  # samples around a true grid in which scores are high too
 _EDGE = 1  # frames at both ends of an excerpt that are not compared
 _BANDS = (0.25, 0.5, 1.0)  # upper ends as shares of the band of the audio
 _LEAST = 1e-3  # an error below -30 dB of the audio counts as that
@@ -83,9 +83,9 @@ class Grid:
 def find_grid(waveform: Tensor, codec: Roundtrip, *, threshold: float = THRESHOLD) -> Grid:
     """Return whether a codec decoded this audio, and where its frames begin.
 
-    An excerpt of 16 frames meets every third grid; up to 50 frames decide between the best ones.
-    The loudest parts are used, so the work does not grow with the audio. The result does not change
-    from call to call.
+    An excerpt of 16 frames is scored on every third grid; up to 50 frames decide between the best
+    ones. The loudest parts are used, so the work does not grow with the audio. Nothing is random:
+    the same audio gives the same result.
 
     Args:
         waveform: [N] or [1, N] at the codec's rate.
@@ -104,12 +104,14 @@ def find_grid(waveform: Tensor, codec: Roundtrip, *, threshold: float = THRESHOL
     screened = GridScores(codec, audio[start:], _SCREEN_FRAMES)
     coarse = list(range(0, hop, min(_STEP, hop)))
     scores = screened.score(coarse)
-    best = [coarse[i] for i in _top(_spread(scores, scores), _CANDIDATES)]
+    best = [coarse[i] for i in _top(_robust_z_scores(scores, scores), _CANDIDATES)]
     tried = sorted({(offset + d) % hop for offset in best for d in range(1 - _STEP, _STEP)})
-    finalists = [tried[i] for i in _top(_spread(screened.score(tried), scores), _FINALISTS)]
+    ranked = _top(_robust_z_scores(screened.score(tried), scores), _FINALISTS)
+    finalists = [tried[i] for i in ranked]
     begin = _loudest(audio, hop, _FINAL_FRAMES)
     final = GridScores(codec, audio[begin:], _FINAL_FRAMES)
-    values = _against(final.score(finalists), final.score(others_of(finalists, hop))).amax(1)
+    others = final.score(others_of(finalists, hop))
+    values = _z_scores(final.score(finalists), others).amax(1)
     score, i = values.max(0)
     offset = finalists[int(i)]
     return Grid(offset, float(score), bool(score >= threshold))
@@ -194,21 +196,21 @@ def _power(audio: Tensor, n_fft: int) -> Tensor:
     )
 
 
-def _spread(scores: Tensor, around: Tensor) -> Tensor:
-    """Return scores [M, bands] in robust standard deviations of `around` from its median."""
+def _robust_z_scores(scores: Tensor, around: Tensor) -> Tensor:
+    """Return scores [M, bands] less the median of `around`, over its median absolute deviation."""
     middle = around.median(0).values
     scale = 1.4826 * (around - middle).abs().median(0).values
     return (scores - middle) / scale.clamp_min(1e-6)
 
 
 def _top(values: Tensor, n: int) -> list[int]:
-    """Return the places of the n grids of largest values [M, bands] in any band."""
+    """Return the indices of the n grids with the largest values [M, bands] in any band."""
     best = values.amax(1)
     return best.topk(min(n, len(best))).indices.tolist()
 
 
-def _against(scores: Tensor, others: Tensor) -> Tensor:
-    """Return scores [M, bands] in standard deviations of other grids' from their mean."""
+def _z_scores(scores: Tensor, others: Tensor) -> Tensor:
+    """Return scores [M, bands] less the mean of `others`, over their standard deviation."""
     mean, scale = others.mean(0), others.std(0)
     return (scores - mean) / scale.clamp_min(1e-6)
 
@@ -226,7 +228,7 @@ def others_of(tried: Sequence[int], hop: int) -> list[int]:
 
 
 def _loudest(audio: Tensor, hop: int, n_frames: int) -> int:
-    """Return where the excerpt of n + 1 frames of the highest mean level in dB begins."""
+    """Return the first sample of the n + 1 frames with the highest mean level in dB."""
     levels = audio[: len(audio) // hop * hop].view(-1, hop).square().mean(1)
     levels = (levels + 1e-6 * levels.mean() + 1e-12).log()
     size = min(n_frames + 1, len(levels))
