@@ -2,13 +2,13 @@
 
     accelerate launch -q recipes/drift_ablation.py --codec speech-16k --seeds 3
 
-The cells are loss {none, enc, proj, code} x mel and spectral loss on later passes {off, on} x
-seeds, and the conditions of `extra`. A loss without a weight first gets the largest weight whose
-validation loss holds, as in the paper, but tuned at full length. All tuned codecs go through the
-same drift protocol, with and without shifts between passes. Run the same command again to continue
-an interrupted run, or at the same time to use more cores: each process takes cells that no other
-works on. `tokgen report runs/<name>` makes a page from the results.
-The steps are in `tokgen.codec_training.ablation`.
+The trainings are loss {none, enc, proj, code, margin} x mel and spectral loss on later passes {off,
+on} x seeds, and the conditions of `extra`. A loss without a weight first gets the largest weight
+whose validation loss holds, as in the paper, but tuned at full length. All tuned codecs go through
+the same drift protocol, with and without shifts between passes. Run the same command again to
+continue an interrupted run, or at the same time to use more cores: each process takes trainings
+that no other works on. `tokgen report runs/<name>` makes a page from the results. The steps are in
+`tokgen.codec_training.ablation`.
 """
 
 from __future__ import annotations

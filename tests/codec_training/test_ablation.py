@@ -92,6 +92,14 @@ def test_differences_are_paired_over_clips_and_seeds():
     loss = found["code (weight 1)", "none", "pesq_1"].estimate
     assert loss.mean == pytest.approx(-0.1)
     assert found["code (weight 1)", "untuned", "pesq_2"].estimate.mean == pytest.approx(0.6)
+    assert "with 2 seeds; intervals over clips and seeds" in table.notes[0]
+    # The order of `scored` does not matter.
+    again = ablation_table(rows, replace(s, scored=[2, 1]), ["code: a note"])
+    assert [m.name for m in again.metrics] == [m.name for m in table.metrics]
+    assert again.differences == table.differences and again.notes[-1] == "code: a note"
+    one = {label: [runs[0]] for label, runs in runs.items()}
+    alone = ablation_table([Measured("none", (), None, {0: one["none"]})], replace(s, seeds=1))
+    assert "with one seed; intervals over clips only" in alone.notes[0]
 
 
 @pytest.fixture
@@ -119,6 +127,8 @@ def test_an_ablation_sweeps_tunes_measures_and_resumes(settings, tmp_path):
     trials = {label: trial["loss"] for label, trial in weights["trials"].items()}
     assert set(trials) == {"code x 1e+06", "code x 1"} and trials["code x 1e+06"] > limit
     assert weights["chosen"] == {"code": 1.0, "code + later": 1.0}
+    said = r"code: no weight of [1.0, 1000000.0] holds the validation loss within -50%"
+    assert [note for note in table.notes if note.startswith(said)]
     names = [row.name.split(" (")[0] for row in table.rows]
     assert names == ["untuned", "none", "code", "none + later", "code + later", "moved"]
     assert {"pesq_1", "pesq_3", "pesq_3_shift_random", "match_3"} <= set(table.rows[1].values)
@@ -172,3 +182,4 @@ def test_a_sweep_ends_at_the_largest_weight_that_holds(settings, tmp_path):
     run_ablation(one)
     weights = json.loads((tmp_path / "plan" / "weights.json").read_text())
     assert list(weights["trials"]) == ["code x 1e+06"] and weights["chosen"] == {"code": 1e6}
+    assert "holds the validation loss" not in (tmp_path / "plan" / "table.md").read_text()

@@ -5,13 +5,13 @@
 
 Every condition trains with the same seeds, so crops and augmentation are the same step by step. A
 loss without a given weight is first tuned under seed 0 with the weights of the sweep, from the
-largest down to the first whose validation loss holds. These trainings are cells like the others, at
-full length, and the loss has this weight in all its conditions. Then every tuned codec goes through
-the drift protocol on the same test clips, with and without shifts between passes. Differences are
-paired over clips and seeds.
+largest down to the first whose validation loss holds. These trainings are as long as the others and
+count as them. The loss has this weight in all its conditions; if no weight holds, it has the
+smallest, and the table says so. Then every tuned codec goes through the drift protocol on the same
+test clips, with and without shifts between passes. Differences are paired over clips and seeds.
 
 Each training is a folder in `cells/`. A killed run resumes. The same command may run several times
-at once: each process takes a cell that no other works on.
+at once: each process takes a training that no other works on.
 """
 
 from __future__ import annotations
@@ -66,7 +66,6 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
         the table; None if interrupted.
     Raises:
         ValueError, OSError: wrong settings or data, or the folder holds another run.
-        SystemExit: no weight of a sweep holds the validation loss.
     """
     run = Path(s.runs) / s.name
     with _locked(run / "plan"):
@@ -93,33 +92,15 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
         return None
 
     # The untuned codec, then every cell, through the drift protocol.
-    def measure(name: str, codec: str | Path) -> dict[Shift, DriftRun]:
-        found: dict[Shift, DriftRun] = {}
-        for shift in s.shifts:
-            loaded = load_codec(codec)
-            loaded.spec = replace(loaded.spec, name=name)
-            out = run / "drift" / slug(name) / slug(f"shift {shift}")
-            found[shift] = run_drift(
-                loaded,
-                clips,
-                out=out,
-                passes=s.passes,
-                shift=shift,
-                scored=s.scored,
-                n_samples=0,
-                progress=False,
-            )
-        return found
-
     codecs: dict[str, str | Path] = {"untuned": s.codec}
     codecs |= {name: plan.folder(*cell) / "codec" for name, cell in cells.items()}
     drifts: dict[str, dict[Shift, DriftRun]] = {}
 
-    def take(name: str) -> bool:
-        drifts[name] = measure(name, codecs[name])
+    def measure(name: str) -> bool:
+        drifts[name] = _measure(s, name, codecs[name], clips, run / "drift" / slug(name))
         return True
 
-    _share("drift", {n: (run / "drift" / slug(n), partial(take, n)) for n in codecs})
+    _share("drift", {n: (run / "drift" / slug(n), partial(measure, n)) for n in codecs})
     rows = [Measured("untuned", (), None, {k: [r] for k, r in drifts["untuned"].items()})]
     control = conditions_of(s)[0].label
     for condition in conditions_of(s):
@@ -133,18 +114,45 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
                 {shift: [drift[shift] for drift in by_seed] for shift in s.shifts},
             )
         )
-    table = ablation_table(rows, s)
+    table = ablation_table(rows, s, plan.notes)
     with _locked(run / "plan"):
         write_table(table, run)
         plot_ablation(rows, s, run / "ablation.png")
     return table
 
 
+def _measure(
+    s: AblationSettings, name: str, codec: str | Path, clips: DriftClips, out: Path
+) -> dict[Shift, DriftRun]:
+    """Measure the drift of one codec under each shift."""
+    found: dict[Shift, DriftRun] = {}
+    for shift in s.shifts:
+        loaded = load_codec(codec)
+        loaded.spec = replace(loaded.spec, name=name)
+        found[shift] = run_drift(
+            loaded,
+            clips,
+            out=out / slug(f"shift {shift}"),
+            passes=s.passes,
+            shift=shift,
+            scored=s.scored,
+            n_samples=0,
+            progress=False,
+        )
+    return found
+
+
 class _Plan:
-    """The trainings of an ablation and their folders."""
+    """The trainings of an ablation and their folders.
+
+    Attributes:
+        notes: what the table must say about the weights.
+    """
 
     def __init__(self, s: AblationSettings, run: Path, command: str) -> None:
         self.s, self.run, self.command = s, run, command
+        self.largest_first = sorted(s.tuning.sweep, reverse=True)
+        self.notes: list[str] = []
 
     def settings(self, condition: Condition, weight: float | None, seed: int) -> TuningSettings:
         cell = cell_of(self.s, condition, seed=seed, weight=weight)
@@ -175,14 +183,11 @@ class _Plan:
         """Return the weight of the loss of each condition that has one; None if interrupted."""
         s = self.s
         conditions = {c.label: c for c in conditions_of(s)}
-        own = {c.label: cell_of(s, c, seed=0) for c in conditions.values()}
-        chosen = {
-            label: float(cell.weight)
-            for label, cell in own.items()
-            if cell.loss != "none" and cell.weight is not None
-        }
+        own = {label: cell_of(s, c, seed=0) for label, c in conditions.items()}
+        with_loss = {label: cell for label, cell in own.items() if cell.loss != "none"}
+        chosen = {k: float(x.weight) for k, x in with_loss.items() if x.weight is not None}
+        missing = [label for label in with_loss if label not in chosen]
         # One sweep for each loss: with and without the later passes' term, its weight is the same.
-        missing = [x for x, cell in own.items() if cell.loss != "none" and cell.weight is None]
         sweeps = {own[label].loss: conditions[label] for label in reversed(missing)}
         if not sweeps:
             return chosen
@@ -191,45 +196,57 @@ class _Plan:
             if not path.is_file():
                 write_json(path, asdict(self._untuned()))
         untuned = Tuned(**json.loads(path.read_text()))
-        found: dict[str, dict[float, Tuned]] = {loss: {} for loss in sweeps}
-
-        def holds(condition: Condition, weight: float) -> bool:
-            trial = self.trial(condition, weight, 0)
-            if trial is None:
-                return False
-            found[own[condition.label].loss][weight] = trial
-            return bool(holding_weights({weight: trial}, untuned, s.tuning.sweep_tolerance))
-
-        def sweep(condition: Condition) -> bool:
-            for weight in sorted(s.tuning.sweep, reverse=True):
-                if not self.tune(condition, weight, 0):
-                    return False
-                if holds(condition, weight):
-                    break
-            return True
-
         jobs = {
-            f"sweep {loss}": (self.run / "sweeps" / loss, partial(sweep, condition))
+            f"sweep {loss}": (self.run / "sweeps" / loss, partial(self._sweep, condition, untuned))
             for loss, condition in sweeps.items()
         }
         if not _share("sweep", jobs):
             return None
+        trials = {loss: self._trials(condition, untuned) for loss, condition in sweeps.items()}
         by_loss = {}
-        for loss, condition in sweeps.items():
-            largest = sorted(s.tuning.sweep, reverse=True)
-            # A row must train with some weight: if none holds, the smallest, and the table says so.
-            by_loss[loss] = next((w for w in largest if holds(condition, w)), largest[-1])
+        for loss, found in trials.items():
+            held = self._held(found, untuned)
+            by_loss[loss] = held[0] if held else self.largest_first[-1]
+            if not held:
+                self.notes.append(
+                    f"{loss}: no weight of {s.tuning.sweep} holds the validation loss within "
+                    f"{s.tuning.sweep_tolerance:.0%}; its rows have the smallest"
+                )
         chosen |= {label: by_loss[own[label].loss] for label in missing}
         scores = {
             f"{loss} x {w:g}": asdict(trial)
-            for loss, trials in found.items()
-            for w, trial in trials.items()
+            for loss, found in trials.items()
+            for w, trial in found.items()
         }
         write_json(
             self.run / "weights.json",
             {"untuned": asdict(untuned), "trials": scores, "chosen": chosen},
         )
         return chosen
+
+    def _sweep(self, condition: Condition, untuned: Tuned) -> bool:
+        """Tune with the weights of the sweep until one holds. Returns False if interrupted."""
+        for weight in self.largest_first:
+            if not self.tune(condition, weight, 0):
+                return False
+            if self._held(self._trials(condition, untuned), untuned):
+                break
+        return True
+
+    def _trials(self, condition: Condition, untuned: Tuned) -> dict[float, Tuned]:
+        """Return the trials that are done, from the largest weight to the first that holds."""
+        found: dict[float, Tuned] = {}
+        for weight in self.largest_first:
+            trial = self.trial(condition, weight, 0)
+            if trial is None:
+                break
+            found[weight] = trial
+            if self._held(found, untuned):
+                break
+        return found
+
+    def _held(self, trials: Mapping[float, Tuned], untuned: Tuned) -> list[float]:
+        return holding_weights(trials, untuned, self.s.tuning.sweep_tolerance)
 
     def _untuned(self) -> Tuned:
         s = self.s.tuning

@@ -61,7 +61,7 @@ def columns_of(s: AblationSettings) -> list[Column]:
     found = []
     for shift in s.shifts:
         moved = f", {say_shift(shift)}" if shift else ""
-        for n in sorted({s.scored[0], *s.scored[-2:]}):
+        for n in sorted({min(s.scored), *sorted(s.scored)[-2:]}):
             name = f"pesq_{n}" + (f"_shift_{shift}" if shift else "")
             found.append(_column(name, f"PESQ @ {n}{moved}", "higher", 2, shift, "pesq", n))
         if not shift:
@@ -90,8 +90,14 @@ def _column(
     return Column(metric, shift, values, n)
 
 
-def ablation_table(rows: Sequence[Measured], s: AblationSettings) -> Table:
-    """Make the table of means and of differences, paired over clips and seeds."""
+def ablation_table(
+    rows: Sequence[Measured], s: AblationSettings, notes: Sequence[str] = ()
+) -> Table:
+    """Make the table of means and of differences, paired over clips and seeds.
+
+    Args:
+        notes: more notes, on the weights.
+    """
     columns = columns_of(s)
     by_label = {row.label: row for row in rows}
     shown = []
@@ -105,7 +111,7 @@ def ablation_table(rows: Sequence[Measured], s: AblationSettings) -> Table:
     for row in rows:
         for other in (by_label[label] for label in row.than):
             for column in columns:
-                if column.passes not in (s.scored[0], s.passes):
+                if column.passes not in (min(s.scored), s.passes):
                     continue
                 e = _difference(row, other, column, s)
                 verdict = judge(e, better=column.metric.better or "higher")
@@ -113,12 +119,13 @@ def ablation_table(rows: Sequence[Measured], s: AblationSettings) -> Table:
                     Difference(_name(row), _name(other), column.metric.name, e, None, verdict)
                 )
     first = rows[0].runs[s.shifts[0]][0]
-    notes = [
-        f"{s.codec}, tuned for {s.tuning.steps} steps with {s.seeds} seeds; intervals cover other "
-        "clips and other seeds",
+    seeds = f"{s.seeds} seeds" if s.seeds > 1 else "one seed"
+    about = [
+        f"{s.codec}, tuned for {s.tuning.steps} steps with {seeds}; intervals over clips"
+        + (" and seeds" if s.seeds > 1 else " only"),
         f"drift: {first.conditions}; {len(first.ids)} clips, {s.passes} passes",
     ]
-    return Table([column.metric for column in columns], shown, differences, notes)
+    return Table([column.metric for column in columns], shown, differences, [*about, *notes])
 
 
 def _name(row: Measured) -> str:
@@ -139,11 +146,12 @@ def plot_ablation(rows: Sequence[Measured], s: AblationSettings, path: Path) -> 
     panels = np.atleast_1d(figure.subplots(1, len(s.shifts), sharey=True))
     for axes, shift in zip(panels, s.shifts, strict=True):
         for i, row in enumerate(rows):
+            passes = sorted(s.scored)
             estimates = [
                 bootstrap_crossed(row.values(shift, "pesq", n), n_resamples=s.n_resamples)
-                for n in s.scored
+                for n in passes
             ]
-            draw_band(axes, s.scored, estimates, i, _name(row))
+            draw_band(axes, passes, estimates, i, _name(row))
         title = say_shift(shift) if shift else "same frames in every pass"
         axes.set(title=title, xlabel="passes", ylabel="PESQ (MOS-LQO)")
         axes.grid(alpha=0.3)
