@@ -10,7 +10,7 @@ utterance that was encoded once has every bitrate:
     depth = depth_of(importance, scale, n_codebooks)
     quantized = quantizer.decode(codes, depth)
 
-In training, `quantize_variable` runs the quantizer and the importance network together.
+In training, `quantize_variable` chooses the levels and runs the quantizer.
 """
 
 from __future__ import annotations
@@ -248,9 +248,8 @@ class VariableQuantized(Quantized):
 
 def quantize_variable(
     quantizer: ResidualQuantizer,
-    network: ImportanceNetwork,
     latents: Tensor,
-    feature: Tensor,
+    importance: Tensor,
     settings: VariableSettings,
     scale: Tensor | float | None = None,
 ) -> VariableQuantized:
@@ -260,12 +259,11 @@ def quantize_variable(
     the losses have the kept levels only. The quantizer's own dropout is not used.
 
     Args:
-        quantizer, network: of the same codec.
+        quantizer: runs all levels.
         latents: [B, D, T].
-        feature: [B, C, T].
+        importance: [B, T] in (0, 1).
         settings, scale: see `allocate`.
     """
-    importance = cast(Tensor, network(feature.detach() if settings.detach else feature))
     chosen = allocate(importance, len(quantizer.levels), settings, scale)
     found = cast(Quantized, quantizer(latents, chosen.mask))
     return VariableQuantized(

@@ -24,6 +24,8 @@ from tokgen.nn.cards import ModelCardFacts
 from tokgen.nn.dense import ROWS, use_onednn
 from tokgen.nn.pretrained import Pretrained
 from tokgen.quantizers.residual import ResidualQuantizer
+from tokgen.quantizers.settings import VariableSettings
+from tokgen.quantizers.variable import ImportanceNetwork, quantize_variable
 from tokgen.zoo.networks.causal import CausalStack, causal_window
 
 __all__ = ["FLOOR", "ConvNeXtBlock", "Spectrum", "Stack", "StftCodecModel"]
@@ -175,12 +177,20 @@ class Stack(nn.Module):
         self.head = nn.Linear(width, n_out)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        return self.finish(self.body(x, mask))
+
+    def body(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Run all but the last norm and layer; returns [B, T, width]."""
         if mask is not None:
             x = x * mask
         x = self.embed(x.mT).mT if isinstance(self.embed, nn.Conv1d) else self.embed(x)
         x = self.norm_in(x)
         for block in self.blocks:
             x = block(x, mask)
+        return x
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Run the last norm and layer."""
         return self.head(self.norm_out(x))
 
 
@@ -203,6 +213,8 @@ class StftCodecModel(Pretrained):
         quantizer_dropout: share of training items that keep a random number of levels.
         causal: no frame depends on later ones, except by `lookahead`, and by windows that overlap.
         lookahead: frames after its own that a frame of latents depends on, if `causal`.
+        importance: arguments of the `ImportanceNetwork` of a variable bitrate, without its
+            `feature_dim`; None for a codec without one.
     """
 
     model_type = "tokgen_stft_codec"
@@ -225,6 +237,7 @@ class StftCodecModel(Pretrained):
         quantizer_dropout: float = 0.5,
         causal: bool = False,
         lookahead: int = 0,
+        importance: dict[str, Any] | None = None,
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__(settings)
@@ -233,6 +246,8 @@ class StftCodecModel(Pretrained):
                 f"lookahead = {lookahead} with causal = {causal}: must be 0, or with causal "
                 f"0..{kernel_size - 1} (kernel_size - 1)"
             )
+        if causal and importance is not None:
+            raise ValueError("importance with causal = True: the network looks ahead; use only one")
         self.causal, self.lookahead = causal, lookahead
         self.sample_rate, self.hop_length = sample_rate, hop_length
         self.spectrum = Spectrum(n_fft, hop_length, causal=causal)
@@ -249,6 +264,7 @@ class StftCodecModel(Pretrained):
             dropout=quantizer_dropout,
         )
         self.decoder = stack(latent_dim, 3 * n_bins, depth=decoder_depth, **shape)
+        self.importance = None if importance is None else ImportanceNetwork(width, **importance)
         nn.init.zeros_(self.decoder.head.bias)
         nn.init.trunc_normal_(self.decoder.head.weight, std=0.02)
         use_onednn(self)
@@ -280,13 +296,38 @@ class StftCodecModel(Pretrained):
 
         The fixed scale stops the encoder from growing its latents in joint training.
         """
+        features, mask, n_frames = self._analyse(waveform, lengths)
+        return self._latents(self.encoder(features, mask), n_frames)
+
+    def encode_with_importance(
+        self, waveform: Tensor, lengths: list[int] | None = None, *, detach: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """waveform [B, 1, N] -> the latents of `encode_latents`, and importance [B, T] in (0, 1).
+
+        Args:
+            waveform: see above.
+            lengths: samples of each item; None means all.
+            detach: no gradient flows from the importance to the encoder.
+        """
+        assert self.importance is not None
+        features, mask, n_frames = self._analyse(waveform, lengths)
+        x = self.encoder.body(features, mask)
+        inside = None if mask is None else mask[..., 0] > 0
+        importance = self.importance((x.detach() if detach else x).mT, inside)
+        return self._latents(self.encoder.finish(x), n_frames), importance[:, :n_frames]
+
+    def _analyse(
+        self, waveform: Tensor, lengths: list[int] | None
+    ) -> tuple[Tensor, Tensor | None, int]:
+        """Return the spectral features of padded frames, their mask and the number of frames."""
         n_frames = -(-waveform.shape[-1] // self.hop_length)
         padded = self._padded(n_frames + self.lookahead)
         features = self.spectrum.analyse(fit_length(waveform, padded * self.hop_length))
         frames = [n_frames] if lengths is None else [-(-n // self.hop_length) for n in lengths]
-        mask = None if self.causal else _frame_mask(frames, padded, features)
-        latents = self.encoder(features, mask)
-        latents = F.layer_norm(latents.float(), latents.shape[-1:])
+        return features, None if self.causal else _frame_mask(frames, padded, features), n_frames
+
+    def _latents(self, encoded: Tensor, n_frames: int) -> Tensor:
+        latents = F.layer_norm(encoded.float(), encoded.shape[-1:])
         return latents.mT[..., self.lookahead : self.lookahead + n_frames]
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
@@ -298,14 +339,23 @@ class StftCodecModel(Pretrained):
         return self.spectrum.synthesise(out.float())
 
     def forward(
-        self, waveform: Tensor, *, quantize: bool = True
+        self, waveform: Tensor, *, quantize: bool = True, variable: VariableSettings | None = None
     ) -> tuple[Tensor, Quantized | None]:
         """waveform [B, 1, N] -> reconstruction [B, 1, N], and the quantizer's result.
 
-        `quantize=False` skips the quantizer, as the first phase of training does.
+        Args:
+            waveform: see above.
+            quantize: False skips the quantizer, as the first phase of training does.
+            variable: train the importance network with these settings; the result is then a
+                `VariableQuantized`.
         """
-        latents = self.encode_latents(waveform)
-        result = self.quantizer(latents) if quantize else None
+        result: Quantized | None = None
+        if variable is not None and quantize:
+            latents, importance = self.encode_with_importance(waveform, detach=variable.detach)
+            result = quantize_variable(self.quantizer, latents, importance, variable)
+        else:
+            latents = self.encode_latents(waveform)
+            result = self.quantizer(latents) if quantize else None
         decoded = self.decode_latents(latents if result is None else result.quantized)
         return fit_length(decoded, waveform.shape[-1]), result
 
