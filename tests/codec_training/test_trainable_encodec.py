@@ -9,12 +9,11 @@ import torch
 from transformers import EncodecConfig
 
 from makers.audio import make_tone
+from makers.codec_training import fit
 from makers.recipes import ROOT
-from tokgen.codec_training.balancer import Balancer
 from tokgen.codec_training.discriminators.kinds import check_fits, make_discriminator
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.codec_training.trainable import load_into, make_trainable
-from tokgen.nn.spectral_losses import MelPower
 from tokgen.runs.settings import parse_settings
 from tokgen.zoo.adapters.encodec import EncodecCodec
 from tokgen.zoo.lookup import load_codec
@@ -38,17 +37,8 @@ def audio() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def trained(audio):
     """A codec after 30 steps, and its losses."""
-    codec, mel = make(), MelPower(16000, windows=(256, 512))
-    optimizer = torch.optim.AdamW(codec.parameters(), lr=3e-3, betas=(0.5, 0.9), weight_decay=0)
-    balancer, losses = Balancer({"time": 0.1, "mel": 1.0}), []
-    for _ in range(30):
-        out = codec(audio)
-        assert out.waveform.shape == audio.shape and out.codebook_loss == 0
-        found = {"mel": mel(out.waveform, audio), "time": (out.waveform - audio).abs().mean()}
-        optimizer.zero_grad()
-        (balancer.loss(found, out.waveform) + out.commitment_loss).backward()
-        optimizer.step()
-        losses.append(found["mel"].item())
+    codec = make()
+    losses = fit(codec, audio)
     return codec.eval(), losses
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tokgen.codec.spec import Quantized
 from tokgen.codec.stages import in_float32
 from tokgen.extras import require
+from tokgen.quantizers.residual import start_levels
 
 __all__ = ["EmaQuantizer"]
 
@@ -101,13 +102,11 @@ class EmaQuantizer(nn.Module):
         Returns:
             share of the latents' energy that remains after each level, [K].
         """
-        residual = latents.float()
-        energy = (residual - residual.mean(0)).pow(2).sum()
-        left = []
-        for level in self.levels:
-            residual = residual - level(residual[None], freeze_codebook=True)[0][0]
-            left.append(residual.pow(2).sum() / energy)
-        return torch.stack(left)
+
+        def start(level: Any, residual: Tensor) -> Tensor:
+            return level(residual[None], freeze_codebook=True)[0][0]
+
+        return start_levels(self.levels, latents, start)
 
     @torch.no_grad()
     def copy_to(self, layers: Iterable[Any]) -> None:

@@ -5,6 +5,9 @@ Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN".
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +18,7 @@ from tokgen.extras import require
 from tokgen.nn.dense import argmax, linear
 from tokgen.quantizers.beam import Level, factorized_level
 
-__all__ = ["FactorizedQuantizer", "ResidualQuantizer"]
+__all__ = ["FactorizedQuantizer", "ResidualQuantizer", "start_levels"]
 
 
 class FactorizedQuantizer(nn.Module):
@@ -163,27 +166,47 @@ class ResidualQuantizer(nn.Module):
         Returns:
             share of the latents' energy that remains after each level, [K].
         """
-        residual = latents.float()
-        energy = (residual - residual.mean(0)).pow(2).sum()
-        left = []
-        for level in self.levels:
-            size, dim = level.codebook.weight.shape
-            if len(residual) < size:
-                raise ValueError(
-                    f"{len(residual)} frames for {size} codebook rows: pass at least as many frames"
-                )
-            mean = residual.mean(0)
-            _, vectors = torch.linalg.eigh((residual - mean).T @ (residual - mean))
-            basis = vectors.flip(1)[:, :dim]  # [D, d]
-            level.in_proj.weight.copy_(basis.T)
-            level.in_proj.bias.copy_(-basis.T @ mean)
-            level.out_proj.weight.copy_(basis)
-            level.out_proj.bias.copy_(mean)
-            projected = level.in_proj(residual)
-            level.codebook.weight.copy_(_angular_kmeans(projected, size))
-            residual = residual - level.out_proj(level.codebook(level.lookup(projected)))
-            left.append(residual.pow(2).sum() / energy)
-        return torch.stack(left)
+        return start_levels(self.levels, latents, _start_level)
+
+
+def start_levels(
+    levels: Iterable[Any], latents: Tensor, start: Callable[[Any, Tensor], Tensor]
+) -> Tensor:
+    """Start the levels of a residual quantizer one after another.
+
+    Args:
+        levels: levels, coarse first.
+        latents: frames [M, D].
+        start: level and residual [M, D] -> what the level makes of the residual, once started.
+    Returns:
+        share of the latents' energy that remains after each level, [K].
+    """
+    residual = latents.float()
+    energy = (residual - residual.mean(0)).pow(2).sum()
+    left = []
+    for level in levels:
+        residual = residual - start(level, residual)
+        left.append(residual.pow(2).sum() / energy)
+    return torch.stack(left)
+
+
+def _start_level(level: FactorizedQuantizer, residual: Tensor) -> Tensor:
+    """Start a level as `ResidualQuantizer.init_from_data` describes."""
+    size, dim = level.codebook.weight.shape
+    if len(residual) < size:
+        raise ValueError(
+            f"{len(residual)} frames for {size} codebook rows: pass at least as many frames"
+        )
+    mean = residual.mean(0)
+    _, vectors = torch.linalg.eigh((residual - mean).T @ (residual - mean))
+    basis = vectors.flip(1)[:, :dim]  # [D, d]
+    level.in_proj.weight.copy_(basis.T)
+    level.in_proj.bias.copy_(-basis.T @ mean)
+    level.out_proj.weight.copy_(basis)
+    level.out_proj.bias.copy_(mean)
+    projected = level.in_proj(residual)
+    level.codebook.weight.copy_(_angular_kmeans(projected, size))
+    return level.out_proj(level.codebook(level.lookup(projected)))
 
 
 def _angular_kmeans(frames: Tensor, size: int) -> Tensor:
