@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Iterator
 
@@ -13,6 +14,8 @@ from makers.audio import codec_tone
 from makers.codecs import MAKERS, make_causal, make_stft_codec
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import NotCausal
+from tokgen.codec.long_audio import encode_blocks
+from tokgen.codec.piecewise import LiveCodec
 from tokgen.codec.spec import Encoded, join
 
 LIVE = {"stft-causal", "encodec-24k", "mimi"}
@@ -107,10 +110,36 @@ def test_beam_search_in_a_stream() -> None:
     assert not codes.codes.equal(make_causal().encode(waveform))
 
 
+def test_a_live_codec_codes_whole_audio_as_its_streams_do(codec: Codec) -> None:
+    waveform = codec_tone(codec, 30 * codec.spec.hop_length + 9)
+    live = codec.live()
+    parts, heard = through(codec, random_blocks(waveform, 5, 4 * codec.spec.hop_length))
+    encoded = live.encode_with_side(waveform)
+    assert encoded.codes.equal(parts.codes)
+    assert live.decode(encoded.codes).equal(heard)
+    assert live.live() is live and live.spec == codec.spec
+    batch = [waveform[0], waveform[0, :, : waveform.shape[-1] // 2]]
+    short = codec.live().encode_batch(batch)[1]
+    assert short.equal(live.encode(batch[1][None])[0])
+    assert live.decode(encoded.codes.expand(2, -1, -1))[1:].equal(heard)
+
+
+def test_a_live_codec_codes_files_and_levels_alike(codec: Codec) -> None:
+    waveform = codec_tone(codec, 25 * codec.spec.hop_length + 9)
+    live, blocks = codec.live(), random_blocks(waveform, 2, 999)
+    found = encode_blocks(live, (block[0] for block in blocks))
+    assert found.codes.equal(live.encode(waveform))
+    again = pickle.loads(pickle.dumps(live))
+    assert again.encode(waveform, 2).equal(live.encode(waveform)[:, :2])
+    assert isinstance(again, LiveCodec) and isinstance(again, type(codec))
+
+
 @pytest.mark.parametrize("name", ["stft", *sorted(set(MAKERS) - LIVE)])
 def test_codecs_that_look_ahead_are_refused(name: str) -> None:
     codec = make_stft_codec() if name == "stft" else MAKERS[name]()
     message = f"{codec.spec.name} is not causal, .* use a causal codec .*Mimi or EnCodec at 24 kHz"
     with pytest.raises(NotCausal, match=message):
         codec.stream()
+    with pytest.raises(NotCausal):
+        codec.live()
     assert codec.spec.latency_ms is None

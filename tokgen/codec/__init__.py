@@ -7,6 +7,7 @@
 - `grid` - find where the frames of decoded audio begin
 - `grid_segments` - find the parts of audio that a codec decoded
 - `long_audio` - code files of any length in bounded memory
+- `piecewise` - code audio that comes piece by piece
 - `spec` - a codec's numbers, and the results of encoding and quantizing
 - `stable` - decode so that encoding the audio again gives the same codes
 - `stages` - `StagedCodec` exposes encoder, quantizer and decoder for tuning

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from tokgen.codec.aligned import GridChoice, drop_leads, encode_aligned, leads_in
 from tokgen.codec.batches import check_side, decode_batch, encode_batch
 from tokgen.codec.checks import (
-    NotCausal,
-    WholeOnly,
     check_codes,
     check_lengths,
     check_levels,
@@ -24,16 +22,16 @@ from tokgen.codec.checks import (
     check_waveform,
     zero_padding,
 )
+from tokgen.codec.piecewise import PiecewiseCodec
 from tokgen.codec.spec import CodecSpec, Encoded, Search, Side, WaveformSpec
 from tokgen.codec.stable.decoding import Searchable, check_searchable, decode_stable
 from tokgen.codec.stable.settings import StableAudio, StableDecoding
-from tokgen.codec.streaming import CodecStream
-from tokgen.codec.windows import BlockDecoder, BlockEncoder, fit_length
+from tokgen.codec.windows import fit_length
 
 __all__ = ["Codec", "WaveformCodec"]
 
 
-class Codec(ABC):
+class Codec(PiecewiseCodec, ABC):
     """A codec with its weights: waveform [B, 1, N] <-> codes [B, K, T].
 
     Subclasses implement `_encode` and `_decode`. The codes of an utterance do not depend on the
@@ -43,14 +41,12 @@ class Codec(ABC):
         spec: the codec's numbers.
         model: the network.
         side_names: names of the side information that `decode` needs besides the codes.
-        whole_reason: why the codec has no block coders, as a verb phrase for `WholeOnly`.
         loaded_from: name and revision for `load_codec`; None if `load_codec` did not make it.
         search: beam search of the quantizer, see `with_beam`; None is greedy.
     """
 
     model: nn.Module
     side_names: tuple[str, ...] = ()
-    whole_reason: str = "does not state how much context its network needs"
     loaded_from: tuple[str, str | None] | None = None
     search: Search | None = None
 
@@ -286,46 +282,6 @@ class Codec(ABC):
             ValueError: some is missing or has a wrong shape.
         """
         return check_side(self, side, codes)
-
-    def block_encoder(self, step: int | None = None) -> BlockEncoder:
-        """Return an encoder that takes audio block by block.
-
-        Args:
-            step: frames that are yielded together, as soon as possible. None uses the windows of
-                `_encode`, so that the codes equal those of `encode`.
-        Raises:
-            WholeOnly: the codec needs the whole utterance.
-        """
-        raise WholeOnly(self.spec.name, self.whole_reason)
-
-    def block_decoder(self, step: int | None = None) -> BlockDecoder:
-        """Return a decoder that takes codes block by block. See `block_encoder`."""
-        raise WholeOnly(self.spec.name, self.whole_reason)
-
-    def stream(self, n_codebooks: int | None = None) -> CodecStream:
-        """Return a stream through this codec, which takes audio or codes in blocks of any sizes.
-
-            stream = codec.stream()
-            heard = stream.push(block)            # audio [1, 1, n] -> decoded audio [1, 1, m]
-            sent = stream.encoder.push(block)     # or the sender alone: audio -> `Encoded`
-            heard = stream.decoder.push(sent)     # and the receiver: `Encoded` -> audio
-
-        The blocks do not change the result by a bit. It is `spec.latency_ms` late.
-
-        Args:
-            n_codebooks: levels to keep; None keeps all K.
-        Raises:
-            NotCausal: the codec looks ahead.
-        """
-        return CodecStream(self, n_codebooks, live=True)
-
-    def live_encoder(self) -> BlockEncoder:
-        """Return the encoder of `stream`."""
-        raise NotCausal(self.spec.name)
-
-    def live_decoder(self) -> BlockDecoder:
-        """Return the decoder of `stream`."""
-        raise NotCausal(self.spec.name)
 
     def code_vectors(self) -> Tensor | None:
         """Return the codebooks [K, codebook_size, d], or None if they are not exposed."""

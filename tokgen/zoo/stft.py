@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_codes_layout, check_layout
-from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
+from tokgen.codec.piecewise import LiveCodec
+from tokgen.codec.spec import CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.steps import Steps
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, run_whole
@@ -122,14 +122,8 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         self.model.save_pretrained(folder, dtype=dtype)
 
 
-class CausalStftCodec(StftCodec):
+class CausalStftCodec(LiveCodec, StftCodec):
     """A causal `StftCodecModel` as a `Codec`."""
-
-    def block_encoder(self, step: int | None = None) -> BlockEncoder:
-        return self.live_encoder()
-
-    def block_decoder(self, step: int | None = None) -> BlockDecoder:
-        return self.live_decoder()
 
     def live_encoder(self) -> BlockEncoder:
         return BlockEncoder(self._encoder_steps(quantize=True))
@@ -147,15 +141,6 @@ class CausalStftCodec(StftCodec):
         if torch.is_grad_enabled():
             return self.model.decode_latents(quantized)
         return _each(lambda: self._decoder_steps(lambda x: x), quantized)
-
-    def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
-        def encode(audio: Tensor) -> Encoded:
-            return Encoded(run_whole([self._encoder_steps(quantize=True)], audio))
-
-        return encode_each(self, waveform, lengths, encode)
-
-    def _decode(self, codes: Tensor, side: Side) -> Tensor:
-        return _each(lambda: self._decoder_steps(self.dequantize), codes)
 
     def _encoder_steps(self, *, quantize: bool) -> Steps:
         spectrum, hop = self.model.spectrum, self.spec.hop_length
@@ -181,7 +166,8 @@ class CausalStftCodec(StftCodec):
             )
             return audio, (past, before)
 
-        return Steps(run, hop_out=self.spec.hop_length, delay=spectrum.edge)
+        hop, overlap = self.spec.hop_length, spectrum.n_fft // self.spec.hop_length - 1
+        return Steps(run, hop_out=hop, delay=spectrum.edge, memory=stack.before + overlap)
 
 
 def _each(steps: Callable[[], Steps], batch: Tensor) -> Tensor:
