@@ -17,8 +17,8 @@ from tokgen.bitstream.compressed import (
     CompressedWriter,
     compress,
     decompress,
-    levels_for,
 )
+from tokgen.bitstream.settings import levels_for
 from tokgen.bitstream.tgc.container import Block, read_events
 from tokgen.bitstream.tgc.entropy import AdaptiveCounts, StaticCounts
 from tokgen.codec.base import Codec

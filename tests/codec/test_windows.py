@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from makers.audio import cut
+from makers.codecs import BLOCKWISE
 from tokgen.codec.chunks import Chunks
+from tokgen.codec.spec import Encoded
 from tokgen.codec.windows import (
     MIN_FRAMES,
     Conv,
@@ -211,3 +213,28 @@ def test_short_sequences_run_as_one_window(pushes: list[int], whole: int) -> Non
     pieces += windows.finish()
     assert torch.equal(torch.cat(pieces), x)
     assert seen == [40] if whole >= 40 else len(seen) == 4
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", sorted(BLOCKWISE))
+def test_decoders_begin_within_a_sequence(kind: str) -> None:
+    codec = BLOCKWISE[kind]()
+    spec = codec.spec
+    codec.window_frames, per_chunk = 7, spec.chunk_length // spec.hop_length or 1
+    n_chunks = max(3, 100 // per_chunk)
+    codes = torch.randint(spec.codebook_size, (1, spec.n_codebooks, n_chunks * per_chunk))
+    side = {name: torch.rand(1, n_chunks) for name in codec.side_names}
+    skipped = 0
+    for step in (None, 3):
+        decoder = codec.block_decoder(step)
+        whole = torch.cat([*decoder.push(Encoded(codes, side)), *decoder.finish()], dim=-1)
+        for n in (1, whole.shape[-1] // 2, whole.shape[-1] - 1):
+            decoder = codec.block_decoder(step)
+            frame, first = decoder.skip(n)
+            rest = Encoded(
+                codes[..., frame:], {k: x[:, frame // per_chunk :] for k, x in side.items()}
+            )
+            found = torch.cat([*decoder.push(rest), *decoder.finish()], dim=-1)
+            assert first <= n and torch.equal(found[..., n - first :], whole[..., n:])
+            skipped = max(skipped, frame)
+    assert (skipped == 0) == (kind in ("encodec-24k", "encodec-centred"))  # which have an LSTM

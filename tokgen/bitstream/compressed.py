@@ -7,15 +7,16 @@ with CompressedWriter("live.tgc", codec) as writer:
         writer.push(block)
 for audio in CompressedReader("live.tgc"):  # [1, C, n], as soon as it is decoded
     ...
+decompress("live.tgc", start=60, seconds=5).waveform  # decodes no more than this part needs
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, NamedTuple, Self, TypedDict, Unpack
+from typing import BinaryIO, NamedTuple, Self, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -24,38 +25,25 @@ from torch import Tensor
 from tokgen.bitstream.decompressing import StreamAudio
 from tokgen.bitstream.entropy_models import AUTO, choose_model
 from tokgen.bitstream.named_codecs import NamedCodecs, as_named, codec_with_beam
-from tokgen.bitstream.tgc.container import TgcWriter
+from tokgen.bitstream.settings import BLOCK_SECONDS, Compression, frames_for, levels_for
+from tokgen.bitstream.tgc.container import Block, TgcWriter
 from tokgen.bitstream.tgc.entropy import EntropyModel
-from tokgen.bitstream.tgc.layout import MAX_BLOCK_CODES, Header, short_hash
+from tokgen.bitstream.tgc.layout import Header, short_hash
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_levels
 from tokgen.codec.long_audio import WHOLE_SECONDS, TooLong
-from tokgen.codec.spec import CodecSpec, Encoded
+from tokgen.codec.spec import Encoded
 from tokgen.storage import write_file
 
 __all__ = [
-    "BLOCK_SECONDS",
     "CompressedReader",
     "CompressedWriter",
-    "Compression",
     "Decompressed",
     "compress",
     "decompress",
-    "levels_for",
 ]
 
-BLOCK_SECONDS = 10.0  # of a block; a damaged block is lost as a whole
-_MAX_BLOCK_FRAMES = 65_535
-
-
-class Compression(TypedDict, total=False):
-    """Settings of `CompressedWriter`, each with its default."""
-
-    n_codebooks: int | None
-    bitrate: float | None
-    beam: int
-    entropy: str | Path | EntropyModel
-    block_seconds: float
+_Found = TypeVar("_Found")
 
 
 class Decompressed(NamedTuple):
@@ -125,7 +113,7 @@ class CompressedWriter:
         self._codec, self._keep = codec, check_levels(n_codebooks, codec.spec)
         self._channels, self._seconds = channels, block_seconds
         self.mode, self._model = choose_model(codec, entropy)
-        self._block_frames = _block_frames(codec.spec, self._keep, block_seconds)
+        self._block_frames = frames_for(block_seconds, codec.spec, self._keep)
         self._writer: TgcWriter | None = None
         self._whole: list[Tensor] | None = None
         try:
@@ -223,7 +211,8 @@ class CompressedReader:
     """Decompresses a file block by block, in bounded memory.
 
     Iterating yields audio [1, C, n]. Damaged blocks become silence. Streams that were concatenated
-    follow one another.
+    follow one another. A time range is equal to that of the whole audio, to the bit on a CPU: its
+    blocks are decoded, and as much around them as the codec's networks see.
 
     Args:
         file: .tgc file, or an open binary file, which need not be seekable.
@@ -231,6 +220,8 @@ class CompressedReader:
             codec that the file names. `NamedCodecs` share loaded codecs among readers.
         model: entropy model to use if the file names it, besides those of the codec.
         step: frames that are decoded together, for live audio; as for `CompressedWriter`.
+        start: where the time range begins, in seconds of all streams.
+        seconds: length of the time range; None is the rest.
         device: device to load a codec on that is given by name.
         name: name of the file for messages.
     Attributes:
@@ -239,7 +230,8 @@ class CompressedReader:
         n_samples: samples so far.
     Raises:
         FileNotFoundError: no such file.
-        ValueError: while iterating: not a .tgc file, or one of another codec.
+        ValueError: while iterating: not a .tgc file, one of another codec, or one that ends before
+            `start`.
     """
 
     def __init__(
@@ -249,6 +241,8 @@ class CompressedReader:
         *,
         model: EntropyModel | None = None,
         step: int | None = None,
+        start: float = 0.0,
+        seconds: float | None = None,
         device: str | torch.device = "auto",
         name: str | None = None,
     ) -> None:
@@ -256,7 +250,7 @@ class CompressedReader:
         if isinstance(file, str | Path) and not Path(file).is_file():
             raise FileNotFoundError(f"no such file: {self._name}")
         self._file = file
-        self._audio = StreamAudio(as_named(codec, device), model, step)
+        self._audio = StreamAudio(as_named(codec, device), model, step, start, seconds)
         self.problems, self.headers = self._audio.problems, self._audio.headers
 
     @property
@@ -264,12 +258,28 @@ class CompressedReader:
         return self._audio.n_samples
 
     def __iter__(self) -> Iterator[Tensor]:
+        yield from self._read(self._audio.read)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the codes of the frames that hold the time range, without decoding audio.
+
+        Returns:
+            blocks with codes int64 [k, t], and -1 if they are missing. Blocks before the range are
+            not decoded. The frames of each stream are numbered from 0.
+        Raises:
+            ValueError: as while iterating.
+        """
+        yield from self._read(self._audio.blocks)
+
+    def _read(self, read: Callable[[BinaryIO], Iterator[_Found]]) -> Iterator[_Found]:
+        self.problems.clear()
+        self.headers.clear()
         try:
             if isinstance(self._file, str | Path):
                 with Path(self._file).open("rb") as file:
-                    yield from self._audio.read(file)
+                    yield from read(file)
             else:
-                yield from self._audio.read(self._file)
+                yield from read(self._file)
         except ValueError as error:
             raise ValueError(f"{self._name}: {error}") from error
 
@@ -311,42 +321,19 @@ def decompress(
     codec: str | Path | Codec | None = None,
     *,
     model: EntropyModel | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
     device: str | torch.device = "auto",
 ) -> Decompressed:
-    """Decompress a whole file. Arguments are those of `CompressedReader`, or the file's bytes.
+    """Decompress a file or a part. Arguments are those of `CompressedReader`, or the file's bytes.
 
     Raises:
         ValueError: as `CompressedReader`.
     """
     source = io.BytesIO(file) if isinstance(file, bytes) else file
-    reader = CompressedReader(source, codec, model=model, device=device)
+    reader = CompressedReader(
+        source, codec, model=model, start=start, seconds=seconds, device=device
+    )
     pieces = [audio.cpu() for audio in reader]
     waveform = torch.cat(pieces, dim=-1) if pieces else torch.zeros(1, 1, 0)
     return Decompressed(waveform, reader.headers[0].sample_rate, reader.problems)
-
-
-def levels_for(bitrate: float, spec: CodecSpec) -> int:
-    """Return the most levels whose packed codes take at most `bitrate` kbps.
-
-    Raises:
-        ValueError: one level takes more.
-    """
-    one = spec.bitrate / spec.n_codebooks / 1000
-    levels = min(int(bitrate / one + 1e-9), spec.n_codebooks)
-    if levels < 1:
-        raise ValueError(
-            f"bitrate = {bitrate:g} kbps: {spec.name} takes {one:g} kbps for each of "
-            f"{spec.n_codebooks} levels"
-        )
-    return levels
-
-
-def _block_frames(spec: CodecSpec, n_codebooks: int, seconds: float) -> int:
-    most = min(_MAX_BLOCK_FRAMES, MAX_BLOCK_CODES // n_codebooks)
-    if not 0 < seconds * spec.frame_rate <= most:
-        raise ValueError(
-            f"block_seconds = {seconds:g}: must be above 0, and at most "
-            f"{most / spec.frame_rate:.4g} for {n_codebooks} levels of {spec.name}"
-        )
-    unit = spec.chunk_length // spec.hop_length or 1  # whole chunks
-    return max(1, round(seconds * spec.frame_rate / unit)) * unit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -11,13 +12,13 @@ from torch import Tensor
 
 from tokgen.bitstream.entropy_models import model_of
 from tokgen.bitstream.named_codecs import NamedCodecs
-from tokgen.bitstream.tgc.container import MAX_LOST_CODES, Block, Ended, read_events
+from tokgen.bitstream.tgc.container import MAX_LOST_CODES, Block, Ended, cut_block, read_events
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc.layout import Header, short_hash
 from tokgen.codec.aligned import leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly
-from tokgen.codec.spec import Encoded, join
+from tokgen.codec.spec import CodecSpec, Encoded, join
 
 __all__ = ["StreamAudio", "check_header"]
 
@@ -54,43 +55,107 @@ def check_header(header: Header, codec: Codec) -> None:
 
 
 class StreamAudio:
-    """Reads the audio of a file.
+    """Reads a time range of a file: its audio or its codes.
 
     Args:
         codecs: the codecs that made the streams.
-        model, step: as for `tokgen.bitstream.compressed.CompressedReader`.
+        model, step, start, seconds: as for `tokgen.bitstream.compressed.CompressedReader`.
     Attributes:
         problems, headers, n_samples: as for `CompressedReader`.
     """
 
     def __init__(
-        self, codecs: NamedCodecs, model: EntropyModel | None = None, step: int | None = None
+        self,
+        codecs: NamedCodecs,
+        model: EntropyModel | None = None,
+        step: int | None = None,
+        start: float = 0.0,
+        seconds: float | None = None,
     ) -> None:
+        if not 0 <= start < math.inf:
+            raise ValueError(f"start is {start:g} s, but must be at least 0")
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise ValueError(f"seconds is {seconds:g}, but must be above 0")
         self._codecs, self._model, self._step = codecs, model, step
+        self._start, self._end = start, math.inf if seconds is None else start + seconds
         self.problems: list[str] = []
         self.headers: list[Header] = []
         self.n_samples = 0
 
     def read(self, file: BinaryIO) -> Iterator[Tensor]:
-        """Yield the audio [1, C, n] of all streams of an open file."""
+        """Yield the audio [1, C, n] of the range."""
         decoder: _Decoder | None = None
-        for event in read_events(file, self._find_model):
+        before, end = 0, math.inf  # samples of the streams before, and the end of the range
+        self.n_samples = 0
+
+        def begin(header: Header) -> int:
+            nonlocal decoder, end
+            start, end = self._open(header)
+            codec, skip = self._codec_for(header), max(0, start - before)
+            end -= start
+            decoder = _Decoder(header, codec, self._step, self.problems, skip)
+            return decoder.first_frame
+
+        for event in read_events(file, self._find_model, begin):
             if isinstance(event, Header):
-                if self.headers and event.sample_rate != self.headers[0].sample_rate:
-                    raise ValueError(
-                        f"a stream of {event.sample_rate} Hz follows one of "
-                        f"{self.headers[0].sample_rate} Hz: cut the file before it"
-                    )
-                if self.headers and event.channels != self.headers[0].channels:
-                    raise ValueError("streams of different channels: cut the file between them")
-                self.headers.append(event)
-                decoder = _Decoder(event, self._codec_for(event), self._step, self.problems)
                 continue
             assert decoder is not None
             for audio in decoder.block(event) if isinstance(event, Block) else decoder.end(event):
-                if audio.shape[-1]:
-                    self.n_samples += audio.shape[-1]
-                    yield audio
+                n = int(min(audio.shape[-1], end - self.n_samples))
+                if n > 0:
+                    self.n_samples += n
+                    yield audio[..., :n]
+            if self.n_samples >= end:
+                return
+            before += decoder.length
+        self._check_range(self.n_samples, before)
+
+    def blocks(self, file: BinaryIO) -> Iterator[Block]:
+        """Yield the codes of the frames that hold the range."""
+        first, last = 0, math.inf
+        before, end, found = 0, math.inf, 0
+
+        def begin(header: Header) -> int:
+            nonlocal first, last, end
+            start, end = self._open(header)
+            spec = self._codec_for(header).spec
+            lead = leads_in(_tensors(header), 1, spec)[0]
+            first, last = _frames(spec, max(0, start - before) + lead, end - before + lead)
+            return first
+
+        for event in read_events(file, self._find_model, begin):
+            if isinstance(event, Block) and event.first_frame < last:
+                block = cut_block(event, self.headers[-1], first, last)
+                found += block.codes.shape[1]
+                if block.problem:
+                    self.problems.append(_loss(block))
+                yield block
+            elif isinstance(event, Ended):
+                before += _length(event, self.headers[-1], self._codec_for(self.headers[-1]).spec)
+            if before >= end or (isinstance(event, Block) and event.first_frame >= last):
+                return
+        self._check_range(found, before)
+
+    def _open(self, header: Header) -> tuple[int, float]:
+        """Note the header of the next stream; returns the range in samples."""
+        if self.headers and header.sample_rate != self.headers[0].sample_rate:
+            raise ValueError(
+                f"a stream of {header.sample_rate} Hz follows one of "
+                f"{self.headers[0].sample_rate} Hz: cut the file before it"
+            )
+        if self.headers and header.channels != self.headers[0].channels:
+            raise ValueError("streams of different channels: cut the file between them")
+        self.headers.append(header)
+        rate = header.sample_rate
+        end = self._end if self._end == math.inf else round(self._end * rate)
+        return round(self._start * rate), end
+
+    def _check_range(self, found: int, n_samples: int) -> None:
+        if self._start and not found:
+            raise ValueError(
+                f"start is {self._start:g} s, but the audio has "
+                f"{n_samples / self.headers[0].sample_rate:.2f} s"
+            )
 
     def _codec_for(self, header: Header) -> Codec:
         codec = self._codecs.find(header.codec)
@@ -102,27 +167,39 @@ class StreamAudio:
 
 
 class _Decoder:
-    """Decodes the blocks of one stream. Samples are counted from the lead of the first frame."""
+    """Decodes the blocks of one stream. Samples are counted from the lead of the first frame.
 
-    def __init__(self, header: Header, codec: Codec, step: int | None, problems: list[str]) -> None:
+    Args:
+        start: samples at the beginning to leave out.
+    Attributes:
+        first_frame: frame to begin with.
+        length: samples of the whole stream, when it has ended; 0 before.
+    """
+
+    def __init__(
+        self, header: Header, codec: Codec, step: int | None, problems: list[str], start: int
+    ) -> None:
         self._header, self._codec, self._problems = header, codec, problems
         self._lead = leads_in(_tensors(header), 1, codec.spec)[0]
+        self._skip = self._lead + start
         self._whole: list[Encoded] | None = None
+        self.first_frame = self._first_sample = self.length = 0
         try:
             self._decoder = codec.block_decoder(step)
+            self.first_frame, self._first_sample = self._decoder.skip(self._skip)
         except WholeOnly:
             self._whole = []
         self._audio = torch.zeros(1, header.channels, 0, device=codec.device)  # to release
-        self._n_frames = self._n_released = 0
+        self._n_frames, self._n_released = self.first_frame, self._first_sample
         self._quiet: Tensor | None = None
 
     @torch.no_grad()
     def block(self, block: Block) -> Iterator[Tensor]:
         """Yield the audio that is complete with a block."""
+        block = cut_block(block, self._header, self.first_frame)
         codes = torch.from_numpy(block.codes)[None]
         if block.problem:
-            last = block.first_frame + codes.shape[-1] - 1
-            self._problems.append(f"frames {block.first_frame}..{last} are lost: {block.problem}")
+            self._problems.append(_loss(block))
             codes = self._silence(codes.shape[-1])
         side = {name: torch.from_numpy(values)[None] for name, values in block.side.items()}
         yield from self._push(Encoded(codes, side))
@@ -133,17 +210,16 @@ class _Decoder:
         spec, n_samples = self._codec.spec, ended.n_samples
         if ended.problem:
             self._problems.append(ended.problem)
+        self.length = _length(ended, self._header, spec)
         if n_samples is not None:
             yield from self._pad(spec.n_frames(n_samples + self._lead))
-        if not self._n_frames:
+        if self._n_frames == self.first_frame:
             return
-        total = spec.n_samples(self._n_frames)
-        if n_samples is not None:
-            total = min(total, n_samples + self._lead)
-        if total < self._n_released:
+        total = self.length + self._lead
+        if total < self._n_released > self._first_sample:
             self._problems.append(f"{n_samples} samples, but its frames hold more")
         if self._whole is not None:
-            yield from self._decode_whole(total - self._lead)
+            yield from self._decode_whole()
             return
         for piece in self._decoder.finish():
             self._take(piece)
@@ -176,21 +252,22 @@ class _Decoder:
         last = spec.chunk_stride or spec.hop_length  # samples that the end may cut
         yield from self._release(spec.n_samples(self._n_frames) - last)
 
-    def _decode_whole(self, n_samples: int) -> Iterator[Tensor]:
+    def _decode_whole(self) -> Iterator[Tensor]:
         encoded = join(self._whole or [])
         side = {**_tensors(self._header), **encoded.side}
         mono = self._header.channels == 1
-        yield self._codec.decode(encoded.codes, n_samples, side, mono=mono)
+        audio = self._codec.decode(encoded.codes, self.length, side, mono=mono)
+        yield audio[..., self._skip - self._lead :]
 
     def _take(self, piece: Tensor) -> None:
         audio = piece.mean(1, keepdim=True) if self._header.channels == 1 else piece
         self._audio = torch.cat([self._audio, audio.float()], dim=-1)
 
     def _release(self, end: int) -> Iterator[Tensor]:
-        """Yield what is decoded up to sample `end`, without the lead."""
+        """Yield what is decoded up to sample `end`, without what is left out."""
         n = max(0, min(end - self._n_released, self._audio.shape[-1]))
         audio, self._audio = self._audio[..., :n], self._audio[..., n:]
-        yield audio[..., max(0, self._lead - self._n_released) :]
+        yield audio[..., max(0, self._skip - self._n_released) :]
         self._n_released += n
 
     def _silence(self, n: int) -> Tensor:
@@ -201,6 +278,32 @@ class _Decoder:
             codes = self._codec.encode(torch.zeros(1, 1, n_zeros), self._header.n_codebooks)
             self._quiet = codes[..., codes.shape[-1] // 2, None].cpu()
         return self._quiet.expand(-1, -1, n)
+
+
+def _frames(spec: CodecSpec, start: int, end: float) -> tuple[int, float]:
+    """Return the first frame that holds samples `start` to `end`, and the one after the last."""
+    size, stride, n = spec.hop_length, spec.hop_length, 1
+    if spec.chunk_length:
+        size, stride, n = spec.chunk_length, spec.chunk_stride, spec.chunk_length // size
+    first = max(0, start // stride - (size - 1) // stride) * n
+    return first, end if end == math.inf else -(-int(end) // stride) * n
+
+
+def _length(ended: Ended, header: Header, spec: CodecSpec) -> int:
+    """Return the number of samples of a stream, with those that are missing at its end."""
+    lead = leads_in(_tensors(header), 1, spec)[0]
+    n_frames = ended.n_frames
+    if ended.n_samples is None:
+        return max(0, spec.n_samples(n_frames) - lead)
+    wanted = spec.n_frames(ended.n_samples + lead)
+    if (wanted - n_frames) * header.n_codebooks <= MAX_LOST_CODES:
+        n_frames = max(n_frames, wanted)
+    return max(0, min(spec.n_samples(n_frames) - lead, ended.n_samples))
+
+
+def _loss(block: Block) -> str:
+    last = block.first_frame + block.codes.shape[1] - 1
+    return f"frames {block.first_frame}..{last} are lost: {block.problem}"
 
 
 def _tensors(header: Header) -> dict[str, Tensor]:

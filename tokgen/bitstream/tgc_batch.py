@@ -12,16 +12,17 @@ import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 
 from tokgen.audio.files import AUDIO_SUFFIXES
 from tokgen.bitstream.batch import CodedFiles, each_file
-from tokgen.bitstream.compressed import CompressedWriter, Compression
+from tokgen.bitstream.compressed import CompressedWriter
 from tokgen.bitstream.entropy_models import AUTO, choose_model
 from tokgen.bitstream.named_codecs import NamedCodecs
 from tokgen.bitstream.outputs import AUDIO, TGC, check_outputs, plan_tree
+from tokgen.bitstream.settings import Compression
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc_files import compress_file, decompress_file
 from tokgen.codec.base import Codec
@@ -78,6 +79,8 @@ def decompress_files(
     *,
     format: str = "wav",
     model: EntropyModel | None = None,
+    start: float = 0.0,
+    seconds: float | None = None,
     jobs: int = 1,
     device: str | torch.device = "auto",
     progress: bool = True,
@@ -91,7 +94,7 @@ def decompress_files(
         codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
             codec that each file names.
         format: audio format to write.
-        model: as for `CompressedReader`.
+        model, start, seconds: as for `CompressedReader`.
         jobs, device, progress, overwrite: as for `compress_files`.
     Returns:
         a `DecodedFile` for each file, and the files that failed.
@@ -105,7 +108,8 @@ def decompress_files(
     check_outputs(outputs, inputs, overwrite=overwrite, suffixes=AUDIO)
     codecs = NamedCodecs(codec, "cpu" if jobs > 1 and str(device) == "auto" else device)
     _check_jobs(jobs, codecs.device)
-    one = partial(decompress_file, codec=codecs, model=model, overwrite=overwrite)
+    more: dict[str, Any] = {"model": model, "start": start, "seconds": seconds}
+    one = partial(decompress_file, codec=codecs, overwrite=overwrite, **more)
     return each_file(one, inputs, outputs, progress=progress, jobs=jobs)
 
 

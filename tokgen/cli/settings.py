@@ -170,6 +170,8 @@ class Decompress(DeviceSettings):
             standard output. In a folder, a.tgc becomes a.wav.
         format: format of the audio in a folder or in the standard output; wav by default.
         entropy: file or folder of the entropy model; by default that beside the codec.
+        start: where the part to decompress begins, in seconds.
+        seconds: length of the part; by default the rest.
         jobs: processes that work at a time, on a CPU.
         overwrite: replace existing files.
     """
@@ -179,11 +181,14 @@ class Decompress(DeviceSettings):
     out: str
     format: Literal["wav", "flac", "mp3", "opus", "m4a"] | None = None
     entropy: str | None = None
+    start: float = 0.0
+    seconds: float | None = None
     jobs: int = 1
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        check_least(self, jobs=1)
+        check_least(self, jobs=1, start=0)
+        check_positive(self, "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)

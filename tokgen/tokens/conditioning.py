@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.checks import check_waveform
+from tokgen.codec.chunks import Chunks
 from tokgen.codec.spec import CodecSpec
-from tokgen.codec.windows import MIN_FRAMES, Chunks, Reach, Stage, Windows, fit_length, run_whole
+from tokgen.codec.windows import MIN_FRAMES, Reach, Stage, Windows, fit_length, run_whole
 
 __all__ = ["CONDITIONINGS", "WINDOW_FRAMES", "Conditioning", "ConditioningSettings", "check_kind"]
 

@@ -50,7 +50,7 @@ def write(
 
 
 def read(data: bytes, first_frame: int = 0) -> list[Header | Block | Ended]:
-    return list(read_events(io.BytesIO(data), find_model, first_frame))
+    return list(read_events(io.BytesIO(data), find_model, lambda _: first_frame))
 
 
 def codes_of(events: list[Header | Block | Ended]) -> NDArray[np.int64]:

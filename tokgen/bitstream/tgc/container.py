@@ -12,6 +12,7 @@ A damaged block does not stop the reader. Its codes are -1, and it says what is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
@@ -35,7 +36,15 @@ from tokgen.bitstream.tgc.range_coder import DamagedStream
 from tokgen.bitstream.tgc.records import Payload, read_records
 from tokgen.results import one_line
 
-__all__ = ["MAX_LOST_CODES", "Block", "Ended", "FindModel", "TgcWriter", "read_events"]
+__all__ = [
+    "MAX_LOST_CODES",
+    "Block",
+    "Ended",
+    "FindModel",
+    "TgcWriter",
+    "cut_block",
+    "read_events",
+]
 
 MAX_LOST_CODES = 1 << 22  # missing codes of a stream; a file that misses more is refused
 FindModel = Callable[[Header], EntropyModel | None]  # None for packed codes
@@ -148,14 +157,15 @@ class TgcWriter:
 
 
 def read_events(
-    file: BinaryIO, find_model: FindModel, first_frame: int = 0
+    file: BinaryIO, find_model: FindModel, begin: Callable[[Header], int] = lambda _: 0
 ) -> Iterator[Header | Block | Ended]:
     """Read the streams of a file one after another, in bounded memory.
 
     Args:
         file: binary file; it need not be seekable.
         find_model: returns the entropy model that a header names.
-        first_frame: frame to begin with, in each stream. Blocks before it are not decoded.
+        begin: returns the frame to begin with, for the header of each stream. Blocks before it are
+            neither checked nor decoded.
     Raises:
         ValueError: not a .tgc file, a damaged first header, more than `MAX_LOST_CODES` missing
             codes, or what `find_model` raises.
@@ -168,7 +178,7 @@ def read_events(
         if isinstance(record, Header):
             if stream is not None:
                 yield ended or stream.cut()
-            stream, ended = _Stream(record, find_model(record), first_frame), None
+            stream, ended = _Stream(record, find_model(record), begin(record)), None
             yield record
         elif stream is not None and ended is None and isinstance(record, Payload):
             yield from stream.blocks(record, skipped)
@@ -177,6 +187,21 @@ def read_events(
             ended = stream.end(record)
     if stream is not None:
         yield ended or stream.cut()
+
+
+def cut_block(block: Block, header: Header, first: int, last: float = math.inf) -> Block:
+    """Return the frames of a block from `first` up to, but without, `last`.
+
+    Values of side information stay with the frame that they belong to.
+    """
+    skip = max(0, first - block.first_frame)
+    keep = int(min(block.codes.shape[1], max(skip, last - block.first_frame)))
+    before = header.side_counts(block.first_frame, skip)
+    kept = header.side_counts(block.first_frame, keep)
+    side = {name: values[before[name] : kept[name]] for name, values in block.side.items()}
+    return replace(
+        block, first_frame=block.first_frame + skip, codes=block.codes[:, skip:keep], side=side
+    )
 
 
 class _Stream:
