@@ -1,4 +1,4 @@
-"""The three idempotence losses: values at fixed points, and gradients."""
+"""The idempotence losses: values at fixed points, and gradients."""
 
 from __future__ import annotations
 
@@ -137,6 +137,34 @@ def test_margin_is_the_loss_of_stable_decoding_with_the_first_codes(name):
     torch.testing.assert_close(found.drift, missing.mean(), rtol=1e-4, atol=1e-6)
     right = (margin > 0).long().cumprod(1).double().mean()
     assert 0 < right <= found.match.item() + 1e-6  # a wrong level changes those after it
+
+
+@pytest.mark.parametrize("hold_first", [False, True])
+def test_a_frozen_encoder_leaves_the_gradient_to_the_decoder(hold_first, monkeypatch):
+    """The first codes are constants then, so `hold_first` changes nothing and decodes no more."""
+    codec, audio = make("stft"), speech()
+    decoded = []
+    decode = codec.decode_latents
+    monkeypatch.setattr(codec, "decode_latents", lambda x: decoded.append(x) or decode(x))
+    frozen = Reencoder(codec, "margin", hold_first=hold_first, freeze_encoder=True)
+    found = frozen(audio)
+    assert len(decoded) == 1
+    found.drift.backward()
+    reached = {n.split(".")[0] for n, p in codec.model.named_parameters() if p.grad is not None}
+    assert reached == {"decoder"}
+    free = Reencoder(make("stft"), "margin", hold_first=True)
+    expected = free(audio).drift
+    torch.testing.assert_close(found.drift, expected)
+    expected.backward()
+    for a, b in zip(codec.model.decoder.parameters(), free.model.decoder.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_a_codec_without_an_encoder_module_cannot_freeze_it():
+    bare = BlockCodec()
+    bare.model.encoder = None
+    with pytest.raises(ValueError, match="no encoder module to freeze; set it to false"):
+        Reencoder(bare, freeze_encoder=True)
 
 
 def test_margin_needs_levels():

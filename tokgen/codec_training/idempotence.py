@@ -1,4 +1,4 @@
-"""The three idempotence losses of Code Drift (O'Reilly et al., section IV), and one of our own.
+"""The three idempotence losses of Code Drift (O'Reilly et al., section IV), and `margin`.
 
 With x' = f(x), the output of one encoding and decoding:
 
@@ -11,9 +11,10 @@ gradient passes straight through it, so it reaches the encoder twice and the dec
 the output x', and through the target, the encoding of x. In `code`, the gradient of the target
 passes from the codebook rows straight to the projected latents.
 
-Ours, `margin`, asks for the codes themselves: the cross entropy of the codes of x, where the
-encoding of x' is scored against every row of each codebook, less what it is at a small margin. It
-is the loss of stable decoding (`tokgen.codec.stable`), here on the weights.
+The loss `margin` is not in the paper. It asks for the codes themselves: the encoding of x' is
+scored against every row of each codebook, and the loss is the cross entropy of the codes of x,
+minus its value at a small margin. It is the loss of stable decoding (`tokgen.codec.stable`), with
+the weights as variables.
 """
 
 from __future__ import annotations
@@ -148,7 +149,8 @@ class Reencoder(nn.Module):
         for n, move in enumerate(moves):
             outputs.append(fit_length(codec.decode_latents(latest.quantized), n_samples))
             heard = outputs[-1]
-            if n == 0 and self.hold_first:  # the same audio, without gradient to the first encoding
+            if n == 0 and self.hold_first and first.quantized.requires_grad:
+                # the same audio, without gradient to the first encoding
                 heard = fit_length(codec.decode_latents(first.quantized.detach()), n_samples)
             if shifts is not None:
                 heard, moved = rotate(heard, move), rotate(moved, move)
