@@ -90,8 +90,9 @@ def find_grid(waveform: Tensor, codec: Roundtrip, *, threshold: float = THRESHOL
     Args:
         waveform: [N] or [1, N] at the codec's rate.
         codec: any codec without overlapping chunks.
-        threshold: least score of a grid that is found. 232 natural excerpts scored 5.0 at most;
-            their tail, extrapolated, reaches the default in fewer than 1 of 1,000.
+        threshold: least score of a grid that is found. On validation splits, natural audio scored
+            at most 4.4 with `speech-16k` (n = 123) and 5.0 with `speech-16k-code` (n = 109). Fewer
+            than 1 in 1,000 reach the default if the tail of the scores is exponential.
     Raises:
         TypeError: integers, or not a tensor.
         ValueError: several channels, no samples, not finite, or a codec with overlapping chunks.
