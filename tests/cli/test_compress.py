@@ -35,6 +35,17 @@ def test_a_file_is_compressed_described_and_decompressed(tool, folder: Path) -> 
     assert torch.allclose(read_audio("b.wav")[0], expected, atol=1 / 32_000)
 
 
+def test_a_part_is_decompressed(tool, folder: Path) -> None:
+    assert tool("compress a.wav --codec tiny --out in/a.tgc --block_seconds 0.1")[0] == 0
+    assert tool("decompress in/a.tgc --out whole.wav")[0] == 0
+    for line in ("in/a.tgc --out part.wav", "in --out parts/"):
+        assert tool(f"decompress {line} --start 0.11 --seconds 0.125")[0] == 0
+    whole, part, same = (read_audio(x)[0] for x in ("whole.wav", "part.wav", "parts/a.wav"))
+    assert torch.equal(part, whole[:, 1760:3760]) and torch.equal(same, part)
+    code, _, err = tool("decompress in/a.tgc --out late.wav --start 3")
+    assert code == 2 and "in/a.tgc: start is 3 s, but the audio has 0.30 s" in err
+
+
 def test_folders_and_jobs(tool, folder: Path) -> None:
     for i, name in enumerate(("in/a.wav", "in/deep/b.flac")):
         write_audio(name, make_tone(0.6, i), 16000)
@@ -107,6 +118,8 @@ def test_damage_is_told_and_the_exit_code_is_1(tool, pipe, capsys: pytest.Captur
         ("compress a.wav --codec tiny --out a.tgc --bitrate 1 --n_codebooks 1", "give one"),
         ("decompress a.wav --out b.wav", "it is not a .tgc file"),
         ("info none.tgc", "no such file: none.tgc"),
+        ("decompress none.tgc --out b.wav --start -1", "--start is -1, but must be at least 0"),
+        ("decompress none.tgc --out b.wav --seconds 0", "--seconds is 0, but must be above 0"),
     ],
 )
 def test_mistakes(tool, line: str, why: str) -> None:

@@ -79,6 +79,7 @@ VERBS = {
             (
                 "tokgen decompress speech.tgc --out decoded.wav",
                 "tokgen decompress compressed/ --out decoded/ --format flac",
+                "tokgen decompress speech.tgc --out part.wav --start 60 --seconds 5",
             ),
             WHOLE,
         ),
