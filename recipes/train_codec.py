@@ -63,7 +63,8 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
 
     # 1. Models and data.
     with plain_errors():
-        codec = make_trainable(s.architecture, s.model)
+        variable = s.variable if s.quantizer == "variable" else None
+        codec = make_trainable(s.architecture, s.model, variable)
         if s.start_from:
             load_into(codec, s.start_from)
         discriminator = make_discriminator(s.discriminator)
@@ -132,6 +133,8 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
         fake = out.waveform.float()
         losses = training.distances(fake, audio)
         losses |= {"commitment": out.commitment_loss, "codebook": out.codebook_loss}
+        if out.rate_loss is not None:
+            losses["rate"] = out.rate_loss
         codebook_loss = float(out.codebook_loss.detach())
         if not codebook_loss <= s.max_codebook_loss:
             raise SystemExit(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tokgen.corpus.settings import check_corpus
+from tokgen.quantizers.settings import VariableSettings
 from tokgen.runs.checks import check_least, check_positive, check_shares
 from tokgen.zoo.names import check_name
 
@@ -54,9 +55,13 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class CodecLossWeights(LossWeights):
-    """Weights of all losses of a codec, its quantizer's included."""
+    """Weights of all losses of a codec, its quantizer's included.
+
+    `rate` multiplies the mean importance of a variable bitrate; the paper uses 2.
+    """
 
     codebook: float = 1.0
+    rate: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -177,13 +182,17 @@ class CodecTrainingSettings(SharedSettings):
         architecture: "stft" (`StftCodecModel`), "dac" or "encodec" (transformers' `DacModel`,
             `EncodecModel`).
         model: settings of the architecture's config.
+        quantizer: "residual", or "variable" for a variable bitrate: the levels of each frame are
+            chosen by a network that trains with the codec. Of "stft" and "dac".
+        variable: settings of the variable bitrate.
         steps: all steps of the training.
         continuous_steps: first steps, without quantizer. It is then initialised from data.
         decoder_steps: next steps, with encoder and quantizer frozen.
         adversarial_start: step at which the discriminators begin to train.
         adversarial_warmup: steps after that in which the codec trains without their losses.
         start_from: codec to start from, a name in the zoo or a folder; its quantizer is kept. A
-            causal STFT codec can start from one that looks ahead.
+            causal STFT codec can start from one that looks ahead, and a codec of variable bitrate
+            from one without.
         start_discriminator: folder of a discriminator to start from.
         balancer: scale the gradients of the losses at the waveform so that each has the share of
             its weight, as EnCodec does. The quantizer's losses stay outside.
@@ -197,6 +206,8 @@ class CodecTrainingSettings(SharedSettings):
     name: str = "train_codec"
     architecture: str = "stft"
     model: dict = field(default_factory=dict)
+    quantizer: Literal["residual", "variable"] = "residual"
+    variable: VariableSettings = field(default_factory=VariableSettings)
     steps: int = 20000
     continuous_steps: int = 0
     decoder_steps: int = 0
@@ -216,6 +227,10 @@ class CodecTrainingSettings(SharedSettings):
         check_least(self, steps=1, continuous_steps=0, decoder_steps=0)
         check_least(self, adversarial_start=0, adversarial_warmup=0)
         check_positive(self, "joint_learning_rate", "max_codebook_loss", "quantizer_init_seconds")
+        if self.quantizer not in ("residual", "variable"):
+            raise ValueError(f"quantizer {self.quantizer!r}: known are residual, variable")
+        if self.quantizer == "variable" and self.architecture == "encodec":
+            raise ValueError("quantizer variable with architecture encodec: use stft or dac")
         before = self.continuous_steps + self.decoder_steps
         if before > self.steps:
             raise ValueError(

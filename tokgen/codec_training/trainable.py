@@ -13,13 +13,16 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
-from tokgen.codec.spec import CodecSpec
+from tokgen.codec.chunks import OverlapAdd
+from tokgen.codec.spec import CodecSpec, Quantized
 from tokgen.codec.windows import fit_length
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.quantizers.ema import EmaQuantizer
+from tokgen.quantizers.settings import VariableSettings
+from tokgen.quantizers.variable import VariableQuantized
 from tokgen.zoo.adapters.dac import DacCodec, quantize_through
 from tokgen.zoo.adapters.dac_training import apply_weight_norm, fold_weight_norm, reset_weights
-from tokgen.zoo.adapters.encodec import EncodecCodec, OverlapAdd, normalised
+from tokgen.zoo.adapters.encodec import EncodecCodec, normalised
 from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.names import find_in_zoo
 from tokgen.zoo.networks.causal import fit_taps
@@ -35,6 +38,7 @@ __all__ = [
     "TrainableStft",
     "load_into",
     "make_trainable",
+    "reconstruction_of",
 ]
 
 
@@ -47,6 +51,7 @@ class Reconstruction:
         commitment_loss, codebook_loss: scalars, sums over levels; 0 without the quantizer.
         codes: int64 [B, K, T], K the levels in use; None without the quantizer.
         bandwidth: index of the bandwidth in use; -1 is the highest, or the only one.
+        rate_loss: mean importance of frames, a scalar; None without a variable bitrate.
     """
 
     waveform: Tensor
@@ -54,6 +59,17 @@ class Reconstruction:
     codebook_loss: Tensor
     codes: Tensor | None
     bandwidth: int = -1
+    rate_loss: Tensor | None = None
+
+
+def reconstruction_of(decoded: Tensor, result: Quantized | None) -> Reconstruction:
+    """Join decoded audio and the quantizer's result, which is None without a quantizer."""
+    if result is None:
+        zero = decoded.new_zeros(())
+        return Reconstruction(decoded, zero, zero, None)
+    losses = result.commitment_loss, result.codebook_loss
+    rate_loss = result.rate_loss if isinstance(result, VariableQuantized) else None
+    return Reconstruction(decoded, *losses, result.codes, rate_loss=rate_loss)
 
 
 class TrainableCodec(nn.Module, ABC):
@@ -66,6 +82,8 @@ class TrainableCodec(nn.Module, ABC):
         n_bandwidths: bandwidths that it trains for.
         moves_codebooks: codebooks that follow moving averages do so. Set it to False while encoder
             and quantizer are frozen.
+        variable: settings of the variable bitrate; None trains without one. In eval mode all levels
+            are used.
     """
 
     model: Any
@@ -73,6 +91,7 @@ class TrainableCodec(nn.Module, ABC):
     n_channels: int = 1
     n_bandwidths: int = 1
     moves_codebooks: bool = True
+    variable: VariableSettings | None = None
 
     @abstractmethod
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
@@ -93,8 +112,11 @@ class TrainableCodec(nn.Module, ABC):
         )
 
     def encoder_parameters(self) -> list[nn.Parameter]:
-        """Parameters of encoder and quantizer."""
-        return [*self.model.encoder.parameters(), *self.model.quantizer.parameters()]
+        """Parameters of encoder, quantizer and importance network."""
+        parts = [self.model.encoder, self.model.quantizer]
+        if self.variable is not None:
+            parts.append(self.model.importance)
+        return [weight for part in parts for weight in part.parameters()]
 
     @abstractmethod
     def as_codec(self) -> PretrainedCodec:
@@ -126,17 +148,17 @@ class TrainableStft(TrainableCodec):
 
     model: StftCodecModel
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
         super().__init__()
-        self.model = StftCodecModel(**config)
+        if variable is not None:
+            config["importance"] = {"kind": variable.network, "widths": list(variable.widths)}
+        self.variable, self.model = variable, StftCodecModel(**config)
         self.sample_rate = self.model.sample_rate
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
-        decoded, result = self.model(waveform, quantize=quantize)
-        if result is None:
-            zero = decoded.new_zeros(())
-            return Reconstruction(decoded, zero, zero, None)
-        return Reconstruction(decoded, result.commitment_loss, result.codebook_loss, result.codes)
+        variable = self.variable if self.training else None
+        decoded, result = self.model(waveform, quantize=quantize, variable=variable)
+        return reconstruction_of(decoded, result)
 
     def fit_statistics(self, waveforms: Tensor) -> None:
         self.model.spectrum.fit_levels(waveforms)
@@ -149,8 +171,15 @@ class TrainableStft(TrainableCodec):
         return self.model.quantizer.init_from_data(latents).tolist()
 
     def weights_of(self, saved: StftCodecModel) -> dict[str, Tensor]:
-        """Fit the weights of a codec that looks ahead to a causal one, see `fit_taps`."""
-        return fit_taps(self.model, saved)
+        """Fit the weights of a codec that looks ahead to a causal one, see `fit_taps`.
+
+        An importance network that the saved codec lacks keeps its first weights.
+        """
+        weights = fit_taps(self.model, saved)
+        if saved.importance is None:
+            ours = self.model.state_dict()
+            weights |= {k: w for k, w in ours.items() if k.startswith("importance.")}
+        return weights
 
     def as_codec(self) -> PretrainedCodec:
         return StftCodec.from_model(self.model)
@@ -296,14 +325,21 @@ ARCHITECTURES: dict[str, type[TrainableCodec]] = {
 }
 
 
-def make_trainable(architecture: str, config: dict[str, Any]) -> TrainableCodec:
+def make_trainable(
+    architecture: str, config: dict[str, Any], variable: VariableSettings | None = None
+) -> TrainableCodec:
     """Create a network of an architecture in `ARCHITECTURES` with the settings in `config`.
 
+    Args:
+        architecture, config: see above.
+        variable: settings of a variable bitrate; None for a codec without one.
     Raises:
         ValueError: unknown architecture, or settings that cannot be trained.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
+    if variable is not None:
+        return ARCHITECTURES[architecture](variable=variable, **config)
     return ARCHITECTURES[architecture](**config)
 
 

@@ -1,0 +1,123 @@
+"""Training of codecs with a variable bitrate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from makers.audio import make_tone
+from makers.recipes import kill_when, launch, run
+from tokgen.codec_training.settings import CodecTrainingSettings
+from tokgen.codec_training.trainable import load_into, make_trainable
+from tokgen.quantizers.settings import VariableSettings
+from tokgen.quantizers.variable import depth_of
+from tokgen.zoo.lookup import load_codec
+
+STFT = {
+    "n_fft": 640, "width": 24, "encoder_depth": 1, "decoder_depth": 1, "expansion": 2,
+    "latent_dim": 16, "n_codebooks": 4, "codebook_size": 32, "codebook_dim": 4,
+}  # fmt: skip
+VARIABLE = VariableSettings(widths=(8, 4))
+ARCHITECTURES = [("stft", STFT)]
+
+
+def audio() -> torch.Tensor:
+    """Clips [4, 1, N] whose second half is silent."""
+    clips = torch.stack([make_tone(0.5, seed) for seed in range(4)])
+    clips[..., clips.shape[-1] // 2 :] = 0
+    return clips
+
+
+@pytest.mark.parametrize(("name", "config"), ARCHITECTURES)
+def test_a_codec_trains_and_is_saved_with_its_importance_network(name, config, tmp_path):
+    torch.manual_seed(0)
+    codec = make_trainable(name, config, VARIABLE)
+    clips = audio()
+    codec.fit_statistics(clips)
+    optimizer = torch.optim.AdamW(codec.parameters(), lr=3e-3)
+    losses, rates = [], []
+    for _ in range(30):
+        out = codec(clips)
+        assert out.waveform.shape == clips.shape and out.rate_loss is not None
+        distance = 10 * (out.waveform - clips).abs().mean()
+        loss = distance + 0.25 * out.commitment_loss + out.codebook_loss + 5 * out.rate_loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        rates.append(out.rate_loss.item())
+    assert losses[-1] < 0.9 * losses[0] and rates[-1] < rates[0]
+    codec.eval()
+    assert codec(clips).rate_loss is None  # all levels
+    codec.save(tmp_path)
+    again = make_trainable(name, config, VARIABLE).eval()
+    load_into(again, tmp_path)
+    ours, theirs = (c.model.encode_with_importance(clips)[1] for c in (codec, again))
+    torch.testing.assert_close(ours, theirs, atol=1e-2, rtol=1e-2)  # half precision
+    assert load_codec(tmp_path).encode(clips[:1]).shape[1] == 4
+
+
+@pytest.mark.parametrize(("name", "config"), ARCHITECTURES)
+def test_it_starts_from_a_codec_without_one(name, config, tmp_path):
+    torch.manual_seed(0)
+    plain = make_trainable(name, config).eval()
+    plain.save(tmp_path)
+    codec = make_trainable(name, config, VARIABLE).eval()
+    load_into(codec, tmp_path)
+    clips = audio()
+    saved = load_codec(tmp_path)
+    assert codec.as_codec().encode(clips[:1]).equal(saved.encode(clips[:1]))
+    assert codec.model.encode_with_importance(clips)[1].sub(0.5).abs().max() < 0.2
+    frozen = {id(w) for w in codec.encoder_parameters()}
+    assert {id(w) for w in codec.model.importance.parameters()} <= frozen
+
+    codec.save(tmp_path / "variable")
+    with pytest.raises(ValueError, match="have other shapes than the settings"):
+        load_into(plain, tmp_path / "variable")
+
+
+def test_encodec_has_no_variable_bitrate():
+    with pytest.raises(ValueError, match="architecture encodec: use stft or dac"):
+        CodecTrainingSettings(architecture="encodec", quantizer="variable")
+
+
+def flags(name: str, folder: Path, corpus: Path, **more: object) -> list[object]:
+    config = {
+        "name": name, "runs": str(folder), "corpora": [str(corpus)], "model": STFT,
+        "quantizer": "variable", "variable": {"widths": [8, 4], "dropout_share": 0.25},
+        "steps": 6, "adversarial_start": 3, "batch_size": 4, "seconds": 0.25,
+        "validate_every": 3, "checkpoint_every": 2, "validation_min_seconds": 0.0, "ema": 0.5,
+        "tracker": "none", "mixed_precision": "no", "max_codebook_loss": 1e6,
+        "discriminator": {"periods": [2], "windows": [128], "channels": 2}, **more,
+    }  # fmt: skip
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return ["--config", path]
+
+
+def test_the_recipe_resumes_exactly_and_starts_from_a_plain_codec(tiny_corpus, tmp_path):
+    run("train_codec.py", *flags("whole", tmp_path, tiny_corpus))
+    process = launch("train_codec.py", *flags("cut", tmp_path, tiny_corpus))
+    kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
+    run("train_codec.py", *flags("cut", tmp_path, tiny_corpus))
+    a, b = (load_file(tmp_path / n / "codec/model.safetensors") for n in ("whole", "cut"))
+    assert all(a[name].equal(b[name]) for name in a)
+    assert json.loads((tmp_path / "whole/codec/config.json").read_text())["importance"] == {
+        "kind": "paper", "widths": [8, 4]
+    }  # fmt: skip
+
+    plain = {"quantizer": "residual", "steps": 1}
+    run("train_codec.py", *flags("plain", tmp_path, tiny_corpus, **plain))
+    start = {"start_from": str(tmp_path / "plain/codec"), "steps": 1, "learning_rate": 1e-9}
+    run("train_codec.py", *flags("variable", tmp_path, tiny_corpus, **start))
+    codecs = [load_codec(tmp_path / name / "codec") for name in ("plain", "variable")]
+    clip = make_tone(1.0, 0)[None]
+    codes = [codec.encode(clip) for codec in codecs]
+    assert (codes[0] == codes[1]).float().mean() > 0.9
+    importance = codecs[1].model.encode_with_importance(clip)[1]
+    assert depth_of(importance, 1.0, 4).float().mean() > 1
