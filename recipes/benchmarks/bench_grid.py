@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import beta
 from tabulate import tabulate
 from torch import Tensor
 
 from ceilings import machine
+from rates import highest_rate, lowest_rate
 from tokgen.codec.base import Codec
 from tokgen.codec.grid import THRESHOLD, find_grid
 from tokgen.codec.stable.transports import make_transport
@@ -239,11 +239,7 @@ def show_scores(rows: Sequence[Row], ways: Sequence[str]) -> str:
         if way is None:
             shares = [f"{n_found / n:.2f} (at most {highest_rate(n_found, n):.3f})", "–"]
         else:
-            least = (1 - highest_rate(n - k, n) for k in (n_found, n_exact))
-            shares = [
-                f"{k / n:.2f} (at least {bound:.2f})"
-                for k, bound in zip((n_found, n_exact), least, strict=True)
-            ]
+            shares = [f"{k / n:.2f} (at least {lowest_rate(k, n):.2f})" for k in (n_found, n_exact)]
         ends = [f"{f(scores):.1f}" for f in (np.min, np.median, np.max)]
         lines.append(["natural" if way is None else way, str(n), *shares, " / ".join(ends)])
     head = ["way", "n", "found", "exact offset", "score: lowest / median / highest"]
@@ -269,11 +265,6 @@ def show_natural(rows: Sequence[Row]) -> str:
         f"highest score {scores.max(initial=-math.inf):.1f} of threshold {THRESHOLD:g}, {tail}. "
         f"Processor time: {times}."
     )
-
-
-def highest_rate(alarms: int, n: int) -> float:
-    """Return the rate at which so few alarms have a chance of 5 % (Clopper-Pearson)."""
-    return float(beta.ppf(0.95, alarms + 1, n - alarms)) if alarms < n else 1.0
 
 
 def plot_roc(found: dict[str, list[Row]], ways: Sequence[str], path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import bench_grid
+from rates import highest_rate, lowest_rate
 
 
 def test_decoded_audio_is_found_and_other_audio_is_not(
@@ -70,6 +71,7 @@ def test_the_area_is_that_under_the_curve() -> None:
 
 
 def test_the_bound_of_the_rate_is_that_of_clopper_and_pearson() -> None:
-    assert bench_grid.highest_rate(0, 100) == pytest.approx(1 - 0.05**0.01, abs=1e-6)
-    assert bench_grid.highest_rate(2, 50) == pytest.approx(0.1206, abs=2e-4)
-    assert bench_grid.highest_rate(3, 3) == 1
+    assert highest_rate(0, 100) == pytest.approx(1 - 0.05**0.01, abs=1e-6)
+    assert highest_rate(2, 50) == pytest.approx(0.1206, abs=2e-4)
+    assert highest_rate(3, 3) == 1 and lowest_rate(0, 3) == 0
+    assert lowest_rate(119, 119) == pytest.approx(0.05 ** (1 / 119))

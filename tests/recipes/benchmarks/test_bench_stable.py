@@ -38,6 +38,7 @@ def test_stable_and_plain_decoding_are_compared_and_continued(
     carried = found["transports"][0]
     assert carried["int16"]["stable"] == carried["int16"]["robust"] == 1
     assert carried["resample:8000"]["robust"] > carried["resample:8000"]["plain"]
+    assert "| 100.0 % (2; at least 22.4 %) |" in text
     times = [line for line in text.splitlines() if "SI-SDR" in line]
     assert len(times) == 1 and "| 2 " in times[0]
     assert bench_stable.main(flags) == 0  # nothing is left to measure, so times are those of before
