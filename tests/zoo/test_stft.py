@@ -5,7 +5,8 @@ import torch
 
 from makers.audio import make_tone
 from makers.codecs import make_stft_codec
-from tokgen.zoo.networks.stft import Spectrum, StftCodecModel
+from tokgen.zoo.networks.spectrum import Spectrum
+from tokgen.zoo.networks.stft import StftCodecModel
 
 
 @pytest.mark.parametrize(("n_fft", "hop"), [(640, 320), (1280, 320), (960, 320), (64, 16)])
