@@ -229,3 +229,18 @@ def test_embedded_backends_on_real_speech():
     assert rows["original"]["mos"].mean > 4
     assert rows["noisy"]["mos"].mean < 3
     assert rows["noisy"]["pesq"].mean < 2
+
+
+def test_backends_say_what_is_done_with_stereo():
+    stereo = [torch.cat([clip, 0.5 * clip]) for clip in CLIPS]
+    noisy = [torch.cat([clip, 0.5 * clip]) for clip in NOISY]
+    options = {"sample_rate": 16000, "metrics": ("pesq", "si_sdr"), "progress": False}
+    found = score_audio({"original": stereo, "noisy": noisy}, **options)
+    mono = score_audio({"original": CLIPS, "noisy": NOISY}, **options)
+    backends = {m.name: m.backend for m in found.means.metrics}
+    assert backends["pesq"].endswith(", mean of channels")
+    assert backends["si_sdr"].endswith(", channels as one signal")
+    assert not any("channels" in m.backend for m in mono.means.metrics)
+    for metric, tolerance in (("pesq", 0.02), ("si_sdr", 1e-3)):
+        pair = [values_of(scores)["noisy"][metric].mean for scores in (found, mono)]
+        assert pair[0] == pytest.approx(pair[1], abs=tolerance)

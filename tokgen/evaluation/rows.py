@@ -62,7 +62,7 @@ class AudioRow:
 
     Attributes:
         name, kind, codec: as in `tokgen.metrics.tables.Row`.
-        clips, references: waveforms [1, N], in the same order in every row.
+        clips, references: waveforms [1, N] or [C, N], in the same order in every row.
         sample_rate: Hz.
     """
 
@@ -95,7 +95,8 @@ def score_audio(
     """Score rows of audio that hold the same utterances.
 
     Args:
-        rows: row name to waveforms [1, N], the same utterances in the same order in each row.
+        rows: row name to waveforms [1, N], or [C, N] for stereo (see
+            `tokgen.evaluation.scorer.Clip`), the same utterances in the same order in each row.
         sample_rate: sample rate of all audio in Hz.
         reference: the row that PESQ and SI-SDR compare with. Its own PESQ is the ceiling of
             the metric; its own SI-SDR is infinite, which does not apply.
@@ -132,6 +133,7 @@ def score_audio(
     scorer = make_scorer(
         metrics, texts, languages, asr, mos, speaker, cer_cap=cer_cap, mos_reference=mos_reference,
         sample_rate=sample_rate,
+        channels=max((len(w) for clips in rows.values() for w in clips if w.ndim == 2), default=1),
     )  # fmt: skip
     chosen = [
         AudioRow(
