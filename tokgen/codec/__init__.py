@@ -4,15 +4,16 @@
 - `base` - `Codec` encodes audio to codes and decodes codes to audio
 - `batches` - code utterances of unequal length
 - `checks` - input checks, and the error for codecs that need whole utterances
+- `chunks` - run networks on separate chunks, and join what they make
 - `grid` - find where the frames of decoded audio begin
 - `grid_segments` - find the parts of audio that a codec decoded
 - `long_audio` - code files of any length in bounded memory
 - `piecewise` - code audio that comes piece by piece
+- `packing` - codes as packed bits, and back
 - `spec` - a codec's numbers, and the results of encoding and quantizing
 - `stable` - decode so that encoding the audio again gives the same codes
 - `stages` - `StagedCodec` exposes encoder, quantizer and decoder for tuning
 - `steps` - run causal networks on a fixed grid of chunks or frames
 - `streaming` - `CodecStream` codes live audio
 - `windows` - run networks over a sequence that arrives in pieces
-- `chunks` - run networks on separate chunks, and join what they make
 """

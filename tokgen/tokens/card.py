@@ -29,6 +29,7 @@ def write_card(
     sizes: Mapping[str, tuple[int, float]],
     *,
     n_rejected: int | None = None,
+    packed: bool = False,
     location: str = "folder or hub id",
     license: str = UNKNOWN,
 ) -> str:
@@ -38,6 +39,7 @@ def write_card(
         provenance: of the dataset.
         sizes: rows and seconds of each split.
         n_rejected: number of the corpus' entries that were left out; None if it is not known.
+        packed: whether the codes are packed bytes.
         location: what to open, in the examples.
         license: of the dataset, an identifier of the hub.
     """
@@ -45,7 +47,7 @@ def write_card(
 
     files = [{"split": split, "path": f"data/{split}-*"} for split in sizes]
     codec, corpus = provenance.spec.name, provenance.corpus
-    content = f"{provenance.to_json()} {sorted(sizes.items())}"
+    content = f"{provenance.to_json()} {sorted(sizes.items())}{' packed' * packed}"
     # `load_dataset` caches a local folder by its name and this metadata, not by its files.
     description = f"content {sha256(content.encode()).hexdigest()[:16]}"
     data = DatasetCardData(
@@ -55,7 +57,7 @@ def write_card(
         tags=["tokgen", "audio", "codec-tokens", codec],
         configs=[{"config_name": "default", "description": description, "data_files": files}],
     )
-    text = _text(provenance, sizes, n_rejected, location)
+    text = _text(provenance, sizes, n_rejected, packed, location)
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 
 
@@ -112,6 +114,7 @@ def _text(
     provenance: Provenance,
     sizes: Mapping[str, tuple[int, float]],
     n_rejected: int | None,
+    packed: bool,
     location: str,
 ) -> str:
     spec = provenance.spec
@@ -136,7 +139,8 @@ def _text(
     listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     columns = {
         "id": "name of the utterance",
-        "codes": f"uint16 [T, {provenance.n_codebooks}], time first",
+        "codes": f"uint16 [T, {provenance.n_codebooks}], time first"
+        + ", as packed bits that `load_tokens` unpacks" * packed,
         "n_samples": "length of the audio in samples",
         "text": "transcript, or null",
         "speaker": "name of the speaker, or null",
@@ -155,6 +159,8 @@ def _text(
         command += f" --conditioning {conditioning or 'none'}"
     if provenance.precision != "float32":
         command += f" --precision {_word(provenance.precision)}"
+    if packed:
+        command += " --codes packed"
     command += " --out tokens"
     split = next(iter(sizes))
     utterances = f"{n_rows} utterance{'s' * (n_rows != 1)}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ __all__ = [
     "compute_statistics",
     "conditioning_column",
     "conditioning_of",
+    "matrices",
     "sides_of",
     "token_features",
 ]
@@ -69,14 +71,22 @@ def conditioning_of(rows: Dataset) -> list[Tensor] | None:
 
 
 def token_features(
-    n_codebooks: int, conditioning: Mapping[str, int], side_names: Sequence[str] = ()
+    n_codebooks: int,
+    conditioning: Mapping[str, int],
+    side_names: Sequence[str] = (),
+    *,
+    packed: bool = False,
 ) -> Features:
-    """Return the column types of a token dataset; `conditioning` is features by column name."""
+    """Return the column types of a token dataset; `conditioning` is features by column name.
+
+    Args:
+        packed: store the codes as bytes, see `tokgen.tokens.packed`.
+    """
     from datasets import Features, List, Value
 
     columns = {
         "id": Value("string"),
-        "codes": List(List(Value("uint16"), length=n_codebooks)),
+        "codes": Value("binary") if packed else List(List(Value("uint16"), length=n_codebooks)),
         "n_samples": Value("int64"),
         "text": Value("string"),
         "speaker": Value("string"),
@@ -85,6 +95,14 @@ def token_features(
         columns[name] = List(List(Value("float16"), length=size))
     columns |= {side_column(name): List(Value("float32")) for name in side_names}
     return Features(columns)
+
+
+def matrices(arrays: Sequence[np.ndarray]) -> pa.ListArray:
+    """Convert arrays [T_i, C] to one list array of fixed-size lists."""
+    width = arrays[0].shape[1]
+    offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
+    values = pa.array(np.concatenate([a.reshape(-1) for a in arrays]))
+    return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))
 
 
 def compute_statistics(dataset: Any) -> tuple[list[float], list[float]]:

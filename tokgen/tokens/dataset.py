@@ -32,6 +32,7 @@ from tokgen.storage import Storage
 from tokgen.tokens.card import push_card
 from tokgen.tokens.checks import check_columns, check_rows
 from tokgen.tokens.columns import codes_of, sides_of
+from tokgen.tokens.packed import is_packed, unpack_rows
 from tokgen.tokens.provenance import (
     LARGEST,
     METADATA_KEY,
@@ -271,8 +272,21 @@ def _checked(
             found = Provenance.from_json(read_provenance() or b"", source)
         splits = _attach(splits, found)
     provenance = provenance_of(splits, source)
+    if any(map(is_packed, splits.values())):
+        splits = _unpacked(splits, provenance, source)
     check_rows(splits, provenance, source)
     return TokenDataset(splits, provenance, source)
+
+
+def _unpacked(splits: DatasetDict, provenance: Provenance, source: str) -> DatasetDict:
+    """Return splits with their codes as [T, K]."""
+    parts = {
+        split: unpack_rows(part, provenance, f"{source}, split {split!r}")
+        if is_packed(part)
+        else part
+        for split, part in splits.items()
+    }
+    return _attach(type(splits)(parts), provenance)
 
 
 def _check_beside(storage: Storage, tokens: TokenDataset) -> None:

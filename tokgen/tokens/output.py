@@ -149,7 +149,8 @@ def publish(
         )
         for split in files
     }
-    card = write_card(store.provenance, sizes, n_rejected=len(rejections)).encode()
+    n_rejected = len(rejections)
+    card = write_card(store.provenance, sizes, n_rejected=n_rejected, packed=store.packed).encode()
     lines = b"".join(_json_line(r) for r in rejections)
     corpus = store.storage.read(CORPUS) if store.storage.exists(CORPUS) else None
     if out.path is None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tokgen.runs.checks import check_least, check_positive
 
-__all__ = ["TokenizeSettings"]
+__all__ = ["TokenizeSettings", "check_codes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class TokenizeSettings:
         shard_seconds: audio per shard.
         format: parquet, which `datasets.load_dataset` opens, or arrow in a local folder, which is
             memory-mapped without a copy.
+        codes: lists of 16-bit numbers, or packed into ceil(log2(codebook_size)) bits each, which
+            `load_tokens` unpacks.
         precision: auto uses float32 on a CPU, and on a GPU the fastest that keeps the codes.
         streaming: read a hub dataset or Parquet without download or listing; each of its shards
             then becomes one shard of the dataset.
@@ -42,9 +44,21 @@ class TokenizeSettings:
     shard_rows: int = 64
     shard_seconds: float = 120.0
     format: Literal["parquet", "arrow"] = "parquet"
+    codes: Literal["lists", "packed"] = "lists"
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     streaming: bool = False
 
     def __post_init__(self) -> None:
         check_least(self, workers=0, shard_rows=1, n_codebooks=1, beam=1)
         check_positive(self, "batch_seconds", "shard_seconds")
+        check_codes(self.codes, self.format)
+
+
+def check_codes(codes: str, format: str) -> None:
+    """Raise ValueError for an unknown form of codes, or one that the format cannot have."""
+    if codes not in ("lists", "packed"):
+        raise ValueError(f"codes {codes!r} is unknown; use lists or packed")
+    if codes == "packed" and format == "arrow":
+        raise ValueError(
+            "codes packed with format arrow, which is memory-mapped as it is: use parquet"
+        )

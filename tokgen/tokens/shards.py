@@ -24,10 +24,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tokgen.codec.packing import pack_codes
 from tokgen.corpus.entries import Rejection
 from tokgen.runs.locks import LOCK
 from tokgen.storage import Storage
-from tokgen.tokens.columns import token_features
+from tokgen.tokens.columns import matrices, token_features
 from tokgen.tokens.provenance import METADATA_KEY, Provenance, add_provenance, side_column
 from tokgen.tokens.saved import CORPUS, PLAN
 
@@ -105,14 +106,15 @@ class ShardStore:
 
     Args:
         storage: folder of the shards.
-        layout: settings that divide the corpus into units. Shards of another layout are not used.
+        layout: settings that divide the corpus into units, and "codes": "packed" to store codes as
+            packed bytes. Shards of another layout are not used.
     """
 
     def __init__(self, storage: Storage, provenance: Provenance, layout: Mapping[str, Any]) -> None:
         self.storage, self.provenance, self.layout = storage, provenance, dict(layout)
-        plain = token_features(
-            provenance.n_codebooks, provenance.conditioning_sizes, provenance.side_names
-        )
+        self.packed = self.layout.get("codes") == "packed"
+        sizes = provenance.n_codebooks, provenance.conditioning_sizes, provenance.side_names
+        plain = token_features(*sizes, packed=self.packed)
         self.features: Features = add_provenance(plain, provenance)
         schema = self.features.arrow_schema
         self.schema: pa.Schema = schema.with_metadata(
@@ -209,16 +211,22 @@ class ShardStore:
         self.storage.write(shard.marker, shard.to_json())
         return shard
 
+    def _codes(self, codes: Sequence[np.ndarray]) -> pa.Array:
+        if not self.packed:
+            return matrices(codes)
+        size = self.provenance.codebook_size
+        return pa.array([pack_codes(one, size) for one in codes], pa.binary())
+
     def _parquet(self, rows: Sequence[TokenRow]) -> bytes:
         columns = {
             "id": pa.array([row.id for row in rows], pa.string()),
-            "codes": _matrices([row.codes for row in rows]),
+            "codes": self._codes([row.codes for row in rows]),
             "n_samples": pa.array([row.n_samples for row in rows], pa.int64()),
             "text": pa.array([row.text for row in rows], pa.string()),
             "speaker": pa.array([row.speaker for row in rows], pa.string()),
         }
         for name in self.provenance.conditioning_sizes:
-            columns[name] = _matrices([r.conditioning for r in rows if r.conditioning is not None])
+            columns[name] = matrices([r.conditioning for r in rows if r.conditioning is not None])
         for name in self.provenance.side_names:
             values = [row.side[name] for row in rows]
             columns[side_column(name)] = pa.array(values, pa.list_(pa.float32()))
@@ -232,11 +240,3 @@ class ShardStore:
             write_statistics=False,
         )
         return file.getvalue()
-
-
-def _matrices(arrays: Sequence[np.ndarray]) -> pa.ListArray:
-    """Convert arrays [T_i, C] to one list array of fixed-size lists."""
-    width = arrays[0].shape[1]
-    offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
-    values = pa.array(np.concatenate([a.reshape(-1) for a in arrays]))
-    return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))

@@ -46,7 +46,7 @@ from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder,
 from tokgen.tokens.precision import PRECISIONS, PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.provenance import PROVENANCE, Provenance
 from tokgen.tokens.saved import REJECTIONS, lengths_in
-from tokgen.tokens.settings import TokenizeSettings
+from tokgen.tokens.settings import TokenizeSettings, check_codes
 from tokgen.tokens.shards import ShardStore
 from tokgen.zoo.lookup import as_codec
 
@@ -124,6 +124,7 @@ def tokenize_corpus(
     precision: str = "auto",
     device: str | None = None,
     format: str = "parquet",
+    codes: str = "lists",
     progress: bool = True,
 ) -> TokenizeReport:
     """Write the token dataset of a corpus, or resume an unfinished one.
@@ -154,6 +155,8 @@ def tokenize_corpus(
             elsewhere it means float32.
         format: "parquet", which `datasets.load_dataset` opens, with a dataset card; or "arrow" in a
             local folder, which is memory-mapped without a copy.
+        codes: "lists" of 16-bit numbers; or "packed", bytes with ceil(log2(codebook_size)) bits a
+            code. `load_tokens` gives equal rows for both.
     Returns:
         the report. With the engine "accelerate", the report of the first process counts
         everything.
@@ -173,6 +176,7 @@ def tokenize_corpus(
         shard_rows=shard_rows,
         shard_seconds=shard_seconds,
     )
+    check_codes(codes, format)
     _check_settings(storage, engine, format, conditioning, precision)
     place = Place.of(engine)
     corpus = _open(
@@ -209,7 +213,9 @@ def tokenize_corpus(
         report = _report_existing(storage, str(out), provenance, corpus, started)
         clear_work(storage)
         return report
-    layout = {"rows": shard_rows, "seconds": shard_seconds, "units": len(units)}
+    layout: dict[str, Any] = {"rows": shard_rows, "seconds": shard_seconds, "units": len(units)}
+    if codes == "packed":
+        layout["codes"] = codes
     work = storage if storage.path is None else Storage(partial_folder(storage.path))
     store = ShardStore(work, provenance, layout)
     if batch_seconds is None:

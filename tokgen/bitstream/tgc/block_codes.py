@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc.range_coder import DamagedStream, RangeDecoder, RangeEncoder
+from tokgen.codec.packing import pack_codes, unpack_codes
 
 __all__ = ["decode_block", "encode_block"]
 
@@ -29,9 +30,7 @@ def encode_block(
             f"codes span {codes.min()}..{codes.max()}: expected 0..{codebook_size - 1}"
         )
     if model is None:
-        shifts = np.arange(_bits_of(codebook_size) - 1, -1, -1)
-        bits = (codes.T.reshape(-1, 1) >> shifts) & 1
-        return np.packbits(bits.astype(np.uint8)).tobytes()
+        return pack_codes(codes.T, codebook_size)
     _check_model(model, len(codes), codebook_size)
     encoder, state = RangeEncoder(), model.start(len(codes))
     for frame in np.ascontiguousarray(codes.T):
@@ -55,15 +54,11 @@ def decode_block(
         ValueError: a model of another codec.
     """
     if model is None:
-        bits = _bits_of(codebook_size)
-        size = -(-n_levels * n_frames * bits // 8)
-        if len(data) != size:
-            raise DamagedStream(f"{len(data)} bytes of packed codes: expected {size}")
-        flat = np.unpackbits(np.frombuffer(data, np.uint8), count=n_levels * n_frames * bits)
-        found = flat.reshape(-1, bits).astype(np.int64) @ (1 << np.arange(bits - 1, -1, -1))
-        if found.max() >= codebook_size:
-            raise DamagedStream(f"a code is {found.max()}: expected codes below {codebook_size}")
-        return np.ascontiguousarray(found.reshape(n_frames, n_levels).T)
+        try:
+            found = unpack_codes(data, n_frames, n_levels, codebook_size)
+        except ValueError as error:
+            raise DamagedStream(str(error)) from error
+        return np.ascontiguousarray(found.T)
     _check_model(model, n_levels, codebook_size)
     decoder, state = RangeDecoder(data), model.start(n_levels)
     codes = np.zeros((n_frames, n_levels), np.int64)
@@ -72,10 +67,6 @@ def decode_block(
             frame[level] = decoder.decode(model.counts(state, level, frame[:level]))
         state = model.update(state, frame)
     return np.ascontiguousarray(codes.T)
-
-
-def _bits_of(codebook_size: int) -> int:
-    return max(1, (codebook_size - 1).bit_length())
 
 
 def _check_model(model: EntropyModel, n_levels: int, codebook_size: int) -> None:
