@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from makers.audio import cut
-from tokgen.codec.steps import ROWS, Steps
+from tokgen.codec.steps import ROWS, Frames, Steps
 from tokgen.codec.windows import run_whole
 
 HOP = 3
@@ -50,3 +50,24 @@ def test_pieces_give_what_the_whole_gives(n: int, before: int, after: int, delay
 def test_nothing_gives_nothing() -> None:
     stage = sums(2, 2, 1)
     assert list(stage.push(torch.zeros(1, 0))) == [] and list(stage.finish()) == []
+
+
+@pytest.mark.parametrize("sizes", [[1], [2, 0, 50], [7], [500]])
+@pytest.mark.parametrize("n", [1, 3, 11, 12, 13, 100])
+def test_each_frame_runs_once(n: int, sizes: list[int]) -> None:
+    seen = []
+
+    def run(x: Tensor, state: int | None) -> tuple[Tensor, int]:
+        seen.append(x.shape[-1])
+        frames = -(-x.shape[-1] // HOP)
+        first = state or 0
+        return torch.arange(first, first + frames)[None].repeat_interleave(2, -1), first + frames
+
+    stage, found, n_in = Frames(run, hop_in=HOP, hop_out=2, first=4), [], 0
+    for piece in cut(torch.ones(1, n), sizes):
+        found.extend(stage.push(piece))
+        n_in += piece.shape[-1]
+        assert sum(f.shape[-1] for f in found) == stage.ready(n_in)
+    found.extend(stage.finish())
+    assert torch.cat(found, -1).equal(torch.arange(-(-n // HOP))[None].repeat_interleave(2, -1))
+    assert seen[0] == min(n, 4 * HOP) and set(seen[1:-1]) <= {HOP} and sum(seen) == n

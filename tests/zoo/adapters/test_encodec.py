@@ -12,6 +12,7 @@ from transformers import EncodecConfig
 from makers.audio import make_tone
 from makers.codecs import make_encodec
 from tokgen.audio.torchaudio_shim import import_torchaudio
+from tokgen.codec.checks import NotCausal
 from tokgen.codec.stages import StagedCodec
 from tokgen.codec.windows import Windows
 from tokgen.zoo.adapters.encodec import EncodecCodec
@@ -291,3 +292,37 @@ def test_an_encodec_with_scales_or_two_channels_has_no_stages(settings: dict) ->
     codec = make_encodec("encodec-24k", **settings)
     assert not isinstance(codec, StagedCodec)
     assert codec.code_vectors().shape == (4, 32, 8)
+
+
+# -- streams -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "first"),
+    [
+        ({"pad_mode": "constant"}, 1),
+        ({"num_residual_layers": 2, "residual_kernel_size": 5}, 7),
+        ({"upsampling_ratios": [3, 4, 5], "num_lstm_layers": 2}, 7),
+        ({"use_conv_shortcut": False, "last_kernel_size": 3}, 7),
+    ],
+)
+def test_layers_of_any_form_stream(settings: dict[str, object], first: int) -> None:
+    codec = make_encodec("encodec-24k", **settings)
+    waveform = tone(20 * codec.spec.hop_length + 7)
+    stream, hop = codec.stream(), codec.spec.hop_length
+    assert (stream.latency_samples, stream.start_samples) == (hop, first * hop)
+    sent = [stream.encoder.push(waveform[..., :hop]), stream.encoder.push(waveform[..., hop:])]
+    sent.append(stream.encoder.finish())
+    codes = torch.cat([part.codes for part in sent], dim=-1)
+    assert torch.equal(codes, codec.encode(waveform))
+    heard = [stream.decoder.push(part) for part in sent]
+    found = torch.cat([*heard, stream.decoder.finish()], dim=-1)
+    torch.testing.assert_close(found, codec.decode(codes), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{"use_causal_conv": False}, {"trim_right_ratio": 0.5}])
+def test_networks_that_look_ahead_have_no_stream(settings: dict[str, object]) -> None:
+    codec = make_encodec("encodec-24k", **settings)
+    assert codec.spec.latency_samples == 0
+    with pytest.raises(NotCausal, match="encodec-24k is not causal"):
+        codec.stream()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from makers.audio import make_tone
 from makers.codecs import make_mimi
+from tokgen.codec.checks import NotCausal
 from tokgen.zoo.adapters.mimi import MimiCodec
 from tokgen.zoo.lookup import load_codec, read_card
 
@@ -142,3 +143,39 @@ def test_codebooks_move_with_the_model() -> None:
     codec = make_mimi()
     codec.encode(tone(1000))  # transformers caches the codebooks
     assert codec.to("meta").code_vectors().device.type == "meta"
+
+
+# -- streams -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("levels", [1, 2, LEVELS])
+@pytest.mark.parametrize("n_samples", [1, 3 * HOP, 70 * HOP + 161])
+def test_streams_as_transformers_codes(n_samples: int, levels: int) -> None:
+    """The longest audio is longer than the sliding window of the transformers."""
+    codec = make_mimi(levels * 0.125)
+    waveform = tone(n_samples)
+    stream = codec.stream()
+    assert stream.latency_samples == stream.start_samples == HOP
+    sent = [stream.encoder.push(waveform[..., :999]), stream.encoder.push(waveform[..., 999:])]
+    sent.append(stream.encoder.finish())
+    codes = torch.cat([part.codes for part in sent], dim=-1)
+    theirs = codec.model.encode(waveform, num_quantizers=levels).audio_codes
+    assert torch.equal(codes, theirs)
+    found = torch.cat([*map(stream.decoder.push, sent), stream.decoder.finish()], dim=-1)
+    audio = codec.model.decode(theirs).audio_values.detach()
+    torch.testing.assert_close(found, audio, atol=1e-5 * float(audio.abs().max()), rtol=0)
+
+
+def test_a_stream_keeps_no_more_than_the_sliding_window(mimi: MimiCodec) -> None:
+    stream = mimi.stream()
+    stream.push(tone(60 * HOP))
+    for half in (stream.encoder, stream.decoder):
+        _, cache, _ = half._coder.stages[0]._state
+        assert cache.get_seq_length() == 120  # two frames of the transformer for each of ours
+        assert max(layer.keys.shape[-2] for layer in cache.layers) < 20
+
+
+@pytest.mark.parametrize("settings", [{"use_causal_conv": False}, {"trim_right_ratio": 0.5}])
+def test_networks_that_look_ahead_have_no_stream(settings: dict[str, object]) -> None:
+    with pytest.raises(NotCausal, match="mimi is not causal"):
+        make_mimi(**settings).stream()
