@@ -6,8 +6,8 @@
 Settings control the phases: a phase of 0 steps is skipped. `--architecture dac` with
 `--continuous_steps 0 --adversarial_start 0` is DAC's own recipe. By default, losses,
 discriminators and optimiser are DAC's (Kumar et al. 2023); the spectral distance is added here.
-train_codec.encodec24k.yaml has those of EnCodec (Défossez et al. 2022). Run the same command again
-to continue an interrupted run.
+train_codec.encodec24k.yaml and train_codec.encodec48k.yaml have those of EnCodec (Défossez et al.
+2022). Run the same command again to continue an interrupted run.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ class SharedSettings:
         corpora: folders, Parquet files, saved datasets or hub ids; their train splits are used.
         discriminator: a kind of discriminator, or its arguments with the kind as `kind`: "ensemble"
             (DAC's `Discriminator`, used without `kind` too) or "msstft" (EnCodec's
-            `MultiScaleStftDiscriminator`).
+            `MultiScaleStftDiscriminator`, which needs `channels: 2` for stereo, and may have a
+            discriminator for each of the codec's `bandwidths`).
         discriminator_share: share of the steps in which the discriminators train, drawn at random.
             EnCodec uses 2/3 at 24 kHz, 1/2 at 48 kHz.
         weights: of the losses.
