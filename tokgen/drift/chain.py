@@ -90,12 +90,14 @@ def send_through(
     Args:
         places: samples before the clip in each pass.
         match_level: scale each output to the level of the original. A stable output is scaled
-            before its codes are searched, since they belong to a level.
+            before the search, since a change of level changes the codes.
     """
     heard, n, room = original, original.shape[-1], max(places)
     margin = _margin(codec) if room and treatment.grid else 0
     power = original.double().square().mean().item()
-    known: dict[bytes, tuple[Tensor, float]] = {}
+    stable = None
+    if treatment.stable is not None:
+        stable = _StableClip(cast(Codec, codec), treatment.stable, n, margin, power, match_level)
     for place in places:
         begin, total = margin + place, 2 * margin + n + room
         moved = pad(heard, (begin, total - begin - n)) if room else heard
@@ -108,37 +110,77 @@ def send_through(
         lead = int(encoded.side.get(LEAD, torch.zeros(1)).item())
         start = lead + begin
         of_clip = _of_clip(encoded.codes, codec, start, n)
-        if treatment.stable is None:
+        if stable is not None:
+            heard, level = stable.decode(encoded.codes, of_clip, start, lead + total)
+        else:
             plain = codec.decode(encoded.codes, total, encoded.side)[0].cpu()
             output, level = _matched(plain, begin, n, power, match_level)
             heard = output[:, begin : begin + n]
-        else:
-            codes = encoded.codes
-            if margin and start % codec.spec.hop_length == 0:
-                codes, start, total, lead = of_clip, margin, 2 * margin + n, 0
-            key = b"%d " % start + codes.cpu().numpy().tobytes()
-            if key not in known:  # audio of equal codes is equal, so it is searched once
-                if codes is of_clip:
-                    codes = _in_silence(codec, codes, n, margin)
-                plain = codec.decode(codes, lead + total)[0]
-                plain, level = _matched(plain, start, n, power, match_level)
-                if margin:  # the next pass hears nothing around the clip
-                    after = plain.shape[-1] - start - n
-                    plain = pad(plain[:, start : start + n], (start, after))
-                found = _stable(codec, codes, plain, treatment.stable)
-                known[key] = found[:, start : start + n].cpu(), level
-            heard, level = known[key]
         yield Pass(heard, level, of_clip[0].cpu())
 
 
-def _in_silence(codec: Codec, codes: Tensor, n: int, margin: int) -> Tensor:
-    """Return the codes [1, K, T] of a clip with those of silence around it, [1, K, T']."""
-    first, audio = margin // codec.spec.hop_length, codec.decode(codes, n)
-    for _ in range(2):  # first decoded without silence, then with it
-        found = codec.encode(pad(audio, (margin, margin)))
-        found[..., first : first + codes.shape[-1]] = codes
-        audio = codec.decode(found, n + 2 * margin)[..., margin : margin + n]
-    return found
+class _StableClip:
+    """Stable decoding of a clip of n samples. Equal codes are searched once.
+
+    Args:
+        margin: samples of silence around the clip, 0 for none.
+        power: mean square of the original.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        settings: StableDecoding,
+        n: int,
+        margin: int,
+        power: float,
+        match_level: bool,
+    ) -> None:
+        self.codec, self.settings, self.n, self.margin = codec, settings, n, margin
+        self.power, self.match_level = power, match_level
+        self.known: dict[bytes, tuple[Tensor, float]] = {}
+
+    def decode(
+        self, codes: Tensor, of_clip: Tensor, start: int, n_samples: int
+    ) -> tuple[Tensor, float]:
+        """Return the clip [1, n] and its level before levels are matched, in dB.
+
+        Args:
+            codes: [1, K, T] of the clip and what is around it, n_samples in all.
+            of_clip: codes of the clip alone. If the clip begins with a frame, they decide.
+            start: first sample of the clip.
+        """
+        alone = self.margin > 0 and start % self.codec.spec.hop_length == 0
+        if alone:
+            codes, start, n_samples = of_clip, self.margin, 2 * self.margin + self.n
+        key = b"%d " % start + codes.cpu().numpy().tobytes()
+        if key not in self.known:
+            if alone:
+                codes = self._in_silence(codes)
+            self.known[key] = self._search(codes, start, n_samples)
+        return self.known[key]
+
+    def _search(self, codes: Tensor, start: int, n_samples: int) -> tuple[Tensor, float]:
+        plain = self.codec.decode(codes, n_samples)[0]
+        plain, level = _matched(plain, start, self.n, self.power, self.match_level)
+        stop = start + self.n
+        if self.margin:  # the next pass hears nothing around the clip
+            plain = pad(plain[:, start:stop], (start, plain.shape[-1] - stop))
+        with torch.enable_grad():
+            codec, audio = cast(Searchable, self.codec), iter([plain[None]])
+            blocks = stable_blocks(codec, codes, audio, plain.shape[-1], self.settings)
+            found = torch.cat([block.audio for block in blocks], -1)[0]
+        return found[:, start:stop].cpu(), level
+
+    def _in_silence(self, codes: Tensor) -> Tensor:
+        """Return the codes [1, K, T] of a clip with those of silence around it, [1, K, T']."""
+        codec, margin, n = self.codec, self.margin, self.n
+        first, audio = margin // codec.spec.hop_length, codec.decode(codes, n)
+        for _ in range(2):  # first decoded without silence, then with it
+            found = codec.encode(pad(audio, (margin, margin)))
+            found[..., first : first + codes.shape[-1]] = codes
+            audio = codec.decode(found, n + 2 * margin)[..., margin : margin + n]
+        return found
 
 
 def _margin(codec: Codec | WaveformCodec) -> int:
@@ -157,15 +199,6 @@ def _matched(
     if match_level and level > 0 and math.isfinite(level):
         output = output / level
     return output, 20 * math.log10(level) if level > 0 else math.nan
-
-
-def _stable(codec: Codec, codes: Tensor, plain: Tensor, settings: StableDecoding) -> Tensor:
-    """Return stable audio [1, N] for codes [1, K, T]."""
-    with torch.enable_grad():
-        blocks = stable_blocks(
-            cast(Searchable, codec), codes, iter([plain[None]]), plain.shape[-1], settings
-        )
-        return torch.cat([block.audio for block in blocks], -1)[0]
 
 
 def _of_clip(codes: Tensor, codec: Codec, start: int, n: int) -> Tensor:
