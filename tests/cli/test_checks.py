@@ -55,6 +55,7 @@ WRONG = [
     (f"{TOKENIZE} --n_codebooks 0", "omit --n_codebooks to keep all"),
     (f"{TOKENIZE} --beam 0", "--beam is 0, but must be at least 1"),
     (f"{TOKENIZE} --batch_seconds 0", "--batch_seconds is 0, but must be above 0"),
+    (f"{TOKENIZE} --codes packed --format arrow", "codes packed with format arrow"),
     (f"{TOKENIZE} --shard_seconds -1", "--shard_seconds is -1, but must be above 0"),
     (f"{SCORE} --workers -1", "--workers is -1"),
     (f"{SCORE} --metrics pesk", "did you mean pesq?"),

@@ -30,9 +30,10 @@ def packed_folder(
 
 
 def test_packed_codes_load_as_the_same_rows(
-    packed_folder: Path, token_folder: Path, tiny_codec: StftCodec
+    packed_folder: Path, token_folder: Path, tiny_codec: StftCodec, capsys: pytest.CaptureFixture
 ) -> None:
     packed, plain = load_tokens(packed_folder), load_tokens(token_folder)
+    assert capsys.readouterr() == ("", "")
     assert packed.provenance == plain.provenance and set(packed.splits) == set(plain.splits)
     for split, rows in plain.splits.items():
         found = packed.splits[split]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from tokgen.codec.packing import packed_size, unpack_codes
+from tokgen.runs.progress import quiet_libraries
 from tokgen.tokens.columns import matrices, token_features
 from tokgen.tokens.provenance import Provenance
 
@@ -40,19 +41,20 @@ def unpack_rows(rows: Dataset, provenance: Provenance, source: str) -> Dataset:
     if rows._indices is not None:
         rows = rows.flatten_indices()
     features = token_features(provenance.n_codebooks, {})
-    codes = (
-        rows.select_columns(["codes", "n_samples"])
-        .with_format("arrow")
-        .map(
-            _unpacked,
-            with_indices=True,
-            batched=True,
-            features=type(features)({name: features[name] for name in ("codes", "n_samples")}),
-            fn_kwargs={"provenance": provenance.to_json(), "source": source},
+    with quiet_libraries():
+        codes = (
+            rows.select_columns(["codes", "n_samples"])
+            .with_format("arrow")
+            .map(
+                _unpacked,
+                with_indices=True,
+                batched=True,
+                features=type(features)({name: features[name] for name in ("codes", "n_samples")}),
+                fn_kwargs={"provenance": provenance.to_json(), "source": source},
+            )
+            .select_columns(["codes"])
+            .with_format(None)
         )
-        .select_columns(["codes"])
-        .with_format(None)
-    )
     joined = concatenate_datasets([rows.remove_columns("codes"), codes], axis=1)
     return joined.select_columns(names)
 
