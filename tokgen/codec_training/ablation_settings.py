@@ -39,7 +39,7 @@ class AblationSettings:
         later_weight: weights of the mel and spectral losses of later passes; 0 is off.
         weight: weights of the idempotence losses by name. A loss without one gets the largest
             weight of `tuning.sweep` whose validation loss holds in its first condition, tuned as
-            long as the others.
+            long as the others; the smallest if none holds.
         extra: more conditions by label, as the `TuningSettings` that they change.
         seeds: trainings of each condition.
         tuning: settings that all trainings share.
