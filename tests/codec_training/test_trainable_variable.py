@@ -23,7 +23,12 @@ STFT = {
     "latent_dim": 16, "n_codebooks": 4, "codebook_size": 32, "codebook_dim": 4,
 }  # fmt: skip
 VARIABLE = VariableSettings(widths=(8, 4))
-ARCHITECTURES = [("stft", STFT)]
+DAC = {
+    "encoder_hidden_size": 8, "decoder_hidden_size": 32, "downsampling_ratios": [2, 4],
+    "upsampling_ratios": [4, 2], "n_codebooks": 4, "codebook_size": 32, "codebook_dim": 4,
+    "hidden_size": 32, "sampling_rate": 16000,
+}  # fmt: skip
+ARCHITECTURES = [("stft", STFT), ("dac", DAC)]
 
 
 def audio() -> torch.Tensor:

@@ -90,7 +90,7 @@ def test_the_quantizer_and_its_gradients_are_those_of_the_reference():
     quantizer, network = of_the_reference(v)
     z, feature = v["z"].clone().requires_grad_(), v["feat"].clone().requires_grad_()
     settings, scale = VariableSettings(full_share=0.25), v["levels"].flatten()
-    out = quantize_variable(quantizer, z, network(feature), settings, scale)
+    out = quantize_variable(quantizer.levels, z, network(feature), settings, scale)
     assert out.codes.equal(v["codes"])
     assert torch.equal(torch.arange(K)[:, None] < out.depth[:, None], v["mask"].bool())
 
@@ -216,7 +216,7 @@ def test_one_encode_serves_every_scale_and_codes_do_not_depend_on_the_depth():
     importance, seen = network(feature), set()
     for scale in (0.3, 1.0, 1.4, 9.0):
         how = VariableSettings(full_share=0.0)
-        out = quantize_variable(quantizer, latents, network(feature), how, scale)
+        out = quantize_variable(quantizer.levels, latents, network(feature), how, scale)
         depth = depth_of(importance, scale, K)
         assert out.depth.equal(depth) and out.codes.equal(codes)
         torch.testing.assert_close(out.quantized, quantizer.decode(codes, depth))
@@ -277,7 +277,9 @@ def test_levels_that_are_off_have_no_loss_but_are_asked_whether_they_would_help(
     quantizer, network = make_quantizer(), make_network()
     latents, feature = noise(4, 16, 10), noise(4, 12, 10).requires_grad_()
     how = VariableSettings(full_share=0.0)
-    out = quantize_variable(quantizer, latents, network(feature), how, 1e-4)  # one level each
+    out = quantize_variable(
+        quantizer.levels, latents, network(feature), how, 1e-4
+    )  # one level each
     only = quantizer(latents, torch.eye(K)[:1].T.expand(4, K, 10))
     assert out.commitment_loss.equal(only.commitment_loss)
     loss = out.commitment_loss + out.codebook_loss
@@ -299,7 +301,7 @@ def test_training_spends_levels_where_they_help(kind, alpha):
     feature = torch.cat([latents[:, :11], loud.expand(8, 1, 40)], 1)
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(100):
-        out = quantize_variable(quantizer, latents, network(feature), how)
+        out = quantize_variable(quantizer.levels, latents, network(feature), how)
         loss = (out.quantized - latents).square().mean() + 0.3 * out.rate_loss
         optimizer.zero_grad()
         loss.backward()

@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast
@@ -19,9 +19,10 @@ from tokgen.codec.windows import fit_length
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.quantizers.ema import EmaQuantizer
 from tokgen.quantizers.settings import VariableSettings
-from tokgen.quantizers.variable import VariableQuantized
+from tokgen.quantizers.variable import VariableQuantized, quantize_variable
 from tokgen.zoo.adapters.dac import DacCodec, quantize_through
 from tokgen.zoo.adapters.dac_training import apply_weight_norm, fold_weight_norm, reset_weights
+from tokgen.zoo.adapters.dac_variable import VariableDac, residual_levels
 from tokgen.zoo.adapters.encodec import EncodecCodec, normalised
 from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.names import find_in_zoo
@@ -122,9 +123,19 @@ class TrainableCodec(nn.Module, ABC):
     def as_codec(self) -> PretrainedCodec:
         """Return a `Codec` with the same weights, as they are saved."""
 
+    def open_saved(self, source: str | Path) -> Any:
+        """Load the library's module from a folder or a hub id."""
+        return type(self.model).from_pretrained(source)
+
     def weights_of(self, saved: Any) -> dict[str, Tensor]:
-        """Return the weights of a saved model, as they start this one."""
-        return saved.state_dict()
+        """Return the weights of a saved model, as they start this one.
+
+        An importance network that the saved codec lacks keeps its first weights.
+        """
+        weights, ours = saved.state_dict(), self.model.state_dict()
+        if not any(name.startswith("importance.") for name in weights):
+            weights |= {k: w for k, w in ours.items() if k.startswith("importance.")}
+        return weights
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Load the weights of a saved model.
@@ -143,6 +154,13 @@ class TrainableCodec(nn.Module, ABC):
         codec.save_pretrained(folder, card, dtype=codec.trained_dtype)
 
 
+def _importance(variable: VariableSettings | None) -> dict[str, Any]:
+    """Return the settings of a model for its importance network."""
+    if variable is None:
+        return {}
+    return {"importance": {"kind": variable.network, "widths": list(variable.widths)}}
+
+
 class TrainableStft(TrainableCodec):
     """`StftCodecModel` in training."""
 
@@ -150,9 +168,8 @@ class TrainableStft(TrainableCodec):
 
     def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
         super().__init__()
-        if variable is not None:
-            config["importance"] = {"kind": variable.network, "widths": list(variable.widths)}
-        self.variable, self.model = variable, StftCodecModel(**config)
+        self.variable = variable
+        self.model = StftCodecModel(**config, **_importance(variable))
         self.sample_rate = self.model.sample_rate
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
@@ -171,15 +188,8 @@ class TrainableStft(TrainableCodec):
         return self.model.quantizer.init_from_data(latents).tolist()
 
     def weights_of(self, saved: StftCodecModel) -> dict[str, Tensor]:
-        """Fit the weights of a codec that looks ahead to a causal one, see `fit_taps`.
-
-        An importance network that the saved codec lacks keeps its first weights.
-        """
-        weights = fit_taps(self.model, saved)
-        if saved.importance is None:
-            ours = self.model.state_dict()
-            weights |= {k: w for k, w in ours.items() if k.startswith("importance.")}
-        return weights
+        """Fit the weights of a codec that looks ahead to a causal one, see `fit_taps`."""
+        return super().weights_of(saved) | fit_taps(self.model, saved)
 
     def as_codec(self) -> PretrainedCodec:
         return StftCodec.from_model(self.model)
@@ -193,16 +203,17 @@ class TrainableDac(TrainableCodec):
 
     model: DacModel
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
         super().__init__()
-        settings = DacConfig(**config)
+        settings = DacConfig(**config, **_importance(variable))
         odd = [s for s in settings.downsampling_ratios if s % 2]
         if odd:
             raise ValueError(
                 f"strides {settings.downsampling_ratios}: {odd} are odd, and transposed "
                 "convolutions of odd stride lose one sample per frame; use even strides"
             )
-        self.model = DacModel(settings)
+        self.variable = variable
+        self.model = DacModel(settings) if variable is None else VariableDac(settings)
         reset_weights(self.model)
         apply_weight_norm(self.model)
         self.sample_rate = settings.sampling_rate
@@ -210,14 +221,20 @@ class TrainableDac(TrainableCodec):
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
         n_samples, hop_length = waveform.shape[-1], int(self.model.config.hop_length)
         padded = fit_length(waveform, -(-n_samples // hop_length) * hop_length)
-        latents = self.model.encoder(padded)
-        zero = latents.new_zeros(())
-        if not quantize:
-            decoded = fit_length(self.model.decoder(latents), n_samples)
-            return Reconstruction(decoded, zero, zero, None)
-        out = quantize_through(self.model.quantizer, latents)
-        decoded = fit_length(self.model.decoder(out.quantized), n_samples)
-        return Reconstruction(decoded, out.commitment_loss, out.codebook_loss, out.codes)
+        out: Quantized | None = None
+        if self.training and quantize and isinstance(self.model, VariableDac):
+            how = cast(VariableSettings, self.variable)
+            latents, importance = self.model.encode_with_importance(padded, detach=how.detach)
+            out = quantize_variable(residual_levels(self.model.quantizer), latents, importance, how)
+        else:
+            latents = self.model.encoder(padded)
+            out = quantize_through(self.model.quantizer, latents) if quantize else None
+        decoded = self.model.decoder(latents if out is None else out.quantized)
+        return reconstruction_of(fit_length(decoded, n_samples), out)
+
+    def open_saved(self, source: str | Path) -> Any:
+        plain = getattr(DacConfig.from_pretrained(source), "importance", None) is None
+        return (DacModel if plain else VariableDac).from_pretrained(source)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         self.model = fold_weight_norm(self.model)
@@ -352,7 +369,7 @@ def load_into(trainable: TrainableCodec, source: str | Path) -> None:
         ValueError: the shapes of the weights differ.
     """
     folder = find_in_zoo(str(source)) or source
-    saved = type(trainable.model).from_pretrained(folder)
+    saved = trainable.open_saved(folder)
     try:
         trainable.load_weights(trainable.weights_of(saved))
     except ValueError as error:

@@ -18,7 +18,7 @@ from tokgen.extras import require
 from tokgen.nn.dense import argmax, linear
 from tokgen.quantizers.beam import Level, factorized_level
 
-__all__ = ["FactorizedQuantizer", "ResidualQuantizer", "start_levels"]
+__all__ = ["FactorizedQuantizer", "ResidualQuantizer", "quantize_levels", "start_levels"]
 
 
 class FactorizedQuantizer(nn.Module):
@@ -64,38 +64,13 @@ class ResidualQuantizer(nn.Module):
     def forward(self, latents: Tensor, mask: Tensor | None = None) -> Quantized:
         """Quantize latents [B, D, T].
 
-        The losses are sums over levels of the mean squared error, as in DAC. Dropped levels add
-        nothing.
-
         Args:
             latents: [B, D, T].
-            mask: [B, K, T], 1 for the levels to keep and 0 for others; None draws it by `dropout`.
+            mask: [B, K, T], see `quantize_levels`; None draws it by `dropout`.
         """
-        residual = latents.mT
-        total = torch.zeros_like(residual)
         if mask is None:
             mask = self._drop_levels(len(latents), latents.device)
-        codes, projections = [], []
-        commitment = codebook = latents.new_zeros(())
-        for k, level in enumerate(self.levels):
-            projected = level.in_proj(residual)
-            code = level.lookup(projected)
-            row = level.codebook(code)
-            on = mask[:, k, :, None]
-            commitment = commitment + (on.detach() * (projected - row.detach()) ** 2).mean()
-            codebook = codebook + (on.detach() * (projected.detach() - row) ** 2).mean()
-            out = level.out_proj(projected + (row - projected).detach())
-            total = total + on * out
-            residual = residual - out
-            codes.append(code)
-            projections.append(projected)
-        return Quantized(
-            total.mT,
-            torch.stack(codes, 1),
-            torch.cat(projections, -1).mT,
-            commitment,
-            codebook,
-        )
+        return quantize_levels(self.levels, latents, mask)
 
     def _drop_levels(self, batch: int, device: torch.device) -> Tensor:
         """Draw a mask [B, K, 1]."""
@@ -207,6 +182,38 @@ def _start_level(level: FactorizedQuantizer, residual: Tensor) -> Tensor:
     projected = level.in_proj(residual)
     level.codebook.weight.copy_(_angular_kmeans(projected, size))
     return level.out_proj(level.codebook(level.lookup(projected)))
+
+
+@in_float32
+def quantize_levels(levels: Iterable[Any], latents: Tensor, mask: Tensor) -> Quantized:
+    """Quantize latents, each level what the level before it left.
+
+    The losses are sums over levels of the mean squared error, as in DAC. Levels that are not kept
+    add nothing to them and to the output, but leave their residual like others.
+
+    Args:
+        levels: have the layers and `lookup` of a `FactorizedQuantizer`.
+        latents: [B, D, T].
+        mask: [B, K, T] or [B, K, 1], 1 for the levels to keep and 0 for others.
+    """
+    residual = latents.mT
+    total = torch.zeros_like(residual)
+    codes, projections = [], []
+    commitment = codebook = latents.new_zeros(())
+    for k, level in enumerate(levels):
+        projected = level.in_proj(residual)
+        code = level.lookup(projected)
+        row = level.codebook(code)
+        on = mask[:, k, :, None]
+        commitment = commitment + (on.detach() * (projected - row.detach()) ** 2).mean()
+        codebook = codebook + (on.detach() * (projected.detach() - row) ** 2).mean()
+        out = level.out_proj(projected + (row - projected).detach())
+        total = total + on * out
+        residual = residual - out
+        codes.append(code)
+        projections.append(projected)
+    projected_latents = torch.cat(projections, -1).mT
+    return Quantized(total.mT, torch.stack(codes, 1), projected_latents, commitment, codebook)
 
 
 def _angular_kmeans(frames: Tensor, size: int) -> Tensor:

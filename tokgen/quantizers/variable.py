@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tokgen.codec.spec import Quantized
 from tokgen.codec.stages import in_float32
 from tokgen.nn.dense import linear
-from tokgen.quantizers.residual import ResidualQuantizer
+from tokgen.quantizers.residual import quantize_levels
 from tokgen.quantizers.settings import NETWORKS, WIDTHS, VariableSettings
 
 __all__ = [
@@ -246,8 +246,9 @@ class VariableQuantized(Quantized):
     rate_loss: Tensor
 
 
+@in_float32
 def quantize_variable(
-    quantizer: ResidualQuantizer,
+    levels: Sequence[Any],
     latents: Tensor,
     importance: Tensor,
     settings: VariableSettings,
@@ -259,13 +260,13 @@ def quantize_variable(
     the losses have the kept levels only. The quantizer's own dropout is not used.
 
     Args:
-        quantizer: runs all levels.
+        levels: of the quantizer, see `quantize_levels`.
         latents: [B, D, T].
         importance: [B, T] in (0, 1).
         settings, scale: see `allocate`.
     """
-    chosen = allocate(importance, len(quantizer.levels), settings, scale)
-    found = cast(Quantized, quantizer(latents, chosen.mask))
+    chosen = allocate(importance, len(levels), settings, scale)
+    found = quantize_levels(levels, latents, chosen.mask)
     return VariableQuantized(
         **vars(found),
         depth=chosen.depth,

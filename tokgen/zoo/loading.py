@@ -221,6 +221,11 @@ class TransformersCodec(PretrainedCodec):
         return model.config.to_dict()
 
     @classmethod
+    def network_class(cls, config: dict[str, Any]) -> Any:
+        """Return the class of the network for a config.json."""
+        return from_transformers(cls.model_class)
+
+    @classmethod
     def load_model(cls, folder: Path) -> Any:
         config, header = read_json(folder / CONFIG), read_header(folder, sharded=True)
         _refuse_redirects(folder / CONFIG, config)
@@ -230,7 +235,7 @@ class TransformersCodec(PretrainedCodec):
             except ValueError as error:
                 raise ValueError(f"{folder / CONFIG}: {error}") from error
             check_count("n_codebooks", n_codebooks, header)
-        model_class = from_transformers(cls.model_class)
+        model_class = cls.network_class(config)
         config_class = model_class.config_class
         if (found := config.get("model_type")) != config_class.model_type:
             raise ValueError(

@@ -3,6 +3,7 @@
 - `carried` - causal layers of EnCodec and Mimi, piece by piece
 - `dac` - DAC, run by transformers
 - `dac_cpu` - faster layers for DAC on a CPU
+- `dac_variable` - DAC with an importance network
 - `dac_training` - weight norm and first weights of DAC in training
 - `encodec` - EnCodec, run by transformers
 - `ffmpeg` - MP3 and Opus, run by FFmpeg; their encoder delays

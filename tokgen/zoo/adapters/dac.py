@@ -51,6 +51,14 @@ class DacCodec(TransformersCodec, WindowedCodec):
     model: DacModel
     model_class = "DacModel"
 
+    @classmethod
+    def network_class(cls, config: dict[str, Any]) -> Any:
+        if config.get("importance") is None:
+            return super().network_class(config)
+        from tokgen.zoo.adapters.dac_variable import VariableDac
+
+        return VariableDac
+
     @staticmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
         refuse_bandwidth(bandwidth)

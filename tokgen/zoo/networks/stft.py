@@ -249,7 +249,7 @@ class StftCodecModel(Pretrained):
         result: Quantized | None = None
         if variable is not None and quantize:
             latents, importance = self.encode_with_importance(waveform, detach=variable.detach)
-            result = quantize_variable(self.quantizer, latents, importance, variable)
+            result = quantize_variable(self.quantizer.levels, latents, importance, variable)
         else:
             latents = self.encode_latents(waveform)
             result = self.quantizer(latents) if quantize else None
