@@ -31,6 +31,7 @@ if __name__ == "__main__":
 import numpy as np
 from accelerate.utils import set_seed
 
+from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import open_crops, open_validation
 from tokgen.codec_training.discriminators.kinds import (
@@ -40,7 +41,6 @@ from tokgen.codec_training.discriminators.kinds import (
 )
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import phase_at, rate_factor
-from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.codec_training.validation import validate
 from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json

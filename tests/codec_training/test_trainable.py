@@ -9,8 +9,8 @@ import torch
 
 from makers.audio import make_tone
 from makers.recipes import ROOT
+from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
-from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.nn.ema import Ema
 from tokgen.nn.spectral_losses import MultiScaleMel
 from tokgen.runs.settings import parse_settings

@@ -11,9 +11,9 @@ from transformers import EncodecConfig
 from makers.audio import make_tone
 from makers.codec_training import fit
 from makers.recipes import ROOT
+from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.discriminators.kinds import check_fits, make_discriminator
 from tokgen.codec_training.settings import CodecTrainingSettings
-from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.runs.settings import parse_settings
 from tokgen.zoo.adapters.encodec import EncodecCodec
 from tokgen.zoo.lookup import load_codec

@@ -10,9 +10,10 @@ from makers.audio import make_tone
 from makers.codec_training import fit
 from makers.recipes import ROOT
 from tokgen.bitstream.compressed import compress, decompress
+from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.discriminators.kinds import check_fits, make_discriminator
 from tokgen.codec_training.settings import CodecTrainingSettings
-from tokgen.codec_training.trainable import TrainableCodec, load_into, make_trainable
+from tokgen.codec_training.trainable import TrainableCodec
 from tokgen.codec_training.validation import validate
 from tokgen.corpus.listed import open_corpus
 from tokgen.runs.settings import parse_settings

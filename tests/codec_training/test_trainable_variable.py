@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from makers.audio import make_tone
 from makers.recipes import kill_when, launch, run
+from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.settings import CodecTrainingSettings
-from tokgen.codec_training.trainable import load_into, make_trainable
 from tokgen.quantizers.settings import VariableSettings
 from tokgen.quantizers.variable import depth_of
 from tokgen.zoo.lookup import load_codec

@@ -11,7 +11,7 @@ from torch import Tensor
 from makers.audio import make_tone
 from makers.codecs import make_causal, make_stft_codec
 from tokgen.codec.stages import StagedCodec
-from tokgen.codec_training.trainable import load_into, make_trainable
+from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.zoo.lookup import load_codec, read_card
 from tokgen.zoo.networks.causal import fit_taps
 from tokgen.zoo.networks.stft import StftCodecModel

@@ -4,7 +4,9 @@
 - `settings` - settings of the recipes that train and tune codecs
 - `crops` - random crops of corpora
 - `augment` - random level and phase
-- `trainable` - one interface to the architectures that can be trained
+- `trainable` - one interface to train codecs, and the STFT codec and DAC behind it
+- `trainable_encodec` - EnCodec behind it
+- `architectures` - the architectures that can be trained, by name
 - `phases` - what trains at which step, and the learning rate
 - `adversary` - the discriminators' part of a step
 - `balancer` - EnCodec's balancer of gradients

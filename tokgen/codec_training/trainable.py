@@ -1,44 +1,34 @@
-"""One interface to train the STFT codec, or transformers' DacModel or EncodecModel."""
+"""One interface to train codecs, and the STFT codec and transformers' DacModel behind it."""
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import broadcast
 from torch import Tensor, nn
-from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
+from transformers import DacConfig, DacModel
 
-from tokgen.codec.chunks import OverlapAdd
-from tokgen.codec.spec import CodecSpec, Quantized
+from tokgen.codec.spec import Quantized
 from tokgen.codec.windows import fit_length
 from tokgen.nn.cards import ModelCardFacts
-from tokgen.quantizers.ema import EmaQuantizer
 from tokgen.quantizers.settings import VariableSettings
 from tokgen.quantizers.variable import VariableQuantized, quantize_variable
 from tokgen.zoo.adapters.dac import DacCodec, quantize_through
 from tokgen.zoo.adapters.dac_training import apply_weight_norm, fold_weight_norm, reset_weights
 from tokgen.zoo.adapters.dac_variable import VariableDac, residual_levels
-from tokgen.zoo.adapters.encodec import EncodecCodec, normalised
 from tokgen.zoo.loading import PretrainedCodec
-from tokgen.zoo.names import find_in_zoo
 from tokgen.zoo.networks.causal import fit_taps
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
 
 __all__ = [
-    "ARCHITECTURES",
     "Reconstruction",
     "TrainableCodec",
     "TrainableDac",
-    "TrainableEncodec",
     "TrainableStft",
-    "load_into",
-    "make_trainable",
     "reconstruction_of",
 ]
 
@@ -243,138 +233,3 @@ class TrainableDac(TrainableCodec):
 
     def as_codec(self) -> PretrainedCodec:
         return DacCodec.from_model(fold_weight_norm(self.model), "dac")
-
-
-class TrainableEncodec(TrainableCodec):
-    """transformers' `EncodecModel` in training.
-
-    Each batch is coded at one of `target_bandwidths`, drawn at random; in eval mode at the highest.
-    Codebooks are moving averages, see `EmaQuantizer`, and have no codebook loss.
-
-    A model with chunks, such as the stereo one at 48 kHz, trains on crops of at most one chunk.
-    Longer audio, as in validation, is coded in overlapping chunks as by the saved codec. With
-    `normalize`, each chunk is divided by its loudness, and its decoded audio multiplied again.
-    """
-
-    model: EncodecModel
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__()
-        settings = EncodecConfig(**config)
-        self._spec = CodecSpec("encodec", **EncodecCodec.numbers(settings.to_dict()))
-        self.model = EncodecModel(settings)
-        layers: Any = self.model.quantizer.layers
-        self.quantizer = EmaQuantizer(
-            latent_dim=settings.hidden_size,
-            n_codebooks=len(layers),
-            codebook_size=settings.codebook_size,
-        )
-        self.sample_rate, self.n_channels = settings.sampling_rate, settings.audio_channels
-        self.n_bandwidths = len(settings.target_bandwidths)
-
-    def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
-        chunks, scales = self._chunks(waveform)
-        latents = self.model.encoder(chunks)
-        zero = latents.new_zeros(())
-        if not quantize:
-            return Reconstruction(self._join(latents, scales, waveform), zero, zero, None)
-        bandwidth = self._draw_bandwidth() if self.training else -1
-        n_codebooks = None
-        if bandwidth >= 0:
-            kbps = self.model.config.target_bandwidths[bandwidth]
-            n_codebooks = self.model.quantizer.get_num_quantizers_for_bandwidth(kbps)
-        out = self.quantizer(latents, n_codebooks, learn=self.moves_codebooks)
-        decoded = self._join(out.quantized, scales, waveform)
-        codes = out.codes.unflatten(0, (len(waveform), -1)).transpose(1, 2).flatten(2)
-        losses = out.commitment_loss, out.codebook_loss
-        return Reconstruction(decoded, *losses, codes, bandwidth)
-
-    def _chunks(self, waveform: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the chunks [B * W, C, n] of [B, C, N], normalised, and their scales [B * W, 1]."""
-        length, stride = self._spec.chunk_length, self._spec.chunk_stride
-        if length and not (self.training and waveform.shape[-1] <= length):
-            n = (self._spec.n_chunks(waveform.shape[-1]) - 1) * stride + length
-            chunks = fit_length(waveform, n).unfold(-1, length, stride)  # [B, C, W, n]
-            waveform = chunks.transpose(1, 2).flatten(0, 1)
-        return normalised(waveform) if self.model.config.normalize else (waveform, None)
-
-    def _join(self, quantized: Tensor, scales: Tensor | None, waveform: Tensor) -> Tensor:
-        """Decode chunks [B * W, D, T], and join them to the shape of a waveform."""
-        decoded = self.model.decoder(quantized)
-        decoded = decoded if scales is None else decoded * scales[..., None]
-        n_chunks = len(decoded) // len(waveform)
-        if n_chunks > 1:
-            s = self._spec
-            adder = OverlapAdd(s.chunk_length, s.chunk_stride)
-            chunks = fit_length(decoded, s.chunk_length).unflatten(0, (-1, n_chunks))
-            pieces = adder.push(chunks.transpose(1, 2).flatten(2))
-            decoded = torch.cat([*pieces, *adder.finish()], dim=-1)
-        return fit_length(decoded, waveform.shape[-1])
-
-    def _draw_bandwidth(self) -> int:
-        """Draw the index of a batch's bandwidth, the same on all processes."""
-        device = next(self.model.parameters()).device
-        return int(broadcast(torch.randint(self.n_bandwidths, (1,)).to(device)))
-
-    @torch.no_grad()
-    def init_quantizer(self, waveforms: Tensor) -> list[float]:
-        chunks, _ = self._chunks(waveforms)
-        latents = [self.model.encoder(w).mT.flatten(0, 1) for w in chunks.split(16)]
-        return self.quantizer.init_from_data(torch.cat(latents)).tolist()
-
-    def load_weights(self, weights: dict[str, Tensor]) -> None:
-        super().load_weights(weights)
-        self.quantizer.copy_from(self._layers())
-
-    def as_codec(self) -> PretrainedCodec:
-        self.quantizer.copy_to(self._layers())
-        return EncodecCodec.from_model(self.model, "encodec")
-
-    def _layers(self) -> list[Any]:
-        layers: Any = self.model.quantizer.layers
-        return list(layers)
-
-
-ARCHITECTURES: dict[str, type[TrainableCodec]] = {
-    "stft": TrainableStft,
-    "dac": TrainableDac,
-    "encodec": TrainableEncodec,
-}
-
-
-def make_trainable(
-    architecture: str, config: dict[str, Any], variable: VariableSettings | None = None
-) -> TrainableCodec:
-    """Create a network of an architecture in `ARCHITECTURES` with the settings in `config`.
-
-    Args:
-        architecture, config: see above.
-        variable: settings of a variable bitrate; None for a codec without one.
-    Raises:
-        ValueError: unknown architecture, or settings that cannot be trained.
-    """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
-    if variable is not None:
-        return ARCHITECTURES[architecture](variable=variable, **config)
-    return ARCHITECTURES[architecture](**config)
-
-
-def load_into(trainable: TrainableCodec, source: str | Path) -> None:
-    """Load the weights of a saved codec.
-
-    Args:
-        source: name in the zoo, folder or hub id.
-    Raises:
-        ValueError: the shapes of the weights differ.
-    """
-    folder = find_in_zoo(str(source)) or source
-    saved = trainable.open_saved(folder)
-    try:
-        trainable.load_weights(trainable.weights_of(saved))
-    except ValueError as error:
-        config = saved.config if isinstance(saved.config, dict) else saved.config.to_diff_dict()
-        raise ValueError(
-            f"the weights in {folder} have other shapes than the settings; use the settings of "
-            f"its config.json ({json.dumps(config)[:300]})"
-        ) from error
