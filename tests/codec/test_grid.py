@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from makers.audio import RATE, codec_tone, cut, make_tone
-from makers.codecs import MAKERS
+from makers.codecs import MAKERS, BlockCodec
 from tokgen.codec.aligned import LEAD
 from tokgen.codec.grid import MIN_FRAMES, find_grid
 from tokgen.codec.grid_segments import find_grids
@@ -68,6 +68,11 @@ def test_audio_of_few_frames_has_no_score(tiny_codec: StftCodec) -> None:
     found = find_grid(decoded(tiny_codec, 0)[0, :, : MIN_FRAMES * HOP], tiny_codec)
     assert not found.found and math.isnan(found.score)
     assert tiny_codec.encode(torch.ones(1, 1, 1), grid="auto").shape == (1, 4, 1)
+
+
+def test_short_frames_have_no_score() -> None:
+    found = find_grid(make_tone(0.5, 0), BlockCodec())  # frames of 4 samples
+    assert not found.found and math.isnan(found.score)
 
 
 def test_encoding_on_the_grid_gives_the_codes_from_before_the_cut(tiny_codec: StftCodec) -> None:

@@ -47,6 +47,7 @@ _STEP = 3  # samples between the grids that are tried first
 _CANDIDATES = 4  # of these grids, whose neighbours are tried
 _FINALISTS = 3
 _OTHERS = 32  # random grids that the best is compared with
+_FEWEST_OTHERS = 8  # fewer have no useful spread
 _NEAR = 12  # samples around a true grid in which scores are high too
 _EDGE = 1  # frames at both ends of an excerpt that are not compared
 _BANDS = (0.25, 0.5, 1.0)  # upper ends as shares of the band of the audio
@@ -70,7 +71,7 @@ class Grid:
     Attributes:
         offset: sample in which the first whole frame begins, 0..hop_length - 1.
         score: distance of this grid's score from those of other grids, in standard deviations;
-            NaN if the audio is too short.
+            NaN if the audio is too short, or a frame has too few samples for other grids.
         found: the score is at least the threshold: the codec decoded this audio.
     """
 
@@ -111,8 +112,10 @@ def find_grid(waveform: Tensor, codec: Roundtrip, *, threshold: float = THRESHOL
     finalists = [tried[i] for i in ranked]
     begin = _loudest(audio, hop, _FINAL_FRAMES)
     final = GridScores(codec, audio[begin:], _FINAL_FRAMES)
-    others = final.score(others_of(finalists, hop))
-    values = _z_scores(final.score(finalists), others).amax(1)
+    others = others_of(finalists, hop)
+    if len(others) < _FEWEST_OTHERS:
+        return Grid(0, math.nan, False)
+    values = _z_scores(final.score(finalists), final.score(others)).amax(1)
     score, i = values.max(0)
     offset = finalists[int(i)]
     return Grid(offset, float(score), bool(score >= threshold))
