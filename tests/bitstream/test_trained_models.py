@@ -13,6 +13,7 @@ from tokgen.bitstream.compressed import compress, decompress
 from tokgen.bitstream.entropy_models import choose_model, load_model, mode_of
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.codec.base import Codec
+from tokgen.corpus.listed import open_corpus
 from tokgen.modelling.causal_depth import CausalDepthNetwork
 from tokgen.modelling.integer_depth import IntegerDepthNetwork
 from tokgen.zoo.lookup import load_codec
@@ -50,3 +51,16 @@ def test_models_are_loaded_by_their_folder(codec: Codec, tmp_path: Path) -> None
     assert model.model_hash == choose_model(codec, "model")[1].model_hash
     with pytest.raises(FileNotFoundError, match="no entropy model: none"):
         load_model("none")
+
+
+def test_the_model_of_speech_16k_saves_a_tenth_of_real_speech() -> None:
+    codec = load_codec("speech-16k", device="cpu")
+    corpus = open_corpus("recipes/data/allison", split="test")
+    sizes = {"auto": 0, "packed": 0}
+    for entry in corpus.entries[:4]:
+        waveform = corpus.load(entry, 16000).waveform[None]
+        for entropy in sizes:
+            sizes[entropy] += len(compress(waveform, codec, entropy=entropy))
+        found = decompress(compress(waveform, codec), codec)
+        assert torch.equal(found.waveform, codec.roundtrip(waveform)) and not found.problems
+    assert sizes["auto"] < 0.9 * sizes["packed"]

@@ -139,6 +139,8 @@ def test_a_saved_model_has_the_same_counts_and_hash(quantized, tmp_path):
     assert loaded(make_codes()).equal(quantized(make_codes()))
     assert loaded.stream().model_hash == quantized.hash() and len(quantized.hash()) == 64
     assert loaded.head_weight.dtype == torch.int8
+    n_integers = sum(t.numel() for t in loaded.state_dict().values())
+    assert f"| parameters | {n_integers:,} |" in (tmp_path / "README.md").read_text()
     loaded.table[3] += 1
     assert loaded.hash() != quantized.hash()
 

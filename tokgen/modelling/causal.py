@@ -116,9 +116,9 @@ class CausalModel(Pretrained):
         """Write the card (README.md) of a saved model, unless there is one written by hand."""
         codec = self.config["codec"] or {}
         name, kind = str(codec.get("name") or "codec"), type(self).__name__
-        n_parameters = sum(p.numel() for p in self.parameters())
+        n_parameters = sum(t.numel() for t in self.state_dict().values())  # integers are buffers
         about = {
-            "parameters": f"{n_parameters / 1e6:.2f}M",
+            "parameters": f"{n_parameters:,}",
             "codec": f"`{name}`, weights `{codec.get('weight_hash') or 'not stated'}`, licence "
             f"{codec.get('licence') or 'not stated'}",
             "levels": f"{self.n_codebooks} of {self.codebook_size} entries",
