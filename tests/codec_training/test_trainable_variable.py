@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ import yaml
 from safetensors.torch import load_file
 
 from makers.audio import make_tone
-from makers.recipes import kill_when, launch, run
+from makers.recipes import ROOT, kill_when, launch, run
 from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.quantizers.settings import VariableSettings
 from tokgen.quantizers.variable import depth_of
+from tokgen.runs.settings import parse_settings
 from tokgen.zoo.lookup import load_codec
 
 STFT = {
@@ -89,6 +91,31 @@ def test_it_starts_from_a_codec_without_one(name, config, tmp_path):
 def test_encodec_has_no_variable_bitrate():
     with pytest.raises(ValueError, match="architecture encodec: use stft or dac"):
         CodecTrainingSettings(architecture="encodec", quantizer="variable")
+
+
+def test_the_recipe_of_speech_16k_starts_from_it():
+    plain, variable = (
+        parse_settings(CodecTrainingSettings, ROOT / f"recipes/train_codec{name}.yaml", [])
+        for name in ("", ".vbr")
+    )
+    assert variable.quantizer == "variable" and variable.start_from == "speech-16k"
+    assert variable.model == plain.model and variable.weights.rate > 0
+    assert replace(variable.weights, rate=plain.weights.rate) == plain.weights
+    codec = make_trainable("stft", variable.model, variable.variable)
+    load_into(codec, variable.start_from)
+    base = load_codec("speech-16k").model.state_dict()
+    ours = codec.model.state_dict()
+    assert all(ours[name].equal(weight) for name, weight in base.items())
+    assert {name.split(".")[0] for name in set(ours) - set(base)} == {"importance"}
+
+
+def test_the_recipe_of_the_paper():
+    s = parse_settings(CodecTrainingSettings, ROOT / "recipes/train_codec.vrvq44k.yaml", [])
+    with torch.device("meta"):
+        codec = make_trainable("dac", s.model, s.variable)
+    assert codec.sample_rate == 44100 and codec.model.config.hop_length == 512
+    assert codec.model.importance.layers[0].alpha.shape == (1024,)
+    assert (s.variable.alpha, s.variable.scales, s.weights.rate) == (2.0, (0.125, 6.0), 2.0)
 
 
 def flags(name: str, folder: Path, corpus: Path, **more: object) -> list[object]:
