@@ -98,6 +98,30 @@ def test_a_range_of_a_file_that_was_cut_off(tiny_codec: StftCodec) -> None:
     assert "frames 90..99 are lost: cut off" in decompress(data, tiny_codec, start=1.7).problems
 
 
+def test_ranges_of_damaged_files_are_those_parts_too(tiny_codec: StftCodec) -> None:
+    rng = np.random.default_rng(0)
+    good = compress(tone(1.2, tiny_codec), tiny_codec, block_seconds=0.1, entropy="packed")
+    n_damaged = 0
+    for _ in range(60):
+        data = bytearray(good + good)
+        for at in rng.integers(4, len(data) - 150, rng.integers(1, 4)):
+            del data[at : at + rng.integers(0, 40)]
+            data[at] ^= 1 << rng.integers(8)
+        start = round(float(rng.uniform(0, 1)), 3)
+        try:
+            whole = decompress(bytes(data), tiny_codec)
+        except ValueError:
+            with pytest.raises(ValueError, match="the stream: it"):
+                decompress(bytes(data), tiny_codec, start=start)
+            continue
+        found = decompress(bytes(data), tiny_codec, start=start, seconds=0.1).waveform
+        first = round(start * 16_000)
+        last = round((start + 0.1) * 16_000)
+        assert torch.equal(found, whole.waveform[..., first:last])
+        n_damaged += bool(whole.problems)
+    assert n_damaged > 40
+
+
 def test_codes_that_are_missing_are_marked(tiny_codec: StftCodec) -> None:
     data = bytearray(compress(tone(2.0, tiny_codec), tiny_codec, block_seconds=0.5))
     data[data.index(b"TGCB") + 30] ^= 1
