@@ -51,6 +51,20 @@ def test_any_length_is_encoded_and_restored(codec: Codec) -> None:
         assert n <= full
 
 
+def test_a_batch_of_codes_of_other_levels(codec: Codec) -> None:
+    encoded = codec.encode_with_side(codec_tone(codec, codec.spec.sample_rate))
+    codes, n_frames = encoded.codes[0], encoded.codes.shape[-1]
+    n, side = codec.spec.n_samples(n_frames), {k: v[0] for k, v in encoded.side.items()}
+    both = codec.decode_batch([codes, codes[:1]], [n, n], [side, side])
+    for found, levels in zip(both, (codes, codes[:1]), strict=True):
+        alone = codec.decode(levels[None], side=encoded.side)[0]
+        torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="2 codes, 1 n_samples: pass one of each"):
+        codec.decode_batch([codes, codes], [n])
+    with pytest.raises(ValueError, match="1 codes, 1 n_samples and 2 sides: pass one of each"):
+        codec.decode_batch([codes], [n], [side, side])
+
+
 def test_codes_carry_information(codec: Codec) -> None:
     one, other = (codec.encode(codec_tone(codec, codec.spec.sample_rate, seed)) for seed in (1, 2))
     assert len(one.unique()) > 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from makers.audio import codec_tone, cut
 from makers.codecs import BLOCKWISE, assert_same
@@ -122,3 +123,63 @@ def test_unusable_pushes_are_refused(codec: Codec) -> None:
     with pytest.raises(ValueError, match="MASK token"):
         wrong = torch.full((1, 1, 3), codec.spec.codebook_size)
         StreamDecoder(codec).push(Encoded(wrong))
+
+
+def test_codes_that_do_not_go_on_are_refused(codec: Codec) -> None:
+    """The stream goes on after what it refused."""
+    encoded = codec.encode_with_side(codec_tone(codec, seconds=2))
+    decoder, whole = StreamDecoder(codec), StreamDecoder(codec)
+    expected = torch.cat([whole.push(encoded), whole.finish()], dim=-1)
+    with pytest.raises(ValueError, match=r"codes of 2 items: .* make a stream for each"):
+        decoder.push(Encoded(encoded.codes.repeat(2, 1, 1), encoded.side))
+    with pytest.raises(TypeError, match="codes are a list, not a tensor"):
+        decoder.push(Encoded([[[1]]]))  # type: ignore[arg-type]
+    heard = [decoder.push(encoded)]
+    levels = codec.spec.n_codebooks
+    with pytest.raises(ValueError, match=rf"codes of 1 levels after {levels}: .* the same"):
+        decoder.push(Encoded(encoded.codes[:, :1], encoded.side))
+    heard.append(decoder.finish())
+    assert torch.cat(heard, dim=-1).equal(expected)
+
+
+def test_a_stream_goes_on_after_a_block_that_it_refuses(codec: Codec) -> None:
+    waveform = codec_tone(codec, seconds=1.2)
+    stream, whole = CodecStream(codec), CodecStream(codec)
+    heard = []
+    for block in waveform.split(waveform.shape[-1] // 3, dim=-1):
+        heard.append(stream.push(block))
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            stream.push(torch.full((1, 1, 5), torch.nan))
+        with pytest.raises(ValueError, match=r"block of shape \(2, 1, 5\): expected one item"):
+            stream.push(torch.zeros(2, 1, 5))
+    found = torch.cat([*heard, stream.finish()], dim=-1)
+    assert found.shape == waveform.shape
+    torch.testing.assert_close(
+        found, torch.cat([whole.push(waveform), whole.finish()], dim=-1), atol=1e-6, rtol=0
+    )
+
+
+def test_an_error_in_the_network_ends_a_stream(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was lost with it would otherwise leave a gap, and a cache with a frame too many."""
+    waveform = codec_tone(codec, seconds=2)
+    encoded = codec.encode_with_side(waveform)
+
+    def fail(*_: object) -> Tensor:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        for name in ("quantize", "dequantize"):
+            patch.setattr(codec, name, fail)
+        encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
+        with pytest.raises(MemoryError):
+            encoder.push(waveform)
+        with pytest.raises(MemoryError):
+            decoder.push(encoded)
+    with pytest.raises(ValueError, match=r"ended, by `finish` or by an error: .* codec\.stream"):
+        encoder.push(waveform)
+    with pytest.raises(ValueError, match="the stream has ended"):
+        decoder.push(encoded)
+    with pytest.raises(ValueError, match="the stream has ended"):
+        decoder.finish()

@@ -246,10 +246,10 @@ class Codec(PiecewiseCodec, ABC):
         n_samples: Sequence[int],
         sides: Sequence[Side] | None = None,
     ) -> list[Tensor]:
-        """Decode utterances of unequal length. Those of equal T are decoded as a batch.
+        """Decode utterances of unequal length. Those of equal shape are decoded as a batch.
 
         Args:
-            codes: each [K, T_i].
+            codes: each [k_i, T_i].
             n_samples: samples of each.
             sides: side information [S_i] of each; required if the codec has `side_names`.
         Returns:

@@ -61,12 +61,18 @@ def decode_batch(
     codec: Coder, codes: Sequence[Tensor], n_samples: Sequence[int], sides: Sequence[Side] | None
 ) -> list[Tensor]:
     """Decode as `Codec.decode_batch` does."""
-    groups: dict[int, list[int]] = {}
+    given = {len(codes), len(n_samples), len(codes if sides is None else sides)}
+    if len(given) > 1:
+        also = "" if sides is None else f" and {len(sides)} sides"
+        raise ValueError(
+            f"{len(codes)} codes, {len(n_samples)} n_samples{also}: pass one of each per utterance"
+        )
+    groups: dict[tuple[int, ...], list[int]] = {}
     leads = [leads_in(side, 1, codec.spec)[0] for side in sides or [{}] * len(codes)]
     for i, c in enumerate(codes):
         check_item_codes(c, codec.spec)
         check_n_samples(n_samples[i], c.shape[-1], codec.spec, leads[i])
-        groups.setdefault(c.shape[-1], []).append(i)
+        groups.setdefault(tuple(c.shape), []).append(i)
     out: list[Tensor] = [torch.empty(0)] * len(codes)
     for members in groups.values():
         side = None

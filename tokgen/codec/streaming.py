@@ -130,8 +130,11 @@ class StreamEncoder:
     def push(self, waveform: Tensor) -> Encoded:
         """Add audio [1, 1, n] and return the codes [1, k, t] that are complete; n, t >= 0."""
         _check_open(self._ended)
-        blocks = check_blocks([waveform], self._codec.spec.channels, self._codec.device)
-        return self._join(piece for block in blocks for piece in self._coder.push(block))
+        blocks = list(check_blocks([waveform], self._codec.spec.channels, self._codec.device))
+        self._ended = True  # stays so if the network fails
+        found = self._join(piece for block in blocks for piece in self._coder.push(block))
+        self._ended = False
+        return found
 
     @torch.no_grad()
     def finish(self) -> Encoded:
@@ -155,22 +158,38 @@ class StreamDecoder:
         self._codec = codec
         self._coder = codec.live_decoder() if live else codec.block_decoder(1)
         self.ready, self._ended = self._coder.ready, False
-        self._n_frames = self._n_out = 0
+        self._n_frames = self._n_out = self._levels = 0
 
     @torch.no_grad()
     def push(self, encoded: Encoded) -> Tensor:
-        """Add codes [1, k, t] with their side information and return the audio [1, 1, m]."""
+        """Add codes [1, k, t] with their side information and return the audio [1, 1, m].
+
+        All codes of a stream have the same number k of levels.
+        """
         _check_open(self._ended)
         if not isinstance(encoded, Encoded):
             raise TypeError(
                 f"a {type(encoded).__name__}, not what StreamEncoder returns: pass Encoded(codes)"
             )
-        if not encoded.codes.shape[-1]:
+        if isinstance(encoded.codes, Tensor) and encoded.codes.shape[-1:] == (0,):
             return self._join([])
         codes = check_codes(encoded.codes, self._codec.spec).to(self._codec.device)
-        self._n_frames += codes.shape[-1]
+        n_items, levels, n_frames = codes.shape
+        if n_items != 1:
+            raise ValueError(
+                f"codes of {n_items} items: a stream decodes one, [1, k, t]; make a stream for each"
+            )
+        if self._levels and levels != self._levels:
+            raise ValueError(
+                f"codes of {levels} levels after {self._levels}: must be the same in all of a "
+                "stream; make another one for other codes"
+            )
         side = self._codec.check_side(encoded.side, codes)
-        return self._join(self._coder.push(Encoded(codes, side)))
+        self._ended = True  # stays so if the network fails
+        audio = self._join(self._coder.push(Encoded(codes, side)))
+        self._ended, self._levels = False, levels
+        self._n_frames += n_frames
+        return audio
 
     @torch.no_grad()
     def finish(self) -> Tensor:
@@ -205,4 +224,7 @@ def _timing(ready: Callable[[int], int], longest: int) -> tuple[int, int]:
 
 def _check_open(ended: bool) -> None:
     if ended:
-        raise ValueError("the stream has ended: make another one with CodecStream(codec)")
+        raise ValueError(
+            "the stream has ended, by `finish` or by an error: make another one with "
+            "codec.stream() or CodecStream(codec)"
+        )
