@@ -16,7 +16,8 @@ SIZES = {
 def make_depth_network(**more: object) -> CausalDepthNetwork:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CausalDepthNetwork(n_codebooks=LEVELS, codebook_size=SIZE, **{**SIZES, **more})
+        sizes = {"n_codebooks": LEVELS, "codebook_size": SIZE, **SIZES, **more}
+        model = CausalDepthNetwork(**sizes)
         with torch.no_grad():
             for value in (model.first, model.level_bias, model.head_bias, model.head):
                 value.normal_()  # so that no ReLU hides a dependence, and scores differ

@@ -127,6 +127,14 @@ def test_a_stream_of_fewer_levels_is_coded_stepwise_too(quantized):
         quantized.stream().start(4)
 
 
+def test_a_codec_of_one_level_and_clips_without_frames():
+    model = make_depth_network(n_codebooks=1)
+    codes = make_codes(2, levels=1)
+    quantized = IntegerDepthNetwork.from_float(model, [codes[0, :, :0], *codes])
+    assert np.array_equal(stepwise(quantized, codes[0].numpy()), quantized(codes)[0].numpy())
+    assert (quantized.bits(codes) - model.bits(codes)).abs().max() < 0.5
+
+
 def test_bits_are_close_to_those_of_the_float_model(quantized):
     codes = make_codes(8, seed=5)
     difference = quantized.bits(codes) - make_depth_network().bits(codes)
@@ -231,6 +239,12 @@ def test_a_quantized_layer_is_close_to_the_real_one():
     layer = Layer(parts["weight"].astype(np.float64), whole["bias"] + half, whole["shift"])
     found = layer(np.rint(x * 2**10).astype(np.int64)) / 2**9
     np.testing.assert_allclose(found, x @ weight.T + bias, atol=0.3)
+
+
+@pytest.mark.parametrize("weight", [100.0, np.nan])
+def test_a_weight_that_eight_bits_cannot_hold_is_refused(weight):
+    with pytest.raises(ValueError, match=r"largest weight is (100|nan), but must be at most 63\.5"):
+        quantize_layer(np.array([[1.0, weight]]), None, 8, 8)
 
 
 def test_a_layer_whose_sums_overflow_is_refused():

@@ -112,7 +112,7 @@ class CausalDepthNetwork(CausalModel):
         """
         seen: list[Tensor] = []
         self._run(codes, seen)
-        return max(x.abs().max().item() for x in seen)
+        return max(x.abs().max().item() for x in seen if x.numel())  # one level has none below
 
     def _run(self, codes: Tensor, seen: list[Tensor]) -> Tensor:
         """Compute the logits; append the activations to `seen`."""

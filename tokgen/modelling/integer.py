@@ -113,17 +113,24 @@ def quantize_layer(
     Returns:
         weight int8, bias int32 (without the half that `Layer` adds) and shift uint8.
     Raises:
-        ValueError: a bias or a sum does not fit in 32 bits.
+        ValueError: a weight does not fit in 8 bits, or a bias or a sum in 32.
     """
     weight = weight * 2.0 ** (bits_out - bits_in)
     largest = np.maximum(np.abs(weight).max(-1), 1e-12)
+    limit = _WEIGHT / 2.0 ** SHIFTS[0]
+    if not largest.max() <= limit:
+        raise ValueError(
+            f"a layer's largest weight is {largest.max():.4g}, but must be at most {limit:g}: train "
+            "with more weight decay"
+        )
     shift = np.floor(np.log2(_WEIGHT / largest)).astype(np.int64).clip(*SHIFTS)
     whole = np.rint(weight * 2.0 ** shift[..., None]).clip(-_WEIGHT, _WEIGHT)
     offset = np.zeros(shift.shape) if bias is None else np.rint(bias * 2.0 ** (bits_out + shift))
     most = np.abs(whole).sum(-1) * (LARGEST + 1) + np.abs(offset) + 2.0 ** (shift - 1)
     if most.max() > _SUM:
         raise ValueError(
-            f"a layer's sums reach {most.max():.0f}, but must stay within {_SUM}: use fewer inputs"
+            f"a layer's sums reach {most.max():.0f}, but must stay within {_SUM}: use fewer inputs, "
+            "or train with more weight decay"
         )
     return {
         "weight": whole.astype(np.int8),

@@ -110,9 +110,10 @@ class IntegerDepthNetwork(CausalModel):
             sample: codes int64 [K, T] of some clips. The activations get as many bits of fraction
                 as leave room for twice the largest one seen.
         Raises:
-            ValueError: the activations are too large for any number of bits.
+            ValueError: the activations are too large for any number of bits, or a weight is too
+                large for 8 bits.
         """
-        largest = max(model.largest_activation(codes[None]) for codes in sample)
+        largest = max(model.largest_activation(c[None]) for c in sample if c.shape[-1])
         bits = math.floor(math.log2(LARGEST / (_MARGIN * largest)))
         if bits < 1:
             raise ValueError(
