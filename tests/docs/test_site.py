@@ -37,7 +37,7 @@ def test_the_links_of_the_readme_and_contributing_lead_somewhere() -> None:
 
 
 def test_the_sample_report_is_small() -> None:
-    assert (DOCS / "sample_report.html").stat().st_size < 3e6
+    assert (DOCS / "sample_report.html").stat().st_size < 1.5e6
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
