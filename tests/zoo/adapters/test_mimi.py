@@ -166,6 +166,20 @@ def test_streams_as_transformers_codes(n_samples: int, levels: int) -> None:
     torch.testing.assert_close(found, audio, atol=1e-5 * float(audio.abs().max()), rtol=0)
 
 
+@pytest.mark.parametrize("n_samples", [1, HOP + 1, 20 * HOP + 7])
+@pytest.mark.parametrize("size", [99, 6000])
+def test_reflect_padding_waits_for_what_it_mirrors(n_samples: int, size: int) -> None:
+    codec, waveform = make_mimi(pad_mode="reflect"), tone(n_samples)
+    stream = codec.stream()
+    assert stream.latency_samples == HOP and stream.start_samples == 4 * HOP
+    sent = [*map(stream.encoder.push, waveform.split(size, -1)), stream.encoder.finish()]
+    codes = torch.cat([part.codes for part in sent], dim=-1)
+    assert codes.equal(codec.encode(waveform))
+    found = torch.cat([*map(stream.decoder.push, sent), stream.decoder.finish()], dim=-1)
+    audio = codec.decode(codes)
+    torch.testing.assert_close(found, audio, atol=1e-5 * float(audio.abs().max()), rtol=0)
+
+
 def test_a_stream_keeps_no_more_than_the_sliding_window(mimi: MimiCodec) -> None:
     stream = mimi.stream()
     stream.push(tone(60 * HOP))

@@ -6,6 +6,7 @@ convolutions that drop what lies beyond the end, residual blocks and LSTMs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -13,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec.windows import Conv
 from tokgen.nn.dense import linear
 
-__all__ = ["Carried", "is_causal"]
+__all__ = ["Carried", "geometry", "is_causal"]
 
 
 class Carried:
@@ -125,3 +127,19 @@ def is_causal(config: dict[str, Any]) -> bool:
         and not config.get("normalize")
         and not config.get("chunk_length_s")
     )
+
+
+def geometry(layers: nn.Module) -> tuple[list[Conv], bool]:
+    """Return the convolutions of a chain of layers, and True if any uses reflect padding."""
+    found, mirrored = [], False
+    convolutions: list[Any] = [layer for layer in layers.modules() if hasattr(layer, "causal")]
+    for layer in convolutions:
+        kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+        dilation, transposed = layer.conv.dilation[0], hasattr(layer, "trim_right_ratio")
+        total = dilation * (kernel - 1) + 1 - stride
+        right = 0 if layer.causal else total // 2
+        if transposed and layer.causal:
+            right = math.ceil(total * layer.trim_right_ratio)
+        found.append(Conv(kernel, stride, dilation, total - right, transposed))
+        mirrored = mirrored or (not transposed and layer.pad_mode == "reflect")
+    return found, mirrored

@@ -28,14 +28,13 @@ from tokgen.codec.steps import Frames
 from tokgen.codec.windows import (
     BlockDecoder,
     BlockEncoder,
-    Conv,
     Reach,
     Windows,
     decoder_reach,
     encoder_reach,
 )
 from tokgen.quantizers.beam import SearchedLevels
-from tokgen.zoo.adapters.carried import Carried, is_causal
+from tokgen.zoo.adapters.carried import Carried, geometry, is_causal
 from tokgen.zoo.loading import TransformersCodec, choose_bandwidth, let_gradients_through
 
 if TYPE_CHECKING:
@@ -138,11 +137,13 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
         before, lstm, after = _parts(self.model.encoder)
         hop = self.spec.hop_length
         return BlockEncoder(
-            self._windows(lambda x, _: before(x), encoder_reach(*_shape(before)), step, hop_in=hop),
+            self._windows(
+                lambda x, _: before(x), encoder_reach(*geometry(before)), step, hop_in=hop
+            ),
             _Recurrent(lstm),
             self._windows(
                 lambda x, _: self.quantize(after(x)),
-                encoder_reach(*_shape(after)),
+                encoder_reach(*geometry(after)),
                 None if step is None else 1,
             ),
         )
@@ -157,13 +158,13 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
         return BlockDecoder(
             self._windows(
                 lambda codes, _: before(self.dequantize(codes)),
-                decoder_reach(*_shape(before)),
+                decoder_reach(*geometry(before)),
                 step,
             ),
             _Recurrent(lstm),
             self._windows(
                 lambda x, _: after(x),
-                decoder_reach(*_shape(after)),
+                decoder_reach(*geometry(after)),
                 None if step is None else 1,
                 hop_out=hop,
             ),
@@ -179,7 +180,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
             carried = Carried(states or [], weights)
             return self.quantize(carried.run(layers, audio)), carried.after
 
-        first = encoder_reach(*_shape(self.model.encoder)).first
+        first = encoder_reach(*geometry(self.model.encoder)).first
         return BlockEncoder(Frames(run, hop_in=self.spec.hop_length, first=first))
 
     def live_decoder(self) -> BlockDecoder:
@@ -192,7 +193,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
             carried = Carried(states or [], weights)
             return carried.run(layers, self.dequantize(codes)), carried.after
 
-        first = decoder_reach(*_shape(self.model.decoder)).first
+        first = decoder_reach(*geometry(self.model.decoder)).first
         return BlockDecoder(Frames(run, hop_out=self.spec.hop_length, first=first))
 
     def _windows(
@@ -281,19 +282,3 @@ class _Recurrent:
 
     def ready(self, n: int) -> int:
         return n
-
-
-def _shape(layers: nn.Module) -> tuple[list[Conv], bool]:
-    """Return the convolutions of a chain of layers, and True if any uses reflect padding."""
-    found, mirrored = [], False
-    convolutions: list[Any] = [layer for layer in layers.modules() if hasattr(layer, "causal")]
-    for layer in convolutions:
-        kernel, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-        dilation, transposed = layer.conv.dilation[0], hasattr(layer, "trim_right_ratio")
-        total = dilation * (kernel - 1) + 1 - stride
-        right = 0 if layer.causal else total // 2
-        if transposed and layer.causal:
-            right = math.ceil(total * layer.trim_right_ratio)
-        found.append(Conv(kernel, stride, dilation, total - right, transposed))
-        mirrored = mirrored or (not transposed and layer.pad_mode == "reflect")
-    return found, mirrored

@@ -18,8 +18,8 @@ from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import Encoded, Side
 from tokgen.codec.steps import Frames
-from tokgen.codec.windows import BlockDecoder, BlockEncoder
-from tokgen.zoo.adapters.carried import Carried, is_causal
+from tokgen.codec.windows import BlockDecoder, BlockEncoder, decoder_reach, encoder_reach
+from tokgen.zoo.adapters.carried import Carried, geometry, is_causal
 from tokgen.zoo.loading import TransformersCodec
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ class MimiCodec(TransformersCodec):
             codes = model.quantizer.encode(latents, needed).transpose(0, 1)[:, :levels]
             return codes, (before.after, cache, after.after)
 
-        return BlockEncoder(Frames(run, hop_in=self.spec.hop_length))
+        first = self._frames(encoder_reach(*geometry(convolutions)).first)
+        return BlockEncoder(Frames(run, hop_in=self.spec.hop_length, first=first))
 
     def live_decoder(self) -> BlockDecoder:
         if not self.spec.latency_samples:
@@ -111,7 +112,13 @@ class MimiCodec(TransformersCodec):
             x, cache = _attend(transformer, x, cache)
             return after.run(convolutions.layers, x), (before.after, cache, after.after)
 
-        return BlockDecoder(Frames(run, hop_out=self.spec.hop_length))
+        first = self._frames(decoder_reach(*geometry(convolutions)).first)
+        return BlockDecoder(Frames(run, hop_out=self.spec.hop_length, first=first))
+
+    def _frames(self, n: int) -> int:
+        """Return the frames of codes that cover `n` frames of the convolutions."""
+        ratios: Any = self.model.config.upsampling_ratios
+        return -(-n * math.prod(ratios) // self.spec.hop_length)
 
     def code_vectors(self) -> Tensor:
         levels = [level.codebook.embed for level in self._levels()]
