@@ -34,6 +34,7 @@ from accelerate.utils import set_seed
 from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import open_crops, open_validation
+from tokgen.codec_training.discriminators.ensemble import find_discriminator
 from tokgen.codec_training.discriminators.kinds import (
     check_fits,
     load_discriminator,
@@ -68,8 +69,8 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
         if s.start_from:
             load_into(codec, s.start_from)
         discriminator = make_discriminator(s.discriminator)
-        if s.start_discriminator:
-            discriminator = load_discriminator(s.start_discriminator).train()
+        if saved := find_discriminator(s.start_discriminator, s.start_from or ""):
+            discriminator = load_discriminator(saved).train()
         check_fits(discriminator, codec.n_channels, codec.n_bandwidths)
         with accelerator.main_process_first():
             claim_run(run, s)
@@ -152,7 +153,7 @@ def train(s: CodecTrainingSettings, run: Path, command: str) -> int:
             )
         frozen = encoder if phase.decoder_only else ()
         training.descend(training.total(losses, fake), frozen=frozen)
-        training.log({"rate": rate, **losses})
+        training.log({"learning_rate": rate, **losses})
 
         # Validate and save.
         if training.validates and accelerator.is_main_process:

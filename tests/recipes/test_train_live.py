@@ -36,11 +36,19 @@ def test_a_causal_codec_starts_from_the_zoo(
     codec.stream().push(make_tone(0.1, 0)[None])
 
 
+def _differences(name: str, other: str) -> tuple[dict, dict, set[str]]:
+    first, second = (yaml.safe_load((ROOT / "recipes" / n).read_text()) for n in (name, other))
+    return first, second, {k for k in first | second if first.get(k) != second.get(k)}
+
+
 def test_the_recipe_has_the_size_and_the_bitrate_of_speech_16k() -> None:
-    live, base = (
-        yaml.safe_load((ROOT / "recipes" / name).read_text())
-        for name in ("train_codec.live.yaml", "train_codec.yaml")
-    )
+    live, base, changed = _differences("train_codec.live.yaml", "train_codec.yaml")
     assert live["model"] == {**base["model"], "causal": True, "lookahead": 0}
-    changed = {"name", "model", "start_from", "continuous_steps"}
-    assert {k for k in live if live[k] != base.get(k)} == changed
+    assert changed == {"name", "model", "start_from", "continuous_steps", "steps"}
+
+
+def test_the_last_phase_is_that_of_speech_16k() -> None:
+    names = ("train_codec.live_adversarial.yaml", "train_codec.adversarial.yaml")
+    live, base, changed = _differences(*names)
+    assert live["model"] == {**base["model"], "causal": True, "lookahead": 0}
+    assert changed == {"name", "model", "start_from", "start_discriminator"}

@@ -194,7 +194,8 @@ class CodecTrainingSettings(SharedSettings):
         start_from: codec to start from, a name in the zoo or a folder; its quantizer is kept. A
             causal STFT codec can start from one that looks ahead, and a codec of variable bitrate
             from one without.
-        start_discriminator: folder of a discriminator to start from.
+        start_discriminator: folder of a discriminator to start from, or the name of a codec in the
+            zoo that has one.
         balancer: scale the gradients of the losses at the waveform so that each has the share of
             its weight, as EnCodec does. The quantizer's losses stay outside.
         joint_learning_rate: replaces `learning_rate` when encoder and quantizer train together.

@@ -68,7 +68,7 @@ def find_discriminator(source: str | None, codec: str) -> Path | None:
     """Find the folder of a saved discriminator.
 
     Args:
-        source: a folder, "auto", or None.
+        source: a folder, the name of a codec in the zoo that has one, "auto", or None.
         codec: name in the zoo, or a folder. "auto" looks for `discriminator/` in it and next to it.
     Returns:
         None if `source` is None, or if it is "auto" and there is none.
@@ -77,7 +77,8 @@ def find_discriminator(source: str | None, codec: str) -> Path | None:
     """
     if source is None:
         return None
-    places = [Path(source)]
+    named = find_in_zoo(source)
+    places = [Path(source)] if named is None else [named / "discriminator", Path(source)]
     if source == "auto":
         folder = find_in_zoo(codec) or Path(codec)
         places = [folder / "discriminator", folder.parent / "discriminator"]
@@ -88,5 +89,5 @@ def find_discriminator(source: str | None, codec: str) -> Path | None:
         return None
     raise FileNotFoundError(
         f"start_discriminator = {source!r} has no {CONFIG}: give a folder that train_codec.py "
-        'saved, "auto", or null for a new one'
+        'saved, the name of a codec that has one, "auto", or null for a new one'
     )
