@@ -120,8 +120,8 @@ def quantize_layer(
     limit = _WEIGHT / 2.0 ** SHIFTS[0]
     if not largest.max() <= limit:
         raise ValueError(
-            f"a layer's largest weight is {largest.max():.4g}, but must be at most {limit:g}: train "
-            "with more weight decay"
+            f"a layer's largest weight is {largest.max():.4g}, but must be at most {limit:g}: "
+            "train with more weight decay"
         )
     shift = np.floor(np.log2(_WEIGHT / largest)).astype(np.int64).clip(*SHIFTS)
     whole = np.rint(weight * 2.0 ** shift[..., None]).clip(-_WEIGHT, _WEIGHT)
@@ -129,8 +129,8 @@ def quantize_layer(
     most = np.abs(whole).sum(-1) * (LARGEST + 1) + np.abs(offset) + 2.0 ** (shift - 1)
     if most.max() > _SUM:
         raise ValueError(
-            f"a layer's sums reach {most.max():.0f}, but must stay within {_SUM}: use fewer inputs, "
-            "or train with more weight decay"
+            f"a layer's sums reach {most.max():.0f}, but must stay within {_SUM}: use fewer "
+            "inputs, or train with more weight decay"
         )
     return {
         "weight": whole.astype(np.int8),

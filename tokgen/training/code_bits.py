@@ -125,7 +125,9 @@ def measure_code_bits(
         "static table": np.stack([static.bits(c).sum(1) for c in clips]),
         "previous-frame table": np.stack([previous.bits(c).sum(1) for c in clips]),
     }
-    block = None if block_seconds is None else round(block_seconds * about.spec.frame_rate)
+    block = None
+    if block_seconds is not None:
+        block = max(1, round(block_seconds * about.spec.frame_rate))
     for name, model in models.items():
         bits[name] = np.stack([_bits_of(model, clip, block) for clip in clips])
     notes = [] if block is None else [f"models start anew after {block} frames"]
