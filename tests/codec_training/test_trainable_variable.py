@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from makers.audio import make_tone
 from makers.recipes import ROOT, kill_when, launch, run
@@ -133,7 +134,7 @@ def flags(name: str, folder: Path, corpus: Path, **more: object) -> list[object]
 
 
 def test_the_recipe_resumes_exactly_and_starts_from_a_plain_codec(tiny_corpus, tmp_path):
-    run("train_codec.py", *flags("whole", tmp_path, tiny_corpus))
+    run("train_codec.py", *flags("whole", tmp_path, tiny_corpus, tracker="tensorboard"))
     process = launch("train_codec.py", *flags("cut", tmp_path, tiny_corpus))
     kill_when(process, lambda: (tmp_path / "cut/checkpoints/step-4").is_dir())
     run("train_codec.py", *flags("cut", tmp_path, tiny_corpus))
@@ -142,6 +143,10 @@ def test_the_recipe_resumes_exactly_and_starts_from_a_plain_codec(tiny_corpus, t
     assert json.loads((tmp_path / "whole/codec/config.json").read_text())["importance"] == {
         "kind": "paper", "widths": [8, 4]
     }  # fmt: skip
+
+    logs = EventAccumulator(str(tmp_path / "whole/logs")).Reload()
+    assert logs.Scalars("learning_rate")[-1].value == pytest.approx(1e-4, rel=1e-3)
+    assert 0.3 < logs.Scalars("rate")[-1].value < 0.7  # the mean importance
 
     plain = {"quantizer": "residual", "steps": 1}
     run("train_codec.py", *flags("plain", tmp_path, tiny_corpus, **plain))
