@@ -12,6 +12,7 @@ from makers.audio import make_tone
 from makers.codecs import make_causal, make_stft_codec
 from tokgen.codec.stages import StagedCodec
 from tokgen.codec_training.architectures import load_into, make_trainable
+from tokgen.quantizers.residual import FactorizedQuantizer
 from tokgen.zoo.lookup import load_codec, read_card
 from tokgen.zoo.networks.causal import fit_taps
 from tokgen.zoo.networks.stft import StftCodecModel
@@ -89,6 +90,30 @@ def test_saved_loaded_and_described(tmp_path: Path) -> None:
 def test_a_wrong_lookahead_is_refused(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StftCodecModel(**settings)
+
+
+def test_codebooks_are_normalised_once_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again for every stream and file, so that changed weights give their codes."""
+    codec, waveform, calls = make_causal(), make_tone(1.0, 0)[None], []
+    compute = FactorizedQuantizer.directions
+
+    def counted(level: FactorizedQuantizer) -> Tensor:
+        calls.append(level)
+        return compute(level)
+
+    monkeypatch.setattr(FactorizedQuantizer, "directions", counted)
+    before = codec.encode(waveform)
+    assert len(calls) == codec.spec.n_codebooks
+    encoder = codec.stream().encoder
+    for block in waveform.split(320, dim=-1):
+        encoder.push(block)
+    assert len(calls) == 2 * codec.spec.n_codebooks
+    for level in codec.model.quantizer.levels:
+        level.codebook.weight.data.copy_(level.codebook.weight.flip(0))  # changes no version
+    assert not codec.encode(waveform).equal(before)
+    with torch.no_grad():
+        expected = codec.quantize(codec.encode_latents(waveform))
+    assert codec.encode(waveform).equal(expected)
 
 
 # -- a start from a codec that looks ahead --------------------------------------

@@ -5,7 +5,7 @@ Kumar et al. 2023, "High-Fidelity Audio Compression with Improved RVQGAN".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -30,10 +30,20 @@ class FactorizedQuantizer(nn.Module):
         self.out_proj = nn.Linear(codebook_dim, latent_dim)
         self.codebook = nn.Embedding(codebook_size, codebook_dim)
 
-    def lookup(self, projected: Tensor) -> Tensor:
-        """projected [..., d] -> codes [...], the row at the smallest angle."""
-        rows = F.normalize(self.codebook.weight.float(), dim=-1)
-        return argmax(linear(F.normalize(projected.float(), dim=-1), rows))
+    def lookup(self, projected: Tensor, directions: Tensor | None = None) -> Tensor:
+        """projected [..., d] -> codes [...], the row at the smallest angle.
+
+        Args:
+            projected: see above.
+            directions: result of `directions`; None computes it.
+        """
+        if directions is None:
+            directions = self.directions()
+        return argmax(linear(F.normalize(projected.float(), dim=-1), directions))
+
+    def directions(self) -> Tensor:
+        """Return the codebook with rows of length 1, float32 [codebook_size, d]."""
+        return F.normalize(self.codebook.weight.float(), dim=-1)
 
 
 class ResidualQuantizer(nn.Module):
@@ -82,17 +92,29 @@ class ResidualQuantizer(nn.Module):
         return (torch.arange(n, device=device) < keep[:, None]).float()[..., None]
 
     @in_float32
-    def encode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """latents [B, D, T] -> codes [B, K, T], projected_latents [B, K*d, T]."""
+    def encode(
+        self, latents: Tensor, directions: Sequence[Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """latents [B, D, T] -> codes [B, K, T], projected_latents [B, K*d, T].
+
+        Args:
+            latents: see above.
+            directions: result of `directions` for the weights as they are, to compute it once for
+                many calls; None computes it.
+        """
         residual = latents.mT
         codes, projections = [], []
-        for level in self.levels:
+        for level, rows in zip(self.levels, directions or self.directions(), strict=True):
             projected = level.in_proj(residual)
-            code = level.lookup(projected)
+            code = level.lookup(projected, rows)
             residual = residual - level.out_proj(level.codebook(code))
             codes.append(code)
             projections.append(projected)
         return torch.stack(codes, 1), torch.cat(projections, -1).mT
+
+    def directions(self) -> list[Tensor]:
+        """Return the codebooks with rows of length 1, float32 [codebook_size, d] each."""
+        return [level.directions() for level in self.levels]
 
     def search_levels(self) -> list[Level]:
         """Return the levels for `tokgen.quantizers.beam`."""

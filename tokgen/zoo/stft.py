@@ -10,7 +10,7 @@ alike, so a stream equals the whole file to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,7 +89,11 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         return self.model.quantizer.encode(latents)[1]
 
     def quantize(self, latents: Tensor) -> Tensor:
-        greedy = self.model.quantizer.encode(latents)[0]
+        return self._quantize(latents, None)
+
+    def _quantize(self, latents: Tensor, directions: Sequence[Tensor] | None) -> Tensor:
+        """Quantize as `quantize`; directions are those of `ResidualQuantizer.encode`."""
+        greedy = self.model.quantizer.encode(latents, directions)[0]
         if self.search is None:
             return greedy
         return search_codes(self.search_levels(), latents, greedy, self.search)
@@ -145,11 +149,15 @@ class CausalStftCodec(LiveCodec, StftCodec):
     def _encoder_steps(self, *, quantize: bool) -> Steps:
         spectrum, hop = self.model.spectrum, self.spec.hop_length
         stack = cast(CausalStack, self.model.encoder)
+        directions: list[Tensor] = []  # computed once
 
         def run(audio: Tensor, past: Any, first: int, n_frames: int) -> tuple[Tensor, Any]:
             latents, past = stack.step(spectrum.analyse_padded(audio), past or [])
             latents = F.layer_norm(latents.float(), latents.shape[-1:]).mT
-            return self.quantize(latents) if quantize else latents, past
+            if not quantize:
+                return latents, past
+            directions[:] = directions or self.model.quantizer.directions()
+            return self._quantize(latents, directions), past
 
         edge = spectrum.edge
         around = {"before": edge, "after": spectrum.n_fft - hop - edge}
