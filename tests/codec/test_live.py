@@ -6,6 +6,7 @@ import copy
 import pickle
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -94,6 +95,85 @@ def test_the_latency_is_that_of_the_spec(codec: Codec) -> None:
             lags.append(n_in - 1 + step - n_out)
         n_out += new
     assert max(lags) == spec.latency_samples
+
+
+@pytest.mark.parametrize("lookahead", [0, 2])
+@pytest.mark.parametrize(("hop_length", "ratio"), [(5, 2), (6, 3), (7, 4), (5, 5), (6, 8)])
+def test_latency_of_windows_of_any_overlap(hop_length: int, ratio: int, lookahead: int) -> None:
+    """Odd windows and hops too, and up to 8 windows at every sample."""
+    n_fft = ratio * hop_length
+    codec = make_causal(lookahead, hop_length=hop_length, n_fft=n_fft)
+    waveform, heard, lag = codec_tone(codec, 45 * hop_length + 3), [], 0
+    stream = codec.stream()
+    for n_in in range(1, waveform.shape[-1] + 1):
+        heard.append(stream.push(waveform[..., n_in - 1 : n_in]))
+        n_out = sum(part.shape[-1] for part in heard)
+        if heard[-1].shape[-1] and n_in > stream.start_samples:
+            lag = max(lag, n_in - n_out + heard[-1].shape[-1])
+    assert lag == stream.latency_samples == n_fft + lookahead * hop_length
+    assert codec.spec.latency_samples == lag
+    found = torch.cat([*heard, stream.finish()], dim=-1)
+    assert found.equal(codec.decode(codec.encode(waveform), waveform.shape[-1]))
+
+
+@pytest.mark.parametrize("n_samples", [1, 2])
+def test_streams_shorter_than_a_frame(codec: Codec, n_samples: int) -> None:
+    waveform = codec_tone(codec, n_samples)
+    stream = codec.stream()
+    assert stream.push(waveform).shape == (1, 1, 0)
+    found, live = stream.finish(), codec.live()
+    assert found.equal(live.decode(live.encode(waveform), n_samples))
+    with pytest.raises(ValueError, match="the stream has ended"):
+        stream.finish()
+    assert codec.stream().finish().shape == (1, 1, 0)
+
+
+def test_streams_at_once_are_apart(codec: Codec) -> None:
+    hop = codec.spec.hop_length
+    clips = [codec_tone(codec, 25 * hop + n, seed) for seed, n in enumerate((0, 9))]
+    streams = [codec.stream() for _ in clips]
+    heard: list[list[Tensor]] = [[] for _ in clips]
+    for start in range(0, 26 * hop, 3 * hop - 1):
+        for clip, stream, parts in zip(clips, streams, heard, strict=True):
+            parts.append(stream.push(clip[..., start : start + 3 * hop - 1]))
+    for clip, stream, parts in zip(clips, streams, heard, strict=True):
+        alone = codec.stream()
+        expected = torch.cat([alone.push(clip), alone.finish()], dim=-1)
+        assert torch.cat([*parts, stream.finish()], dim=-1).equal(expected)
+
+
+def test_streams_in_threads_are_apart(codec: Codec) -> None:
+    clips = [codec_tone(codec, 20 * codec.spec.hop_length, seed) for seed in range(4)]
+
+    def code(clip: Tensor) -> Tensor:
+        return through(codec, random_blocks(clip, 1, 2 * codec.spec.hop_length))[1]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(code, clips))
+    assert all(a.equal(code(clip)) for a, clip in zip(found, clips, strict=True))
+
+
+def test_a_long_stream_keeps_no_more_than_a_short_one(codec: Codec) -> None:
+    stream, block = codec.stream(), codec_tone(codec, codec.spec.hop_length)
+    kept = []
+    for n in range(1, 161):
+        stream.push(block)
+        if n % 80 == 0:  # whole chunks
+            stages = *stream.encoder._coder.stages, *stream.decoder._coder.stages
+            kept.append(sum(_numbers_in(vars(stage)) for stage in stages))
+    assert kept[0] == kept[1] > 0
+
+
+def _numbers_in(value: object) -> int:
+    """Return the elements of all tensors in the state of a stage."""
+    if isinstance(value, Tensor):
+        return value.numel()
+    if isinstance(value, dict):
+        return sum(map(_numbers_in, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_numbers_in, value))
+    kinds = ("Tail", "DynamicCache", "DynamicSlidingWindowLayer")
+    return _numbers_in(vars(value)) if type(value).__name__ in kinds else 0
 
 
 def test_some_levels_alone(codec: Codec) -> None:
