@@ -104,3 +104,14 @@ def test_losses_without_weights_and_a_wrong_decay_are_refused():
         Balancer({"a": 1.0, "b": 0.0}).gradient({"b": y.sum(), "c": y.sum()}, y)
     with pytest.raises(ValueError, match=r"decay = 1\.5"):
         Balancer({"a": 1.0}, decay=1.5)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training_and_spoils_no_average():
+    balancer, y = Balancer({"a": 1.0, "b": 1.0}), leaf(0)
+    losses = {"a": y.sum(), "b": y.square().sum()}
+    balancer.gradient(losses, y)
+    before = balancer.state_dict()
+    losses["b"] = y.sum() * float("nan")
+    with pytest.raises(FloatingPointError, match="the loss 'b' has the norm nan, but must be"):
+        balancer.gradient(losses, y)
+    assert balancer.state_dict() == before

@@ -6,6 +6,7 @@ large the gradient of the loss is. So weights keep their meaning when losses or 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,6 +72,7 @@ class Balancer:
             waveform: decoded audio [B, C, N], float32.
         Raises:
             ValueError: no loss has a weight.
+            FloatingPointError: a gradient is not finite. The averages have not moved.
         """
         names = [name for name in losses if name in self.weights]
         if not names:
@@ -83,6 +85,12 @@ class Balancer:
         each = [g.flatten(1 if self.per_item else 0).norm(dim=-1).mean() for g in gradients]
         stacked = torch.stack(each)
         norms = (stacked if self._mean is None else self._mean(stacked)).tolist()
+        for name, norm in zip(names, norms, strict=True):
+            if not math.isfinite(norm):
+                raise FloatingPointError(
+                    f"the gradient of the loss {name!r} has the norm {norm}, but must be finite: "
+                    "lower the learning rates"
+                )
         everything = sum(self.weights[name] for name in names)
         scales = []
         for name, norm in zip(names, norms, strict=True):
