@@ -57,7 +57,8 @@ class LossWeights:
 class CodecLossWeights(LossWeights):
     """Weights of all losses of a codec, its quantizer's included.
 
-    `rate` multiplies the mean importance of a variable bitrate; the paper uses 2.
+    `rate` multiplies the mean importance of a variable bitrate. VRVQ's authors' code has 2 with
+    `alpha` 2, and 4 with `detach`.
     """
 
     codebook: float = 1.0

@@ -25,8 +25,8 @@ class EmaQuantizer(nn.Module):
 
     In training, an entry moves to the mean of the latents that chose it. Codebooks start from
     k-means of the first batch. An entry that is chosen less often than `dead_below` times per batch
-    on average is replaced by a latent of the batch: the entry, its sum and its count. All this is
-    alike on all processes.
+    on average is replaced by a latent of the batch: the entry, its sum and its count. With several
+    processes, a batch is that of all of them, and all have the same codebooks.
 
     Args:
         latent_dim, n_codebooks: D and K.
