@@ -183,3 +183,28 @@ def test_an_error_in_the_network_ends_a_stream(
         decoder.push(encoded)
     with pytest.raises(ValueError, match="the stream has ended"):
         decoder.finish()
+
+
+def test_a_buffer_that_is_filled_again_changes_nothing(codec: Codec) -> None:
+    """Sound cards and sockets write every block into the same memory."""
+    waveform = codec_tone(codec, seconds=1.3)
+    stream, whole = CodecStream(codec), CodecStream(codec)
+    encoded = codec.encode_with_side(waveform)
+    size, heard = codec.spec.hop_length * 3 // 2, []
+    buffer = torch.empty(1, 1, size)
+    for block in waveform.split(size, dim=-1):
+        part = buffer[..., : block.shape[-1]].copy_(block)
+        heard.append(stream.push(part))
+        buffer.fill_(0.5)
+    found = torch.cat([*heard, stream.finish()], dim=-1)
+    expected = torch.cat([whole.push(waveform), whole.finish()], dim=-1)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+    decoder, whole_decoder = StreamDecoder(codec), StreamDecoder(codec)
+    codes, side = encoded.codes.clone(), {k: v.clone() for k, v in encoded.side.items()}
+    heard = [decoder.push(Encoded(codes, side))]
+    codes.zero_()
+    for values in side.values():
+        values.zero_()
+    found = torch.cat([*heard, decoder.finish()], dim=-1)
+    assert found.equal(torch.cat([whole_decoder.push(encoded), whole_decoder.finish()], dim=-1))

@@ -274,7 +274,10 @@ def check_n_samples(n_samples: int | None, n_frames: int, spec: CodecSpec, lead:
 
 
 def check_blocks(blocks: Iterable[Tensor], channels: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield blocks [1, n] or [1, C, n] as [1, C, n] on `device`, without the empty ones."""
+    """Yield blocks [1, n] or [1, C, n] as [1, C, n] on `device`, without the empty ones.
+
+    They are copies, so the caller can fill the memory of a block again.
+    """
     for block in blocks:
         _check_floats(block, "[1, 1, n]")
         block = block[None] if block.ndim == 2 else block
@@ -282,7 +285,8 @@ def check_blocks(blocks: Iterable[Tensor], channels: int, device: torch.device) 
             shape = tuple(block.shape)
             raise ValueError(f"block of shape {shape}: expected one item, [1, n] or [1, C, n]")
         if block.shape[-1]:
-            yield check_waveform(block, channels).expand(-1, channels, -1).to(device)
+            block = check_waveform(block, channels).clone()
+            yield block.expand(-1, channels, -1).to(device)
 
 
 class WholeOnly(ValueError):

@@ -128,7 +128,10 @@ class StreamEncoder:
 
     @torch.no_grad()
     def push(self, waveform: Tensor) -> Encoded:
-        """Add audio [1, 1, n] and return the codes [1, k, t] that are complete; n, t >= 0."""
+        """Add audio [1, 1, n] and return the codes [1, k, t] that are complete; n, t >= 0.
+
+        The audio is copied, so its memory can be used again.
+        """
         _check_open(self._ended)
         blocks = list(check_blocks([waveform], self._codec.spec.channels, self._codec.device))
         self._ended = True  # stays so if the network fails
@@ -185,8 +188,9 @@ class StreamDecoder:
                 "stream; make another one for other codes"
             )
         side = self._codec.check_side(encoded.side, codes)
+        side = {name: values.clone() for name, values in side.items()}
         self._ended = True  # stays so if the network fails
-        audio = self._join(self._coder.push(Encoded(codes, side)))
+        audio = self._join(self._coder.push(Encoded(codes.clone(), side)))
         self._ended, self._levels = False, levels
         self._n_frames += n_frames
         return audio
