@@ -175,6 +175,15 @@ def test_processes_share_the_averages_of_the_balancer(tiny_corpus, tmp_path):
     assert abs(second["mel"] / first["mel"] - 1) > 0.02  # the processes' own norms differ
 
 
+def test_a_training_that_diverges_stops(tiny_corpus, tmp_path):
+    """EnCodec has no codebook loss that would tell."""
+    more = {"learning_rate": 1e30, "joint_learning_rate": 1e30, "steps": 2, "decoder_steps": 0}
+    settings = {**ENCODEC, **more, "balancer": False, "adversarial_start": 9}
+    out = run("train_codec.py", *flags("nan", tmp_path, tiny_corpus, **settings), code=1)
+    assert "stopped at step 2: mel is nan, but must be finite" in out
+    assert not (tmp_path / "nan/checkpoints/step-2").exists()
+
+
 def test_kinds_of_discriminators_are_flags(tiny_corpus, tmp_path):
     more = ["--discriminator", "msstft", "--balancer", "true", "--seconds", "0.1"]
     out = run("train_codec.py", *flags("short", tmp_path, tiny_corpus), *more, code=1)

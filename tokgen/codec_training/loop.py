@@ -18,6 +18,7 @@ All randomness depends on (seed, step, process), so a killed run resumes with th
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -266,6 +267,9 @@ class CodecTraining:
 
         With a balancer, the tracker also gets "share/<loss>", the loss's share of the gradient, and
         "weight/<loss>", the share that its weight asks for.
+
+        Raises:
+            FloatingPointError: a value is not finite.
         """
         if self.step % LOG_EVERY and self.step != self.n_steps:
             return
@@ -274,6 +278,12 @@ class CodecTraining:
             wanted = {f"weight/{k}": share for k, share in self.balancer.weight_shares.items()}
             values = {**values, **shares, **wanted}
         numbers = {k: float(v.detach() if isinstance(v, Tensor) else v) for k, v in values.items()}
+        for name, number in numbers.items():
+            if not math.isfinite(number):
+                raise FloatingPointError(
+                    f"stopped at step {self.step}: {name} is {number}, but must be finite; lower "
+                    f"the learning rates. The last checkpoint is in {self.checkpoints.folder}"
+                )
         prefix = f"{self.name}/" if self.name else ""
         self.accelerator.log({prefix + k: v for k, v in numbers.items()}, step=self.step)
         self._bar.note(**{k: f"{v:.3g}" for k, v in numbers.items() if "/" not in k})
