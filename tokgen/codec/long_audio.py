@@ -135,7 +135,8 @@ def decode_blocks(
     Args:
         n_samples, side, mono: as for `Codec.decode`.
     Returns:
-        blocks of waveform, float32 [1, 1, n]; concatenated, they equal `codec.decode`.
+        blocks of waveform, float32 [1, 1, n], or [1, spec.channels, n] with `mono=False`;
+        concatenated, they equal `codec.decode`.
     Raises:
         ValueError: several items, or as `Codec.decode`.
     """

@@ -10,8 +10,8 @@ are at least 65 frames wide, so that they round like the large windows of a file
 codes of the STFT codec and of DAC therefore equal those of the whole file. Behind EnCodec's LSTM,
 and on a GPU, the last bits can differ, and so can a code if two codebook rows are equally near.
 
-`codec.stream()` makes a stream of a causal codec. It computes every frame once, in chunks that do
-not depend on the blocks, so any blocks give the same codes and audio, to the bit.
+`codec.stream()` makes a stream of a causal codec. It computes frames alone or in chunks that do not
+depend on the blocks, so any blocks give the same codes and audio, to the bit.
 """
 
 from __future__ import annotations
