@@ -27,7 +27,8 @@ def test_a_causal_codec_starts_from_the_zoo(
         "steps": 1, "ema": 0.0, "validation_min_seconds": 0.0, "mixed_precision": "no",
     }  # fmt: skip
     (tmp_path / "live.yaml").write_text(yaml.safe_dump(config))
-    run("train_codec.py", "--config", tmp_path / "live.yaml", "--joint_learning_rate", "1e-9")
+    flags = ("--config", tmp_path / "live.yaml", "--joint_learning_rate", "1e-9")
+    run("train_codec.py", *flags, fresh=True)  # with the zoo of this test
     codec = load_codec(tmp_path / "live/codec")
     assert codec.spec.latency_ms == 40
     found = codec.model.state_dict()
