@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from makers.vectors import load_vectors
 from tokgen.bitstream.tgc.range_coder import DamagedStream, RangeDecoder, RangeEncoder, weights_of
 
 MASK = (1 << 64) - 1
@@ -131,3 +132,18 @@ def test_random_bytes_decode_to_symbols_or_a_clear_error() -> None:
             assert all(0 <= decoder.decode(counts) < 20 for _ in range(200))
         except DamagedStream:
             continue
+
+
+@pytest.mark.parametrize("kind", ["", "fixed_"])
+def test_streams_are_as_short_as_those_of_the_reference_coder(kind: str) -> None:
+    """The bytes are others than those of EnCodec's arithmetic coder, and at most 4 more."""
+    found = {name: values.numpy() for name, values in load_vectors("encodec_ac").items()}
+    symbols, cdf = found[f"{kind}symbols"], np.atleast_2d(found[f"{kind}cdf"])
+    rows = np.diff(cdf, axis=1, prepend=0)
+    rows = np.resize(rows, (len(symbols), rows.shape[1]))  # as often as needed
+    encoder = RangeEncoder()
+    encoder.encode(symbols, rows)
+    data = encoder.finish()
+    decoder = RangeDecoder(data)
+    assert [decoder.decode(counts) for counts in rows] == symbols.tolist()
+    assert len(data) <= len(found[f"{kind}stream"]) + 4
