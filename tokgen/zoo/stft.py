@@ -25,6 +25,7 @@ from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.steps import Steps
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, run_whole
 from tokgen.quantizers.beam import Level, search_codes
+from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.loading import PretrainedCodec, refuse_bandwidth
 from tokgen.zoo.networks.causal import CausalStack
 from tokgen.zoo.networks.stft import StftCodecModel
@@ -89,11 +90,11 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         return self.model.quantizer.encode(latents)[1]
 
     def quantize(self, latents: Tensor) -> Tensor:
-        return self._quantize(latents, None)
+        return self._quantize(latents)
 
-    def _quantize(self, latents: Tensor, directions: Sequence[Tensor] | None) -> Tensor:
-        """Quantize as `quantize`; directions are those of `ResidualQuantizer.encode`."""
-        greedy = self.model.quantizer.encode(latents, directions)[0]
+    def _quantize(self, latents: Tensor, **computed: Sequence[Tensor]) -> Tensor:
+        """Quantize as `quantize`; `computed` goes to the `encode` of the quantizer."""
+        greedy = self.model.quantizer.encode(latents, **computed)[0]
         if self.search is None:
             return greedy
         return search_codes(self.search_levels(), latents, greedy, self.search)
@@ -156,8 +157,10 @@ class CausalStftCodec(LiveCodec, StftCodec):
             latents = F.layer_norm(latents.float(), latents.shape[-1:]).mT
             if not quantize:
                 return latents, past
-            directions[:] = directions or self.model.quantizer.directions()
-            return self._quantize(latents, directions), past
+            if isinstance(self.model.quantizer, ResidualQuantizer):
+                directions[:] = directions or self.model.quantizer.directions()
+                return self._quantize(latents, directions=directions), past
+            return self._quantize(latents), past
 
         edge = spectrum.edge
         around = {"before": edge, "after": spectrum.n_fft - hop - edge}
