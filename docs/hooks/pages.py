@@ -15,6 +15,7 @@ PAGES = {
     "contributing.md": "CONTRIBUTING.md",
     "cards/speech-16k.md": "codecs/speech-16k/README.md",
     "cards/speech-16k-code.md": "codecs/speech-16k-code/README.md",
+    "cards/speech-16k-live.md": "codecs/speech-16k-live/README.md",
     "cards/allison.md": "recipes/data/allison/README.md",
 }
 
