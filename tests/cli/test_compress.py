@@ -125,3 +125,15 @@ def test_damage_is_told_and_the_exit_code_is_1(tool, pipe, capsys: pytest.Captur
 def test_mistakes(tool, line: str, why: str) -> None:
     code, out, err = tool(line)
     assert (code, out) == (2, "") and why in err
+
+
+def test_a_file_of_another_kind_is_told_its_verb(tool, folder: Path) -> None:
+    assert tool("compress a.wav --codec tiny --out a.tgc")[0] == 0
+    assert tool("encode a.wav --codec tiny --out a.safetensors")[0] == 0
+    for line, message in (
+        ("decode a.tgc --out b.wav", "a.tgc is a .tgc file: use `tokgen decompress`"),
+        ("decompress a.safetensors --out b.wav", "`tokgen decode` reads files of `tokgen encode`"),
+        ("info a.safetensors", "a.safetensors is a file: give the name or the folder of a codec"),
+    ):
+        code, _, err = tool(line)
+        assert code == 2 and message in err and err.count("\n") == 1

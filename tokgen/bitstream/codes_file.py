@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from tokgen.bitstream.tgc.layout import MAGIC
 from tokgen.codec.aligned import leads_in
 from tokgen.codec.spec import MAX_BEAM, MAX_SAMPLE_RATE, CodecSpec, Side
 from tokgen.nn.files import brief, read_tensors
@@ -174,6 +175,9 @@ def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
         raise FileNotFoundError(f"no such file: {label}")
     if not path.is_file():
         raise ValueError(f"{label} is not a regular file; pipe it into `tokgen decode -`")
+    with path.open("rb") as opened:
+        if opened.read(len(MAGIC)) == MAGIC:
+            raise ValueError(f"{label} is a .tgc file: use `tokgen decompress`")
     try:
         tensors = read_tensors(path)
     except ValueError as error:

@@ -40,6 +40,9 @@ def check(s: Any) -> None:
             raise ValueError(
                 'codec is "": give a name that `tokgen codecs` lists, a folder, or a hub id'
             )
+        if Path(codec).is_file():
+            also = f", or a {TGC} file" if isinstance(s, settings.Info) else ""
+            raise ValueError(f"{codec} is a file: give the name or the folder of a codec{also}")
         check_name(codec, waveform=isinstance(s, settings.Drift))
         if codec in codecs[:i]:
             raise ValueError(f"codec {codec} is given twice")

@@ -214,7 +214,7 @@ def parse_header(data: bytes) -> tuple[Header, int]:
         )
     body, crc = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])[0]
     if crc32c(body) != crc:
-        raise ValueError("its header is damaged (wrong checksum)")
+        raise ValueError("its header is damaged (wrong checksum): copy or download it again")
     _, _, mode, _, rate, n, hop, channels, levels, size, frames, weights, model = _FIXED.unpack(
         body[: _FIXED.size]
     )

@@ -49,7 +49,8 @@ def read_records(file: BinaryIO) -> Iterator[tuple[Header | Payload | End | None
     seed = skipped = 0
     if source.peek(4) != MAGIC:
         what = "it is not a .tgc file" if source.peek(1) else "it is empty"
-        raise ValueError(f"{what}: make one with `tokgen compress`")
+        more = "make one with `tokgen compress`; `tokgen decode` reads files of `tokgen encode`"
+        raise ValueError(f"{what}: {more}")
     while start := source.peek(4):
         found: Header | Payload | End | None = None
         if start == MAGIC:
