@@ -66,7 +66,7 @@ class Roundtrip(Protocol):
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the frames of audio begin.
+    """The place of the frames in audio.
 
     Attributes:
         offset: sample in which the first whole frame begins, 0..hop_length - 1.

@@ -48,7 +48,7 @@ class TooLong(ValueError):
 
 
 class EncodedAudio(NamedTuple):
-    """What `encode_audio_file` read.
+    """The codes of an audio file, with its length and channels.
 
     Attributes:
         encoded: the result of `encode_blocks`.
@@ -62,7 +62,7 @@ class EncodedAudio(NamedTuple):
 
 
 class DecodedAudio(NamedTuple):
-    """What `decode_audio_file` wrote.
+    """Facts about the audio file that `decode_audio_file` wrote.
 
     Attributes:
         n_clipped: samples outside [-1, 1], which were clipped.

@@ -27,7 +27,7 @@ __all__ = ["PLAIN", "Pass", "Treatment", "check_treatment", "send_through"]
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is done against drift in each pass.
+    """Measures against drift in each pass.
 
     Attributes:
         stable: decode stably, with these settings; None decodes plainly.

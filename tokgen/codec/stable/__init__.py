@@ -5,5 +5,5 @@
 - `settings` - settings of the search, and what it reached
 - `tally` - what was reached over audio of any length
 - `targets` - how far the codes of a segment are from the wanted ones
-- `transports` - what happens to audio on its way: rounding, gain, resampling, MP3, Opus
+- `transports` - changes of audio on its way: rounding, gain, resampling, MP3, Opus
 """

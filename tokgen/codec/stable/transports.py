@@ -1,4 +1,4 @@
-"""What happens to audio on its way: rounding, gain, resampling, MP3, Opus.
+"""Changes of audio on its way to the encoder: rounding, gain, resampling, MP3, Opus.
 
 `make_transport` returns a function of audio [B, 1, n]. The gradient passes through it unchanged
 where the step itself has none, as in rounding or MP3.
