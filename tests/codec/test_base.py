@@ -41,7 +41,7 @@ def test_any_length_is_encoded_and_restored(codec: Codec) -> None:
         assert codes.dtype == torch.int64
         assert codes.min() >= 0 and codes.max() < spec.codebook_size
         assert tuple(side) == codec.side_names
-        assert all(values.shape == (1, codec.side_length(n)) for values in side.values())
+        assert all(v.shape == (1, codec.side_length(name, n)) for name, v in side.items())
         decoded = codec.decode(codes, n, side)
         assert decoded.shape == (1, 1, n)
         assert decoded.dtype == torch.float32
@@ -133,7 +133,7 @@ def test_a_batch_decodes_as_one_by_one(codec: Codec) -> None:
     rows = codec.encode_batch_with_side(clips)
     sides = [row.side for row in rows] if codec.side_names else None
     for n, row in zip(lengths, rows, strict=True):
-        assert all(values.shape == (codec.side_length(n),) for values in row.side.values())
+        assert all(v.shape == (codec.side_length(name, n),) for name, v in row.side.items())
     decoded = codec.decode_batch([row.codes for row in rows], lengths, sides)
     for clip, audio in zip(clips, decoded, strict=True):
         torch.testing.assert_close(audio, codec.roundtrip(clip[None])[0], atol=1e-5, rtol=1e-4)

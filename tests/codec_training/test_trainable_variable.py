@@ -14,10 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from makers.audio import make_tone
 from makers.recipes import ROOT, kill_when, launch, run
+from tokgen.codec.depth import depth_of
 from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.quantizers.settings import VariableSettings
-from tokgen.quantizers.variable import depth_of
 from tokgen.runs.settings import parse_settings
 from tokgen.zoo.lookup import load_codec
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
-from makers.audio import RATE
+from makers.audio import RATE, codec_tone
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
@@ -25,6 +27,7 @@ from tokgen.nn.cards import ModelCardFacts
 from tokgen.nn.pretrained import hash_weights
 from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.adapters.dac import DacCodec
+from tokgen.zoo.adapters.dac_variable import VariableDac
 from tokgen.zoo.adapters.encodec import EncodecCodec
 from tokgen.zoo.adapters.mimi import MimiCodec
 from tokgen.zoo.adapters.speechtokenizer import SpeechTokenizerCodec, make_model
@@ -246,6 +249,38 @@ def make_causal(lookahead: int = 1, **settings: int) -> StftCodec:
     return make_stft_codec(name="stft-causal", **{**more, **settings})
 
 
+def make_variable(level: float | None = 1.0, **settings: int) -> StftCodec:
+    """A `make_stft_codec` of variable bitrate, at a level; None gives all levels."""
+    codec = make_stft_codec(
+        name="stft-variable",
+        **{"importance": {"kind": "paper", "widths": [8, 4]}, "kernel_size": 5, **settings},
+    )
+    return vary(codec, level)
+
+
+def make_variable_dac(level: float | None = 1.0) -> DacCodec:
+    """A `make_dac` of variable bitrate, at a level; None gives all levels."""
+    config = make_dac("dac-odd").model.config
+    config.importance = {"kind": "public", "widths": [8, 4]}
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        codec = DacCodec.from_model(VariableDac(config), "dac-variable")
+    return vary(codec, level)
+
+
+def vary(codec: Codec, level: float | None) -> Any:
+    """Spread the importance over (0, 1), so that the depth of frames differs."""
+    last = codec.model.importance.layers[-1]
+    with torch.no_grad():
+        tone = codec_tone(codec, codec.spec.sample_rate)
+        spread = codec.encode_with_importance(tone).side["importance"].logit()
+        last.bias -= spread.mean()
+        last.weight_g *= 2 / spread.std()
+        last.bias *= 2 / spread.std()
+    codec.spec = replace(codec.spec, weight_hash=hash_weights(codec.model))
+    return codec if level is None else codec.with_rate(level=level)
+
+
 SPEECHTOKENIZER = {
     "model_type": "speechtokenizer",
     "sample_rate": 8000,
@@ -281,6 +316,8 @@ MAKERS: dict[str, Callable[[], Codec]] = {name: partial(make_dac, name) for name
 MAKERS |= {name: partial(make_encodec, name) for name in ENCODEC}
 MAKERS |= {
     "stft-causal": make_causal,
+    "stft-variable": make_variable,
+    "dac-variable": make_variable_dac,
     "mimi": make_mimi,
     "xcodec": make_xcodec,
     "xcodec2": partial(make_xcodec2, Xcodec2Codec),
@@ -289,7 +326,10 @@ MAKERS |= {
 }
 CLOSED = {"encodec-48k", "mimi", "xcodec2", "neucodec"}  # codecs that do not expose their stages
 
-BLOCKWISE = {name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC, "stft-causal")} | {
+BLOCKWISE = {
+    name: MAKERS[name]
+    for name in (*DAC_STRIDES, *ENCODEC, "stft-causal", "stft-variable", "dac-variable")
+} | {
     "stft": partial(make_stft_codec, kernel_size=7, encoder_depth=2, decoder_depth=2),
     "encodec-centred": partial(make_encodec, "encodec-24k", use_causal_conv=False),
 }  # codecs that code audio block by block

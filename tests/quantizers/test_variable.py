@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from makers.vectors import load_vectors
+from tokgen.codec.depth import depth_of, scale_for
 from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.quantizers.settings import NETWORKS, SURROGATES, VariableSettings
 from tokgen.quantizers.variable import (
     ImportanceNetwork,
     allocate,
-    depth_of,
     quantize_variable,
-    scale_for,
     surrogate,
 )
 

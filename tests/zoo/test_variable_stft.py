@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from makers.audio import make_tone
 from makers.codecs import make_stft_codec
+from tokgen.codec.depth import depth_of
 from tokgen.quantizers.settings import VariableSettings
-from tokgen.quantizers.variable import VariableQuantized, depth_of
+from tokgen.quantizers.variable import VariableQuantized
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.networks.stft import StftCodecModel
 

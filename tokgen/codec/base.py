@@ -22,8 +22,9 @@ from tokgen.codec.checks import (
     check_waveform,
     zero_padding,
 )
+from tokgen.codec.depth import Rate, allocate
 from tokgen.codec.piecewise import PiecewiseCodec
-from tokgen.codec.spec import CodecSpec, Encoded, Search, Side, WaveformSpec
+from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Search, Side, WaveformSpec
 from tokgen.codec.stable.decoding import Searchable, check_searchable, decode_stable
 from tokgen.codec.stable.settings import StableAudio, StableDecoding
 from tokgen.codec.windows import fit_length
@@ -43,12 +44,14 @@ class Codec(PiecewiseCodec, ABC):
         side_names: names of the side information that `decode` needs besides the codes.
         loaded_from: name and revision for `load_codec`; None if `load_codec` did not make it.
         search: beam search of the quantizer, see `with_beam`; None is greedy.
+        rate: how the depth of frames is chosen, see `with_rate`; None gives all frames all levels.
     """
 
     model: nn.Module
     side_names: tuple[str, ...] = ()
     loaded_from: tuple[str, str | None] | None = None
     search: Search | None = None
+    rate: Rate | None = None
 
     def __init__(self, model: nn.Module, spec: CodecSpec) -> None:
         self.model, self.spec = model, spec
@@ -61,6 +64,8 @@ class Codec(PiecewiseCodec, ABC):
         *,
         beam: int | None = None,
         grid: GridChoice = None,
+        level: float | None = None,
+        bitrate: float | None = None,
     ) -> Tensor:
         """Quantize audio, coarse level first.
 
@@ -74,16 +79,22 @@ class Codec(PiecewiseCodec, ABC):
                 which is greedy unless `with_beam` made this codec.
             grid: sample in which the first whole frame begins, 0..hop_length - 1; "auto" finds it
                 for each item, see `tokgen.codec.grid`. None begins with the first sample.
+            level, bitrate: how a codec of variable bitrate chooses the levels of each frame, as in
+                `with_rate`. None leaves it as it is, which is all levels unless `with_rate` made
+                this codec.
         Returns:
             codes int64 [B, K, T], T = ceil(N / hop_length), values < codebook_size. With a grid,
             the samples before it become a frame of their own; `decode` needs the side information
-            of `encode_with_side` to put every sample back in its place.
+            of `encode_with_side` to put every sample back in its place. With a variable bitrate,
+            codes past the depth of a frame are 0, and `decode` needs the depth.
         Raises:
             TypeError: integers, or not a tensor.
             ValueError: wrong channels, empty, not finite, a peak above 1000, n_codebooks outside
-                1..K, a beam for a codec without beam search, or a grid that is none.
+                1..K, a beam for a codec without beam search, a grid that is none, or a variable
+                bitrate for a codec without one, or out of its range.
         """
-        return self.encode_with_side(waveform, n_codebooks, lengths, beam=beam, grid=grid).codes
+        options: dict[str, Any] = {"beam": beam, "grid": grid, "level": level, "bitrate": bitrate}
+        return self.encode_with_side(waveform, n_codebooks, lengths, **options).codes
 
     @torch.no_grad()
     def encode_with_side(
@@ -94,11 +105,18 @@ class Codec(PiecewiseCodec, ABC):
         *,
         beam: int | None = None,
         grid: GridChoice = None,
+        level: float | None = None,
+        bitrate: float | None = None,
     ) -> Encoded:
         """Encode as `encode` does, and return the side information that `decode` needs too.
 
-        With a grid, it includes `lead`, the zeros put before each item: float32 [B, 1].
+        With a grid, it includes `lead`, the zeros put before each item: float32 [B, 1]. With a
+        variable bitrate, it includes `depth`, the levels of each frame: float32 [B, T], 0 past the
+        end of an item; `Encoded.depth` has them as integers.
         """
+        if level is not None or bitrate is not None:
+            rated = self.with_rate(level=level, bitrate=bitrate)
+            return rated.encode_with_side(waveform, n_codebooks, lengths, beam=beam, grid=grid)
         waveform = check_waveform(waveform, self.spec.channels)
         lengths = check_lengths(lengths, waveform)
         if grid is not None:
@@ -110,11 +128,68 @@ class Codec(PiecewiseCodec, ABC):
             coder = coder.for_levels(keep)
         elif coder.search is not None:
             keep = coder.search.n_codebooks or keep
+        if coder.rate is not None:
+            keep = min(keep, coder.rate.n_codebooks or keep)
         waveform = waveform.expand(-1, self.spec.channels, -1)
         if self.device.type == "cuda" and waveform.device.type == "cpu":
             waveform = waveform.contiguous().pin_memory()  # for an asynchronous copy
-        encoded = coder._encode(waveform.to(self.device, non_blocking=True), lengths)
+        audio = waveform.to(self.device, non_blocking=True)
+        if coder.rate is None:
+            encoded = coder._encode(audio, lengths)
+        else:
+            found = coder._encode_with_importance(audio, lengths)
+            encoded = allocate(found, coder.rate, self.spec, self._frames_of(lengths))
         return Encoded(encoded.codes[:, :keep], encoded.side)
+
+    @torch.no_grad()
+    def encode_with_importance(
+        self, waveform: Tensor, lengths: Sequence[int] | None = None
+    ) -> Encoded:
+        """Encode once for all bitrates of a codec of variable bitrate.
+
+            encoded = codec.encode_with_importance(waveform)
+            half = codec.allocate(encoded, level=0.5)  # equals encode_with_side(..., level=0.5)
+
+        Args:
+            waveform, lengths: as for `encode`.
+        Returns:
+            codes int64 [B, K, T] of all levels, and side information with `importance`, float32
+            [B, T] in (0, 1).
+        Raises:
+            ValueError: as `encode`, or the codec has one bitrate.
+        """
+        self._check_variable("importance")
+        waveform = check_waveform(waveform, self.spec.channels)
+        lengths = check_lengths(lengths, waveform)
+        waveform = zero_padding(waveform, lengths).expand(-1, self.spec.channels, -1)
+        return self._encode_with_importance(waveform.to(self.device), lengths)
+
+    def allocate(
+        self,
+        encoded: Encoded,
+        lengths: Sequence[int] | None = None,
+        *,
+        level: float | None = None,
+        bitrate: float | None = None,
+        n_codebooks: int | None = None,
+    ) -> Encoded:
+        """Choose the levels of each frame of what `encode_with_importance` returned.
+
+        Args:
+            encoded: its result.
+            lengths: samples of each item; None means that all have T frames.
+            level, bitrate: as in `with_rate`.
+            n_codebooks: most levels of a frame; None means all K.
+        Returns:
+            as `encode_with_side`.
+        Raises:
+            ValueError: as `with_rate`, or a bitrate out of the codec's range.
+        """
+        keep = check_levels(n_codebooks, self.spec)
+        codes = encoded.codes
+        frames = [codes.shape[-1]] * len(codes) if lengths is None else self._frames_of(lengths)
+        found = allocate(encoded, Rate(level, bitrate, keep), self.spec, frames)
+        return Encoded(found.codes[:, :keep], found.side)
 
     @overload
     def decode(
@@ -154,7 +229,7 @@ class Codec(PiecewiseCodec, ABC):
             codes: int64 [B, k, T] with 1 <= k <= K coarse levels.
             n_samples: length of the result; None means all that T frames hold.
             side: side information from `encode_with_side`; required if the codec has `side_names`
-                or the codes were encoded on a grid.
+                or the codes were encoded on a grid or with a variable bitrate.
             mono: average the channels of the network.
             stable: change the audio a little, so that encoding it gives the same codes again.
                 True uses the settings that `StableDecoding` starts with.
@@ -164,9 +239,15 @@ class Codec(PiecewiseCodec, ABC):
         Raises:
             TypeError: not a tensor.
             ValueError: wrong shape, code outside the codebook, missing side information, or
-                `stable` for a codec without an encoder gradient or residual codebooks.
+                `stable` for a codec without an encoder gradient or residual codebooks, or for
+                codes of variable depth.
         """
         codes = check_codes(codes, self.spec)
+        if stable is not False and side is not None and DEPTH in side:
+            raise ValueError(
+                "stable decoding of codes of variable depth is not supported: encode with "
+                "n_codebooks, or decode without stable"
+            )
         leads = leads_in(side, len(codes), self.spec)
         lead = max(leads)
         n_samples = check_n_samples(n_samples, codes.shape[-1], self.spec, lead) + lead
@@ -211,12 +292,46 @@ class Codec(PiecewiseCodec, ABC):
         codec.search = Search(beam, distance or kept)
         return codec
 
-    def for_levels(self, n_codebooks: int) -> Self:
-        """Return this codec with a beam search, if it has one, over some coarse levels only."""
-        if self.search is None or self.search.n_codebooks == n_codebooks:
-            return self
+    def with_rate(self, *, level: float | None = None, bitrate: float | None = None) -> Self:
+        """Return this codec, with the same weights, with a variable bitrate.
+
+        Args:
+            level: the number of levels that frames keep grows with it; above 0. VRVQ draws it from
+                0.125 to 6 in training.
+            bitrate: kbps on average over each utterance, with the bits of the depth. One of the
+                two. It depends on the whole utterance, so live audio needs a level.
+        Raises:
+            ValueError: the codec has one bitrate, or not exactly one value above 0.
+        """
+        rate = Rate(level, bitrate)
+        self._check_variable(f"level = {level}" if bitrate is None else f"bitrate = {bitrate}")
         codec = copy.copy(self)
-        codec.search = replace(self.search, n_codebooks=n_codebooks)
+        codec.rate = rate
+        if DEPTH not in self.side_names:
+            codec.side_names = (*self.side_names, DEPTH)
+        return codec
+
+    @property
+    def variable(self) -> bool:
+        """Whether the codec can give each frame a number of levels of its own."""
+        return False
+
+    def _check_variable(self, what: str) -> None:
+        if not self.variable:
+            raise ValueError(
+                f"{what}: {self.spec.name} has no variable bitrate; leave it out, choose levels "
+                "with n_codebooks, or use a codec with an importance network"
+            )
+
+    def for_levels(self, n_codebooks: int) -> Self:
+        """Return this codec with its beam search and variable bitrate over some coarse levels."""
+        codec = self
+        if self.search is not None and self.search.n_codebooks != n_codebooks:
+            codec = copy.copy(codec)
+            codec.search = replace(self.search, n_codebooks=n_codebooks)
+        if self.rate is not None and self.rate.n_codebooks != n_codebooks:
+            codec = copy.copy(codec)
+            codec.rate = replace(self.rate, n_codebooks=n_codebooks)
         return codec
 
     def search_levels(self) -> Sequence[Any] | None:
@@ -271,9 +386,16 @@ class Codec(PiecewiseCodec, ABC):
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         """Decode checked codes to a waveform [B, spec.channels, about T * hop_length]."""
 
-    def side_length(self, n_samples: int) -> int:
-        """Return the number of values S per kind of side information for `n_samples` samples."""
-        return 0
+    def _encode_with_importance(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        """Encode as `_encode`, with all levels and the side information `importance` [B, T]."""
+        raise NotImplementedError  # of codecs that are not `variable`
+
+    def _frames_of(self, lengths: Sequence[int]) -> list[int]:
+        return [self.spec.n_frames(n) for n in lengths]
+
+    def side_length(self, name: str, n_samples: int) -> int:
+        """Return the number of values S of side information of this name for some samples."""
+        return self.spec.n_frames(n_samples)
 
     def check_side(self, side: Side | None, codes: Tensor) -> Side:
         """Return the side information that `_decode` needs for codes [B, k, T], on the device.

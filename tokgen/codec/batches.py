@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tokgen.codec.aligned import LEAD, GridChoice, leads_in
 from tokgen.codec.checks import check_item, check_item_codes, check_n_samples
-from tokgen.codec.spec import CodecSpec, Encoded, Side
+from tokgen.codec.depth import check_depth
+from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Side
 
 __all__ = ["Coder", "check_side", "decode_batch", "encode_batch", "encode_each"]
 
@@ -21,6 +22,9 @@ class Coder(Protocol):
 
     spec: CodecSpec
     side_names: tuple[str, ...]
+
+    @property
+    def variable(self) -> bool: ...
 
     @property
     def device(self) -> torch.device: ...
@@ -35,7 +39,7 @@ class Coder(Protocol):
 
     def decode(self, codes: Tensor, *, side: Side | None = None) -> Tensor: ...
 
-    def side_length(self, n_samples: int) -> int: ...
+    def side_length(self, name: str, n_samples: int) -> int: ...
 
 
 def encode_batch(codec: Coder, waveforms: Sequence[Tensor], grid: GridChoice) -> list[Encoded]:
@@ -49,7 +53,9 @@ def encode_batch(codec: Coder, waveforms: Sequence[Tensor], grid: GridChoice) ->
     encoded = codec.encode_with_side(batch, lengths=lengths, grid=grid)
     out = []
     for i, n in enumerate(lengths):
-        side = {name: encoded.side[name][i, : codec.side_length(n)] for name in codec.side_names}
+        side = {
+            name: encoded.side[name][i, : codec.side_length(name, n)] for name in codec.side_names
+        }
         if grid is not None:
             side[LEAD] = encoded.side[LEAD][i]
             n += int(side[LEAD])
@@ -67,19 +73,20 @@ def decode_batch(
         raise ValueError(
             f"{len(codes)} codes, {len(n_samples)} n_samples{also}: pass one of each per utterance"
         )
-    groups: dict[tuple[int, ...], list[int]] = {}
+    groups: dict[tuple[Any, ...], list[int]] = {}
     leads = [leads_in(side, 1, codec.spec)[0] for side in sides or [{}] * len(codes)]
     for i, c in enumerate(codes):
         check_item_codes(c, codec.spec)
         check_n_samples(n_samples[i], c.shape[-1], codec.spec, leads[i])
-        groups.setdefault(tuple(c.shape), []).append(i)
+        names = _taken(codec, sides[i]) if sides is not None else []
+        groups.setdefault((*c.shape, *names), []).append(i)
     out: list[Tensor] = [torch.empty(0)] * len(codes)
     for members in groups.values():
         side = None
         if sides is not None:
             side = {
                 name: torch.stack([torch.as_tensor(sides[i][name]) for i in members])
-                for name in codec.side_names
+                for name in _taken(codec, sides[members[0]])
             }
         batch = torch.stack([codes[i] for i in members])
         decoded = codec.decode(batch, side=side).cpu()
@@ -95,12 +102,13 @@ def encode_each(
     n_items, n_samples = len(lengths), waveform.shape[-1]
     shape = n_items, codec.spec.n_codebooks, codec.spec.n_frames(n_samples)
     codes = torch.zeros(shape, dtype=torch.long, device=waveform.device)
-    size = n_items, codec.side_length(n_samples)
-    side = {name: waveform.new_zeros(size) for name in codec.side_names}
+    side: dict[str, Tensor] = {}
     for i, n in enumerate(lengths):
         found = encode(waveform[i : i + 1, :, :n])
         codes[i, : found.codes.shape[1], : codec.spec.n_frames(n)] = found.codes[0]
         for name, values in found.side.items():
+            if name not in side:
+                side[name] = waveform.new_zeros(n_items, codec.side_length(name, n_samples))
             side[name][i, : values.shape[-1]] = values[0]
     return Encoded(codes, side)
 
@@ -113,12 +121,31 @@ def check_side(codec: Coder, side: Side | None, codes: Tensor) -> Side:
             f"{codec.spec.name} needs side information {missing} besides the codes: pass the "
             "`side` that `encode_with_side` returned"
         )
-    found = {name: side[name].to(codec.device) for name in codec.side_names} if side else {}
-    expected = len(codes), codec.side_length(codec.spec.n_samples(codes.shape[-1]))
+    found = {name: side[name].to(codec.device) for name in _taken(codec, side)} if side else {}
     for name, values in found.items():
+        if name == DEPTH:
+            check_depth(found, codes, codec.spec)
+            continue
+        expected = len(codes), codec.side_length(name, codec.spec.n_samples(codes.shape[-1]))
         if values.shape != expected:
             raise ValueError(
                 f"{name} of shape {tuple(values.shape)}: {codec.spec.name} needs one per chunk, "
                 f"{expected}, for codes of shape {tuple(codes.shape)}"
             )
     return found
+
+
+def _taken(codec: Coder, side: Side) -> list[str]:
+    """Return the names of the side information that decoding takes.
+
+    Raises:
+        ValueError: a depth for a codec that has none.
+    """
+    if DEPTH not in side or DEPTH in codec.side_names:
+        return list(codec.side_names)
+    if not codec.variable:
+        raise ValueError(
+            f"side information {DEPTH!r}: {codec.spec.name} has no variable bitrate; decode with "
+            "the codec that made the codes"
+        )
+    return [*codec.side_names, DEPTH]

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "DEPTH",
     "DISTANCES",
+    "IMPORTANCE",
     "MAX_BEAM",
     "MAX_SAMPLE_RATE",
     "CodecSpec",
@@ -24,6 +26,9 @@ __all__ = [
 
 MAX_SAMPLE_RATE = 768_000  # the highest rate of audio converters
 MAX_BEAM = 1024  # paths of a beam search
+# Names of side information
+DEPTH = "depth"  # levels of each frame of a variable bitrate
+IMPORTANCE = "importance"  # what the depth is chosen by; not part of a stream
 DISTANCES = ("projected", "latent")  # that a beam search minimises, see tokgen.quantizers.beam
 
 
@@ -160,8 +165,13 @@ Side = Mapping[str, Tensor]  # side information by name, float32 [B, S] each
 class Encoded:
     """The result of encoding."""
 
-    codes: Tensor  # int64 [B, K, T]
+    codes: Tensor  # int64 [B, K, T]; 0 past the depth, if there is one
     side: Side = field(default_factory=dict)  # needed for decoding; empty for most codecs
+
+    @property
+    def depth(self) -> Tensor | None:
+        """The levels of each frame, int64 [B, T]; None if all frames have all levels."""
+        return self.side[DEPTH].long() if DEPTH in self.side else None
 
 
 def join(pieces: Sequence[Encoded]) -> Encoded:

@@ -19,7 +19,8 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_codes_layout
-from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
+from tokgen.codec.depth import Allocating, append_row
+from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, Windows, run_whole
 
 __all__ = [
@@ -83,6 +84,10 @@ class StagedCodec(Codec):
     def dequantize(self, codes: Tensor) -> Tensor:
         """f_dp . f_dq: codes [B, k, T] -> quantized [B, D, T]."""
 
+    def dequantize_to(self, codes: Tensor, depth: Tensor) -> Tensor:
+        """Dequantize codes [B, k, T] of which each frame has the first levels, int64 [B, T]."""
+        raise NotImplementedError  # of codecs that are not `variable`
+
     @abstractmethod
     def decode_latents(self, quantized: Tensor) -> Tensor:
         """f_d: quantized [B, D, T] -> waveform [B, 1, T * hop_length]."""
@@ -110,21 +115,27 @@ class WindowedCodec(StagedCodec):
         window_frames: frames per window.
         whole_frames: shorter audio is encoded as one window.
         encoder_reach, decoder_reach: frames that a frame of codes, or of audio, depends on.
+        importance_reach: frames on either side that the importance of a frame depends on besides.
     """
 
     window_frames: int
     whole_frames: int = 0
     encoder_reach: Reach
     decoder_reach: Reach
+    importance_reach: int = 0
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
-        return run_whole([self._decoder_windows(None)], codes)
+        return run_whole([self._decoder_windows(None)], self._with_depth(Encoded(codes, side)))
 
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
-        return BlockEncoder(self._encoder_windows(step))
+        if self.rate is None:
+            return BlockEncoder(self._encoder_windows(step))
+        allocating = Allocating(self.rate, self.spec)
+        windows = self._importance_windows(step)
+        return BlockEncoder(windows, allocating, side={DEPTH: allocating.depths})
 
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
-        return BlockDecoder(self._decoder_windows(step))
+        return BlockDecoder(self._decoder_windows(step), pack=self._with_depth)
 
     def _encoder_windows(self, step: int | None, lengths: list[int] | None = None) -> Windows:
         def run(waveform: Tensor, first: int) -> Tensor:
@@ -133,8 +144,38 @@ class WindowedCodec(StagedCodec):
         hop, size, whole = self.spec.hop_length, self.window_frames, self.whole_frames
         return Windows(run, self.encoder_reach, size=size, step=step, hop_in=hop, whole=whole)
 
+    def _importance_windows(self, step: int | None, lengths: list[int] | None = None) -> Windows:
+        """Return windows whose output is that of `append_row`."""
+
+        def run(waveform: Tensor, first: int) -> Tensor:
+            latents, importance = self._window_importance(waveform, first, lengths)
+            return append_row(self.quantize(latents), importance)
+
+        hop, size, whole = self.spec.hop_length, self.window_frames, self.whole_frames
+        reach, more = self.encoder_reach, self.importance_reach
+        wide = Reach(reach.before + more, reach.after + more, reach.first)
+        return Windows(run, wide, size=size, step=step, hop_in=hop, whole=whole)
+
+    def _window_importance(
+        self, waveform: Tensor, first: int, lengths: list[int] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the latents of a window as `_encode_window`, and their importance [B, T]."""
+        raise NotImplementedError  # of codecs that are not `variable`
+
+    def _with_depth(self, encoded: Encoded) -> Tensor:
+        """Return codes [B, k, T] with the depth as one more row, if the codec is variable."""
+        codes = encoded.codes
+        if not self.variable:
+            return codes
+        depth = encoded.depth
+        if depth is None:
+            depth = torch.full_like(codes[:, 0], codes.shape[1])
+        return torch.cat([codes, depth[:, None]], dim=1)
+
     def _decoder_windows(self, step: int | None) -> Windows:
         def run(codes: Tensor, first: int) -> Tensor:
+            if self.variable:
+                return self.decode_latents(self.dequantize_to(codes[:, :-1], codes[:, -1]))
             return self.decode_latents(self.dequantize(codes))
 
         hop, size = self.spec.hop_length, self.window_frames

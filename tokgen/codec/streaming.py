@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.codec.checks import check_blocks, check_codes, check_levels
+from tokgen.codec.depth import Rate
 from tokgen.codec.spec import CodecSpec, Encoded, Side, join
 from tokgen.codec.windows import BlockDecoder, BlockEncoder
 
@@ -36,6 +37,7 @@ class Streamable(Protocol):
 
     spec: CodecSpec
     side_names: tuple[str, ...]
+    rate: Rate | None
 
     @property
     def device(self) -> torch.device: ...
@@ -123,6 +125,11 @@ class StreamEncoder:
             raise ValueError(f"step = {step}: must be at least 1 frame")
         self._codec, self._keep = codec, check_levels(n_codebooks, codec.spec)
         coder = codec.for_levels(self._keep)
+        if coder.rate is not None and coder.rate.level is None:
+            raise ValueError(
+                f"bitrate = {coder.rate.bitrate:g}: it depends on the whole utterance, which a "
+                "stream does not know; choose a level, as in codec.with_rate(level=1.0)"
+            )
         self._coder = coder.live_encoder() if live else coder.block_encoder(step)
         self.ready, self._ended = self._coder.ready, False
 

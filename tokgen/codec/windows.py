@@ -270,17 +270,24 @@ class BlockDecoder:
 
     Args:
         stages: chain from codes [1, K, t] to waveform [1, C, n].
+        pack: makes the input of the first stage of each block; None takes its codes.
         take_side: called with the side information of each block before its codes are pushed.
     """
 
-    def __init__(self, *stages: Stage, take_side: Callable[[Side], None] | None = None) -> None:
-        self.stages, self._take_side = stages, take_side
+    def __init__(
+        self,
+        *stages: Stage,
+        pack: Callable[[Encoded], Tensor] | None = None,
+        take_side: Callable[[Side], None] | None = None,
+    ) -> None:
+        self.stages, self._pack, self._take_side = stages, pack, take_side
 
     def push(self, encoded: Encoded) -> Iterator[Tensor]:
         """Add checked codes on the codec's device and yield the audio that is now complete."""
         if self._take_side is not None:
             self._take_side(encoded.side)
-        yield from push_through(self.stages, encoded.codes)
+        codes = encoded.codes if self._pack is None else self._pack(encoded)
+        yield from push_through(self.stages, codes)
 
     def skip(self, n_samples: int) -> tuple[int, int]:
         """Skip codes that the audio from sample `n_samples` on does not depend on.

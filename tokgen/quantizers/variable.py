@@ -15,7 +15,6 @@ In training, `quantize_variable` chooses the levels and runs the quantizer.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec.depth import depth_of
 from tokgen.codec.spec import Quantized
 from tokgen.codec.stages import in_float32
 from tokgen.nn.dense import linear
@@ -35,9 +35,7 @@ __all__ = [
     "ImportanceNetwork",
     "VariableQuantized",
     "allocate",
-    "depth_of",
     "quantize_variable",
-    "scale_for",
     "surrogate",
 ]
 
@@ -128,48 +126,11 @@ class _SnakeConv(nn.Module):
         return linear(torch.cat(taps, dim=-1), weight.transpose(1, 2).flatten(1), self.bias)
 
 
-def depth_of(importance: Tensor, scale: Tensor | float, n_codebooks: int) -> Tensor:
-    """Return how many levels each frame keeps.
-
-    Args:
-        importance: [B, T] in (0, 1).
-        scale: above 0: one number, or one per item [B]. The depth grows with it.
-        n_codebooks: K.
-    Returns:
-        int64 [B, T] in 1..K.
-    """
-    return (_reached(importance, scale, n_codebooks).floor().long() + 1).clamp(max=n_codebooks)
-
-
 def _reached(importance: Tensor, scale: Tensor | float, n_codebooks: int) -> Tensor:
     """Return s [B, T]; level k is kept if k <= s."""
     if isinstance(scale, Tensor) and scale.ndim:
         scale = scale[:, None]
     return importance * scale * n_codebooks
-
-
-def scale_for(importance: Tensor, mean_depth: float, n_codebooks: int) -> float:
-    """Return the scale at which frames keep `mean_depth` levels on average.
-
-    Args:
-        importance: of one utterance, [T] or [1, T].
-        mean_depth: levels per frame, 1..K. The result meets it within one level of one frame,
-            unless frames are equally important.
-        n_codebooks: K.
-    Raises:
-        ValueError: `mean_depth` is outside 1..K.
-    """
-    if not 1 <= mean_depth <= n_codebooks:
-        raise ValueError(f"mean_depth = {mean_depth}: must be 1 to {n_codebooks}")
-    levels = torch.arange(1, n_codebooks, device=importance.device)
-    starts = levels / (importance.detach().double().flatten()[:, None] * n_codebooks)
-    starts = starts.flatten().sort().values  # the scales at which one more level is kept
-    wanted = round((mean_depth - 1) * importance.numel())
-    if not len(starts):
-        return 1.0
-    below = float(starts[wanted - 1]) if wanted else float(starts[0]) / 2
-    above = float(starts[wanted]) if wanted < len(starts) else 2 * float(starts[-1])
-    return math.sqrt(below * above)
 
 
 @dataclass

@@ -75,7 +75,8 @@ class PretrainedCodec(Codec, Pushable):
             ValueError: a setting is wrong, or the model does not have this bandwidth.
         """
         try:
-            return CodecSpec(name, **cls.numbers(config, bandwidth), **about)
+            variable = config.get("importance") is not None
+            return CodecSpec(name, **cls.numbers(config, None if variable else bandwidth), **about)
         except (ArithmeticError, AttributeError, IndexError, TypeError) as error:
             raise ValueError(f"a setting is wrong: {brief(error)}") from error
         except ValueError as error:
@@ -110,7 +111,8 @@ class PretrainedCodec(Codec, Pushable):
 
         Args:
             name: name in the spec; None means the model's type.
-            bandwidth: kbps; None means the highest.
+            bandwidth: kbps; None means the highest. A codec of variable bitrate meets it on
+                average over each utterance, see `Codec.with_rate`.
         Raises:
             ValueError: the model does not have this bandwidth, or its settings disagree.
         """
@@ -118,7 +120,10 @@ class PretrainedCodec(Codec, Pushable):
         name = name or config["model_type"]
         about = {"library": cls.library, "revision": revision, "licence": licence}
         spec = cls.read_spec(name, config, bandwidth, weight_hash=hash_weights(model), **about)
-        return cls.class_for(config)(model.eval(), spec)
+        codec = cls.class_for(config)(model.eval(), spec)
+        if bandwidth is not None and codec.variable:
+            codec = codec.with_rate(bitrate=bandwidth)
+        return codec
 
     @classmethod
     def from_pretrained(

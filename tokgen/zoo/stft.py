@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.codec.checks import check_codes_layout, check_layout
+from tokgen.codec.depth import split_row
 from tokgen.codec.piecewise import LiveCodec
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec
@@ -45,6 +46,8 @@ class StftCodec(PretrainedCodec, WindowedCodec):
     def __init__(self, model: StftCodecModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)
         self.window_frames = WINDOW_FRAMES
+        if model.importance is not None:
+            self.importance_reach = model.importance.reach
         edge = model.spectrum.reach
         stacks = (model.encoder, model.decoder)
         self.encoder_reach, self.decoder_reach = (
@@ -73,14 +76,31 @@ class StftCodec(PretrainedCodec, WindowedCodec):
     def load_model(cls, folder: Path) -> StftCodecModel:
         return StftCodecModel.from_pretrained(folder)
 
+    @property
+    def variable(self) -> bool:
+        return self.model.importance is not None
+
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         return Encoded(run_whole([self._encoder_windows(None, lengths)], waveform))
 
+    def _encode_with_importance(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        return split_row(run_whole([self._importance_windows(None, lengths)], waveform))
+
     def _encode_window(self, waveform: Tensor, first: int, lengths: list[int] | None) -> Tensor:
-        if lengths is not None:
-            start, size = first * self.spec.hop_length, waveform.shape[-1]
-            lengths = [min(max(0, n - start), size) for n in lengths]
-        return self.model.encode_latents(waveform, lengths)
+        return self.model.encode_latents(waveform, self._inside(waveform, first, lengths))
+
+    def _window_importance(
+        self, waveform: Tensor, first: int, lengths: list[int] | None
+    ) -> tuple[Tensor, Tensor]:
+        inside = self._inside(waveform, first, lengths)
+        return self.model.encode_with_importance(waveform, inside)
+
+    def _inside(self, window: Tensor, first: int, lengths: list[int] | None) -> list[int] | None:
+        """Return the samples of each item in a window that begins with a frame."""
+        if lengths is None:
+            return None
+        start, size = first * self.spec.hop_length, window.shape[-1]
+        return [min(max(0, n - start), size) for n in lengths]
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         check_layout(waveform)
@@ -109,6 +129,10 @@ class StftCodec(PretrainedCodec, WindowedCodec):
     def dequantize(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)
         return self.model.quantizer.decode(codes)
+
+    def dequantize_to(self, codes: Tensor, depth: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
+        return self.model.quantizer.decode(codes, depth)
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
         return self.model.decode_latents(quantized)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from makers.audio import codec_tone
-from makers.codecs import DAC_STRIDES, make_dac
+from makers.codecs import DAC_STRIDES, make_dac, make_variable_dac
 from tokgen.zoo.adapters.dac import DacCodec, _zero_past_end
 
 
@@ -64,7 +64,7 @@ def test_reach_is_exact(dac: DacCodec) -> None:
     assert (-frames.min(), frames.max()) == (dac.decoder_reach.before, dac.decoder_reach.after)
 
 
-def test_a_gpu_s_batch_equals_one_by_one(dac: DacCodec) -> None:
+def test_a_gpu_s_batch_equals_one_by_one(dac: DacCodec, monkeypatch: pytest.MonkeyPatch) -> None:
     """The masked pass, which a CPU does not use by itself."""
     lengths = [1, 333, 2 * dac.spec.hop_length, 5000]
     batch = torch.cat([codec_tone(dac, 5000, seed) for seed in range(4)])
@@ -75,10 +75,22 @@ def test_a_gpu_s_batch_equals_one_by_one(dac: DacCodec) -> None:
     with torch.inference_mode():
         with _zero_past_end(dac.model.encoder, frames, int(frames.max())):
             latents = dac.encode_latents(clean)
-        codes = dac._encode_together(batch, lengths)
+        monkeypatch.setattr(dac, "_together", lambda *_: True)
+        codes = dac.encode(batch, lengths=lengths)
+        monkeypatch.undo()
         for i, n in enumerate(lengths):
             alone = dac.encode_latents(batch[i : i + 1, :, :n])
             torch.testing.assert_close(latents[i : i + 1, :, : frames[i]], alone)
             same = codes[i, :, : frames[i]] == dac.encode(batch[i : i + 1, :, :n])[0]
             assert same.float().mean() > 0.99
     assert not any(m._forward_pre_hooks for m in dac.model.encoder.modules())
+
+
+def test_a_gpu_s_batch_has_the_importance_of_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec, lengths = make_variable_dac(), [400, 2333, 5000]
+    batch = torch.cat([codec_tone(codec, 5000, seed) for seed in range(3)])
+    monkeypatch.setattr(codec, "_together", lambda *_: True)
+    together = codec.encode_with_importance(batch, lengths).side["importance"]
+    for i, n in enumerate(lengths):
+        alone = codec.encode_with_importance(batch[i : i + 1, :, :n]).side["importance"][0]
+        torch.testing.assert_close(together[i, : len(alone)], alone, atol=1e-4, rtol=0)

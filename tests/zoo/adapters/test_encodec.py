@@ -145,7 +145,7 @@ def test_scales_and_codes_that_do_not_fit_are_refused(stereo: EncodecCodec) -> N
 
 def test_scale_without_chunks() -> None:
     codec = make_encodec("encodec-24k", normalize=True)
-    assert codec.side_names == ("scales",) and codec.side_length(12345) == 1
+    assert codec.side_names == ("scales",) and codec.side_length("scales", 12345) == 1
     waveform = tone(12345)
     codes, scales, audio = upstream(codec, waveform, 4.0)
     encoded = codec.encode_with_side(waveform)

@@ -13,14 +13,15 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_codes_layout, check_layout
-from tokgen.codec.spec import CodecSpec, Encoded, Quantized
+from tokgen.codec.depth import split_row
+from tokgen.codec.spec import IMPORTANCE, CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec, in_float32
 from tokgen.codec.windows import (
     Conv,
@@ -38,6 +39,8 @@ from tokgen.zoo.loading import TransformersCodec, refuse_bandwidth
 
 if TYPE_CHECKING:
     from transformers import DacConfig, DacModel
+
+    from tokgen.zoo.adapters.dac_variable import VariableDac
 
 __all__ = ["WHOLE_SECONDS", "WINDOW_SAMPLES", "DacCodec", "quantize_through"]
 
@@ -76,32 +79,66 @@ class DacCodec(TransformersCodec, WindowedCodec):
         self.window_frames = max(1, WINDOW_SAMPLES // spec.hop_length)
         self.whole_frames = round(WHOLE_SECONDS * spec.frame_rate)
         self.encoder_reach, self.decoder_reach = _reaches(model.config)
+        if self.variable:
+            self.importance_reach = self._network.importance.reach
+
+    @property
+    def variable(self) -> bool:
+        return getattr(self.model, "importance", None) is not None
+
+    @property
+    def _network(self) -> VariableDac:
+        return cast("VariableDac", self.model)
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         n_frames = self.spec.n_frames(waveform.shape[-1])
-        together = self.device.type != "cpu" and n_frames <= self.whole_frames
-        if together and len(lengths) > 1:
-            return Encoded(self._encode_together(waveform, lengths))
+        if self._together(n_frames, lengths):
+            with self._zero_past_end(lengths, n_frames):
+                return Encoded(self.quantize(self.encode_latents(waveform)))
 
         def encode(audio: Tensor) -> Encoded:
             return Encoded(run_whole([self._encoder_windows(None)], audio))
 
         return encode_each(self, waveform, lengths, encode)
 
-    def _encode_together(self, waveform: Tensor, lengths: list[int]) -> Tensor:
-        """Encode a right-padded batch [B, 1, N] in one pass."""
-        ends = torch.tensor(lengths, device=waveform.device)
-        inside = torch.arange(waveform.shape[-1], device=waveform.device) < ends[:, None]
-        waveform = waveform * inside[:, None]
-        frames = torch.tensor([self.spec.n_frames(n) for n in lengths], device=waveform.device)
-        with _zero_past_end(self.model.encoder, frames, self.spec.n_frames(waveform.shape[-1])):
-            latents = self.encode_latents(waveform)
-        return self.quantize(latents)
+    def _encode_with_importance(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        n_frames = self.spec.n_frames(waveform.shape[-1])
+        if self._together(n_frames, lengths):
+            with self._zero_past_end(lengths, n_frames) as inside:
+                whole = self._whole_frames(waveform)
+                latents, importance = self._network.encode_with_importance(whole, inside)
+                return Encoded(self.quantize(latents), {IMPORTANCE: importance})
+
+        def encode(audio: Tensor) -> Encoded:
+            return split_row(run_whole([self._importance_windows(None)], audio))
+
+        return encode_each(self, waveform, lengths, encode)
+
+    def _together(self, n_frames: int, lengths: list[int]) -> bool:
+        """Return whether a batch is encoded in one pass."""
+        on_gpu = self.device.type != "cpu"
+        return on_gpu and n_frames <= self.whole_frames and len(lengths) > 1
+
+    @contextmanager
+    def _zero_past_end(self, lengths: list[int], n_frames: int) -> Iterator[Tensor]:
+        """Zero what lies past the end of each item; gives a mask [B, T] of the frames inside."""
+        frames = torch.tensor([self.spec.n_frames(n) for n in lengths], device=self.device)
+        with _zero_past_end(self.model.encoder, frames, n_frames):
+            yield torch.arange(n_frames, device=self.device) < frames[:, None]
+
+    def _window_importance(
+        self, waveform: Tensor, first: int, lengths: list[int] | None
+    ) -> tuple[Tensor, Tensor]:
+        return self._network.encode_with_importance(self._whole_frames(waveform))
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         check_layout(waveform)
+        return self.model.encoder(self._whole_frames(waveform))
+
+    def _whole_frames(self, waveform: Tensor) -> Tensor:
+        """Pad a waveform with zeros to whole frames."""
         n_samples = self.spec.n_frames(waveform.shape[-1]) * self.spec.hop_length
-        return self.model.encoder(fit_length(waveform, n_samples))
+        return fit_length(waveform, n_samples)
 
     @in_float32
     def project(self, latents: Tensor) -> Tensor:
@@ -126,6 +163,16 @@ class DacCodec(TransformersCodec, WindowedCodec):
     def dequantize(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)
         return self.model.quantizer.from_codes(codes)[0]
+
+    @in_float32
+    def dequantize_to(self, codes: Tensor, depth: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
+        levels: Any = self.model.quantizer.quantizers
+        total = torch.zeros(())
+        for k, (level, indices) in enumerate(zip(levels, codes.unbind(1), strict=False)):
+            rows = level.codebook(indices).mT
+            total = total + (k < depth)[:, None] * level.out_proj(rows)
+        return total
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
         n_samples = quantized.shape[-1] * self.spec.hop_length

@@ -25,12 +25,13 @@ class VariableDac(DacModel):
         self.importance = ImportanceNetwork(channels, **how)
 
     def encode_with_importance(
-        self, waveform: Tensor, *, detach: bool = False
+        self, waveform: Tensor, inside: Tensor | None = None, *, detach: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Encode whole frames.
 
         Args:
             waveform: [B, 1, T * hop].
+            inside: as for `ImportanceNetwork`.
             detach: no gradient flows from the importance to the encoder.
         Returns:
             latents [B, D, T] and importance [B, T] in (0, 1).
@@ -39,7 +40,7 @@ class VariableDac(DacModel):
         x = encoder.conv1(waveform)
         for block in encoder.block:
             x = block(x)
-        importance = self.importance(x.detach() if detach else x)
+        importance = self.importance(x.detach() if detach else x, inside)
         return encoder.conv2(encoder.snake1(x)), importance
 
 

@@ -106,8 +106,10 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
             normalised = "the audio" if self.side_names else "its layers"
             self.whole_reason = f"normalises {normalised} over all of an utterance"
 
-    def side_length(self, n_samples: int) -> int:
-        return self.spec.n_chunks(n_samples) if self.side_names else 0
+    def side_length(self, name: str, n_samples: int) -> int:
+        if name == "scales":
+            return self.spec.n_chunks(n_samples)
+        return super().side_length(name, n_samples)
 
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         return encode_each(self, waveform, lengths, self._encode_alone)
