@@ -51,3 +51,12 @@ def test_token_match_counts_per_level():
 def test_codes_of_unequal_length_are_not_compared():
     with pytest.raises(ValueError, match=r"\(2, 5\) and \(2, 6\): trim to match"):
         token_match(torch.zeros(2, 5, dtype=torch.long), torch.zeros(2, 6, dtype=torch.long))
+
+
+def test_use_counts_the_codes_that_each_level_has() -> None:
+    full = [np.arange(8) % 4, np.zeros(8, int), np.arange(0)]
+    short = [np.arange(4) % 4, np.array([1, 1, 1, 1, 1, 1, 1, 1]), np.arange(0)]
+    mean, *levels = use_with_interval([full, short], 4)["codebook_use"]
+    assert [e.mean for e in levels[:2]] == pytest.approx([100, 50])
+    assert np.isnan(levels[2].mean) and mean.mean == pytest.approx(75)
+    assert not np.isnan(mean.low)

@@ -46,7 +46,9 @@ def perplexity(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
     return 2 ** entropy_bits(codes, codebook_size)
 
 
-def use_with_interval(codes: Sequence[np.ndarray], codebook_size: int) -> dict[str, list[Estimate]]:
+def use_with_interval(
+    codes: Sequence[Sequence[np.ndarray]], codebook_size: int
+) -> dict[str, list[Estimate]]:
     """Estimate codebook use with 95 % bootstrap intervals over clips.
 
     Entropy is biased low with few frames, and lower still in a resample, which repeats clips. So
@@ -54,11 +56,12 @@ def use_with_interval(codes: Sequence[np.ndarray], codebook_size: int) -> dict[s
     Miller and Madow (1955): (entries seen - 1) / (2 N) nats for N frames.
 
     Args:
-        codes: [K, T_i] of each clip.
+        codes: [K, T_i] of each clip, or K arrays of any lengths.
         codebook_size: entries per level.
     Returns:
         "codebook_use" and "codebook_use_corrected", each K + 1 estimates in percent: the mean over
-        levels, then each level; n counts clips.
+        levels, then each level; n counts clips. A level without codes is NaN, and is left out of
+        the mean.
     """
     n_clips, top = len(codes), math.log(codebook_size)
     rng = np.random.default_rng(0)
@@ -67,13 +70,17 @@ def use_with_interval(codes: Sequence[np.ndarray], codebook_size: int) -> dict[s
     plain, corrected = [], []
     for level in range(len(codes[0])):
         _, inverse = np.unique(np.concatenate([c[level] for c in codes]), return_inverse=True)
-        bounds = np.cumsum([0, *(c.shape[-1] for c in codes)])
+        bounds = np.cumsum([0, *(len(c[level]) for c in codes)])
+        if not len(inverse):
+            plain.append(np.full(len(weights), np.nan))
+            corrected.append(plain[-1])
+            continue
         n_seen = int(inverse.max()) + 1
         counts = np.stack(
             [np.bincount(inverse[a:b], minlength=n_seen) for a, b in pairwise(bounds)]
         )
         totals = weights.astype(np.float64) @ counts.astype(np.float64)  # [1 + resamples, seen]
-        n_frames = totals.sum(-1)
+        n_frames = np.maximum(totals.sum(-1), 1)  # a resample may lack a level of few codes
         p = totals / n_frames[:, None]
         entropy = -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
         bias = ((totals > 0).sum(-1) - 1) / (2 * n_frames)
@@ -81,15 +88,21 @@ def use_with_interval(codes: Sequence[np.ndarray], codebook_size: int) -> dict[s
         corrected.append(100 * np.minimum(entropy + bias, top) / top)
     found = {"codebook_use": np.stack(plain), "codebook_use_corrected": np.stack(corrected)}
     return {
-        name: [_centred(row, n_clips) for row in (values.mean(0), *values)]
+        name: [_centred(row, n_clips) for row in (_mean_of_known(values), *values)]
         for name, values in found.items()
     }
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """Return the mean of the rows [K, ...] that are numbers."""
+    known = ~np.isnan(values[:, 0])
+    return values[known].mean(0) if known.any() else values[0]
 
 
 def _centred(values: np.ndarray, n: int) -> Estimate:
     """Centre the interval of resamples `values[1:]` on the estimate `values[0]`."""
     estimate, resamples = float(values[0]), values[1:]
-    if n < 2:
+    if n < 2 or math.isnan(estimate):
         return Estimate(estimate, math.nan, math.nan, n, 0)
     low, high = np.quantile(resamples - resamples.mean(), [0.025, 0.975])
     return Estimate(estimate, max(0.0, estimate + low), min(100.0, estimate + high), n, 0)
