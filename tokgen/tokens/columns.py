@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +10,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from tokgen.codec.spec import Side
+from tokgen.codec.spec import DEPTH, Side
 from tokgen.tokens.conditioning import CONDITIONINGS
-from tokgen.tokens.provenance import side_column
+from tokgen.tokens.provenance import has_provenance, provenance_of, side_column
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -22,39 +22,103 @@ __all__ = [
     "compute_statistics",
     "conditioning_column",
     "conditioning_of",
+    "depths_of",
+    "filled",
     "matrices",
+    "ragged",
     "sides_of",
     "token_features",
+    "variable_levels",
 ]
 
 
 def codes_of(rows: Dataset) -> list[Tensor]:
-    """Return the codes int64 [K, T] of each row, for `Codec.decode_batch`."""
-    return [torch.as_tensor(codes, dtype=torch.int64).T for codes in rows["codes"]]
+    """Return the codes int64 [K, T] of each row, for `Codec.decode_batch`.
+
+    With a variable bitrate, codes past the depth of a frame are 0; see `depths_of`.
+    """
+    n_codebooks = variable_levels(rows)
+    if n_codebooks is None:
+        return [torch.as_tensor(codes, dtype=torch.int64).T for codes in rows["codes"]]
+    return [filled(frames, n_codebooks)[0] for frames in _frames(rows)]
+
+
+def depths_of(rows: Dataset) -> list[Tensor] | None:
+    """Return the levels of each frame, int64 [T] in 1..K, of each row.
+
+    None if all frames have K levels, as without a variable bitrate.
+    """
+    n_codebooks = variable_levels(rows)
+    if n_codebooks is None:
+        return None
+    return [filled(frames, n_codebooks)[1] for frames in _frames(rows)]
+
+
+def variable_levels(rows: Dataset) -> int | None:
+    """Return K, the most levels of a frame, if frames differ in it; else None.
+
+    Args:
+        rows: rows of a token dataset, in any format.
+    """
+    frame = getattr(rows.features["codes"], "feature", None)
+    if getattr(frame, "length", -1) != -1 or not has_provenance(rows):
+        return None
+    provenance = provenance_of(rows)
+    return None if provenance.rate is None else provenance.n_codebooks
+
+
+def filled(frames: pa.Array, n_codebooks: int) -> tuple[Tensor, Tensor]:
+    """Convert frames of unequal depth, a list of codes each, to tensors.
+
+    Args:
+        frames: one list of codes per frame, all or part of a row.
+        n_codebooks: K.
+    Returns:
+        codes int64 [K, T], 0 past the depth, and the depth int64 [T].
+    """
+    depth = frames.value_lengths().to_numpy().astype(np.int64)
+    codes = np.zeros((len(depth), n_codebooks), np.int64)
+    codes[np.arange(n_codebooks) < depth[:, None]] = frames.flatten().to_numpy()
+    return torch.from_numpy(codes).T, torch.from_numpy(depth)
+
+
+def _frames(rows: Dataset) -> Iterator[pa.Array]:
+    """Yield the lists of codes of each row."""
+    for row in rows.with_format("arrow", columns=["codes"])[:]["codes"]:
+        yield row.values
 
 
 def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
     """Return the side information of each row, for `Codec.decode_batch`.
 
+    Rows of a variable bitrate have a depth, whatever the names. The depth of other rows is K.
+
     Args:
         rows: rows of a token dataset.
-        names: `Codec.side_names`. If there are none, the result is None.
+        names: `Codec.side_names`. If there is none, and no depth, the result is None.
     Raises:
         ValueError: the rows have no side information of these names.
     """
-    missing = [name for name in names if side_column(name) not in rows.column_names]
+    stored = [name for name in names if name != DEPTH]
+    missing = [name for name in stored if side_column(name) not in rows.column_names]
     if missing:
         raise ValueError(
             f"the token dataset holds no side information {missing}, which decoding needs: "
             "tokenize again"
         )
-    if not names:
+    columns = {name: rows[side_column(name)] for name in stored}
+    depths = depths_of(rows)
+    if depths is None and DEPTH in names:
+        depths = [torch.full(codes.shape[1:], len(codes)) for codes in codes_of(rows)]
+    if not stored and depths is None:
         return None
-    columns = {name: rows[side_column(name)] for name in names}
-    return [
-        {name: torch.as_tensor(columns[name][i], dtype=torch.float32) for name in names}
+    sides = [
+        {name: torch.as_tensor(columns[name][i], dtype=torch.float32) for name in stored}
         for i in range(len(rows))
     ]
+    for side, depth in zip(sides, depths or [], strict=bool(depths)):
+        side[DEPTH] = depth.float()
+    return sides
 
 
 def conditioning_column(dataset: Dataset) -> str | None:
@@ -76,17 +140,20 @@ def token_features(
     side_names: Sequence[str] = (),
     *,
     packed: bool = False,
+    variable: bool = False,
 ) -> Features:
     """Return the column types of a token dataset; `conditioning` is features by column name.
 
     Args:
         packed: store the codes as bytes, see `tokgen.tokens.packed`.
+        variable: frames have unequal numbers of codes, up to `n_codebooks`.
     """
     from datasets import Features, List, Value
 
+    frame = List(Value("uint16")) if variable else List(Value("uint16"), length=n_codebooks)
     columns = {
         "id": Value("string"),
-        "codes": Value("binary") if packed else List(List(Value("uint16"), length=n_codebooks)),
+        "codes": Value("binary") if packed else List(frame),
         "n_samples": Value("int64"),
         "text": Value("string"),
         "speaker": Value("string"),
@@ -103,6 +170,16 @@ def matrices(arrays: Sequence[np.ndarray]) -> pa.ListArray:
     offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
     values = pa.array(np.concatenate([a.reshape(-1) for a in arrays]))
     return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))
+
+
+def ragged(arrays: Sequence[np.ndarray], depths: Sequence[np.ndarray]) -> pa.ListArray:
+    """Convert codes [T_i, K] of depth [T_i] to one list array of lists of unequal length."""
+    offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
+    depth = np.concatenate(depths).astype(np.int64)
+    kept = [a[np.arange(a.shape[1]) < d[:, None]] for a, d in zip(arrays, depths, strict=True)]
+    frames = np.concatenate([[0], depth.cumsum()]).astype(np.int32)
+    inner = pa.ListArray.from_arrays(frames, pa.array(np.concatenate(kept)))
+    return pa.ListArray.from_arrays(offsets, inner)
 
 
 def compute_statistics(dataset: Any) -> tuple[list[float], list[float]]:

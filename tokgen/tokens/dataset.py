@@ -39,7 +39,7 @@ from tokgen.tokens.provenance import (
     PROVENANCE,
     Provenance,
     attach_provenance,
-    carries_provenance,
+    has_provenance,
     provenance_of,
 )
 from tokgen.tokens.saved import (
@@ -265,7 +265,7 @@ def _checked(
             dataset gets it into its features.
     """
     check_columns(splits, source)
-    if read_provenance is not None and not carries_provenance(splits):
+    if read_provenance is not None and not all(map(has_provenance, splits.values())):
         if any(part.info.description for part in splits.values()):  # an old Arrow dataset
             found = provenance_of(splits)
         else:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tokgen.codec.depth import Rate
 from tokgen.codec.spec import MAX_BEAM, CodecSpec
 from tokgen.tokens.conditioning import ConditioningSettings
 
@@ -31,7 +32,8 @@ __all__ = [
     "Provenance",
     "add_provenance",
     "attach_provenance",
-    "carries_provenance",
+    "describe_rate",
+    "has_provenance",
     "provenance_of",
     "side_column",
 ]
@@ -53,7 +55,8 @@ _LIMITS = {
     "n_mels": 1 << 16,
     "n_fft": 1 << 24,
 }
-_DESCRIBED = {"codec", "corpus", "corpus_fingerprint", "conditioning"}  # by `differences`
+_RATES = ("level", "bitrate")
+_DESCRIBED = {"codec", "corpus", "corpus_fingerprint", "conditioning", *_RATES}  # by `differences`
 _PREFIX = "tokgen.provenance "  # before the JSON in the features
 
 
@@ -76,6 +79,8 @@ class Provenance:
         beam: paths of the beam search that chose the codes; 1 is greedy.
         distance: what the search minimised, one of `tokgen.codec.spec.DISTANCES`; "" if greedy.
         channels: channels that were kept of the audio; 1 is their mean.
+        level, bitrate: how a codec of variable bitrate chose the levels of each frame, as in
+            `Codec.with_rate`; both None if all frames have `n_codebooks` levels.
     """
 
     codec: dict[str, Any]
@@ -92,6 +97,15 @@ class Provenance:
     beam: int = 1
     distance: str = ""
     channels: int = 1
+    level: float | None = None
+    bitrate: float | None = None
+
+    @property
+    def rate(self) -> Rate | None:
+        """How the levels of each frame were chosen; None if all frames have all of them."""
+        if self.level is None and self.bitrate is None:
+            return None
+        return Rate(self.level, self.bitrate, self.n_codebooks)
 
     @property
     def spec(self) -> CodecSpec:
@@ -106,7 +120,10 @@ class Provenance:
         return {settings.kind: settings.n_features}
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the fields; without `level` and `bitrate` if there is no such choice."""
+        fields = asdict(self)
+        unset = [name for name in _RATES if fields[name] is None]
+        return {name: value for name, value in fields.items() if name not in unset}
 
     def to_json(self, indent: int | None = None) -> str:
         return json.dumps(self.as_dict(), indent=indent)
@@ -151,6 +168,11 @@ class Provenance:
                 value = given.get(name, limit)
                 if type(value) is not int or not value <= limit:
                     raise ValueError(f"{name} = {_short(value)}: must be an integer up to {limit}")
+        for name in _RATES:
+            value = getattr(self, name)
+            if value is not None and type(value) not in (int, float):
+                raise ValueError(f"{name} = {_short(value)}: must be a number")
+        _ = self.rate  # raises ValueError for values out of range
         spec, sizes = self.spec, self.conditioning_sizes
         for name in ("beam", "n_codebooks", "sample_rate", "hop_length", "codebook_size"):
             value = getattr(self, name)
@@ -185,6 +207,7 @@ class Provenance:
             settings = {k: v for k, v in p.as_dict().items() if k not in _DESCRIBED}
             return {
                 **settings,
+                "rate": describe_rate(p.rate),
                 "conditioning": kind,
                 **{f"{kind} {k}": v for k, v in given.items()},
             }
@@ -243,9 +266,9 @@ def provenance_of(
     return provenance
 
 
-def carries_provenance(dataset: DatasetDict) -> bool:
-    """Return whether the features of all splits have a provenance, readable or not."""
-    return all(_find_in(part.features or {}) is not None for part in dataset.values())
+def has_provenance(rows: Dataset) -> bool:
+    """Return whether the features of a split have a provenance, readable or not."""
+    return _find_in(rows.features or {}) is not None
 
 
 def add_provenance(features: Features, provenance: Provenance) -> Features:
@@ -262,6 +285,13 @@ def attach_provenance(dataset: Dataset, provenance: Provenance) -> Dataset:
     info = dataset.info.copy()
     info.features = add_provenance(dataset.features, provenance)
     return Dataset(dataset.data, info=info, split=dataset.split, indices_table=dataset._indices)
+
+
+def describe_rate(rate: Rate | None) -> str:
+    """Return how the levels of each frame are chosen, in words."""
+    if rate is None:
+        return "all levels"
+    return f"level {rate.level:g}" if rate.bitrate is None else f"{rate.bitrate:g} kbps"
 
 
 def side_column(name: str) -> str:
