@@ -31,7 +31,15 @@ DAC = {
     "upsampling_ratios": [4, 2], "n_codebooks": 4, "codebook_size": 32, "codebook_dim": 4,
     "hidden_size": 32, "sampling_rate": 16000,
 }  # fmt: skip
-ARCHITECTURES = [("stft", STFT), ("dac", DAC)]
+ENCODEC = {
+    "sampling_rate": 16000, "upsampling_ratios": [8, 4, 2], "num_filters": 4, "hidden_size": 8,
+    "num_lstm_layers": 1, "codebook_size": 32, "target_bandwidths": [2.5, 5.0],
+}  # fmt: skip
+ENCODEC_48K = ENCODEC | {
+    "audio_channels": 2, "normalize": True, "chunk_length_s": 0.5, "overlap": 0.01,
+    "norm_type": "time_group_norm", "use_causal_conv": False,
+}  # fmt: skip
+ARCHITECTURES = [("stft", STFT), ("dac", DAC), ("encodec", ENCODEC)]
 
 
 def audio() -> torch.Tensor:
@@ -89,9 +97,26 @@ def test_it_starts_from_a_codec_without_one(name, config, tmp_path):
         load_into(plain, tmp_path / "variable")
 
 
-def test_encodec_has_no_variable_bitrate():
-    with pytest.raises(ValueError, match="architecture encodec: use stft or dac"):
-        CodecTrainingSettings(architecture="encodec", quantizer="variable")
+def test_encodec_with_chunks_and_scales_trains_at_a_variable_bitrate(tmp_path):
+    torch.manual_seed(0)
+    codec = make_trainable("encodec", ENCODEC_48K, VARIABLE)
+    assert codec.n_bandwidths == 1  # the importance takes their place
+    clips = audio().expand(-1, 2, -1)
+    out = codec(clips)
+    assert out.waveform.shape == clips.shape and out.codes.shape[:2] == (4, 4)
+    (out.waveform.square().mean() + out.rate_loss).backward()
+    assert all(p.grad is not None for p in codec.model.importance.parameters())
+    codec.eval().save(tmp_path)
+    saved = load_codec(tmp_path)
+    encoded = saved.encode_with_side(clips[:1], level=1.0)
+    assert set(encoded.side) == {"scales", "depth"}
+
+
+def test_settings_of_a_variable_bitrate_need_its_quantizer():
+    with pytest.raises(ValueError, match="they need quantizer variable; set it, or leave them out"):
+        CodecTrainingSettings(variable=VariableSettings(alpha=4.0))
+    CodecTrainingSettings(variable=VariableSettings())
+    CodecTrainingSettings(architecture="encodec", quantizer="variable", variable=VARIABLE)
 
 
 def test_the_recipe_of_speech_16k_starts_from_it():
@@ -148,7 +173,7 @@ def test_the_recipe_resumes_exactly_and_starts_from_a_plain_codec(tiny_corpus, t
     assert logs.Scalars("learning_rate")[-1].value == pytest.approx(1e-4, rel=1e-3)
     assert 0.3 < logs.Scalars("rate")[-1].value < 0.7  # the mean importance
 
-    plain = {"quantizer": "residual", "steps": 1}
+    plain = {"quantizer": "residual", "variable": {}, "steps": 1}
     run("train_codec.py", *flags("plain", tmp_path, tiny_corpus, **plain))
     start = {"start_from": str(tmp_path / "plain/codec"), "steps": 1, "learning_rate": 1e-9}
     run("train_codec.py", *flags("variable", tmp_path, tiny_corpus, **start))

@@ -29,6 +29,7 @@ from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.adapters.dac_variable import VariableDac
 from tokgen.zoo.adapters.encodec import EncodecCodec
+from tokgen.zoo.adapters.encodec_variable import VariableEncodec
 from tokgen.zoo.adapters.mimi import MimiCodec
 from tokgen.zoo.adapters.speechtokenizer import SpeechTokenizerCodec, make_model
 from tokgen.zoo.adapters.xcodec import XcodecCodec
@@ -125,9 +126,11 @@ def make_encodec(name: str, bandwidth: float | None = None, **settings: object) 
         "num_lstm_layers": 1,
         "codebook_size": 32,
     }
+    config = EncodecConfig(**{**small, **ENCODEC[name], **settings})
+    kind = EncodecModel if getattr(config, "importance", None) is None else VariableEncodec
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        model = EncodecModel(EncodecConfig(**{**small, **ENCODEC[name], **settings}))
+        model = kind(config)
         for parameter, weight in model.encoder.named_parameters():
             if parameter.endswith("weight.original0"):
                 weight.data *= 2
@@ -268,6 +271,13 @@ def make_variable_dac(level: float | None = 1.0) -> DacCodec:
     return vary(codec, level)
 
 
+def make_variable_encodec(level: float | None = 1.0, kind: str = "encodec-24k") -> EncodecCodec:
+    """A `make_encodec` of variable bitrate, at a level; None gives all levels."""
+    codec = make_encodec(kind, importance={"kind": "paper", "widths": [8, 4]})
+    codec.spec = replace(codec.spec, name="encodec-variable")
+    return vary(codec, level)
+
+
 def vary(codec: Codec, level: float | None) -> Any:
     """Spread the importance over (0, 1), so that the depth of frames differs."""
     last = codec.model.importance.layers[-1]
@@ -318,18 +328,19 @@ MAKERS |= {
     "stft-causal": make_causal,
     "stft-variable": make_variable,
     "dac-variable": make_variable_dac,
+    "encodec-variable": make_variable_encodec,
+    "encodec-48k-variable": partial(make_variable_encodec, kind="encodec-48k"),
     "mimi": make_mimi,
     "xcodec": make_xcodec,
     "xcodec2": partial(make_xcodec2, Xcodec2Codec),
     "neucodec": partial(make_xcodec2, NeuCodecCodec),
     "speechtokenizer": make_speechtokenizer,
 }
-CLOSED = {"encodec-48k", "mimi", "xcodec2", "neucodec"}  # codecs that do not expose their stages
+# Codecs that do not expose their stages
+CLOSED = {"encodec-48k", "encodec-48k-variable", "mimi", "xcodec2", "neucodec"}
 
-BLOCKWISE = {
-    name: MAKERS[name]
-    for name in (*DAC_STRIDES, *ENCODEC, "stft-causal", "stft-variable", "dac-variable")
-} | {
+VARIABLE = ("stft-variable", "dac-variable", "encodec-variable", "encodec-48k-variable")
+BLOCKWISE = {name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC, "stft-causal", *VARIABLE)} | {
     "stft": partial(make_stft_codec, kernel_size=7, encoder_depth=2, decoder_depth=2),
     "encodec-centred": partial(make_encodec, "encodec-24k", use_causal_conv=False),
 }  # codecs that code audio block by block

@@ -55,6 +55,37 @@ def test_codes_loss_and_its_gradient_of_the_reference():
     torch.testing.assert_close(straight, torch.ones_like(z))
 
 
+def test_levels_that_are_not_kept_add_nothing_and_leave_their_residual():
+    quantizer, z = make(), latents_of(1).requires_grad_()
+    quantizer(latents_of(0))
+    quantizer.eval()
+    depth = torch.randint(1, 4, (4, 30), generator=torch.Generator().manual_seed(2))
+    mask = (torch.arange(3)[:, None] < depth[:, None]).float().requires_grad_()
+    every, out = quantizer(z), quantizer(z, mask=mask)
+    assert out.codes.equal(every.codes)
+    rows = torch.stack(
+        [level.codebook[c] for level, c in zip(quantizer.levels, out.codes.unbind(1), strict=True)]
+    )  # [K, B, T, D]
+    kept = (rows * mask.transpose(0, 1)[..., None]).sum(0)
+    torch.testing.assert_close(out.quantized.mT, kept)
+    residual = z.mT - torch.cat([torch.zeros_like(rows[:1]), rows[:-1].cumsum(0)])
+    expected = (mask.transpose(0, 1)[..., None] * (residual - rows) ** 2).mean((1, 2, 3)).sum()
+    torch.testing.assert_close(out.commitment_loss, expected)
+    by_mask, by_z = torch.autograd.grad(out.quantized.sum(), [mask, z])
+    torch.testing.assert_close(by_mask, rows.sum(-1).transpose(0, 1))
+    torch.testing.assert_close(by_z, torch.ones_like(z))  # straight through
+
+
+def test_codebooks_follow_all_frames_kept_or_not():
+    plain, masked = make(), make()
+    for quantizer, mask in ((plain, None), (masked, torch.zeros(4, 3, 30))):
+        torch.manual_seed(3)
+        quantizer(latents_of(0))
+        quantizer(latents_of(1), mask=mask)
+    for a, b in zip(plain.state_dict().values(), masked.state_dict().values(), strict=True):
+        assert a.equal(b)
+
+
 def test_every_level_has_a_commitment_gradient_and_the_output_one_straight_through():
     quantizer = make()
     z = latents_of(1).requires_grad_()

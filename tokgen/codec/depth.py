@@ -22,8 +22,10 @@ from tokgen.codec.spec import DEPTH, IMPORTANCE, CodecSpec, Encoded, Side
 __all__ = [
     "Allocating",
     "DepthCounts",
+    "OutOfReach",
     "Rate",
     "allocate",
+    "append_depth",
     "append_row",
     "check_depth",
     "depth_bits",
@@ -34,6 +36,10 @@ __all__ = [
     "split_row",
     "stream_bits",
 ]
+
+
+class OutOfReach(ValueError):
+    """A bitrate that no level reaches on an utterance."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Rate:
         """Return the depth int64 [T] of an utterance's importance [T].
 
         Raises:
-            ValueError: a bitrate that no level reaches.
+            OutOfReach: a bitrate that no level reaches.
         """
         most = self.n_codebooks or spec.n_codebooks
         scale = self.level
@@ -115,7 +121,7 @@ def scale_for_bitrate(
         bitrate: kbps over the utterance.
         n_codebooks: most levels of a frame.
     Raises:
-        ValueError: not even one level for each frame takes so little, or all levels take less.
+        OutOfReach: not even one level for each frame takes so little, or all levels take less.
     """
     importance = importance.flatten()
     starts = _starts(importance, spec.n_codebooks, n_codebooks)
@@ -128,7 +134,7 @@ def scale_for_bitrate(
 
     low, high = kbps(0), kbps(len(starts))
     if not low <= bitrate <= high * (1 + 1e-9):
-        raise ValueError(
+        raise OutOfReach(
             f"bitrate = {bitrate:g} kbps: {spec.name} reaches {low:.3g} to {high:.3g} kbps on this "
             "audio; choose one of these, or give a level"
         )
@@ -241,6 +247,14 @@ def append_row(codes: Tensor, importance: Tensor) -> Tensor:
     The last row has the bits of the float32 values.
     """
     return torch.cat([codes, importance.float().view(torch.int32).long()[:, None]], 1)
+
+
+def append_depth(encoded: Encoded) -> Tensor:
+    """Join codes [B, k, T] and their depth to one int64 [B, k + 1, T]; all levels without one."""
+    codes, depth = encoded.codes, encoded.depth
+    if depth is None:
+        depth = torch.full_like(codes[:, 0], codes.shape[1])
+    return torch.cat([codes, depth[:, None]], dim=1)
 
 
 def split_row(joined: Tensor) -> Encoded:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_codes_layout
-from tokgen.codec.depth import Allocating, append_row
+from tokgen.codec.depth import Allocating, append_depth, append_row
 from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, Windows, run_whole
 
@@ -164,13 +164,7 @@ class WindowedCodec(StagedCodec):
 
     def _with_depth(self, encoded: Encoded) -> Tensor:
         """Return codes [B, k, T] with the depth as one more row, if the codec is variable."""
-        codes = encoded.codes
-        if not self.variable:
-            return codes
-        depth = encoded.depth
-        if depth is None:
-            depth = torch.full_like(codes[:, 0], codes.shape[1])
-        return torch.cat([codes, depth[:, None]], dim=1)
+        return append_depth(encoded) if self.variable else encoded.codes
 
     def _decoder_windows(self, step: int | None) -> Windows:
         def run(codes: Tensor, first: int) -> Tensor:
@@ -218,8 +212,13 @@ class ResidualLevels:
     @in_float32
     def dequantize(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)
+        return _total(self._rows(codes))
+
+    @in_float32
+    def dequantize_to(self, codes: Tensor, depth: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
         rows = self._rows(codes)
-        return sum(rows[1:], start=rows[0])
+        return _total([(k < depth)[:, None] * row for k, row in enumerate(rows)])
 
     def code_vectors(self) -> Tensor:
         every = torch.arange(self.spec.codebook_size, device=self.device)[None]
@@ -237,6 +236,10 @@ class ResidualLevels:
         """Return the rows [B, D, T] of each level of codes [B, k, T]."""
         pairs = zip(self.levels, codes.unbind(1), strict=False)
         return [level.decode(indices) for level, indices in pairs]
+
+
+def _total(rows: Sequence[Tensor]) -> Tensor:
+    return sum(rows[1:], start=rows[0])
 
 
 class ResidualCodec(ResidualLevels, StagedCodec):

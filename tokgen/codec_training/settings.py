@@ -185,8 +185,8 @@ class CodecTrainingSettings(SharedSettings):
             `EncodecModel`).
         model: settings of the architecture's config.
         quantizer: "residual", or "variable" for a variable bitrate: the levels of each frame are
-            chosen by a network that trains with the codec. Of "stft" and "dac".
-        variable: settings of the variable bitrate.
+            chosen by a network that trains with the codec.
+        variable: settings of the variable bitrate, for the "variable" quantizer only.
         steps: all steps of the training.
         continuous_steps: first steps, without quantizer. It is then initialised from data.
         decoder_steps: next steps, with encoder and quantizer frozen.
@@ -232,8 +232,11 @@ class CodecTrainingSettings(SharedSettings):
         check_positive(self, "joint_learning_rate", "max_codebook_loss", "quantizer_init_seconds")
         if self.quantizer not in ("residual", "variable"):
             raise ValueError(f"quantizer {self.quantizer!r}: known are residual, variable")
-        if self.quantizer == "variable" and self.architecture == "encodec":
-            raise ValueError("quantizer variable with architecture encodec: use stft or dac")
+        if self.quantizer != "variable" and self.variable != VariableSettings():
+            raise ValueError(
+                f"variable settings with quantizer {self.quantizer}: they need quantizer variable; "
+                "set it, or leave them out"
+            )
         before = self.continuous_steps + self.decoder_steps
         if before > self.steps:
             raise ValueError(

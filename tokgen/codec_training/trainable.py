@@ -29,6 +29,7 @@ __all__ = [
     "TrainableCodec",
     "TrainableDac",
     "TrainableStft",
+    "importance_config",
     "reconstruction_of",
 ]
 
@@ -144,7 +145,7 @@ class TrainableCodec(nn.Module, ABC):
         codec.save_pretrained(folder, card, dtype=codec.trained_dtype)
 
 
-def _importance(variable: VariableSettings | None) -> dict[str, Any]:
+def importance_config(variable: VariableSettings | None) -> dict[str, Any]:
     """Return the settings of a model for its importance network."""
     if variable is None:
         return {}
@@ -159,7 +160,7 @@ class TrainableStft(TrainableCodec):
     def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
         super().__init__()
         self.variable = variable
-        self.model = StftCodecModel(**config, **_importance(variable))
+        self.model = StftCodecModel(**config, **importance_config(variable))
         self.sample_rate = self.model.sample_rate
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
@@ -195,7 +196,7 @@ class TrainableDac(TrainableCodec):
 
     def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
         super().__init__()
-        settings = DacConfig(**config, **_importance(variable))
+        settings = DacConfig(**config, **importance_config(variable))
         odd = [s for s in settings.downsampling_ratios if s % 2]
         if odd:
             raise ValueError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast
@@ -10,11 +11,14 @@ from torch import Tensor
 from transformers import EncodecConfig, EncodecModel
 
 from tokgen.codec.chunks import OverlapAdd
-from tokgen.codec.spec import CodecSpec
+from tokgen.codec.spec import CodecSpec, Quantized
 from tokgen.codec.windows import fit_length
-from tokgen.codec_training.trainable import Reconstruction, TrainableCodec
+from tokgen.codec_training.trainable import Reconstruction, TrainableCodec, importance_config
 from tokgen.quantizers.ema import EmaQuantizer
+from tokgen.quantizers.settings import VariableSettings
+from tokgen.quantizers.variable import VariableQuantized, allocate
 from tokgen.zoo.adapters.encodec import EncodecCodec, normalised
+from tokgen.zoo.adapters.encodec_variable import VariableEncodec
 from tokgen.zoo.loading import PretrainedCodec
 
 __all__ = ["TrainableEncodec"]
@@ -24,7 +28,9 @@ class TrainableEncodec(TrainableCodec):
     """transformers' `EncodecModel` in training.
 
     Each batch is coded at one of `target_bandwidths`, drawn at random; in eval mode at the highest.
-    Codebooks are moving averages, see `EmaQuantizer`, and have no codebook loss.
+    Codebooks are moving averages, see `EmaQuantizer`, and have no codebook loss. With a variable
+    bitrate, the importance takes the place of the bandwidths, and the quantizer has all levels of
+    the highest one.
 
     A model with chunks, such as the stereo one at 48 kHz, trains on crops of at most one chunk.
     Longer audio, as in validation, is coded in overlapping chunks as by the saved codec. With
@@ -33,11 +39,12 @@ class TrainableEncodec(TrainableCodec):
 
     model: EncodecModel
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
         super().__init__()
-        settings = EncodecConfig(**config)
+        self.variable = variable
+        settings = EncodecConfig(**config, **importance_config(variable))
         self._spec = CodecSpec("encodec", **EncodecCodec.numbers(settings.to_dict()))
-        self.model = EncodecModel(settings)
+        self.model = (EncodecModel if variable is None else VariableEncodec)(settings)
         layers: Any = self.model.quantizer.layers
         self.quantizer = EmaQuantizer(
             latent_dim=settings.hidden_size,
@@ -45,10 +52,12 @@ class TrainableEncodec(TrainableCodec):
             codebook_size=settings.codebook_size,
         )
         self.sample_rate, self.n_channels = settings.sampling_rate, settings.audio_channels
-        self.n_bandwidths = len(settings.target_bandwidths)
+        self.n_bandwidths = len(settings.target_bandwidths) if variable is None else 1
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
         chunks, scales = self._chunks(waveform)
+        if self.training and quantize and isinstance(self.model, VariableEncodec):
+            return self._variable(self.model, chunks, scales, waveform)
         latents = self.model.encoder(chunks)
         zero = latents.new_zeros(())
         if not quantize:
@@ -59,10 +68,26 @@ class TrainableEncodec(TrainableCodec):
             kbps = self.model.config.target_bandwidths[bandwidth]
             n_codebooks = self.model.quantizer.get_num_quantizers_for_bandwidth(kbps)
         out = self.quantizer(latents, n_codebooks, learn=self.moves_codebooks)
+        return self._reconstruction(out, scales, waveform, bandwidth)
+
+    def _variable(
+        self, model: VariableEncodec, chunks: Tensor, scales: Tensor | None, waveform: Tensor
+    ) -> Reconstruction:
+        """Code chunks at a variable bitrate."""
+        how = cast(VariableSettings, self.variable)
+        latents, importance = model.encode_with_importance(chunks, detach=how.detach)
+        chosen = allocate(importance, len(self.quantizer.levels), how)
+        found = self.quantizer(latents, learn=self.moves_codebooks, mask=chosen.mask)
+        return self._reconstruction(chosen.joined(found), scales, waveform)
+
+    def _reconstruction(
+        self, out: Quantized, scales: Tensor | None, waveform: Tensor, bandwidth: int = -1
+    ) -> Reconstruction:
         decoded = self._join(out.quantized, scales, waveform)
         codes = out.codes.unflatten(0, (len(waveform), -1)).transpose(1, 2).flatten(2)
         losses = out.commitment_loss, out.codebook_loss
-        return Reconstruction(decoded, *losses, codes, bandwidth)
+        rate_loss = out.rate_loss if isinstance(out, VariableQuantized) else None
+        return Reconstruction(decoded, *losses, codes, bandwidth, rate_loss)
 
     def _chunks(self, waveform: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the chunks [B * W, C, n] of [B, C, N], normalised, and their scales [B * W, 1]."""
@@ -96,6 +121,10 @@ class TrainableEncodec(TrainableCodec):
         chunks, _ = self._chunks(waveforms)
         latents = [self.model.encoder(w).mT.flatten(0, 1) for w in chunks.split(16)]
         return self.quantizer.init_from_data(torch.cat(latents)).tolist()
+
+    def open_saved(self, source: str | Path) -> Any:
+        plain = getattr(EncodecConfig.from_pretrained(source), "importance", None) is None
+        return (EncodecModel if plain else VariableEncodec).from_pretrained(source)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         super().load_weights(weights)

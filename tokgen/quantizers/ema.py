@@ -67,7 +67,12 @@ class EmaQuantizer(nn.Module):
 
     @in_float32
     def forward(
-        self, latents: Tensor, n_codebooks: int | None = None, *, learn: bool = True
+        self,
+        latents: Tensor,
+        n_codebooks: int | None = None,
+        *,
+        learn: bool = True,
+        mask: Tensor | None = None,
     ) -> Quantized:
         """Quantize latents [B, D, T] with the first levels, and move their codebooks.
 
@@ -79,19 +84,32 @@ class EmaQuantizer(nn.Module):
             latents: [B, D, T].
             n_codebooks: levels to use; None uses all K.
             learn: False leaves the codebooks as they are. In eval mode they never move.
+            mask: [B, K, T], 1 for the levels to keep and 0 for others, which add nothing to the
+                loss and to the output, but leave their residual like others. Its gradient is that
+                of the output. Codebooks follow all frames, kept or not: a stream of all levels
+                uses them too, and few frames keep the last levels, whose entries would soon be
+                replaced. None keeps all.
         """
         frames = residual = latents.mT
         total = torch.zeros_like(frames)
         commitment = latents.new_zeros(())
         codes = []
-        for level in self.levels[:n_codebooks]:
+        for k, level in enumerate(self.levels[:n_codebooks]):
             row, code, _ = level(residual.detach(), freeze_codebook=not learn)
             row = row.detach()
-            commitment = commitment + F.mse_loss(residual, row)
+            if mask is None:
+                commitment = commitment + F.mse_loss(residual, row)
+                total = total + row
+            else:
+                on = mask[:, k, :, None]
+                commitment = commitment + (on.detach() * (residual - row) ** 2).mean()
+                total = total + on * row
             residual = residual - row
-            total = total + row
             codes.append(code)
-        total = frames + (total - frames).detach()
+        if mask is None:
+            total = frames + (total - frames).detach()
+        else:
+            total = total + (frames - frames.detach())
         zero = latents.new_zeros(())
         return Quantized(total.mT, torch.stack(codes, 1), latents, commitment, zero)
 

@@ -150,6 +150,15 @@ class Allocation:
     importance: Tensor
     rate_loss: Tensor
 
+    def joined(self, found: Quantized) -> VariableQuantized:
+        """Return what a quantizer found with the mask, with this allocation."""
+        return VariableQuantized(
+            **vars(found),
+            depth=self.depth,
+            importance=self.importance,
+            rate_loss=self.rate_loss,
+        )
+
 
 def allocate(
     importance: Tensor,
@@ -227,10 +236,4 @@ def quantize_variable(
         settings, scale: see `allocate`.
     """
     chosen = allocate(importance, len(levels), settings, scale)
-    found = quantize_levels(levels, latents, chosen.mask)
-    return VariableQuantized(
-        **vars(found),
-        depth=chosen.depth,
-        importance=importance,
-        rate_loss=chosen.rate_loss,
-    )
+    return chosen.joined(quantize_levels(levels, latents, chosen.mask))

@@ -6,6 +6,7 @@
 - `dac_variable` - DAC with an importance network
 - `dac_training` - weight norm and first weights of DAC in training
 - `encodec` - EnCodec, run by transformers
+- `encodec_variable` - EnCodec with an importance network
 - `ffmpeg` - MP3 and Opus, run by FFmpeg; their encoder delays
 - `mimi` - Mimi, run by transformers
 - `speechtokenizer` - SpeechTokenizer, run by its own package

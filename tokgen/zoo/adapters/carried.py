@@ -119,13 +119,17 @@ class Carried:
 
 
 def is_causal(config: dict[str, Any]) -> bool:
-    """Return whether a config.json of EnCodec or Mimi is of a network that never looks ahead."""
+    """Return whether a config.json of EnCodec or Mimi is of a network that never looks ahead.
+
+    An importance network does.
+    """
     return (
         bool(config.get("use_causal_conv", True))
         and config.get("trim_right_ratio", 1.0) == 1.0
         and config.get("norm_type", "weight_norm") == "weight_norm"
         and not config.get("normalize")
         and not config.get("chunk_length_s")
+        and config.get("importance") is None
     )
 
 

@@ -6,7 +6,8 @@ concatenated along T. Each chunk is divided by its loudness; these scales are si
 default bandwidth is the highest, while that of transformers is the lowest.
 
 Every item is encoded alone, at its true length: at 24 kHz in windows that overlap by the receptive
-field of the convolutions, with an LSTM that keeps its state, and at 48 kHz chunk by chunk.
+field of the convolutions, with an LSTM that keeps its state, and at 48 kHz chunk by chunk. The
+importance of a variable bitrate is computed in the same windows or chunks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +23,15 @@ from torch import Tensor, nn
 from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_layout
 from tokgen.codec.chunks import Chunks, OverlapAdd
-from tokgen.codec.spec import CodecSpec, Encoded, Side, join
+from tokgen.codec.depth import Allocating, Rate, append_depth, append_row, split_row
+from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Side, join
 from tokgen.codec.stages import StagedCodec
 from tokgen.codec.steps import Frames
 from tokgen.codec.windows import (
     BlockDecoder,
     BlockEncoder,
     Reach,
+    Stage,
     Windows,
     decoder_reach,
     encoder_reach,
@@ -39,6 +42,8 @@ from tokgen.zoo.loading import TransformersCodec, choose_bandwidth, let_gradient
 
 if TYPE_CHECKING:
     from transformers import EncodecModel
+
+    from tokgen.zoo.adapters.encodec_variable import VariableEncodec
 
 __all__ = [
     "MAX_CHUNK_SECONDS",
@@ -65,6 +70,14 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
 
     model: EncodecModel
     model_class = "EncodecModel"
+
+    @classmethod
+    def network_class(cls, config: dict[str, Any]) -> Any:
+        if config.get("importance") is None:
+            return super().network_class(config)
+        from tokgen.zoo.adapters.encodec_variable import VariableEncodec
+
+        return VariableEncodec
 
     @staticmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
@@ -111,44 +124,100 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
             return self.spec.n_chunks(n_samples)
         return super().side_length(name, n_samples)
 
+    @property
+    def variable(self) -> bool:
+        return getattr(self.model, "importance", None) is not None
+
+    @property
+    def _network(self) -> VariableEncodec:
+        return cast("VariableEncodec", self.model)
+
     def _encode(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         return encode_each(self, waveform, lengths, self._encode_alone)
 
-    def _encode_alone(self, waveform: Tensor) -> Encoded:
+    def _encode_with_importance(self, waveform: Tensor, lengths: list[int]) -> Encoded:
+        def encode(audio: Tensor) -> Encoded:
+            joined = self._encode_alone(audio, importance=True)
+            found = split_row(joined.codes)
+            return Encoded(found.codes, {**joined.side, **found.side})
+
+        return encode_each(self, waveform, lengths, encode)
+
+    def _encode_alone(self, waveform: Tensor, *, importance: bool = False) -> Encoded:
+        """Encode one item, with the importance as one more row as by `append_row` if asked."""
         if self.in_pieces:
-            coder = self.block_encoder()
+            coder = self._block_encoder(None, importance)
             return join([*coder.push(waveform), *coder.finish()])
         side: dict[str, Tensor] = {}
-        if self.side_names:
+        if self.model.config.normalize:
             waveform, side["scales"] = normalised(waveform)
-        return Encoded(self.quantize(self.model.encoder(waveform)), side)
+        return Encoded(self._codes(waveform, importance), side)
+
+    def _codes(self, waveform: Tensor, importance: bool) -> Tensor:
+        """Encode a waveform [B, C, N] in one piece; see `_encode_alone`."""
+        if importance:
+            return self._joined(*self._network.encode_with_importance(waveform))
+        return self.quantize(self.model.encoder(waveform))
+
+    def _joined(self, latents: Tensor, importance: Tensor) -> Tensor:
+        return append_row(self.quantize(latents), importance)
 
     def _decode(self, codes: Tensor, side: Side) -> Tensor:
         scales = side.get("scales")
         if self.in_pieces:
             coder = self.block_decoder()
             return torch.cat([*coder.push(Encoded(codes, side)), *coder.finish()], dim=-1)
-        audio = self.model.decoder(self.dequantize(codes))
+        audio = self.model.decoder(self._dequantized(self._with_depth(Encoded(codes, side))))
         return audio if scales is None else audio * scales[..., None]
+
+    def _with_depth(self, encoded: Encoded) -> Tensor:
+        """Return codes [B, k, T] with the depth as one more row, if the codec is variable."""
+        return append_depth(encoded) if self.variable else encoded.codes
+
+    def _dequantized(self, codes: Tensor) -> Tensor:
+        """Dequantize what `_with_depth` returns."""
+        if self.variable:
+            return self.dequantize_to(codes[:, :-1], codes[:, -1])
+        return self.dequantize(codes)
 
     def block_encoder(self, step: int | None = None) -> BlockEncoder:
         if not self.in_pieces:
             return super().block_encoder(step)
+        return self._block_encoder(step, self.rate is not None, self.rate)
+
+    def _block_encoder(
+        self, step: int | None, importance: bool, rate: Rate | None = None
+    ) -> BlockEncoder:
+        """Return an encoder to codes, or to what `append_row` returns, or to codes at a rate."""
+        side: dict[str, list[Tensor]] = {}
+        stages: list[Stage] = []
         if self.spec.chunk_length:
-            return self._chunk_encoder()
+            stages.append(self._encoder_chunks(side, importance))
+        else:
+            stages += self._encoder_stages(step, importance)
+        if rate is not None:
+            stages.append(allocating := Allocating(rate, self.spec))
+            side[DEPTH] = allocating.depths
+        return BlockEncoder(*stages, side=side)
+
+    def _encoder_stages(self, step: int | None, importance: bool) -> list[Stage]:
         before, lstm, after = _parts(self.model.encoder)
-        hop = self.spec.hop_length
-        return BlockEncoder(
-            self._windows(
-                lambda x, _: before(x), encoder_reach(*geometry(before)), step, hop_in=hop
-            ),
+
+        def run(x: Tensor, first: int) -> Tensor:
+            if importance:
+                return self._joined(*self._network.finish(x))
+            return self.quantize(after(x))
+
+        reach = encoder_reach(*geometry(after))
+        if importance:
+            more = self._network.importance.reach
+            reach = Reach(max(reach.before, more), max(reach.after, more), reach.first)
+        first = encoder_reach(*geometry(before))
+        return [
+            self._windows(lambda x, _: before(x), first, step, hop_in=self.spec.hop_length),
             _Recurrent(lstm),
-            self._windows(
-                lambda x, _: self.quantize(after(x)),
-                encoder_reach(*geometry(after)),
-                None if step is None else 1,
-            ),
-        )
+            self._windows(run, reach, None if step is None else 1),
+        ]
 
     def block_decoder(self, step: int | None = None) -> BlockDecoder:
         if not self.in_pieces:
@@ -159,7 +228,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
         hop = self.spec.hop_length
         return BlockDecoder(
             self._windows(
-                lambda codes, _: before(self.dequantize(codes)),
+                lambda codes, _: before(self._dequantized(codes)),
                 decoder_reach(*geometry(before)),
                 step,
             ),
@@ -170,6 +239,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
                 None if step is None else 1,
                 hop_out=hop,
             ),
+            pack=self._with_depth,
         )
 
     def live_encoder(self) -> BlockEncoder:
@@ -203,35 +273,38 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
     ) -> Windows:
         return Windows(run, reach, size=self.window_frames, step=step, **hops)
 
-    def _chunk_encoder(self) -> BlockEncoder:
+    def _encoder_chunks(self, side: dict[str, list[Tensor]], importance: bool) -> Chunks:
+        """Return the stage that encodes chunks, and adds their scales to `side`."""
         s = self.spec
-        side: dict[str, list[Tensor]] = {name: [] for name in self.side_names}
+        scales: list[Tensor] = []
+        if self.model.config.normalize:
+            side["scales"] = scales
 
         def run(chunk: Tensor) -> Tensor:
-            if side:
+            if self.model.config.normalize:
                 chunk, scale = normalised(chunk)
-                side["scales"].append(scale)
-            return self.quantize(self.model.encoder(chunk))
+                scales.append(scale)
+            return self._codes(chunk, importance)
 
-        frames = s.chunk_length // s.hop_length
-        return BlockEncoder(Chunks(run, s.chunk_length, s.chunk_stride, frames), side=side)
+        return Chunks(run, s.chunk_length, s.chunk_stride, s.chunk_length // s.hop_length)
 
     def _chunk_decoder(self) -> BlockDecoder:
         s = self.spec
         scales: deque[Tensor] = deque()
 
         def take_side(side: Side) -> None:
-            if self.side_names:
+            if self.model.config.normalize:
                 scales.extend(side["scales"].unbind(-1))
 
         def run(codes: Tensor) -> Tensor:
-            audio = self.model.decoder(self.dequantize(codes))
+            audio = self.model.decoder(self._dequantized(codes))
             return audio * scales.popleft()[:, None, None] if scales else audio
 
         frames = s.chunk_length // s.hop_length
         return BlockDecoder(
             Chunks(run, frames, frames, s.chunk_length),
             OverlapAdd(s.chunk_length, s.chunk_stride),
+            pack=self._with_depth,
             take_side=take_side,
         )
 
