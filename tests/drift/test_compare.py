@@ -17,8 +17,8 @@ from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.clips import DriftClips
 from tokgen.drift.compare import measure_drift
+from tokgen.drift.differences import difference_lines, differences
 from tokgen.drift.passes import PER_CLIP, ClipDrift, DriftRun
-from tokgen.drift.summary import difference_lines, differences
 from tokgen.metrics.delay import Delay
 
 

@@ -18,9 +18,9 @@ from tokgen.codec.spec import CodecSpec, Encoded
 from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.drift.clips import DriftClips
 from tokgen.drift.compare import measure_drift
+from tokgen.drift.differences import differences
 from tokgen.drift.passes import drift_of, run_drift
 from tokgen.drift.shifts import frame_of, place_clip
-from tokgen.drift.summary import differences
 
 SHIFTS = [37, -61, "random"]
 

@@ -14,8 +14,9 @@ import pytest
 from makers.pages import page_of, text_of
 from makers.runs import RATE, add_drift_audio, estimate, make_drift, put
 from tokgen.cli import main as cli
+from tokgen.drift.differences import DriftDifference
 from tokgen.drift.phase import Correlation, PhaseSummary
-from tokgen.drift.summary import DriftDifference, DriftSummary, Point
+from tokgen.drift.summary import DriftSummary, Point
 from tokgen.metrics.statistics import Estimate
 from tokgen.report.reader import read_run
 

@@ -61,11 +61,13 @@ class Pass(NamedTuple):
         output: [1, N].
         level: of the output over the original, before levels are matched, in dB.
         codes: [K, T] of the frames of the clip; None for a waveform codec.
+        depth: levels [T] of these frames; None if all have all levels.
     """
 
     output: Tensor
     level: float
     codes: Tensor | None
+    depth: Tensor | None = None
 
 
 def check_treatment(codec: Codec | WaveformCodec, treatment: Treatment) -> None:
@@ -110,13 +112,16 @@ def send_through(
         lead = int(encoded.side.get(LEAD, torch.zeros(1)).item())
         start = lead + begin
         of_clip = _of_clip(encoded.codes, codec, start, n)
+        depth = encoded.depth
         if stable is not None:
             heard, level = stable.decode(encoded.codes, of_clip, start, lead + total)
         else:
             plain = codec.decode(encoded.codes, total, encoded.side)[0].cpu()
             output, level = _matched(plain, begin, n, power, match_level)
             heard = output[:, begin : begin + n]
-        yield Pass(heard, level, of_clip[0].cpu())
+        if depth is not None:
+            depth = _of_clip(depth, codec, start, n)[0].cpu()
+        yield Pass(heard, level, of_clip[0].cpu(), depth)
 
 
 class _StableClip:
@@ -202,7 +207,7 @@ def _matched(
 
 
 def _of_clip(codes: Tensor, codec: Codec, start: int, n: int) -> Tensor:
-    """Return the codes [1, K, T] nearest to a clip of n samples that begins at `start`."""
+    """Return the codes or depths [..., T] nearest to a clip of n samples from `start` on."""
     n_frames = codec.spec.n_frames(n)
     first = min(round(start / codec.spec.hop_length), codes.shape[-1] - n_frames)
     return codes[..., first : first + n_frames]

@@ -18,6 +18,8 @@ from tokgen.codec.stable.settings import StableDecoding
 from tokgen.corpus.listed import Corpus, as_corpus
 from tokgen.drift.chain import PLAIN, Treatment, check_treatment
 from tokgen.drift.clips import CLIP_SECONDS, PAPER_CLIPS, PAPER_SECONDS, DriftClips, find_audio_rate
+from tokgen.drift.depths import DEPTH_BACKENDS, name_of, rate_plan
+from tokgen.drift.differences import DriftDifference, difference_lines, differences
 from tokgen.drift.folder import claim_folder
 from tokgen.drift.passes import DriftRun, check_scored, run_drift
 from tokgen.drift.phase import Correlation, PhaseSummary, correlate, phase_sensitivity
@@ -25,10 +27,7 @@ from tokgen.drift.settings import check_protocol
 from tokgen.drift.shifts import Shift, check_shift
 from tokgen.drift.summary import (
     BACKENDS,
-    DriftDifference,
     DriftSummary,
-    difference_lines,
-    differences,
     summarise,
     summary_parts,
     write_csv,
@@ -183,7 +182,7 @@ def measure_drift(
     several = codecs if isinstance(codecs, Sequence) and not isinstance(codecs, str) else [codecs]
     rate = find_audio_rate(corpus)
     loaded = [as_roundtrip(codec, device=device, audio_rate=rate) for codec in several]
-    names = [codec.spec.name for codec in loaded]
+    names = [name_of(codec) for codec in loaded]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"codecs {names}: give at least one, and each once")
     if phase and not any(isinstance(codec, Codec) for codec in loaded):
@@ -211,9 +210,11 @@ def measure_drift(
         "stable": None if decoding is None else asdict(decoding),
         "grid": grid,
     }
-    about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": BACKENDS}
+    variable = any(map(rate_plan, loaded))
+    backends = BACKENDS | (DEPTH_BACKENDS if variable else {})
+    about: dict[str, Any] = {"settings": settings, "versions": versions(), "backends": backends}
     specs = [
-        {"name": how.name(codec.spec.name), "spec": codec.spec.as_dict()} for codec, how in rows
+        {"name": how.name(name_of(codec)), "spec": codec.spec.as_dict()} for codec, how in rows
     ]
     with lock_folder(out):
         claim_folder(out, {**about, "codecs": specs}, overwrite=overwrite)

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -34,8 +34,15 @@ from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.corpus.entries import Rejection
 from tokgen.drift.chain import PLAIN, Treatment, check_treatment, send_through
 from tokgen.drift.clips import DriftClips
+from tokgen.drift.depths import (
+    PER_DEPTH,
+    depth_values,
+    live_match,
+    match_over_levels,
+    name_of,
+    rate_plan,
+)
 from tokgen.drift.shifts import Shift, frame_of, place_clip, say_shift
-from tokgen.metrics.codebook import token_match
 from tokgen.metrics.delay import Delay, align, measure_delay
 from tokgen.metrics.pesq import measure_pesq
 from tokgen.metrics.si_sdr import si_sdr
@@ -62,30 +69,40 @@ class ClipDrift:
     """One clip through all passes.
 
     Attributes:
-        values: metric to [passes] (`PER_CLIP`) or [passes, K] (`PER_LEVEL`); NaN for a failure
-            and for passes that are not scored. No `PER_LEVEL` for a waveform codec, or with
-            shifts if the grid is not searched.
+        values: metric to [passes] (`PER_CLIP`, `PER_DEPTH`) or [passes, K] (`PER_LEVEL`); NaN for
+            a failure and for passes that are not scored. No matches for a waveform codec, or with
+            shifts if the grid is not searched. `PER_DEPTH` is of codecs of variable bitrate.
         codes: [passes, K, T] of every encoding; None for a waveform codec.
         failures: pass, metric and reason of each failure. The SI-SDR of audio that equals the
             original is infinite, which is no failure.
+        depth: [passes, T], the levels of each frame; None if all frames have all levels.
     """
 
     values: dict[str, np.ndarray]
     codes: np.ndarray | None
     failures: list[tuple[int, str, str]] = field(default_factory=list)
+    depth: np.ndarray | None = None
+
+    def over_levels(self, metric: str) -> np.ndarray:
+        """Return a metric [passes]. Of `PER_LEVEL`, it is the match of all levels together."""
+        values = self.values[metric]
+        if metric not in PER_LEVEL:
+            return values
+        return match_over_levels(values, self.depth, metric == "match_first")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the clip as arrays, to store."""
-        codes = {} if self.codes is None else {"codes": self.codes}
+        parts = {"codes": self.codes, "depth": self.depth}
+        codes = {name: part for name, part in parts.items() if part is not None}
         text = json.dumps(self.failures).encode()
         return self.values | codes | {"failures": np.frombuffer(text, np.uint8)}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> ClipDrift:
         """Read the result of `arrays`."""
-        values = {k: v for k, v in arrays.items() if k in (*PER_CLIP, *PER_LEVEL)}
+        values = {k: v for k, v in arrays.items() if k in (*PER_CLIP, *PER_LEVEL, *PER_DEPTH)}
         failures = [(n, m, why) for n, m, why in json.loads(arrays["failures"].tobytes())]
-        return cls(values, arrays.get("codes"), failures)
+        return cls(values, arrays.get("codes"), failures, arrays.get("depth"))
 
 
 @dataclass(frozen=True)
@@ -95,7 +112,7 @@ class DriftRun:
     Attributes:
         name: name of the codec.
         spec: `CodecSpec.as_dict()` or `WaveformSpec.as_dict()`.
-        bitrate: bits per second.
+        bitrate: bits per second; of a variable bitrate, the mean of the first pass.
         delay: delay of one pass.
         ids: ids of the measured clips.
         clips: results of the measured clips.
@@ -127,11 +144,11 @@ class DriftRun:
         Raises:
             KeyError: it was not measured.
         """
-        values = [clip.values[metric] for clip in self.clips if metric in clip.values]
-        passes = range(1, len(values[0]) + 1) if values else []
+        clips = [clip for clip in self.clips if metric in clip.values]
+        passes = range(1, len(clips[0].values[metric]) + 1) if clips else []
         if n not in (self.scored_passes if metric in PER_CLIP else passes):
             raise KeyError(f"{self.name}: no {metric} after {n} passes")
-        return np.array([v[n - 1].mean() for v in values])
+        return np.array([clip.over_levels(metric)[n - 1] for clip in clips])
 
 
 def run_drift(
@@ -172,13 +189,13 @@ def run_drift(
         raise ValueError(f"passes = {passes}: give at least 1")
     scored = check_scored(scored, passes)
     check_treatment(codec, treatment)
-    name, spec = treatment.name(codec.spec.name), codec.spec.as_dict()
+    name, spec = treatment.name(name_of(codec)), codec.spec.as_dict()
     rate, frame = codec.spec.sample_rate, frame_of(codec.spec)
     places = {id: place_clip(shift, passes, frame, seed=seed, clip=id) for id in clips.ids()}
     delay = measure_delay(codec.roundtrip, rate)
     plan = [spec, clips.fingerprint, passes, match_level, delay.samples]
     plan += [shift, seed if shift == "random" else 0, scored] if shift or scored else []
-    store = ClipStore(out / "clips", name, plan + treatment.plan())
+    store = ClipStore(out / "clips", name, plan + treatment.plan() + rate_plan(codec))
     done: dict[str, ClipDrift] = {}
     rejections = list(clips.corpus.rejections)
     bar = progress_bar(f"drift {name}", total=len(clips), unit="clip", show=progress)
@@ -214,10 +231,11 @@ def run_drift(
         reasons = "; ".join(map(str, rejections[:3]))
         raise ValueError(f"no usable clip in {clips.corpus.name}: {reasons or 'it is empty'}")
     levels = "levels matched" if match_level else "levels not matched"
+    rates = [clip.values["kbps"][0] for clip in done.values() if "kbps" in clip.values]
     return DriftRun(
         name,
         spec,
-        codec.spec.bitrate,
+        1000 * float(np.mean(rates)) if rates else codec.spec.bitrate,
         delay,
         list(done),
         list(done.values()),
@@ -264,9 +282,10 @@ def drift_of(
     rate = codec.spec.sample_rate
     values: dict[str, list] = {metric: [] for metric in (*PER_CLIP, *PER_LEVEL)}
     codes: list[Tensor] = []
+    depths: list[Tensor | None] = []
     failures: list[tuple[int, str, str]] = []
     chain = send_through(codec, original, places or [0] * passes, match_level, treatment)
-    for n, (output, level, code) in enumerate(chain, 1):
+    for n, (output, level, code, depth) in enumerate(chain, 1):
         if scored is None or n in scored:
             aligned = align(original, output, n * delay)
             pesq = measure_pesq(original, output, rate)
@@ -282,19 +301,25 @@ def drift_of(
                 values[metric].append(math.nan)
         if code is not None:
             codes.append(code)
-            before = codes[-2] if n > 1 else None
-            none = torch.full((len(code),), math.nan)
-            values["match_previous"].append(none if before is None else token_match(before, code))
-            values["match_first"].append(token_match(codes[0], code))
+            depths.append(depth)
+            none = torch.full((len(code),), math.nan, dtype=torch.float64)
+            before = none if n == 1 else live_match(codes[-2], code, depths[-2], depth)
+            values["match_previous"].append(before)
+            values["match_first"].append(live_match(codes[0], code, depths[0], depth))
         if audio is not None and n in (1, passes):
             write_audio(audio / "original.wav", original, rate)
             write_audio(audio / _pass_file(n), output, rate)
     kept = {k: np.array(v, dtype=np.float64) for k, v in values.items() if k in PER_CLIP}
     if not codes:
         return ClipDrift(kept, None, failures)
-    if treatment.grid is not None or not places or not any(places):
-        kept |= {k: torch.stack(values[k]).double().numpy() for k in PER_LEVEL}
-    return ClipDrift(kept, torch.stack(codes).to(torch.int32).numpy(), failures)
+    compared = treatment.grid is not None or not places or not any(places)
+    if compared:
+        kept |= {k: torch.stack(values[k]).numpy() for k in PER_LEVEL}
+    found, live = torch.stack(codes).to(torch.int32).numpy(), [d for d in depths if d is not None]
+    if not live:
+        return ClipDrift(kept, found, failures)
+    kept |= depth_values(live, cast(Codec, codec).spec, compared)
+    return ClipDrift(kept, found, failures, torch.stack(live).to(torch.int32).numpy())
 
 
 def _failures(

@@ -20,8 +20,8 @@ from torch import Tensor
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
 from tokgen.drift.clips import DriftClips
+from tokgen.drift.depths import live_match, match_over_levels, name_of, rate_plan
 from tokgen.drift.summary import DriftSummary
-from tokgen.metrics.codebook import token_match
 from tokgen.metrics.statistics import Estimate, bootstrap_mean, format_estimate, pearson
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
@@ -47,9 +47,12 @@ class PhaseSummary:
         name: name of the codec.
         shifts: shifts in samples, ascending, without 0.
         shifts_ms: shifts in milliseconds.
-        match: share of equal codes for each shift: mean over levels, then over clips.
+        match: share of equal codes for each shift: mean over levels, then over clips. Of a
+            variable bitrate, only codes that are live on both sides count, as in
+            `tokgen.drift.depths`.
         mean_match: mean over all shifts and levels.
-        level_match: mean over all shifts, for each level.
+        level_match: mean over all shifts, for each level. A clip without live codes counts as
+            failed.
     """
 
     name: str
@@ -106,12 +109,11 @@ def phase_sensitivity(
     rate = codec.spec.sample_rate
     shifts = shift_grid(rate)
     margin = max(shifts)
-    store = ClipStore(
-        out / "clips", f"{codec.spec.name}-phase", [codec.spec.as_dict(), clips.fingerprint, shifts]
-    )
+    name, plan = name_of(codec), [codec.spec.as_dict(), clips.fingerprint, shifts]
+    store = ClipStore(out / "clips", f"{name}-phase", plan + rate_plan(codec))
     failed = np.full((len(shifts), codec.spec.n_codebooks), np.nan)
-    rows = []  # [shifts, K] per clip
-    bar = progress_bar(f"phase {codec.spec.name}", total=len(clips), unit="clip", show=progress)
+    rows, totals = [], []  # [shifts, K] and [shifts] per clip
+    bar = progress_bar(f"phase {name}", total=len(clips), unit="clip", show=progress)
     with bar:
         for index in range(len(clips)):
             arrays = store.read(index)
@@ -120,21 +122,23 @@ def phase_sensitivity(
                 with suppress(AudioError):  # the drift run over the same clips reports it
                     audio = clips.load(index, rate)
                     if audio.shape[-1] - 2 * margin >= codec.spec.hop_length:
-                        arrays = {"match": _matches(codec, audio, shifts)}
+                        arrays = _matches(codec, audio, shifts)
                         store.write(index, arrays)
             rows.append(arrays["match"])
+            totals.append(arrays.get("total", arrays["match"].mean(-1)))
             bar.update()
     if all(np.isnan(row).all() for row in rows):
         raise ValueError(f"no clip of {clips.corpus.name} is longer than a frame and two shifts")
-    cube = np.stack(rows)  # [clips, shifts, K]
+    cube, table = np.stack(rows), np.stack(totals)  # [clips, shifts, K] and [clips, shifts]
+    by_level = np.ma.masked_invalid(cube).mean(1).filled(np.nan)
     mean = partial(bootstrap_mean, limits=(0.0, 1.0))
     return PhaseSummary(
-        codec.spec.name,
+        name,
         shifts,
         [1000 * s / rate for s in shifts],
-        [mean(column) for column in cube.mean(-1).T],
-        mean(cube.mean((1, 2))),
-        [mean(column) for column in cube.mean(1).T],
+        [mean(column) for column in table.T],
+        mean(table.mean(1)),
+        [mean(column) for column in by_level.T],
     )
 
 
@@ -145,16 +149,26 @@ def shift_grid(sample_rate: int) -> list[int]:
     return sorted(samples - {0})
 
 
-def _matches(codec: Codec, audio: Tensor, shifts: list[int]) -> np.ndarray:
-    """Return the match [shifts, K] of audio [1, N], which loses the largest shift at both ends."""
+def _matches(codec: Codec, audio: Tensor, shifts: list[int]) -> dict[str, np.ndarray]:
+    """Return the "match" [shifts, K] of audio [1, N], which loses the largest shift at both ends.
+
+    Of a variable bitrate, "total" [shifts] is the match of all levels together.
+    """
     margin = max(shifts)
     n = audio.shape[-1] - 2 * margin
 
-    def codes(start: int) -> Tensor:
-        return codec.encode(audio[None, :, start : start + n])[0].cpu()
+    def encode(start: int) -> tuple[Tensor, Tensor | None]:
+        found = codec.encode_with_side(audio[None, :, start : start + n])
+        return found.codes[0].cpu(), None if found.depth is None else found.depth[0].cpu()
 
-    still = codes(margin)
-    return np.stack([token_match(still, codes(margin + s)).double().numpy() for s in shifts])
+    still, depth = encode(margin)
+    moved = [encode(margin + s) for s in shifts]
+    match = np.stack([live_match(still, c, depth, d).double().numpy() for c, d in moved])
+    if depth is None:
+        return {"match": match}
+    depths = np.stack([depth, *(d for _, d in moved if d is not None)])
+    every = np.concatenate([match[:1], match])  # match_over_levels compares with the first row
+    return {"match": match, "total": match_over_levels(every, depths, first=True)[1:]}
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,13 @@ from tokgen.drift.summary import DriftSummary
 from tokgen.plotting import COLOURS, draw_band, new_figure, save_figure, shortened, whole_numbers
 
 __all__ = [
+    "DEPTH_PANELS",
     "PANELS",
     "Panel",
     "draw_correlation",
     "draw_drift",
     "draw_shifts",
+    "panels_of",
     "plot_drift",
     "plot_phase",
 ]
@@ -37,21 +39,34 @@ PANELS = (
     Panel("codebook_use", "codebook use", "% of log2(size)"),
     Panel("match_previous", "token match", "share equal to the pass before"),
 )
+DEPTH_PANELS = (  # of codecs of variable bitrate
+    Panel("depth_match_previous", "depth match", "share of frames, with the pass before"),
+    Panel("kbps", "bitrate", "kbps"),
+)
 
 
 def plot_drift(summaries: Sequence[DriftSummary], path: Path) -> None:
     """Plot quality, codebook use and match against passes, with 95 % intervals.
 
-    The last two panels leave out codecs without codes. The title says how it was measured.
+    The panels of codebook use and match leave out codecs without codes, and those of depth and
+    bitrate, which only codecs of variable bitrate have, leave out all others. The title says how
+    it was measured.
     """
-    figure = new_figure(13, 3.6)
-    for axes, panel in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+    panels = panels_of(summaries)
+    figure = new_figure(13 / len(PANELS) * len(panels), 3.6)
+    for axes, panel in zip(figure.subplots(1, len(panels)), panels, strict=True):
         draw_drift(axes, summaries, panel)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
     conditions = list(dict.fromkeys(s.conditions for s in summaries if s.conditions))
     figure.suptitle("; ".join(conditions), fontsize=9)
     save_figure(figure, path)
+
+
+def panels_of(summaries: Sequence[DriftSummary]) -> tuple[Panel, ...]:
+    """Return the panels of drift: those of depth and bitrate only if a codec has them."""
+    variable = any(p.metric == "kbps" for s in summaries for p in s.points)
+    return PANELS + DEPTH_PANELS if variable else PANELS
 
 
 def draw_drift(axes: Axes, summaries: Sequence[DriftSummary], panel: Panel) -> None:
@@ -62,7 +77,7 @@ def draw_drift(axes: Axes, summaries: Sequence[DriftSummary], panel: Panel) -> N
     axes.set(title=panel.title, xlabel="passes", ylabel=panel.label)
     axes.grid(alpha=0.3)
     whole_numbers(axes)
-    if panel.metric == "match_previous":
+    if panel.metric.endswith("match_previous"):
         axes.set_ylim(0, 1.02)
     if not any(curves):
         coded = any(s.n_frames for s in summaries)

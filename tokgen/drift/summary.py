@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tokgen.drift.passes import PER_CLIP, PER_LEVEL, DriftRun
+from tokgen.drift.depths import PER_DEPTH, live_codes
+from tokgen.drift.passes import PER_CLIP, PER_LEVEL, ClipDrift, DriftRun
 from tokgen.metrics import pesq, si_sdr
 from tokgen.metrics.codebook import use_with_interval
 from tokgen.metrics.statistics import (
@@ -27,11 +28,8 @@ from tokgen.results import Grid
 __all__ = [
     "BACKENDS",
     "SHOWN_FAILURES",
-    "DriftDifference",
     "DriftSummary",
     "Point",
-    "difference_lines",
-    "differences",
     "summarise",
     "summary_parts",
     "write_csv",
@@ -50,7 +48,8 @@ BACKENDS = {
     "codebook_use_corrected": "tokgen (as codebook_use, Miller-Madow corrected for few frames)",
 }
 # of the values, and so of intervals around their means
-_LIMITS: dict[str, Limits] = {"pesq": (1.04, 4.65)} | dict.fromkeys(PER_LEVEL, (0.0, 1.0))
+_LIMITS: dict[str, Limits] = {"pesq": (1.04, 4.65), **dict.fromkeys(PER_LEVEL, (0.0, 1.0))}
+_LIMITS |= dict.fromkeys(PER_DEPTH, (0.0, 1.0)) | {"kbps": NO_LIMITS}
 
 
 @dataclass(frozen=True)
@@ -198,18 +197,18 @@ def summarise(run: DriftRun) -> DriftSummary:
             column = table[:, n - 1]
             limits = _LIMITS.get(metric, NO_LIMITS)
             add(n, metric, [bootstrap_mean(column[column != math.inf], limits=limits)])
-    codes = [clip.codes for clip in run.clips if clip.codes is not None]
+    codes = [(c.codes, c.depth) for c in run.clips if c.codes is not None]
     if run.codebook_size is not None:
-        for metric in (m for m in PER_LEVEL if m in run.clips[0].values):
-            cube = np.stack([clip.values[metric] for clip in run.clips])  # [clips, passes, K]
-            first = 1 if metric == "match_previous" else 0  # no pass comes before pass 1
-            for n in range(first, cube.shape[1]):
-                columns = [cube[:, n].mean(-1), *cube[:, n].T]
+        for metric in (m for m in (*PER_LEVEL, *PER_DEPTH) if m in run.clips[0].values):
+            means = np.stack([clip.over_levels(metric) for clip in run.clips])  # [clips, passes]
+            first = 1 if metric.endswith("previous") else 0  # no pass comes before pass 1
+            for n in range(first, means.shape[1]):
+                columns = [means[:, n].tolist(), *_by_level(run.clips, metric, n)]
                 limits = _LIMITS[metric]
                 add(n + 1, metric, [bootstrap_mean(column, limits=limits) for column in columns])
-        for n in range(len(codes[0])):
-            use = use_with_interval([c[n] for c in codes], run.codebook_size)
-            for metric, estimates in use.items():
+        for n in range(len(codes[0][0])):
+            live = [live_codes(c[n], None if depth is None else depth[n]) for c, depth in codes]
+            for metric, estimates in use_with_interval(live, run.codebook_size).items():
                 add(n + 1, metric, estimates)
     return DriftSummary(
         run.name,
@@ -218,7 +217,7 @@ def summarise(run: DriftRun) -> DriftSummary:
         str(run.delay),
         run.delay.samples,
         len(run.clips),
-        sum(c.shape[-1] for c in codes),
+        sum(c.shape[-1] for c, _ in codes),
         points,
         [str(rejection) for rejection in run.rejections],
         [
@@ -230,77 +229,14 @@ def summarise(run: DriftRun) -> DriftSummary:
     )
 
 
-@dataclass(frozen=True)
-class DriftDifference:
-    """Paired difference of a metric after some passes: `codec` minus `than`."""
-
-    codec: str
-    than: str
-    passes: int
-    metric: str
-    estimate: Estimate
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {**vars(self), "estimate": self.estimate.as_dict()}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> DriftDifference:
-        """Read the JSON form.
-
-        Raises:
-            KeyError, TypeError, ValueError: the content is damaged.
-        """
-        return cls(
-            str(content["codec"]),
-            str(content["than"]),
-            int(content["passes"]),
-            str(content["metric"]),
-            Estimate.from_dict(content["estimate"]),
-        )
-
-
-def differences(base: DriftRun, other: DriftRun) -> list[DriftDifference]:
-    """Return paired differences of `other` from `base` after the first and the last shared pass.
-
-    The match with the pass before (mean over levels) is compared if both have it.
-
-    Raises:
-        ValueError: the runs were measured in different ways.
-    """
-    if base.conditions != other.conditions:
-        raise ValueError(
-            f"{base.name} was measured with {base.conditions}, {other.name} with "
-            f"{other.conditions}: measure both in the same way to compare them"
-        )
-    theirs = dict(zip(base.ids, base.clips, strict=True))
-    ours = zip(other.ids, other.clips, strict=True)
-    pairs = [(theirs[id].values, clip.values) for id, clip in ours if id in theirs]
-    if not pairs:
+def _by_level(clips: Sequence[ClipDrift], metric: str, n: int) -> list[list[float]]:
+    """Return a match of each level after n + 1 passes, of the clips in which the level is live."""
+    if metric not in PER_LEVEL:
         return []
-    both = set(base.scored_passes) & set(other.scored_passes)
-    if not both:
-        return []
-    last = max(both)
-    found = []
-    for metric in ("pesq", "si_sdr_aligned", "match_previous"):
-        if any(metric not in values for values in pairs[0]):
-            continue
-        for n in sorted({min(both), last}) if metric != "match_previous" else (last,):
-            estimate = bootstrap_mean(
-                [b[metric][n - 1].mean() - a[metric][n - 1].mean() for a, b in pairs]
-            )
-            found.append(DriftDifference(other.name, base.name, n, metric, estimate))
-    return found
-
-
-def difference_lines(found: Sequence[DriftDifference]) -> list[str]:
-    """Format differences as text, one line for each codec."""
-    lines: dict[tuple[str, str], list[str]] = {}
-    for d in found:
-        text = f"{d.metric} @ {d.passes} {format_estimate(d.estimate, 3, sign=True)}"
-        lines.setdefault((d.codec, d.than), []).append(text)
-    return [f"{codec} over {than}, paired: {', '.join(v)}" for (codec, than), v in lines.items()]
+    table = np.stack([clip.values[metric][n] for clip in clips])  # [clips, K]
+    variable = clips[0].depth is not None
+    columns = (column[~np.isnan(column)] if variable else column for column in table.T)
+    return [column.tolist() for column in columns]
 
 
 def write_csv(summaries: Sequence[DriftSummary], path: Path) -> None:
@@ -317,7 +253,7 @@ def write_csv(summaries: Sequence[DriftSummary], path: Path) -> None:
 def summary_parts(summaries: Sequence[DriftSummary]) -> list[Grid | str]:
     """Return Table I of Code Drift, with first and last pass side by side, and notes."""
     last = summaries[0].n_passes
-    columns = (  # heading, metric, pass, digits
+    columns: tuple[tuple[str, str, int, int], ...] = (  # heading, metric, pass, digits
         ("PESQ @ 1", "pesq", 1, 2),
         (f"PESQ @ {last}", "pesq", last, 2),
         ("SI-SDR @ 1", "si_sdr_aligned", 1, 1),
@@ -325,6 +261,11 @@ def summary_parts(summaries: Sequence[DriftSummary]) -> list[Grid | str]:
         (f"match {last - 1}-{last}" if last > 1 else "match", "match_previous", last, 2),
         (f"use @ {last}, %", "codebook_use", last, 1),
     )
+    if any(p.metric == "kbps" for s in summaries for p in s.points):
+        columns += (
+            (f"depth {last - 1}-{last}", "depth_match_previous", last, 2),
+            (f"kbps @ {last}", "kbps", last, 2),
+        )
     rows = [["codec", "kHz", "kbps", *(heading for heading, *_ in columns)]]
     for s in summaries:
         rates = [f"{s.spec['sample_rate'] / 1000:g}", f"{s.bitrate / 1000:.3g}"]

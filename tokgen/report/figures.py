@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from tokgen.comparison.telephone_results import draw_rounds
-from tokgen.drift.plots import PANELS, draw_correlation, draw_drift, draw_shifts
+from tokgen.drift.plots import draw_correlation, draw_drift, draw_shifts, panels_of
 from tokgen.metrics.statistics import Estimate
 from tokgen.plotting import COLOURS, draw_training, shortened
 from tokgen.report.reader import DriftResults, PhaseResults, TelephoneResults
@@ -51,7 +51,7 @@ STYLE: dict[Any, Any] = {
 def drift_pictures(drift: DriftResults, salt: str) -> list[Markup]:
     """Draw metrics against passes, one panel per metric."""
     pictures = []
-    for panel in PANELS:
+    for panel in panels_of(drift.summaries):
         ends = [_ends(s.name, s.curve(panel.metric)) for s in drift.summaries]
         if not any(ends):
             continue

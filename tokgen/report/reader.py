@@ -9,8 +9,9 @@ from typing import Any
 
 from tokgen.audio.files import display_name
 from tokgen.comparison.telephone_results import TelephoneCurve
+from tokgen.drift.differences import DriftDifference
 from tokgen.drift.phase import Correlation, PhaseSummary
-from tokgen.drift.summary import DriftDifference, DriftSummary
+from tokgen.drift.summary import DriftSummary
 from tokgen.evaluation.metric import METRICS
 from tokgen.metrics.tables import Table
 from tokgen.report.json_files import (

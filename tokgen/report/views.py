@@ -43,6 +43,9 @@ DRIFT_LABELS = {
     "level": "level (dB)",
     "match_previous": "match with the pass before",
     "match_first": "match with the first pass",
+    "depth_match_previous": "depth match with the pass before",
+    "depth_match_first": "depth match with the first pass",
+    "kbps": "bitrate (kbps)",
     "codebook_use": "codebook use (%)",
     "codebook_use_corrected": "codebook use, corrected (%)",
 }
