@@ -28,6 +28,7 @@ class Recorder(nn.Module):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
         self.n_codebooks, self.codebook_size, self.mask_id = K, V, V
+        self.n_levels, self.variable_depth = K, False
         self.logits, self.dropped = logits, dropped
         self.calls: list[tuple[int, Tensor]] = []
         self.asked: list[int] = []  # number of positions in each call

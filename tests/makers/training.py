@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.accelerator import make_accelerator
 from tokgen.tokens.columns import token_features
 from tokgen.tokens.dataset import TokenDataset
-from tokgen.tokens.provenance import Provenance
+from tokgen.tokens.provenance import Provenance, attach_provenance
 from tokgen.training.causal import CausalTraining
 from tokgen.training.masked import MaskedTraining
 from tokgen.training.settings import CausalTrainingSettings, LoopSettings, TrainingSettings
@@ -62,12 +63,29 @@ def make_rows(lengths: list[int], seed: int = 0) -> Dataset:
     return Dataset.from_list(rows, features=token_features(LEVELS, {"mfcc": COEFFICIENTS}))
 
 
-def make_tokens(lengths: list[int] | None = None) -> TokenDataset:
-    """A token dataset at 50 frames a second, with a validation split."""
+def make_tokens(lengths: list[int] | None = None, variable: bool = False) -> TokenDataset:
+    """A token dataset at 50 frames a second, with a validation split.
+
+    With `variable`, frames have 1 to `LEVELS` levels.
+    """
     spec = CodecSpec("made-up", 16000, 320, LEVELS, SIZE, "0" * 64)
     about = Provenance(spec.as_dict(), 16000, 320, LEVELS, SIZE, None, "0", "made-up", "0" * 64, [])
     train, validation = make_rows(lengths or LENGTHS), make_rows([20, 30, 25], seed=1)
+    if variable:
+        about = replace(about, level=1.0)
+        train, validation = (vary_rows(rows, about) for rows in (train, validation))
     return TokenDataset(DatasetDict(train=train, validation=validation), about)
+
+
+def vary_rows(rows: Dataset, about: Provenance) -> Dataset:
+    """Give each frame the depth 1 to `LEVELS` that the signs of its conditioning tell."""
+    changed = []
+    for row in rows:
+        depth = 1 + (np.asarray(row["mfcc"])[:, : LEVELS - 1] > 0).sum(1)
+        codes = [frame[:n] for frame, n in zip(row["codes"], depth, strict=True)]
+        changed.append({**row, "codes": codes})
+    features = token_features(LEVELS, {"mfcc": COEFFICIENTS}, variable=True)
+    return attach_provenance(Dataset.from_list(changed, features=features), about)
 
 
 def make_model(**more: Any) -> MaskedTransformer:
@@ -109,7 +127,8 @@ def make_training(
             n_codebooks=LEVELS, codebook_size=SIZE, **CAUSAL_SIZES, dropout=dropout
         )
         return CausalTraining(accelerator, model, tokens or make_tokens(), settings, folder)
-    model = make_model(dropout=dropout)
+    variable = tokens is not None and tokens.provenance.rate is not None
+    model = make_model(dropout=dropout, variable_depth=variable)
     return MaskedTraining(accelerator, model, tokens or make_tokens(), settings, folder)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from makers.training import LENGTHS, SIZE, make_rows, make_settings
+from makers.training import LENGTHS, LEVELS, SIZE, make_rows, make_settings, make_tokens
+from tokgen.modelling.depths import live_levels
 from tokgen.modelling.masking import training_mask
 from tokgen.runs.accelerator import step_seed
 from tokgen.training.data import TrainingBatch, TrainingData, pack
@@ -148,3 +149,31 @@ def test_packing_fills_rows_and_keeps_every_utterance() -> None:
 def test_wrong_settings_are_refused(more, message) -> None:
     with pytest.raises(ValueError, match=message):
         make_settings(**more)
+
+
+def test_batches_of_a_variable_bitrate_have_the_depth_first() -> None:
+    tokens = make_tokens(variable=True)
+    rows, settings = tokens.splits["train"], make_settings(batch_size=6)
+    whole = TrainingData(rows, settings, (50, 0), MASK)
+    few = make_settings(batch_size=2)
+    parts = [TrainingData(rows, few, (50, 0), MASK, process=p, processes=3) for p in range(3)]
+    plain = make_rows(LENGTHS)["codes"]
+    for j in (0, 3):
+        batch, mask = whole[j], whole[j].mask
+        assert batch.codes.shape[1] == LEVELS + 1
+        live = live_levels(batch.codes)
+        live &= (torch.arange(live.shape[-1]) < batch.lengths[:, None])[:, None]
+        at_level = live[torch.arange(6), mask.level]
+        assert mask.target.any(-1).all() and not (mask.target & ~at_level).any()
+        halves = [part[j] for part in parts]
+        assert torch.cat([h.mask.tokens for h in halves]).equal(mask.tokens)
+        assert torch.cat([h.mask.target for h in halves]).equal(mask.target)
+        assert halves[0].mask.divisor == mask.target.sum() / 3
+        utterance = int(whole._members(6 * j)[0])
+        n = min(LENGTHS[utterance], 50)
+        excerpt = whole.excerpts.excerpt(utterance, 6 * j, 50).codes
+        depth = excerpt[0] + 1
+        starts = range(LENGTHS[utterance] - n + 1)
+        codes = [torch.tensor(plain[utterance][s : s + n]).T for s in starts]
+        kept = torch.arange(LEVELS)[:, None] < depth
+        assert any(torch.equal(c * kept, excerpt[1:]) for c in codes)

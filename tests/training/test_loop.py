@@ -16,19 +16,29 @@ from safetensors.torch import load_file
 from makers.training import (
     accelerator_for,
     make_causal_settings,
+    make_model,
     make_settings,
+    make_tokens,
     make_training,
     train,
 )
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.folder import read_history
+from tokgen.tokens.dataset import TokenDataset
 from tokgen.training.flops import training_flops
+from tokgen.training.masked import MaskedTraining
 from tokgen.training.settings import LoopSettings
 
 
-def leave_after(folder: Path, settings: LoopSettings, steps: int, dropout: float = 0.0) -> None:
+def leave_after(
+    folder: Path,
+    settings: LoopSettings,
+    steps: int,
+    dropout: float = 0.0,
+    tokens: TokenDataset | None = None,
+) -> None:
     """Train for some steps and leave the loop."""
-    training = make_training(folder, settings, dropout=dropout)
+    training = make_training(folder, settings, dropout=dropout, tokens=tokens)
     batches = training.batches()
     for batch in batches:
         if training.step == steps:
@@ -61,6 +71,27 @@ def test_a_run_resumes_exactly(settings, dropout, tmp_path: Path) -> None:
     assert all(a[name].equal(b[name]) for name in a)
     assert cut.history == whole.history
     assert whole.history[0][whole.objective] > whole.history[-1][whole.objective]
+
+
+@pytest.mark.parametrize("more", [{}, {"packing": True}], ids=["rows", "packing"])
+def test_a_run_on_a_variable_bitrate_resumes_exactly(more, tmp_path: Path) -> None:
+    tokens, settings = make_tokens(variable=True), make_settings(ema=0.7, **more)
+    whole = train(tmp_path / "whole", settings, tokens=tokens)
+    leave_after(tmp_path / "cut", settings, 6, tokens=tokens)
+    cut = train(tmp_path / "cut", settings, tokens=tokens)
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    assert whole.history == cut.history
+    assert 0 <= whole.history[-1]["validation/accuracy"] <= 1
+    assert any("accuracy/depth" in line for line in whole.history)
+    assert any("accuracy/level2" in line for line in whole.history)
+
+
+def test_a_model_without_depth_is_not_trained_on_a_variable_bitrate(tmp_path: Path) -> None:
+    settings, tokens = make_settings(), make_tokens(variable=True)
+    accelerator = accelerator_for(tmp_path, settings)
+    with pytest.raises(ValueError, match=r"has not a depth .* MaskedTransformer.for_tokens"):
+        MaskedTraining(accelerator, make_model(), tokens, settings, tmp_path)
 
 
 def test_flops_are_those_of_a_run_that_was_not_cut(tmp_path: Path) -> None:

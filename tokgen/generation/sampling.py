@@ -13,8 +13,12 @@ start hidden (MASK), except for given codes. Each of its S steps (s = 0 ... S-1)
 4. hides the floor(N cos(pi/2 (s + 1) / S)) least confident positions again, with N the number that
    the level started with. Each step reveals at least one code, and revealed codes never change.
 
+If the model has a depth of frames (see `tokgen.modelling.depths`), the depth is the first level.
+Later levels are decoded where they are live. It has as many steps as the first level of codes.
+
 The codes of an item depend only on the seed and its id, not on the rest of its batch. The numbers
-of hidden positions are computed before the first step, so the loop never waits for a GPU.
+of hidden positions are computed before the first step, so the loop never waits for a GPU; with a
+depth it waits once.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.generation.settings import SamplingSettings, check_seed
+from tokgen.modelling.depths import live_levels
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
 from tokgen.runs.progress import progress_bar
@@ -57,24 +62,28 @@ def sample(
         lengths: int64 [B], number of frames of each item.
         settings: see `SamplingSettings`.
         seed: seed of all noise.
-        codes: int64 [B, K, T], given codes; only those at `keep` are read.
-        keep: bool [B, K, T], true at given codes, which never change.
+        codes: int64 [B, K, T], given codes; only those at `keep` are read. [B, K + 1, T] for a
+            model with a depth.
+        keep: bool, true at given codes, which never change. Codes are given with their depth.
         item_ids: ids that select each item's noise; default 0..B-1.
         n_codebooks: number of levels to generate; None for all.
         shape: number of items and frames to pad the batch to; None does not pad. Calls with equal
             shapes share one compiled graph.
         progress: show a bar.
     Returns:
-        codes int64 [B, n_codebooks, T], 0 past the end of each item.
+        codes int64 [B, n_codebooks, T], 0 past the end of each item. [B, n_codebooks + 1, T] for a
+        model with a depth, 0 past the depth too; `split_depth` splits them.
     Raises:
         ValueError: `codes` without `keep` or the reverse, a wrong shape of either, MASK among the
-            given codes, n_codebooks outside 1..K, a negative seed, no items, an item without
-            frames, or a `shape` that is too small.
+            given codes, given codes without their depth, n_codebooks outside 1..K, a negative seed,
+            no items, an item without frames, or a `shape` that is too small.
     """
     check_seed(seed)
-    n_levels = model.n_codebooks if n_codebooks is None else n_codebooks
-    if not 1 <= n_levels <= model.n_codebooks:
-        raise ValueError(f"n_codebooks = {n_levels}: the model has levels 1..{model.n_codebooks}")
+    most, variable = model.n_codebooks, model.variable_depth
+    n_levels = most if n_codebooks is None else n_codebooks
+    if not 1 <= n_levels <= most:
+        raise ValueError(f"n_codebooks = {n_levels}: the model has levels 1..{most}")
+    n_levels += variable
     device = next(model.parameters()).device
     # Shapes stay the same if all positions pass through the output head, not only hidden ones.
     all_positions = settings.compile or shape is not None or device.type == "cuda"
@@ -90,48 +99,59 @@ def sample(
     known, given = _known(model, codes, keep, inside[: len(frames), : max(frames)])
     known, given = _pad(known, extra).to(device), _pad(given, extra).to(device)
     inside = inside.to(device)
-    turns, counts = _schedule((inside[:, None] & ~given).sum(-1).T.cpu()[:n_levels], settings)
-    noise = _noise(seed, ids, turns, frames, (n_items, n_frames))
-    n_hidden = dict(zip(turns, counts.to(device), strict=True))
-    noises = dict(zip(turns, noise.to(device), strict=True))
     predict = _predictor(model, conditioning, frames, extra, settings)
+    steps = [settings.at(max(0, level - variable)) for level in range(n_levels)]
+    tokens = torch.full((n_items, model.n_levels, n_frames), model.mask_id, device=device)
+    live = inside[:, None].expand_as(tokens)
+    with progress_bar("sampling", total=sum(steps), unit="step", show=progress) as bar:
 
-    tokens = torch.full((n_items, model.n_codebooks, n_frames), model.mask_id, device=device)
-    total_steps = sum(settings.at(k) for k in range(n_levels))
-    with progress_bar("sampling", total=total_steps, unit="step", show=progress) as bar:
-        for level in range(n_levels):
-            # Given codes of later levels stay MASK until their turn, as in training.
-            tokens[:, level] = torch.where(given[:, level], known[:, level], tokens[:, level])
-            hidden = inside & ~given[:, level]
-            for step in range(settings.at(level)):
-                bar.update()
-                if (level, step) not in noises:
-                    continue  # nothing is hidden
-                for_codes, for_gumbel = noises[level, step]
-                if all_positions:
-                    drawn, log_p = _draw(predict(tokens, level, None), settings.top_p, for_codes)
-                else:
-                    logits = predict(tokens, level, hidden)
-                    drawn, log_p = (
-                        torch.zeros(hidden.shape, dtype=values.dtype).masked_scatter(hidden, values)
-                        for values in _draw(logits, settings.top_p, for_codes[hidden])
-                    )
-                revealed = torch.where(hidden, drawn, tokens[:, level])
-                left = 1 - (step + 1) / settings.at(level)
-                gumbel = -torch.log(-torch.log(for_gumbel))
-                confidence = log_p + settings.mask_temperature * left * gumbel
-                confidence = confidence.masked_fill(~hidden, torch.inf)
-                rank = confidence.argsort(-1).argsort(-1)  # 0 is the least confident
-                hidden = hidden & (rank < n_hidden[level, step][:, None])
-                tokens[:, level] = revealed.masked_fill(hidden, model.mask_id)
-    return tokens.masked_fill(~inside[:, None], 0)[: len(frames), :n_levels, : max(frames)]
+        def fill(levels: Sequence[int]) -> None:
+            """Generate levels, one after the other."""
+            to_fill = (live & ~given).sum(-1).T.cpu()
+            turns, counts = _schedule(levels, to_fill, steps)
+            noise = _noise(seed, ids, turns, frames, (n_items, n_frames))
+            n_hidden = dict(zip(turns, counts.to(device), strict=True))
+            noises = dict(zip(turns, noise.to(device), strict=True))
+            for level in levels:
+                # Given codes of later levels stay MASK until their turn, as in training.
+                tokens[:, level] = torch.where(given[:, level], known[:, level], tokens[:, level])
+                hidden = live[:, level] & ~given[:, level]
+                for step in range(steps[level]):
+                    bar.update()
+                    if (level, step) not in noises:
+                        continue  # nothing is hidden
+                    for_codes, for_gumbel = noises[level, step]
+                    if all_positions:
+                        logits = predict(tokens, level, None)
+                        drawn, log_p = _draw(logits, settings.top_p, for_codes)
+                    else:
+                        logits = predict(tokens, level, hidden)
+                        few = _draw(logits, settings.top_p, for_codes[hidden])
+                        drawn, log_p = (
+                            torch.zeros(hidden.shape, dtype=v.dtype).masked_scatter(hidden, v)
+                            for v in few
+                        )
+                    revealed = torch.where(hidden, drawn, tokens[:, level])
+                    left = 1 - (step + 1) / steps[level]
+                    gumbel = -torch.log(-torch.log(for_gumbel))
+                    confidence = log_p + settings.mask_temperature * left * gumbel
+                    confidence = confidence.masked_fill(~hidden, torch.inf)
+                    rank = confidence.argsort(-1).argsort(-1)  # 0 is the least confident
+                    hidden = hidden & (rank < n_hidden[level, step][:, None])
+                    tokens[:, level] = revealed.masked_fill(hidden, model.mask_id)
+
+        if variable:  # the depth tells what is live
+            fill(range(1))
+            live = live_levels(tokens) & inside[:, None]
+        fill(range(variable, n_levels))
+    return tokens.masked_fill(~live, 0)[: len(frames), :n_levels, : max(frames)]
 
 
 def _known(
     model: MaskedTransformer, codes: Tensor | None, keep: Tensor | None, inside: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Check given codes; return codes and a bool mask of the given ones, both [B, K, T]."""
-    wanted = (len(inside), model.n_codebooks, inside.shape[1])
+    """Check given codes; return codes and a bool mask of the given ones, both [B, L, T]."""
+    wanted = (len(inside), model.n_levels, inside.shape[1])
     if codes is None and keep is None:
         return torch.zeros(wanted, dtype=torch.int64), torch.zeros(wanted, dtype=torch.bool)
     if codes is None or keep is None:
@@ -145,22 +165,30 @@ def _known(
         raise ValueError(
             f"codes to keep lie outside 0..{model.codebook_size - 1}: a MASK among them?"
         )
+    if model.variable_depth:
+        if (given.any(1) & ~given[:, 0]).any():
+            raise ValueError("codes are kept without their depth: keep level 0 of their frames too")
+        if (codes[:, 0] >= model.n_codebooks)[given[:, 0]].any():
+            raise ValueError(f"depth to keep lies outside 1..{model.n_codebooks}")
     return codes, given
 
 
-def _schedule(to_fill: Tensor, settings: SamplingSettings) -> tuple[list[tuple[int, int]], Tensor]:
+def _schedule(
+    levels: Sequence[int], to_fill: Tensor, steps: Sequence[int]
+) -> tuple[list[tuple[int, int]], Tensor]:
     """Compute how many positions stay hidden after each step.
 
-    From int64 [K, B], the hidden positions at the start of each level, this computes the S pairs
-    (level, step) that have hidden positions, and int64 [S, B], the positions that each leaves.
+    From int64 [L, B], the hidden positions at the start of each level, this computes the S pairs
+    (level, step) of some levels that have hidden positions, and int64 [S, B], the positions that
+    each leaves.
     """
     turns, counts = [], [to_fill[:0]]
-    for level, first in enumerate(to_fill):
-        hidden = first
-        for step in range(settings.at(level)):
+    for level in levels:
+        first = hidden = to_fill[level]
+        for step in range(steps[level]):
             if not hidden.any():
                 break
-            hidden = n_masked(step, settings.at(level), first, hidden)
+            hidden = n_masked(step, steps[level], first, hidden)
             turns.append((level, step))
             counts.append(hidden[None])
     return turns, torch.cat(counts)

@@ -23,8 +23,20 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.pretrained import Pretrained
 from tokgen.tokens.dataset import TokenDataset, check_codec
+from tokgen.tokens.provenance import describe_rate
 
-__all__ = ["CausalModel", "CausalTransformer", "code_bits", "sinusoids"]
+__all__ = ["CausalModel", "CausalTransformer", "check_all_levels", "code_bits", "sinusoids"]
+
+
+def check_all_levels(tokens: TokenDataset) -> None:
+    """Raise a ValueError if the tokens have a variable bitrate, which causal models do not."""
+    name, rate = tokens.provenance.spec.name, tokens.provenance.rate
+    if rate is not None:
+        raise ValueError(
+            f"the tokens of {name!r} have a variable bitrate ({describe_rate(rate)}), which causal "
+            f"models do not support: tokenize with {name.split(':')[0]!r}, without a bitrate or "
+            "level"
+        )
 
 
 def code_bits(logits: Tensor, codes: Tensor) -> Tensor:
@@ -75,9 +87,10 @@ class CausalModel(Pretrained):
             tokens: token dataset.
             sizes: arguments of the constructor.
         Raises:
-            ValueError: the tokens are of another codec.
+            ValueError: the tokens are of another codec, or have a variable bitrate.
         """
         check_codec(tokens.provenance, codec.spec)
+        check_all_levels(tokens)
         arguments: dict[str, Any] = {
             "n_codebooks": tokens.provenance.n_codebooks,
             "codebook_size": tokens.provenance.codebook_size,

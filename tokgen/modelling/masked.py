@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from x_transformers import Encoder
 
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import CodecSpec
+from tokgen.codec.spec import DEPTH, CodecSpec
+from tokgen.modelling.depths import DepthLevel, live_levels
 from tokgen.modelling.settings import ModelSettings
 from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.dense import linear, use_onednn
@@ -43,6 +44,9 @@ class MaskedTransformer(Pretrained):
         codec: the codec's `CodecSpec.as_dict()`; the model refuses other codecs.
         conditioning: `ConditioningSettings` as a dict; None if there is no conditioning.
         conditioning_mean, conditioning_std: [C] each, to standardise the conditioning.
+        variable_depth: frames have a depth, see `tokgen.modelling.depths`.
+    Attributes:
+        n_levels: levels of the tokens: K, or K + 1 with the depth.
     """
 
     model_type = "tokgen_masked_transformer"
@@ -67,8 +71,11 @@ class MaskedTransformer(Pretrained):
         conditioning: dict[str, Any] | None = None,
         conditioning_mean: Sequence[float] | None = None,
         conditioning_std: Sequence[float] | None = None,
+        variable_depth: bool = False,
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        if not variable_depth:
+            del settings["variable_depth"]  # older versions do not know it
         super().__init__(settings)
         if codec is not None:
             CodecSpec(**codec)  # raises if it is wrong
@@ -81,7 +88,13 @@ class MaskedTransformer(Pretrained):
                 f"heads = {heads}: x-transformers has no output projection for one head; "
                 "use 2 or more"
             )
+        if variable_depth and n_codebooks > codebook_size:
+            raise ValueError(
+                f"variable_depth with {n_codebooks} levels of {codebook_size} codes: needs at most "
+                "as many levels as codes"
+            )
         self.n_codebooks, self.codebook_size = n_codebooks, codebook_size
+        self.n_levels = n_codebooks + variable_depth
         self.conditioning_dim, self.mask_id = conditioning_dim, codebook_size
         vectors = (
             torch.zeros(n_codebooks, codebook_size, code_dim) if embedding == "codes" else None
@@ -113,6 +126,7 @@ class MaskedTransformer(Pretrained):
         self.head_weight = nn.Parameter(torch.empty(n_codebooks, codebook_size, dim))
         self.head_bias = nn.Parameter(torch.zeros(n_codebooks, codebook_size))
         nn.init.normal_(self.head_weight, std=0.02)
+        self.depth_level = DepthLevel(n_codebooks, dim) if variable_depth else None
         use_onednn(self)
 
     @classmethod
@@ -134,6 +148,7 @@ class MaskedTransformer(Pretrained):
             "codebook_size": codec.spec.codebook_size,
             "code_dim": 8 if vectors is None else vectors.shape[-1],
             "codec": codec.spec.as_dict(),
+            "variable_depth": DEPTH in codec.side_names,
             **overrides,
         }
         model = cls(**arguments)
@@ -168,6 +183,7 @@ class MaskedTransformer(Pretrained):
             }
         check_codec(tokens.provenance, codec.spec)
         about["n_codebooks"] = tokens.provenance.n_codebooks
+        about["variable_depth"] = tokens.provenance.rate is not None
         return cls.for_codec(codec, **{**settings.arguments(), **about})
 
     def check_codec(self, spec: CodecSpec) -> None:
@@ -196,7 +212,8 @@ class MaskedTransformer(Pretrained):
             "parameters": f"{n_parameters / 1e6:.2f}M, {size['depth']} layers of {size['dim']}",
             "codec": f"`{name}`, weights `{codec.get('weight_hash') or 'not stated'}`, licence "
             f"{codec.get('licence') or 'not stated'}",
-            "levels": f"{self.n_codebooks} of {self.codebook_size} entries",
+            "levels": f"{self.n_codebooks} of {self.codebook_size} entries"
+            + (", as many as the depth of a frame says" if self.variable_depth else ""),
             "conditioning": conditioning if self.conditioning_dim else "none",
         }
         audio = "like" if self.conditioning_dim else "prompt"
@@ -225,7 +242,8 @@ tokgen.write_audio("generated.wav", generated.waveform, codec.spec.sample_rate)
         """Compute the logits of the codes.
 
         Args:
-            tokens: int64 [B, K, T], codes or MASK.
+            tokens: int64 [B, K, T], codes or MASK; [B, K + 1, T] with the depth as level 0 if the
+                model has it.
             conditioning: float32 [B, C, T]; None hides it for the whole batch.
             drop_conditioning: bool [B], items whose conditioning is hidden.
             lengths: int64 [B], frames of each item; no frame attends to later ones.
@@ -237,13 +255,14 @@ tokgen.write_audio("generated.wav", generated.waveform, codec.spec.sample_rate)
                 the host waits for their number.
         Returns:
             [B, T, V] for one level, [n, V] for n `positions` of it, [B, K, T, V] for all levels.
+            The depth has K logits if it is the one level of all items; otherwise -inf follows them.
         Raises:
             ValueError: wrong number of levels, wrong shape of the conditioning, or `positions`
                 without a level.
         """
-        if tokens.ndim != 3 or tokens.shape[1] != self.n_codebooks:
+        if tokens.ndim != 3 or tokens.shape[1] != self.n_levels:
             raise ValueError(
-                f"tokens of shape {tuple(tokens.shape)}: expected [B, {self.n_codebooks}, T]; "
+                f"tokens of shape {tuple(tokens.shape)}: expected [B, {self.n_levels}, T]; "
                 "fill missing levels with MASK"
             )
         x = self._embed(tokens) + self._condition(tokens, conditioning, drop_conditioning)
@@ -260,31 +279,56 @@ tokgen.write_audio("generated.wav", generated.waveform, codec.spec.sample_rate)
         if level is None:
             if positions is not None:
                 raise ValueError("positions without a level: pass the level that they are of")
-            return torch.einsum("btd,kvd->bktv", x, self.head_weight) + self.head_bias[:, None]
+            weight, bias = self._heads()
+            return torch.einsum("btd,kvd->bktv", x, weight) + bias[:, None]
         if isinstance(level, int):
             x = x if positions is None else x[positions]
-            return linear(x, self.head_weight[level], self.head_bias[level])
+            if self.depth_level is not None and level == 0:
+                return self.depth_level.logits(x)
+            head = level - self.variable_depth
+            return linear(x, self.head_weight[head], self.head_bias[head])
         if positions is not None:
             return self._heads_at(x[positions], level[:, None].expand_as(positions)[positions])
-        return x @ self.head_weight[level].mT + self.head_bias[level][:, None]
+        weight, bias = self._heads()
+        return x @ weight[level].mT + bias[level][:, None]
+
+    @property
+    def variable_depth(self) -> bool:
+        """Whether frames have a depth, which is then level 0 of the tokens."""
+        return self.depth_level is not None
+
+    def _heads(self) -> tuple[Tensor, Tensor]:
+        """Weights [L, V, dim] and biases [L, V] of the heads of all levels."""
+        if self.depth_level is None:
+            return self.head_weight, self.head_bias
+        return self.depth_level.beside(self.head_weight, self.head_bias)
 
     def _heads_at(self, rows: Tensor, levels: Tensor) -> Tensor:
         """Logits [n, V] of rows [n, dim] by the heads of their levels, int64 [n]."""
         order = levels.argsort(stable=True)
-        counts = levels.bincount(minlength=self.n_codebooks).tolist()
-        heads = zip(rows[order].split(counts), self.head_weight, self.head_bias, strict=True)
+        counts = levels.bincount(minlength=self.n_levels).tolist()
+        heads = zip(rows[order].split(counts), *self._heads(), strict=True)
         return torch.cat([linear(*head) for head in heads])[order.argsort()]
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        """Embed tokens [B, K, T] as [B, T, dim], summed over levels."""
+        """Embed tokens [B, L, T] as [B, T, dim], summed over levels."""
+        if self.depth_level is None:
+            return self._embed_codes(tokens, None)
+        depth = self.depth_level.embed(tokens, self.mask_id)
+        return self._embed_codes(tokens[:, 1:], live_levels(tokens)[:, 1:]) + depth
+
+    def _embed_codes(self, tokens: Tensor, live: Tensor | None) -> Tensor:
+        """Embed codes or MASK [B, K, T] where they are live; None means everywhere."""
         masked = tokens == self.mask_id
-        codes = tokens.masked_fill(masked, 0)
-        hidden = masked.mT.to(self.embed_mask.dtype) @ self.embed_mask
+        none = masked if live is None else masked | ~live
+        shown = masked if live is None else masked & live
+        codes = tokens.masked_fill(none, 0)
+        hidden = shown.mT.to(self.embed_mask.dtype) @ self.embed_mask
         levels = torch.arange(self.n_codebooks, device=tokens.device)[None, :, None]
         if self.code_vectors is None:
             rows = self.embed_table(codes + levels * self.codebook_size)  # [B, K, T, dim]
-            return rows.masked_fill(masked[..., None], 0.0).sum(1) + hidden
-        rows = self.code_vectors[levels, codes].masked_fill(masked[..., None], 0.0)
+            return rows.masked_fill(none[..., None], 0.0).sum(1) + hidden
+        rows = self.code_vectors[levels, codes].masked_fill(none[..., None], 0.0)
         return self.embed_codes(rows.permute(0, 2, 1, 3).flatten(2)) + hidden
 
     def _condition(

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokgen.modelling.depths import live_levels
+
 __all__ = [
     "TrainingMask",
     "apply_mask",
@@ -48,7 +50,7 @@ class TrainingMask:
     """A batch whose items each have some positions of one level hidden.
 
     Attributes:
-        tokens: int64 [B, K, T]; MASK at the hidden positions and at all higher levels.
+        tokens: int64 [B, L, T] of L levels; MASK at the hidden positions and at all higher levels.
         level: int64 [B], the level to predict in each item.
         target: bool [B, T], the hidden positions of that level.
         divisor: float32 [], divides the loss summed over hidden positions; None for their number.
@@ -63,7 +65,11 @@ class TrainingMask:
 
 
 def draw_mask(
-    lengths: Tensor, n_levels: int, n_frames: int, generator: torch.Generator
+    lengths: Tensor,
+    n_levels: int,
+    n_frames: int,
+    generator: torch.Generator,
+    live: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw a level and hidden positions for each item, as SoundStorm does in training.
 
@@ -72,17 +78,24 @@ def draw_mask(
 
     Args:
         lengths: int64 [B], frames of each item, on the CPU.
-        n_levels: K.
+        n_levels: levels of the tokens.
         n_frames: T.
         generator: on the CPU, so that all devices draw the same.
+        live: bool [B, levels, T], positions that may be hidden; None means all. An item's level is
+            one of those that are live in some frame.
     Returns:
         `TrainingMask.level`, int64 [B], and `.target`, bool [B, T].
     """
-    batch = len(lengths)
-    level = torch.randint(0, n_levels, (batch,), generator=generator)
+    batch, inside = len(lengths), torch.arange(n_frames) < lengths[:, None]
+    if live is None:
+        level = torch.randint(0, n_levels, (batch,), generator=generator)
+    else:
+        live = live & inside[:, None]
+        n_live = live.any(-1).sum(-1)  # live levels come first
+        level = (torch.rand(batch, generator=generator, dtype=torch.float64) * n_live).long()
+        inside = live[torch.arange(batch), level]
     share = torch.as_tensor(cosine_schedule(torch.rand(batch, 1, generator=generator)))
     noise = torch.rand(batch, n_frames, generator=generator)
-    inside = torch.arange(n_frames) < lengths[:, None]
     target = (noise < share) & inside
     lowest = torch.where(inside, noise, 2.0).argmin(-1)
     target[torch.arange(batch), lowest] = True
@@ -93,7 +106,7 @@ def apply_mask(codes: Tensor, level: Tensor, target: Tensor, mask_id: int) -> Tr
     """Hide the target positions and all higher levels; lower levels stay visible.
 
     Args:
-        codes: int64 [B, K, T].
+        codes: int64 [B, L, T].
         level, target: from `draw_mask`.
         mask_id: the MASK token.
     """
@@ -104,11 +117,20 @@ def apply_mask(codes: Tensor, level: Tensor, target: Tensor, mask_id: int) -> Tr
 
 
 def training_mask(
-    codes: Tensor, lengths: Tensor, mask_id: int, generator: torch.Generator
+    codes: Tensor,
+    lengths: Tensor,
+    mask_id: int,
+    generator: torch.Generator,
+    *,
+    variable_depth: bool = False,
 ) -> TrainingMask:
-    """Draw a mask on the CPU and apply it to codes [B, K, T] on any device."""
+    """Draw a mask on the CPU and apply it to codes [B, L, T] on any device.
+
+    With `variable_depth`, level 0 of the codes is the depth (see `tokgen.modelling.depths`).
+    """
     _, n_levels, n_frames = codes.shape
-    level, target = draw_mask(lengths.cpu(), n_levels, n_frames, generator)
+    live = live_levels(codes).cpu() if variable_depth else None
+    level, target = draw_mask(lengths.cpu(), n_levels, n_frames, generator, live)
     return apply_mask(codes, level.to(codes.device), target.to(codes.device), mask_id)
 
 
@@ -117,7 +139,7 @@ def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: TrainingMask) -> T
 
     Args:
         logits: [B, T, V] at `mask.level`, or [n, V] for the positions `mask.target` only.
-        codes: int64 [B, K, T].
+        codes: int64 [B, L, T].
         mask: what was hidden.
     """
     wanted = _at_level(codes, mask.level)
@@ -132,18 +154,18 @@ def masked_cross_entropy(logits: Tensor, codes: Tensor, mask: TrainingMask) -> T
 
 @torch.no_grad()
 def level_accuracy(
-    logits: Tensor, codes: Tensor, mask: TrainingMask, n_codebooks: int
+    logits: Tensor, codes: Tensor, mask: TrainingMask, n_levels: int
 ) -> tuple[Tensor, Tensor]:
     """Count hidden positions per level, and those whose likeliest code is right.
 
     Args:
         logits, codes, mask: see `masked_cross_entropy`.
-        n_codebooks: K.
+        n_levels: L.
     Returns:
-        right positions and all hidden positions, [K] each.
+        right positions and all hidden positions, [L] each.
     """
     wanted, levels = _at_level(codes, mask.level), mask.level
-    zeros = torch.zeros(n_codebooks, device=codes.device)
+    zeros = torch.zeros(n_levels, device=codes.device)
     seen = zeros.index_add(0, levels, mask.target.sum(-1).float())
     if logits.ndim == 2:
         right = torch.zeros_like(mask.target)
@@ -154,5 +176,5 @@ def level_accuracy(
 
 
 def _at_level(codes: Tensor, level: Tensor) -> Tensor:
-    """Select the codes [B, T] of each item's level from codes [B, K, T]."""
+    """Select the codes [B, T] of each item's level from codes [B, L, T]."""
     return codes[torch.arange(len(codes), device=codes.device), level]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokgen.metrics.statistics import Estimate, bootstrap_ratio, format_estimate
-from tokgen.modelling.causal import CausalModel
+from tokgen.modelling.causal import CausalModel, check_all_levels
 from tokgen.modelling.code_tables import PreviousFrameTable, StaticTable
 from tokgen.results import Grid, Result
 from tokgen.tokens.columns import codes_of
@@ -110,8 +110,9 @@ def measure_code_bits(
         block_seconds: models start anew after blocks of this length, as in files; None lets them
             see whole clips.
     Raises:
-        ValueError: there is no such split.
+        ValueError: there is no such split, or the tokens have a variable bitrate.
     """
+    check_all_levels(tokens)
     measured = (held_out or tokens).splits
     if not len(measured.get(split, ())):
         raise ValueError(f"no clips in split {split!r}: the tokens have {', '.join(measured)}")

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from tokgen.modelling.depths import live_levels
 from tokgen.modelling.masking import TrainingMask, apply_mask, draw_mask
 from tokgen.runs.accelerator import step_seed
 from tokgen.training.excerpts import CropDataset, Excerpt, TokenBatch, collate, row_lengths
@@ -102,13 +103,19 @@ class TrainingData(Dataset):
         )
         part = len(rows) // self.processes
         mine = slice(self.process * part, (self.process + 1) * part)
+        # With a variable bitrate, what is hidden for other processes depends on their depth.
+        wanted = slice(None) if self.excerpts.variable_depth else mine
         pieces = [
             [self.excerpts.excerpt(int(m), i, frames) for m in members]
-            for i, members in zip(rows[mine], found[mine], strict=True)
+            for i, members in zip(rows[wanted], found[wanted], strict=True)
         ]
+        live = None
+        if self.excerpts.variable_depth:
+            live = live_levels(collate([_joined(row) for row in pieces], n_frames).codes)
+            pieces = pieces[mine]
         batch = collate([_joined(row) for row in pieces], n_frames)
         n_levels = batch.codes.shape[1]
-        level, target = draw_mask(lengths, n_levels, n_frames, generator)
+        level, target = draw_mask(lengths, n_levels, n_frames, generator, live)
         hidden = torch.rand(len(rows), generator=generator) < s.conditioning_dropout
         mask = apply_mask(batch.codes, level[mine], target[mine], self.mask_id)
         if self.processes > 1:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tokgen.tokens.columns import conditioning_column
+from tokgen.modelling.depths import join_depth
+from tokgen.tokens.columns import conditioning_column, filled, variable_levels
 
 __all__ = ["CropDataset", "Excerpt", "TokenBatch", "collate", "map_tensors", "row_lengths"]
 
@@ -38,7 +39,8 @@ class TokenBatch:
     """A batch of excerpts, padded on the right.
 
     Attributes:
-        codes: int64 [B, K, T], 0 after each item's end.
+        codes: int64 [B, K, T], 0 after each item's end. With a variable bitrate, [B, K + 1, T], as
+            `tokgen.modelling.depths` describes them.
         conditioning: float32 [B, C, T], 0 after the end; None without conditioning.
         lengths: int64 [B], frames of each item.
         padded: some item is shorter than T. Attention is faster without a mask.
@@ -63,7 +65,10 @@ class TokenBatch:
 
 @dataclass
 class Excerpt:
-    """Part of an utterance: codes int64 [K, T] and conditioning float32 [C, T] or None."""
+    """Part of an utterance: codes int64 [K, T] and conditioning float32 [C, T] or None.
+
+    With a variable bitrate, the codes are [K + 1, T] with the depth first.
+    """
 
     codes: Tensor
     conditioning: Tensor | None
@@ -80,6 +85,8 @@ class CropDataset(Dataset):
         crop_frames: frames of an excerpt; shorter utterances are returned whole.
         n_items: length of this dataset.
         seed: of the order and the positions.
+    Attributes:
+        variable_depth: the dataset has a variable bitrate, so the depth comes before the codes.
     """
 
     def __init__(self, dataset: Any, crop_frames: int, *, n_items: int, seed: int = 0) -> None:
@@ -88,6 +95,8 @@ class CropDataset(Dataset):
         if crop_frames < 1:
             raise ValueError(f"crop_frames = {crop_frames}: must be at least 1")
         self.conditioning = conditioning_column(dataset)
+        self._most = variable_levels(dataset)
+        self.variable_depth = self._most is not None
         columns = ["codes", *([self.conditioning] if self.conditioning else [])]
         self.dataset = dataset.with_format("arrow", columns=columns)
         self.crop_frames, self.n_items, self.seed = crop_frames, n_items, seed
@@ -112,14 +121,18 @@ class CropDataset(Dataset):
     def excerpt(self, utterance: int, i: int, frames: int) -> Excerpt:
         """At most `frames` frames of a row, at the position drawn for item i."""
         row = self.dataset[utterance]
-        spare = max(0, len(_cells(row, "codes")) - frames)
+        cells = _cells(row, "codes")
+        spare = max(0, len(cells) - frames)
         start = int(np.random.default_rng((self.seed, i, 1)).integers(0, spare + 1))
-        codes = _cut(row, "codes", start, frames).astype(np.int64)
+        if self._most is None:
+            codes = torch.from_numpy(_cut(row, "codes", start, frames).astype(np.int64)).T
+        else:
+            codes = join_depth(*filled(cells.slice(start, frames), self._most))
         conditioning = None
         if self.conditioning:
             found = _cut(row, self.conditioning, start, frames).astype(np.float32)
             conditioning = torch.from_numpy(found).T
-        return Excerpt(torch.from_numpy(codes).T, conditioning)
+        return Excerpt(codes, conditioning)
 
 
 def _cells(row: pa.Table, column: str) -> pa.Array:

@@ -56,6 +56,12 @@ class MaskedTraining(Training[MaskedTransformer, TrainingSettings, TrainingBatch
             process=accelerator.process_index,
             processes=accelerator.num_processes,
         )
+        if self.data.excerpts.variable_depth != model.variable_depth:
+            has = "has" if model.variable_depth else "has not"
+            raise ValueError(
+                f"the model {has} a depth of frames, unlike these tokens: make it with "
+                "MaskedTransformer.for_tokens"
+            )
 
     def wrapped(self) -> Any:
         """Return the model, compiled if the settings say so."""
@@ -76,7 +82,7 @@ class MaskedTraining(Training[MaskedTransformer, TrainingSettings, TrainingBatch
         """
         logits = self._logits(batch, batch.mask, batch.hidden)
         loss = masked_cross_entropy(logits, batch.codes, batch.mask)
-        hits, seen = level_accuracy(logits, batch.codes, batch.mask, self.model.n_codebooks)
+        hits, seen = level_accuracy(logits, batch.codes, batch.mask, self.model.n_levels)
         self.counts += batch.counts
         found = loss.detach()[None]
         self._sums += torch.cat([found, torch.ones_like(found), hits, seen])
@@ -99,27 +105,40 @@ class MaskedTraining(Training[MaskedTransformer, TrainingSettings, TrainingBatch
 
     def empty_sums(self) -> Tensor:
         """Zeros for loss, passes, and right and seen tokens per level."""
-        return torch.zeros(2 + 2 * self.model.n_codebooks)
+        return torch.zeros(2 + 2 * self.model.n_levels)
 
     def describe(self, sums: Tensor) -> dict[str, float]:
         loss, passes, *tokens = sums.tolist()
-        right, seen = tokens[: self.model.n_codebooks], tokens[self.model.n_codebooks :]
-        levels = {f"accuracy/level{k}": right[k] / n for k, n in enumerate(seen) if n}
-        return {"loss": loss / passes, **levels}
+        right, seen = tokens[: self.model.n_levels], tokens[self.model.n_levels :]
+        names = [f"level{k}" for k in range(self.model.n_codebooks)]
+        names = ["depth", *names] if self.model.variable_depth else names
+        shares = {f"accuracy/{names[k]}": right[k] / n for k, n in enumerate(seen) if n}
+        return {"loss": loss / passes, **shares}
 
     def validate(self, batches: Callable[[int], Iterator[TokenBatch]]) -> dict[str, float]:
-        """Loss and accuracy with one fixed mask per utterance."""
-        s = self.settings
-        losses, hits, seen = [], 0.0, 0.0
+        """Loss and accuracy with one fixed mask per utterance; the depth has its own accuracy."""
+        s, variable, n_levels = self.settings, self.model.variable_depth, self.model.n_levels
+        losses, hits, seen = [], *torch.zeros(2, n_levels, dtype=torch.float64)
         size = s.batch_size * self.accelerator.num_processes  # one process draws the same masks
         for i, batch in enumerate(batches(size)):
             generator = torch.Generator().manual_seed(s.seed + i)
-            mask = training_mask(batch.codes, batch.lengths, self.model.mask_id, generator)
+            mask = training_mask(
+                batch.codes,
+                batch.lengths,
+                self.model.mask_id,
+                generator,
+                variable_depth=variable,
+            )
             logits = self._logits(batch, mask, None)
             losses.append(masked_cross_entropy(logits, batch.codes, mask).item())
-            right, total = level_accuracy(logits, batch.codes, mask, batch.codes.shape[1])
-            hits, seen = hits + right.sum().item(), seen + total.sum().item()
-        return {"validation/loss": sum(losses) / len(losses), "validation/accuracy": hits / seen}
+            right, total = level_accuracy(logits, batch.codes, mask, n_levels)
+            hits, seen = hits + right.cpu(), seen + total.cpu()
+        shares = {"depth_accuracy": slice(0, variable), "accuracy": slice(variable, None)}
+        found = {"validation/loss": sum(losses) / len(losses)}
+        for name, part in shares.items():
+            if seen[part].sum():
+                found[f"validation/{name}"] = (hits[part].sum() / seen[part].sum()).item()
+        return found
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "counts": list(astuple(self.counts))}
