@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from makers.audio import make_tone
+from makers.codecs import make_variable
 from tokgen.bitstream.compressed import compress, decompress
 from tokgen.bitstream.entropy_models import choose_model, load_model, mode_of
 from tokgen.bitstream.tgc.entropy import EntropyModel
@@ -43,6 +44,17 @@ def test_the_model_beside_a_codec_is_used(codec: Codec, levels: int) -> None:
     assert data[5] == 3 and data[41:49].hex() == model.model_hash[:16]
     found = decompress(data, codec)
     assert torch.equal(found.waveform, codec.roundtrip(waveform, levels)) and not found.problems
+
+
+def test_a_variable_bitrate_does_without_trained_models(codec: Codec, tmp_path: Path) -> None:
+    model = choose_model(codec)[1]
+    variable = make_variable(None)
+    variable.loaded_from = str(tmp_path / "tiny"), None  # beside the model
+    waveform = torch.as_tensor(make_tone(1.0, 0)).reshape(1, 1, -1)
+    assert compress(waveform, variable)[5] == 3 and compress(waveform, variable, level=1.0)[5] == 0
+    for entropy in ("model", model):
+        with pytest.raises(ValueError, match=r"entropy = model: .* varies; use entropy = packed"):
+            compress(waveform, variable, entropy=entropy, level=1.0)
 
 
 def test_models_are_loaded_by_their_folder(codec: Codec, tmp_path: Path) -> None:

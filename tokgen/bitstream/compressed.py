@@ -25,14 +25,14 @@ from torch import Tensor
 from tokgen.bitstream.decompressing import StreamAudio
 from tokgen.bitstream.entropy_models import AUTO, choose_model
 from tokgen.bitstream.named_codecs import NamedCodecs, as_named, codec_with_beam
-from tokgen.bitstream.settings import BLOCK_SECONDS, Compression, frames_for, levels_for
+from tokgen.bitstream.settings import BLOCK_SECONDS, Compression, frames_for, with_levels
 from tokgen.bitstream.tgc.container import Block, TgcWriter
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc.layout import Header, short_hash
 from tokgen.codec.base import Codec
-from tokgen.codec.checks import WholeOnly, check_blocks, check_levels
+from tokgen.codec.checks import WholeOnly, check_blocks
 from tokgen.codec.long_audio import WHOLE_SECONDS, TooLong
-from tokgen.codec.spec import Encoded
+from tokgen.codec.spec import DEPTH, Encoded
 from tokgen.storage import write_file
 
 __all__ = [
@@ -69,8 +69,12 @@ class CompressedWriter:
         file: .tgc file, written when the writer is closed, completely or not at all; or an open
             binary file, which gets each block as soon as it is complete, and stays open.
         codec: the codec, or its name as in `load_codec`.
-        n_codebooks: levels to keep; None keeps all K.
-        bitrate: most kbps of packed codes, in place of `n_codebooks`.
+        n_codebooks: levels to keep; None keeps all K. With a variable bitrate, the most levels.
+        level: how a codec of variable bitrate chooses the levels of each frame, as in
+            `Codec.with_rate`. None leaves the codec as it is.
+        bitrate: kbps, in place of `n_codebooks` and `level`. The mean of a codec of variable
+            bitrate: its blocks are written at the end, because it depends on the whole audio. The
+            most kbps of packed codes of other codecs.
         beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
         entropy: the entropy model, as for `tokgen.bitstream.entropy_models.choose_model`.
         block_seconds: length of blocks. Shorter ones lose less when damaged, and take more bits.
@@ -92,6 +96,7 @@ class CompressedWriter:
         codec: str | Path | Codec,
         *,
         n_codebooks: int | None = None,
+        level: float | None = None,
         bitrate: float | None = None,
         beam: int = 1,
         entropy: str | Path | EntropyModel = AUTO,
@@ -104,14 +109,10 @@ class CompressedWriter:
         self._path = Path(file) if isinstance(file, str | Path) else None
         self._file = io.BytesIO() if isinstance(file, str | Path) else file
         codec = codec_with_beam(codec, beam, device)
-        if bitrate is not None:
-            if n_codebooks is not None:
-                raise ValueError(f"bitrate = {bitrate:g} and n_codebooks = {n_codebooks}: give one")
-            n_codebooks = levels_for(bitrate, codec.spec)
+        codec, self._keep = with_levels(codec, n_codebooks, level, bitrate)
         if channels not in (1, codec.spec.channels):
             raise ValueError(f"channels = {channels}: {codec.spec.name} has {codec.spec.channels}")
-        self._codec, self._keep = codec, check_levels(n_codebooks, codec.spec)
-        self._channels, self._seconds = channels, block_seconds
+        self._codec, self._channels, self._seconds = codec, channels, block_seconds
         self.mode, self._model = choose_model(codec, entropy)
         self._block_frames = frames_for(block_seconds, codec.spec, self._keep)
         self._writer: TgcWriter | None = None
@@ -178,14 +179,20 @@ class CompressedWriter:
     def _write(self, piece: Encoded) -> None:
         side = {name: v[0].float().cpu().numpy() for name, v in piece.side.items()}
         if self._writer is None:
-            n_samples = self._known if self._whole is None else self.n_samples
+            rate = self._codec.rate
+            at_end = self._whole is not None or (rate is not None and rate.level is None)
+            n_samples = self.n_samples if at_end else self._known
             header = self._header(side, n_samples)
             self._writer = TgcWriter(self._file, header, self._model)
         self._writer.write(piece.codes[0, : self._keep].cpu().numpy().astype(np.int64), side)
 
     def _header(self, side: Mapping[str, np.ndarray], n_samples: int | None) -> Header:
         spec = self._codec.spec
-        in_blocks = self._codec.side_names if spec.chunk_length else ()
+        in_blocks = {
+            name: 1 if name == DEPTH else spec.chunk_length // spec.hop_length
+            for name in self._codec.side_names
+            if name == DEPTH or spec.chunk_length
+        }
         return Header(
             codec=spec.name,
             weight_hash=short_hash(spec.weight_hash),
@@ -199,7 +206,7 @@ class CompressedWriter:
             block_frames=self._block_frames,
             n_samples=n_samples,
             side={name: v for name, v in side.items() if name not in in_blocks},
-            side_periods={name: spec.chunk_length // spec.hop_length for name in in_blocks},
+            side_periods=in_blocks,
         )
 
     def _check_open(self) -> None:
@@ -296,7 +303,8 @@ def compress(
     Args:
         waveform: [1, N] or [1, C, N] float in [-1, 1] at the codec's rate. The channels are kept.
         codec, device: as for `CompressedWriter`.
-        **settings: n_codebooks, bitrate, beam, entropy and block_seconds of `CompressedWriter`.
+        **settings: n_codebooks, level, bitrate, beam, entropy and block_seconds of
+            `CompressedWriter`.
     Returns:
         the bytes of a .tgc file.
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -18,7 +19,7 @@ from tokgen.bitstream.tgc.layout import Header, short_hash
 from tokgen.codec.aligned import leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly
-from tokgen.codec.spec import CodecSpec, Encoded, join
+from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Side, join
 
 __all__ = ["StreamAudio", "check_header"]
 
@@ -37,8 +38,14 @@ def check_header(header: Header, codec: Codec) -> None:
             f"made by codec {header.codec!r} (weights {header.weight_hash!r}), not by "
             f"{spec.name!r} (weights {short_hash(spec.weight_hash)!r}): use {header.codec!r}"
         )
-    names = set(codec.side_names)
+    if header.has_depth and not codec.variable:
+        raise ValueError(
+            f"a stream of variable depth, but {spec.name!r} has no variable bitrate: use the codec "
+            f"that made it, {header.codec!r}"
+        )
+    names = set(codec.side_names) - {DEPTH}
     periods = {n: spec.chunk_length // spec.hop_length for n in names if spec.chunk_length}
+    periods |= {DEPTH: 1} if header.has_depth else {}
     for what, found, right in (
         ("Hz", header.sample_rate, spec.sample_rate),
         ("samples per frame", header.hop_length, spec.hop_length),
@@ -160,7 +167,7 @@ class StreamAudio:
     def _codec_for(self, header: Header) -> Codec:
         codec = self._codecs.find(header.codec)
         check_header(header, codec)
-        return codec
+        return _with_all_levels(codec)
 
     def _find_model(self, header: Header) -> EntropyModel | None:
         return model_of(header, self._codec_for(header), self._model)
@@ -197,12 +204,12 @@ class _Decoder:
     def block(self, block: Block) -> Iterator[Tensor]:
         """Yield the audio that is complete with a block."""
         block = cut_block(block, self._header, self.first_frame)
-        codes = torch.from_numpy(block.codes)[None]
+        side = {name: torch.from_numpy(values)[None] for name, values in block.side.items()}
+        encoded = Encoded(torch.from_numpy(block.codes)[None], side)
         if block.problem:
             self._problems.append(_loss(block))
-            codes = self._silence(codes.shape[-1])
-        side = {name: torch.from_numpy(values)[None] for name, values in block.side.items()}
-        yield from self._push(Encoded(codes, side))
+            encoded = self._silence(encoded.codes.shape[-1], side)
+        yield from self._push(encoded)
 
     @torch.no_grad()
     def end(self, ended: Ended) -> Iterator[Tensor]:
@@ -238,7 +245,7 @@ class _Decoder:
         self._problems.append(f"frames {first}..{n_frames - 1} are lost: cut off")
         counts = self._header.side_counts(first, n)
         side = {name: torch.zeros(1, count) for name, count in counts.items()}
-        yield from self._push(Encoded(self._silence(n), side))
+        yield from self._push(self._silence(n, side))
 
     def _push(self, encoded: Encoded) -> Iterator[Tensor]:
         self._n_frames += encoded.codes.shape[-1]
@@ -270,14 +277,25 @@ class _Decoder:
         yield audio[..., max(0, self._skip - self._n_released) :]
         self._n_released += n
 
-    def _silence(self, n: int) -> Tensor:
-        """Return codes [1, k, n] of silence."""
+    def _silence(self, n: int, side: Side) -> Encoded:
+        """Return codes [1, k, n] of silence, of all levels, with other side information."""
         if self._quiet is None:
             spec = self._codec.spec
             n_zeros = spec.chunk_length or _QUIET_FRAMES * spec.hop_length
             codes = self._codec.encode(torch.zeros(1, 1, n_zeros), self._header.n_codebooks)
             self._quiet = codes[..., codes.shape[-1] // 2, None].cpu()
-        return self._quiet.expand(-1, -1, n)
+        codes = self._quiet.expand(-1, -1, n)
+        depth = {DEPTH: torch.full((1, n), float(codes.shape[1]))} if DEPTH in side else {}
+        return Encoded(codes, {**side, **depth})
+
+
+def _with_all_levels(codec: Codec) -> Codec:
+    """Return a codec without its rate: streams tell the depth of their frames, if it varies."""
+    if codec.rate is None:
+        return codec
+    codec = copy.copy(codec)
+    codec.rate, codec.side_names = None, tuple(n for n in codec.side_names if n != DEPTH)
+    return codec
 
 
 def _frames(spec: CodecSpec, start: int, end: float) -> tuple[int, float]:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokgen.bitstream.tgc.entropy import MODES, AdaptiveCounts, EntropyModel, StaticCounts
+from tokgen.bitstream.tgc.entropy import (
+    DEPTH_MODES,
+    MODES,
+    AdaptiveCounts,
+    EntropyModel,
+    StaticCounts,
+)
 from tokgen.bitstream.tgc.layout import Header, short_hash
 from tokgen.codec.base import Codec
 from tokgen.runs.checks import closest
@@ -27,7 +33,7 @@ __all__ = [
     "model_of",
 ]
 
-AUTO = "auto"  # the first of model, static and adaptive that a codec has
+AUTO = "auto"  # the first of model, static and adaptive that a codec has; packed with a depth
 FOLDER, STATIC, TRAINED = "entropy", "static.safetensors", "config.json"
 
 
@@ -46,10 +52,26 @@ def choose_model(
     Args:
         codec: the codec that makes the codes.
         entropy: "auto", one of `MODES`, a model, a table's .safetensors file, or the folder of a
-            trained model.
+            trained model. "auto" is "packed" for a codec with `rate`.
     Raises:
-        ValueError: the codec has no such model, or it is made for another codec.
+        ValueError: the codec has no such model, or it is made for another codec, or is a trained
+            model for a codec with `rate`.
     """
+    if codec.rate is not None:
+        entropy = "packed" if str(entropy) == AUTO else entropy
+        mode, model = _choose_model(codec, entropy)
+        if mode not in DEPTH_MODES:
+            raise ValueError(
+                f"entropy = {mode}: trained models need all levels of each frame, but their number "
+                f"varies; use entropy = packed, or encode {codec.spec.name} with n_codebooks"
+            )
+        return mode, model
+    return _choose_model(codec, entropy)
+
+
+def _choose_model(
+    codec: Codec, entropy: str | Path | EntropyModel
+) -> tuple[str, EntropyModel | None]:
     if isinstance(entropy, EntropyModel):
         return mode_of(entropy), entropy
     spec, folder = codec.spec, entropy_folder(codec)
@@ -96,7 +118,7 @@ def model_of(
     if given is not None and short_hash(given.model_hash) == header.model_hash:
         return given
     try:
-        model = choose_model(codec, header.mode)[1]
+        model = _choose_model(codec, header.mode)[1]
     except ValueError:
         model = None
     if model is None or short_hash(model.model_hash) != header.model_hash:

@@ -22,7 +22,7 @@ from tokgen.bitstream.compressed import CompressedWriter
 from tokgen.bitstream.entropy_models import AUTO, choose_model
 from tokgen.bitstream.named_codecs import NamedCodecs
 from tokgen.bitstream.outputs import AUDIO, TGC, check_outputs, plan_tree
-from tokgen.bitstream.settings import Compression
+from tokgen.bitstream.settings import Compression, with_levels
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc_files import compress_file, decompress_file
 from tokgen.codec.base import Codec
@@ -52,7 +52,8 @@ def compress_files(
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace existing files.
-        **settings: n_codebooks, bitrate, beam, entropy and block_seconds of `CompressedWriter`.
+        **settings: n_codebooks, level, bitrate, beam, entropy and block_seconds of
+            `CompressedWriter`.
     Returns:
         a `CompressedFile` for each file, and the files that failed.
     Raises:
@@ -65,7 +66,9 @@ def compress_files(
     check_outputs(outputs, inputs, overwrite=overwrite, suffixes=[TGC])
     codec = as_codec(codec, device=device)
     _check_jobs(jobs, codec.device)
-    mode, model = choose_model(codec, settings.get("entropy", AUTO))
+    chosen = settings.get("n_codebooks"), settings.get("level"), settings.get("bitrate")
+    rated, _ = with_levels(codec, *chosen)
+    mode, model = choose_model(rated, settings.get("entropy", AUTO))
     settings["entropy"] = mode if model is None else model  # read once for all files
     CompressedWriter(io.BytesIO(), codec, **settings)  # checks the settings
     one = partial(compress_file, codec=codec, overwrite=overwrite, **settings)

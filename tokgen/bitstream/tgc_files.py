@@ -91,7 +91,8 @@ def compress_file(
         progress: show a progress bar if it takes long.
         overwrite: replace an existing `out`.
         name: name of the audio for messages.
-        **settings: n_codebooks, bitrate, beam, entropy and block_seconds of `CompressedWriter`.
+        **settings: n_codebooks, level, bitrate, beam, entropy and block_seconds of
+            `CompressedWriter`.
     Raises:
         AudioError: the audio file cannot be read.
         FileExistsError: `out` exists, and `overwrite` is False.

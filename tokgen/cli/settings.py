@@ -131,11 +131,14 @@ class Compress(DeviceSettings):
         codec: name in the zoo (see `tokgen codecs`), folder, or hub id.
         out: .tgc file to write, a folder, or - for the standard output. In a folder, a.wav becomes
             a.tgc, and files of a folder keep their place.
-        n_codebooks: levels to keep; all by default.
-        bitrate: most kbps of packed codes, in place of n_codebooks.
+        n_codebooks: levels to keep; all by default. With a variable bitrate, the most levels.
+        level: how a codec of variable bitrate chooses the levels of each frame; their number grows
+            with it.
+        bitrate: kbps, in place of n_codebooks and level: the mean of a codec of variable bitrate,
+            with the bits of the depth; the most of packed codes of others.
         beam: paths of the beam search that chooses the codes; 1 is greedy.
-        entropy: packed, static, adaptive or model; auto is the best that the codec has. Or the file
-            or folder of an entropy model.
+        entropy: packed, static, adaptive or model; auto is the best that the codec has, and packed
+            with a variable bitrate. Or the file or folder of an entropy model.
         block_seconds: length of blocks. A damaged block is lost as a whole.
         jobs: processes that work at a time, on a CPU.
         overwrite: replace existing files.
@@ -145,6 +148,7 @@ class Compress(DeviceSettings):
     codec: str
     out: str
     n_codebooks: int | None = None
+    level: float | None = None
     bitrate: float | None = None
     beam: int = 1
     entropy: str = "auto"
@@ -154,9 +158,10 @@ class Compress(DeviceSettings):
 
     def __post_init__(self) -> None:
         check_least(self, n_codebooks=1, beam=1, jobs=1)
-        check_positive(self, "bitrate", "block_seconds")
-        if self.bitrate is not None and self.n_codebooks is not None:
-            raise ValueError("bitrate and n_codebooks are both given: give one")
+        check_positive(self, "level", "bitrate", "block_seconds")
+        for name in ("n_codebooks", "level"):
+            if self.bitrate is not None and getattr(self, name) is not None:
+                raise ValueError(f"bitrate and {name} are both given: give one")
 
 
 @dataclass(frozen=True, kw_only=True)

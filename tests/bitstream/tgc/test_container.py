@@ -176,8 +176,8 @@ def test_wrong_streams_are_refused() -> None:
         with pytest.raises(ValueError, match=f"{why}: make one with `tokgen compress`"):
             read(data)
     later = bytearray(write(draw(LEVELS, SIZE, 3)))
-    later[4] = 2
-    with pytest.raises(ValueError, match="version 2, but this tokgen reads 1: update tokgen"):
+    later[4] = 3
+    with pytest.raises(ValueError, match="version 3, but this tokgen reads 1 and 2: update tokgen"):
         read(bytes(later))
     with pytest.raises(ValueError, match=r"made with the entropy model '\w{16}', not with ''"):
         list(read_events(io.BytesIO(write(draw(LEVELS, SIZE, 3))), lambda _: None))

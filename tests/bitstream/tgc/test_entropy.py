@@ -65,7 +65,7 @@ def test_adaptive_counts_are_those_of_the_docs() -> None:
 def test_adaptive_counts_never_exceed_the_limit() -> None:
     model = AdaptiveCounts(1, 3)
     state = model.start(1)
-    state.n_frames = state.repeats[0] = 60_000
+    state.n_frames[0] = state.repeats[0] = 60_000
     state.before[:], state.rows[0, 1] = 1, 60_002
     assert 0 < model.counts(state, 0, np.array([], int)).sum() <= 1 << 24
     codes = np.ones((1, 5000), np.int64)

@@ -20,7 +20,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from tokgen.bitstream.tgc.block_codes import decode_block, encode_block
+from tokgen.bitstream.tgc.block_codes import (
+    decode_block,
+    decode_depth,
+    encode_block,
+    encode_depth,
+)
 from tokgen.bitstream.tgc.checksum import crc32c
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc.layout import (
@@ -34,6 +39,7 @@ from tokgen.bitstream.tgc.layout import (
 )
 from tokgen.bitstream.tgc.range_coder import DamagedStream
 from tokgen.bitstream.tgc.records import Payload, read_records
+from tokgen.codec.spec import DEPTH
 from tokgen.results import one_line
 
 __all__ = [
@@ -56,8 +62,9 @@ class Block:
 
     Attributes:
         first_frame: number of the first frame.
-        codes: int64 [k, t]; -1 if they are missing.
-        side: side information float32 [s] that blocks hold, by name; zeros if it is missing.
+        codes: int64 [k, t]; 0 past the depth, and -1 if they are missing.
+        side: side information float32 [s] that blocks hold, by name; zeros if it is missing. The
+            depth of each frame is in it too.
         problem: why the codes are missing; "" if they are not.
     """
 
@@ -110,7 +117,8 @@ class TgcWriter:
         Args:
             side: values [s] that come with these frames, for each name in `header.side_periods`.
         Raises:
-            ValueError: codes of another shape, or a code outside the codebook.
+            ValueError: codes of another shape, or a code outside the codebook, or a depth outside
+                1..k.
         """
         if codes.ndim != 2 or len(codes) != len(self._codes):
             raise ValueError(f"codes of shape {codes.shape}: expected [{len(self._codes)}, t]")
@@ -136,7 +144,7 @@ class TgcWriter:
         self._put(end_bytes(self.n_frames, n_samples, self._seed))
 
     def _write_block(self, n: int) -> None:
-        parts = []
+        parts, depth = [], None
         for name, count in self._header.side_counts(self.n_frames, n).items():
             values = self._side[name][:count]
             if len(values) != count:
@@ -144,10 +152,15 @@ class TgcWriter:
                     f"{len(values)} values of {name!r} for frames {self.n_frames}.."
                     f"{self.n_frames + n - 1}: expected {count}"
                 )
-            parts.append(np.asarray(values, "<f4").tobytes())
+            if name == DEPTH:
+                depth = values.astype(np.int64)
+            else:
+                parts.append(np.asarray(values, "<f4").tobytes())
             self._side[name] = self._side[name][count:]
         codes, self._codes = self._codes[:, :n], self._codes[:, n:]
-        parts.append(encode_block(codes, self._header.codebook_size, self._model))
+        if depth is not None:
+            parts.append(encode_depth(depth, len(codes)))
+        parts.append(encode_block(codes, self._header.codebook_size, self._model, depth))
         self._put(pack_block(self.n_frames, n, b"".join(parts), self._seed))
         self.n_frames += n
 
@@ -263,8 +276,11 @@ class _Stream:
     def _decode(self, head: BlockHead, data: bytes) -> Block:
         if crc32c(data) != head.crc:
             raise DamagedStream("wrong checksum" if len(data) == head.n_bytes else "cut short")
-        side, at = {}, 0
-        for name, count in self._header.side_counts(head.first_frame, head.n_frames).items():
+        counts = self._header.side_counts(head.first_frame, head.n_frames)
+        side, at, depth = {}, 0, None
+        for name, count in counts.items():
+            if name == DEPTH:
+                continue
             if at + 4 * count > len(data):
                 raise DamagedStream("cut short")
             side[name] = np.frombuffer(data, "<f4", count, at).astype(np.float32)
@@ -272,7 +288,10 @@ class _Stream:
             if not np.isfinite(side[name]).all():
                 raise DamagedStream(f"side information {name!r} holds NaN or infinity")
         levels, size = self._header.n_codebooks, self._header.codebook_size
-        codes = decode_block(data[at:], levels, head.n_frames, size, self._model)
+        if self._header.has_depth:
+            depth, n_bytes = decode_depth(data[at:], head.n_frames, levels)
+            side[DEPTH], at = depth.astype(np.float32), at + n_bytes
+        codes = decode_block(data[at:], levels, head.n_frames, size, self._model, depth)
         return Block(head.first_frame, codes, side)
 
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 __all__ = [
+    "DEPTH_MODES",
     "MAX_TOTAL_BITS",
     "MODES",
     "AdaptiveCounts",
@@ -27,6 +28,7 @@ __all__ = [
 
 MAX_TOTAL_BITS = 24  # a row of counts sums to at most 2**24
 MODES = ("packed", "static", "adaptive", "model")  # in the order of their numbers in files
+DEPTH_MODES = MODES[:3]  # that code frames of variable depth; trained models need all levels
 _SCALE = 1 << 22  # what the counts of a table sum to, about
 _LEAST = 4  # counts that a table adds to each code, so that unseen ones can be coded
 
@@ -77,7 +79,8 @@ class EntropyModel(Protocol):
         """Return the state after a frame, which may be `state` itself, changed.
 
         Args:
-            frame: all codes of the frame, int64 [n_levels].
+            frame: all codes of the frame, int64 [n_levels]; [depth] for frames of variable depth,
+                which only `DEPTH_MODES` have.
         """
 
 
@@ -155,7 +158,8 @@ class AdaptiveCounts:
 
     Each code starts with 2 and gains 1 whenever it occurs in its level. The code of the frame
     before gains C (2 r + 1) / (2 (n - r) + 127) more, rounded down, if r of n frames repeated the
-    code before them and the counts sum to C; at most what is left to 2**24.
+    code before them and the counts sum to C; at most what is left to 2**24. If the depth varies,
+    the frames of a level are those that have it.
     """
 
     _START = 2
@@ -168,20 +172,22 @@ class AdaptiveCounts:
         return _Seen(np.full((n_levels, self.codebook_size), self._START, np.int64))
 
     def counts(self, state: _Seen, level: int, frame: NDArray[np.int64]) -> NDArray[np.int64]:
-        row = state.rows[level]
-        if not state.n_frames:
+        row, n_frames = state.rows[level], int(state.n_frames[level])
+        if not n_frames:
             return row
-        total = self._START * self.codebook_size + state.n_frames
+        total = self._START * self.codebook_size + n_frames
         repeats = int(state.repeats[level])
-        more = total * (2 * repeats + 1) // (2 * (state.n_frames - repeats) + 127)
+        more = total * (2 * repeats + 1) // (2 * (n_frames - repeats) + 127)
         row = row.copy()
         row[state.before[level]] += min(more, (1 << MAX_TOTAL_BITS) - total)
         return row
 
     def update(self, state: _Seen, frame: NDArray[np.int64]) -> _Seen:
-        state.rows[np.arange(len(frame)), frame] += 1
-        state.repeats += frame == state.before
-        state.before, state.n_frames = frame.copy(), state.n_frames + 1
+        depth = len(frame)
+        state.rows[np.arange(depth), frame] += 1
+        state.repeats[:depth] += frame == state.before[:depth]
+        state.before[:depth] = frame
+        state.n_frames[:depth] += 1
         return state
 
 
@@ -190,13 +196,14 @@ class _Seen:
 
     Attributes:
         rows: counts int64 [k, S].
-        n_frames: frames so far.
-        before: the last frame [k]; -1 in each level at first.
-        repeats: frames that had the code of the frame before them, int64 [k].
+        n_frames: frames so far that have a level, int64 [k].
+        before: codes of the last such frame [k]; -1 at first.
+        repeats: such frames that had the code of the one before them, int64 [k].
     """
 
     def __init__(self, rows: NDArray[np.int64]) -> None:
-        self.rows, self.n_frames = rows, 0
+        self.rows = rows
+        self.n_frames = np.zeros(len(rows), np.int64)
         self.before = np.full(len(rows), -1, np.int64)
         self.repeats = np.zeros(len(rows), np.int64)
 

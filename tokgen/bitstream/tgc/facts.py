@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tokgen.bitstream.tgc.block_codes import decode_depth
 from tokgen.bitstream.tgc.checksum import crc32c
-from tokgen.bitstream.tgc.layout import End, Header
+from tokgen.bitstream.tgc.layout import BlockHead, End, Header
+from tokgen.bitstream.tgc.range_coder import DamagedStream
 from tokgen.bitstream.tgc.records import Payload, read_records
 from tokgen.results import Grid, Result, printable
 
@@ -27,9 +29,12 @@ class StreamFacts:
         n_samples: length in samples; None if the file does not tell it.
         n_frames: frames.
         n_blocks: blocks that are readable.
-        n_damaged: blocks with a wrong checksum.
+        n_damaged: blocks with a wrong checksum, or a depth that is none.
         n_unreadable: bytes that belong to no record.
         complete: the stream has its end.
+        mean_depth: levels per frame of the blocks that are readable; None if all frames have
+            `n_codebooks`.
+        depth_bits: bits that the depth of these blocks takes; 0 if all frames have `n_codebooks`.
     """
 
     codec: str
@@ -46,6 +51,8 @@ class StreamFacts:
     n_damaged: int = 0
     n_unreadable: int = 0
     complete: bool = False
+    mean_depth: float | None = None
+    depth_bits: int = 0
 
     @property
     def seconds(self) -> float | None:
@@ -87,6 +94,10 @@ class TgcFacts(Result):
                 "codes": f"{s.n_codebooks} levels of {s.codebook_size} x {s.n_frames} frames",
                 "blocks": f"{s.n_blocks}, {s.n_damaged} damaged",
             }
+            if s.mean_depth is not None:
+                facts["depth"] = (
+                    f"{s.mean_depth:.2f} levels per frame, {s.depth_bits / 8:.0f} bytes"
+                )
             if s.n_unreadable:
                 facts["unreadable"] = f"{s.n_unreadable} bytes"
             if not s.complete:
@@ -116,6 +127,7 @@ def describe_file(file: str | Path) -> TgcFacts:
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     streams: list[StreamFacts] = []
+    counted: list[_Depth] = []
     try:
         with path.open("rb") as opened:
             for record, skipped in read_records(opened):
@@ -123,16 +135,47 @@ def describe_file(file: str | Path) -> TgcFacts:
                     streams[-1].n_unreadable += skipped
                 if isinstance(record, Header):
                     streams.append(_facts(record))
+                    counted.append(_Depth(record))
                 elif isinstance(record, Payload):
                     stream, head = streams[-1], record.head
                     stream.n_blocks += 1
-                    stream.n_damaged += crc32c(record.data) != head.crc
+                    if crc32c(record.data) != head.crc or not counted[-1].add(head, record.data):
+                        stream.n_damaged += 1
                     stream.n_frames = max(stream.n_frames, head.first_frame + head.n_frames)
                 elif isinstance(record, End):
                     streams[-1].n_samples, streams[-1].complete = record.n_samples, True
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    for stream, depth in zip(streams, counted, strict=True):
+        stream.mean_depth, stream.depth_bits = depth.mean, depth.n_bits
     return TgcFacts(path, path.stat().st_size, streams)
+
+
+class _Depth:
+    """Counts the levels of a stream's frames, if they vary."""
+
+    def __init__(self, header: Header) -> None:
+        self._header = header
+        self._n_frames = self._n_levels = self.n_bits = 0
+
+    def add(self, head: BlockHead, data: bytes) -> bool:
+        """Count a block; returns whether its depth is sound."""
+        if not self._header.has_depth:
+            return True
+        counts = self._header.side_counts(head.first_frame, head.n_frames)
+        at = 4 * (sum(counts.values()) - head.n_frames)
+        try:
+            depth, n_bytes = decode_depth(data[at:], head.n_frames, self._header.n_codebooks)
+        except DamagedStream:
+            return False
+        self._n_frames += head.n_frames
+        self._n_levels += int(depth.sum())
+        self.n_bits += 8 * n_bytes
+        return True
+
+    @property
+    def mean(self) -> float | None:
+        return self._n_levels / self._n_frames if self._n_frames else None
 
 
 def _facts(header: Header) -> StreamFacts:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokgen.bitstream.tgc.checksum import crc32c
-from tokgen.bitstream.tgc.entropy import MODES
+from tokgen.bitstream.tgc.entropy import DEPTH_MODES, MODES
 from tokgen.bitstream.tgc.range_coder import MAX_SYMBOLS
-from tokgen.codec.spec import MAX_SAMPLE_RATE
+from tokgen.codec.spec import DEPTH, MAX_SAMPLE_RATE
 
 __all__ = [
     "BLOCK",
@@ -22,7 +22,9 @@ __all__ = [
     "END_BYTES",
     "MAGIC",
     "MAX_BLOCK_CODES",
+    "MAX_DEPTH",
     "VERSION",
+    "VERSION_WITH_DEPTH",
     "BlockHead",
     "End",
     "Header",
@@ -37,8 +39,9 @@ __all__ = [
 ]
 
 MAGIC, BLOCK, END = b"\x89TGC", b"TGCB", b"TGCE"
-VERSION = 1
+VERSION, VERSION_WITH_DEPTH = 1, 2  # of streams with a depth for each frame
 MAX_BLOCK_CODES = 1 << 16  # frames times levels of a block
+MAX_DEPTH = 255  # levels of streams with a depth for each frame
 _MAX_COUNTS = 1 << 22  # levels times codebook_size
 _MAX_HOP = 1 << 20  # samples per frame
 _MAX_NAMES = 8  # kinds of side information
@@ -69,7 +72,8 @@ class Header:
         block_frames: frames of each block but the last.
         n_samples: length of the audio in samples; None if it was not known at the start.
         side: side information float32 [S] of the whole stream, by name.
-        side_periods: frames per value of the side information that blocks hold, by name.
+        side_periods: frames per value of the side information that blocks hold, by name. `depth`,
+            with one value for each frame, makes a stream of variable depth.
     """
 
     codec: str
@@ -117,9 +121,26 @@ class Header:
         for name, period in self.side_periods.items():
             if not 1 <= period < 1 << 32:
                 raise ValueError(f"{period} frames per value of {name!r}: must be at least 1")
+        if DEPTH in self.side or self.side_periods.get(DEPTH, 1) != 1:
+            raise ValueError(f"side information {DEPTH!r} must have a value for each frame")
+        if self.has_depth and self.mode not in DEPTH_MODES:
+            raise ValueError(
+                f"entropy = {self.mode} needs all levels of each frame, but the depth of this "
+                "stream varies: use entropy = packed"
+            )
+        if self.has_depth and self.n_codebooks > MAX_DEPTH:
+            raise ValueError(
+                f"n_codebooks is {self.n_codebooks}, but a stream of variable depth must have at "
+                f"most {MAX_DEPTH}"
+            )
         for name, values in self.side.items():
             if not np.isfinite(values).all():
                 raise ValueError(f"side information {name!r} holds NaN or infinity")
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether each frame has a number of levels of its own."""
+        return DEPTH in self.side_periods
 
     def side_counts(self, first_frame: int, n_frames: int) -> dict[str, int]:
         """Return the number of values of side information in some frames, by name."""
@@ -129,7 +150,7 @@ class Header:
     def max_payload(self, first_frame: int, n_frames: int) -> int:
         """Return the most bytes that a block's payload can have."""
         side = sum(self.side_counts(first_frame, n_frames).values())
-        return 4 * (side + n_frames * self.n_codebooks) + 16
+        return 4 * (side + n_frames * self.n_codebooks) + 16 + 16 * self.has_depth
 
 
 @dataclass(frozen=True)
@@ -178,7 +199,7 @@ def pack_header(header: Header) -> tuple[bytes, int]:
         raise ValueError(f"a header of {size} bytes: at most 65535; it holds the side information")
     fixed = _FIXED.pack(
         MAGIC,
-        VERSION,
+        VERSION_WITH_DEPTH if header.has_depth else VERSION,
         MODES.index(header.mode),
         size,
         header.sample_rate,
@@ -208,9 +229,10 @@ def parse_header(data: bytes) -> tuple[Header, int]:
     """
     if len(data) < _FIXED.size + 2 + _CRC.size or data[:4] != MAGIC:
         raise ValueError("its header is cut short")
-    if data[4] != VERSION:
+    if data[4] not in (VERSION, VERSION_WITH_DEPTH):
         raise ValueError(
-            f"it has version {data[4]}, but this tokgen reads {VERSION}: update tokgen"
+            f"it has version {data[4]}, but this tokgen reads {VERSION} and "
+            f"{VERSION_WITH_DEPTH}: update tokgen"
         )
     body, crc = data[: -_CRC.size], _CRC.unpack(data[-_CRC.size :])[0]
     if crc32c(body) != crc:
@@ -236,6 +258,11 @@ def parse_header(data: bytes) -> tuple[Header, int]:
             at += 4 * count
     except (IndexError, struct.error, ValueError) as error:
         raise ValueError("its header is cut short") from error
+    if (DEPTH in periods) != (data[4] == VERSION_WITH_DEPTH):
+        raise ValueError(
+            f"it has version {data[4]}, but streams with {DEPTH!r}, and no others, have "
+            f"{VERSION_WITH_DEPTH}: the file is damaged"
+        )
     return Header(
         name,
         weights.hex(),
