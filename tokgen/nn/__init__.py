@@ -7,5 +7,6 @@
 - `cards` - model cards
 - `dense` - fast linear layers and argmax on CPUs
 - `ema` - moving averages of weights
+- `shared` - weights that two models share are saved once
 - `spectral_losses` - distances between spectra
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack, get_type_hints
 
@@ -19,6 +19,7 @@ from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
 from tokgen.nn.checks import building, check_finite, check_fit, check_settings
 from tokgen.nn.files import WEIGHTS, WeightsHeader, read_header, read_json, shorten
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
+from tokgen.nn.shared import base_of
 
 __all__ = [
     "NOT_SETTINGS",
@@ -113,12 +114,15 @@ class Pretrained(nn.Module, Pushable):
                 f"{folder}: config.json has settings {cls.__name__} lacks: {shorten(unknown)}"
             )
         header = read_header(folder)
+        base = base_of(header.path)
+        if base is not None:
+            header = replace(header, tensors=read_header(base.parent).tensors | header.tensors)
         check_settings(config, get_type_hints(cls.__init__), header)
         with building(header, config, meta=True):
             skeleton = cls(**config)
         check_fit(skeleton.state_dict(), header)
         model = cls(**config)
-        load_weights(model, header)
+        load_weights(model, header, base)
         model._loaded_card = LoadedCard.read(folder, model)
         return model.eval()
 
@@ -151,16 +155,20 @@ class LoadedCard:
         return True
 
 
-def load_weights(model: nn.Module, header: WeightsHeader, *, assign: bool = False) -> None:
+def load_weights(
+    model: nn.Module, header: WeightsHeader, base: Path | None = None, *, assign: bool = False
+) -> None:
     """Load model.safetensors in float32.
 
     Args:
         model: network that `check_fit` found to fit the header.
+        base: file with the weights that it lacks, see `tokgen.nn.shared`.
         assign: replace the network's parameters, which may be on the meta device.
     Raises:
         ValueError: a weight is NaN or infinite.
     """
-    state = load_file(str(header.path))
+    shared = {} if base is None else load_file(str(base))
+    state = shared | load_file(str(header.path))
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     check_finite(state, header.path)
     model.load_state_dict(state, strict=True, assign=assign)
