@@ -8,11 +8,13 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 __all__ = [
     "check_folder",
     "check_least",
     "check_positive",
+    "check_rate",
     "check_shares",
     "check_writable",
     "closest",
@@ -41,6 +43,15 @@ def check_positive(settings: object, *names: str) -> None:
         value = getattr(settings, name)
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} is {value:g}, but must be above 0 and finite")
+
+
+def check_rate(settings: Any) -> None:
+    """Raise ValueError if `level` or `bitrate` is not above 0 and finite, or both are given."""
+    check_positive(settings, "level", "bitrate")
+    if settings.level is not None and settings.bitrate is not None:
+        raise ValueError(
+            f"level {settings.level:g} and bitrate {settings.bitrate:g} are both given: give one"
+        )
 
 
 def check_shares(settings: object, *names: str) -> None:

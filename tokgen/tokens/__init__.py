@@ -6,6 +6,7 @@
 - `saved` - open the files of a dataset, and name those that are damaged or lie outside
 - `checks` - check rows against their provenance
 - `columns` - types, values and statistics of the columns
+- `rates` - the bitrate of tokens whose frames differ in depth
 - `packed` - datasets whose codes are stored as packed bytes
 - `cache` - token datasets that recipes keep
 - `provenance` - the codec, corpus and settings behind a dataset, kept with its rows

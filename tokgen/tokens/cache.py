@@ -9,6 +9,7 @@ from pathlib import Path
 from tokgen.codec.base import Codec
 from tokgen.corpus.listed import Corpus
 from tokgen.tokens.dataset import TokenDataset, load_tokens
+from tokgen.tokens.provenance import describe_rate
 from tokgen.tokens.tokenizing import tokenize_corpus
 
 __all__ = ["cached_tokens"]
@@ -31,6 +32,8 @@ def cached_tokens(
     kind = "" if conditioning == "mfcc" else f"-{conditioning or 'plain'}"
     if codec.search is not None:
         kind += f"-{codec.search.distance}-{codec.search.beam}"
+    if codec.rate is not None:
+        kind += f"-{describe_rate(codec.rate).replace(' ', '')}"
     out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
     report = tokenize_corpus(
         corpus,

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from tokgen.tokens.provenance import PROVENANCE, Provenance, side_column
+from tokgen.tokens.provenance import PROVENANCE, Provenance, describe_rate, side_column
+from tokgen.tokens.rates import DepthTotals, depths_of_splits
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -30,6 +31,7 @@ def write_card(
     *,
     n_rejected: int | None = None,
     packed: bool = False,
+    depth: DepthTotals | None = None,
     location: str = "folder or hub id",
     license: str = UNKNOWN,
 ) -> str:
@@ -40,6 +42,7 @@ def write_card(
         sizes: rows and seconds of each split.
         n_rejected: number of the corpus' entries that were left out; None if it is not known.
         packed: whether the codes are packed bytes.
+        depth: of all rows, if they have a variable bitrate.
         location: what to open, in the examples.
         license: of the dataset, an identifier of the hub.
     """
@@ -57,7 +60,7 @@ def write_card(
         tags=["tokgen", "audio", "codec-tokens", codec],
         configs=[{"config_name": "default", "description": description, "data_files": files}],
     )
-    text = _text(provenance, sizes, n_rejected, packed, location)
+    text = _text(provenance, sizes, n_rejected, packed, depth, location)
     return str(DatasetCard(f"---\n{data.to_yaml()}\n---\n\n{text}"))
 
 
@@ -84,7 +87,11 @@ def push_card(
         split: (len(part), sum(part.data["n_samples"].to_pylist()) / provenance.sample_rate)
         for split, part in splits.items()
     }
-    ours = DatasetCard(write_card(provenance, sizes, location=repo_id, license=license))
+    depth = None
+    if provenance.rate is not None:
+        depth = DepthTotals.of(depths_of_splits(splits.values()), provenance.spec)
+    card = write_card(provenance, sizes, depth=depth, location=repo_id, license=license)
+    ours = DatasetCard(card)
     path = hf_hub_download(repo_id, CARD, repo_type="dataset", revision=revision, token=token)
     card = DatasetCard.load(path, ignore_metadata_errors=True)
     _complete(card, ours)
@@ -115,6 +122,7 @@ def _text(
     sizes: Mapping[str, tuple[int, float]],
     n_rejected: int | None,
     packed: bool,
+    depth: DepthTotals | None,
     location: str,
 ) -> str:
     spec = provenance.spec
@@ -136,11 +144,18 @@ def _text(
         "precision": f"the codec ran in {_code(provenance.precision)}",
         "corpus": f"{_code(provenance.corpus)}, fingerprint `{provenance.corpus_fingerprint}`",
     }
+    shape = f"[T, {provenance.n_codebooks}], time first"
+    if depth is not None:
+        facts |= {
+            "variable bitrate": describe_rate(provenance.rate),
+            "bitrate": f"{depth.kbps(spec):.2f} kbps on average, with the bits of the depth",
+            "depth": f"{depth.mean_depth:.2f} levels per frame on average",
+        }
+        shape = f"[T, 1 to {provenance.n_codebooks}], time first, as many as a frame has levels"
     listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     columns = {
         "id": "name of the utterance",
-        "codes": f"uint16 [T, {provenance.n_codebooks}], time first"
-        + ", as packed bits that `load_tokens` unpacks" * packed,
+        "codes": f"uint16 {shape}" + ", as packed bits that `load_tokens` unpacks" * packed,
         "n_samples": "length of the audio in samples",
         "text": "transcript, or null",
         "speaker": "name of the speaker, or null",
@@ -153,6 +168,11 @@ def _text(
     command = f"tokgen tokenize --corpus {_word(provenance.corpus)} --codec {_word(spec.name)}"
     if provenance.n_codebooks < spec.n_codebooks:
         command += f" --n_codebooks {provenance.n_codebooks}"
+    rate = provenance.rate
+    if rate is not None and rate.bitrate is None:
+        command += f" --level {rate.level:g}"
+    elif rate is not None and not spec.name.endswith(f":{rate.bitrate:g}"):
+        command += f" --bitrate {rate.bitrate:g}"
     if provenance.beam > 1:
         command += f" --beam {provenance.beam}"
     if conditioning != "mfcc":

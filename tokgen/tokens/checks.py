@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tokgen.tokens.provenance import Provenance, side_column
+from tokgen.tokens.provenance import Provenance, describe_rate, side_column
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -110,6 +110,11 @@ def _check_types(schema: pa.Schema, provenance: Provenance, source: str) -> None
             innermost, depths = innermost.value_type, depths + 1
         if depths != depth or not fits(innermost):
             raise ValueError(f"{source}, column {name!r}: {outermost}, not {what}; {_FIX}")
+        if name == "codes" and provenance.rate is not None and width is not None:
+            raise ValueError(
+                f"{source}, column {name!r}: {width} values in every frame, but the provenance "
+                f"says {describe_rate(provenance.rate)}; {_FIX}"
+            )
         if name in sizes and width not in (None, sizes[name]):
             raise ValueError(
                 f"{source}, column {name!r}: {width} values per frame, but the provenance says "
@@ -142,14 +147,15 @@ def _find_fault(batch: pa.RecordBatch, provenance: Provenance) -> _Fault | None:
         return _Fault(i, "codes", reason)
     ends = frames.cumsum()
     k, size = provenance.n_codebooks, provenance.codebook_size
-    codes, fault = _values(rows, "codes", k, ends)
+    least = k if provenance.rate is None else 1
+    codes, fault = _values(rows, "codes", (least, k), ends)
     if fault or not len(codes):
         return fault
     found = pc.min_max(codes)
     if found["min"].as_py() < 0 or found["max"].as_py() >= size:
         i = _first(pc.or_(pc.less(codes, 0), pc.greater_equal(codes, size)))
-        row, frame = _place(i // k, ends)
-        reason = f"code {codes[i]} at frame {frame}, level {i % k}, must be in 0..{size - 1}"
+        row, frame, level = _locate(i, rows.flatten(), ends)
+        reason = f"code {codes[i]} at frame {frame}, level {level}, must be in 0..{size - 1}"
         return _Fault(row, "codes", reason)
     for name, width in provenance.conditioning_sizes.items():
         if name not in batch.schema.names:
@@ -161,34 +167,51 @@ def _find_fault(batch: pa.RecordBatch, provenance: Provenance) -> _Fault | None:
         if len(wrong := np.flatnonzero(lengths != frames)):
             i = wrong[0]
             return _Fault(i, name, f"{lengths[i]} frames, but {frames[i]} frames of codes")
-        if fault := _values(rows, name, width, ends)[1]:
+        if fault := _values(rows, name, (width, width), ends)[1]:
             return fault
     return None
 
 
 def _values(
-    rows: pa.Array, column: str, width: int, ends: np.ndarray
+    rows: pa.Array, column: str, width: tuple[int, int], ends: np.ndarray
 ) -> tuple[pa.Array, _Fault | None]:
-    """Flatten rows of frames of `width` values; also return the first frame of another width."""
+    """Flatten rows of frames; also return the first frame whose width is out of range.
+
+    Args:
+        width: smallest and largest number of values in a frame.
+    """
+    low, high = width
     frames = rows.flatten()
     if frames.null_count:
         row, frame = _place(_first(frames.is_null()), ends)
         return frames, _Fault(row, column, f"no values at frame {frame}")
     if not pa.types.is_fixed_size_list(frames.type):
         widths = frames.value_lengths().to_numpy()
-        if len(wrong := np.flatnonzero(widths != width)):
+        if len(wrong := np.flatnonzero((widths < low) | (widths > high))):
             row, frame = _place(wrong[0], ends)
-            reason = f"{widths[wrong[0]]} values at frame {frame}, expected {width}"
+            expected = f"{low} to {high}" if low < high else f"{high}"
+            reason = f"{widths[wrong[0]]} values at frame {frame}, expected {expected}"
             return frames, _Fault(row, column, reason)
     values = frames.flatten()
     if values.null_count:
-        row, frame = _place(_first(values.is_null()) // width, ends)
+        row, frame, _ = _locate(_first(values.is_null()), frames, ends)
         return values, _Fault(row, column, f"a missing value at frame {frame}")
     return values, None
 
 
 def _first(flags: pa.Array) -> int:
     return pc.index(flags, True).as_py()
+
+
+def _locate(value: int, frames: pa.Array, ends: np.ndarray) -> tuple[int, int, int]:
+    """Return the row of a value, the position of its frame in the row, and its own in the frame."""
+    if pa.types.is_fixed_size_list(frames.type):
+        frame, level = divmod(value, frames.type.list_size)
+    else:
+        stops = frames.value_lengths().to_numpy().cumsum()
+        frame = int(np.searchsorted(stops, value, side="right"))
+        level = value - (int(stops[frame - 1]) if frame else 0)
+    return (*_place(frame, ends), level)
 
 
 def _place(frame: int, ends: np.ndarray) -> tuple[int, int]:

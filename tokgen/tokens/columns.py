@@ -24,6 +24,7 @@ __all__ = [
     "conditioning_of",
     "depths_of",
     "filled",
+    "live_codes",
     "matrices",
     "ragged",
     "sides_of",
@@ -48,10 +49,7 @@ def depths_of(rows: Dataset) -> list[Tensor] | None:
 
     None if all frames have K levels, as without a variable bitrate.
     """
-    n_codebooks = variable_levels(rows)
-    if n_codebooks is None:
-        return None
-    return [filled(frames, n_codebooks)[1] for frames in _frames(rows)]
+    return None if variable_levels(rows) is None else [_depth(f) for f in _frames(rows)]
 
 
 def variable_levels(rows: Dataset) -> int | None:
@@ -76,10 +74,15 @@ def filled(frames: pa.Array, n_codebooks: int) -> tuple[Tensor, Tensor]:
     Returns:
         codes int64 [K, T], 0 past the depth, and the depth int64 [T].
     """
-    depth = frames.value_lengths().to_numpy().astype(np.int64)
-    codes = np.zeros((len(depth), n_codebooks), np.int64)
-    codes[np.arange(n_codebooks) < depth[:, None]] = frames.flatten().to_numpy()
-    return torch.from_numpy(codes).T, torch.from_numpy(depth)
+    depth = _depth(frames)
+    codes = torch.zeros(len(depth), n_codebooks, dtype=torch.int64)
+    live = frames.flatten().to_numpy().astype(np.int64)
+    codes[torch.arange(n_codebooks) < depth[:, None]] = torch.from_numpy(live)
+    return codes.T, depth
+
+
+def _depth(frames: pa.Array) -> Tensor:
+    return torch.from_numpy(frames.value_lengths().to_numpy().astype(np.int64))
 
 
 def _frames(rows: Dataset) -> Iterator[pa.Array]:
@@ -112,13 +115,13 @@ def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
         depths = [torch.full(codes.shape[1:], len(codes)) for codes in codes_of(rows)]
     if not stored and depths is None:
         return None
-    sides = [
+    sides: list[dict[str, Tensor]] = [
         {name: torch.as_tensor(columns[name][i], dtype=torch.float32) for name in stored}
         for i in range(len(rows))
     ]
     for side, depth in zip(sides, depths or [], strict=bool(depths)):
         side[DEPTH] = depth.float()
-    return sides
+    return list(sides)
 
 
 def conditioning_column(dataset: Dataset) -> str | None:
@@ -172,13 +175,16 @@ def matrices(arrays: Sequence[np.ndarray]) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, width))
 
 
-def ragged(arrays: Sequence[np.ndarray], depths: Sequence[np.ndarray]) -> pa.ListArray:
-    """Convert codes [T_i, K] of depth [T_i] to one list array of lists of unequal length."""
-    offsets = np.cumsum([0, *(len(a) for a in arrays)], dtype=np.int32)
-    depth = np.concatenate(depths).astype(np.int64)
-    kept = [a[np.arange(a.shape[1]) < d[:, None]] for a, d in zip(arrays, depths, strict=True)]
-    frames = np.concatenate([[0], depth.cumsum()]).astype(np.int32)
-    inner = pa.ListArray.from_arrays(frames, pa.array(np.concatenate(kept)))
+def live_codes(codes: np.ndarray, depth: np.ndarray) -> np.ndarray:
+    """Return the codes [T, K] up to the depth [T], frame by frame."""
+    return codes[np.arange(codes.shape[1]) < depth[:, None]]
+
+
+def ragged(live: Sequence[np.ndarray], depths: Sequence[np.ndarray]) -> pa.ListArray:
+    """Convert codes up to their depth [T_i] to one list array of lists of unequal length."""
+    offsets = np.cumsum([0, *(len(depth) for depth in depths)], dtype=np.int32)
+    frames = np.concatenate([[0], np.concatenate(depths).cumsum()]).astype(np.int32)
+    inner = pa.ListArray.from_arrays(frames, pa.array(np.concatenate(live)))
     return pa.ListArray.from_arrays(offsets, inner)
 
 

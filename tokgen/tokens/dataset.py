@@ -3,7 +3,9 @@
 A token dataset is a `datasets.DatasetDict` with one row per utterance: id, codes [T, K] uint16,
 n_samples, text, speaker and optionally a conditioning, mfcc [T, 30] or log_mel [T, 80] float16.
 If the codec decodes with side information, each kind has a column, such as `side_scales` [S]
-float32. The features carry the `Provenance`, so every slice knows which codec made it.
+float32. With a variable bitrate, each frame has a list of as many codes as it has levels
+(`tokgen.tokens.columns.depths_of`). The features carry the `Provenance`, so every slice knows which
+codec made it.
 
     tokens = load_tokens("tokens")           # a folder, a URL, or an id on the Hugging Face hub
     tokens.splits["train"][0]["codes"]       # [T, K]
@@ -39,6 +41,7 @@ from tokgen.tokens.provenance import (
     PROVENANCE,
     Provenance,
     attach_provenance,
+    describe_rate,
     has_provenance,
     provenance_of,
 )
@@ -81,9 +84,10 @@ class TokenDataset:
     def __repr__(self) -> str:
         rows = ", ".join(f"{len(part)} {split}" for split, part in self.splits.items())
         about = self.provenance
+        rate = "" if about.rate is None else f", {describe_rate(about.rate)}"
         return (
             f"TokenDataset({rows}; codec {about.spec.name}, {about.n_codebooks} x "
-            f"{about.codebook_size}, {about.spec.frame_rate:g} frames/s)"
+            f"{about.codebook_size}, {about.spec.frame_rate:g} frames/s{rate})"
         )
 
     def codes(self, split: str, index: int) -> Tensor:
@@ -330,7 +334,7 @@ def concatenate_tokens(datasets: Sequence[TokenDataset]) -> TokenDataset:
         if not replace(other, **same).makes_equal_rows(each[0]):
             raise ValueError(
                 f"the tokens of {each[0].corpus!r} and {other.corpus!r} differ in levels, "
-                "conditioning or precision: tokenize them with equal settings"
+                "rate, conditioning or precision: tokenize them with equal settings"
             )
     content = " ".join(provenance.corpus_fingerprint for provenance in each)
     joined = replace(

@@ -33,6 +33,7 @@ from tokgen.runs.progress import quiet_libraries
 from tokgen.storage import Storage
 from tokgen.tokens.card import CARD, write_card
 from tokgen.tokens.provenance import PROVENANCE
+from tokgen.tokens.rates import DepthTotals
 from tokgen.tokens.saved import CORPUS, PLAN, REJECTIONS, read_shard
 from tokgen.tokens.shards import BEGUN, Shard, ShardStore, shard_name
 
@@ -149,8 +150,14 @@ def publish(
         )
         for split in files
     }
-    n_rejected = len(rejections)
-    card = write_card(store.provenance, sizes, n_rejected=n_rejected, packed=store.packed).encode()
+    depth = DepthTotals.sum(s.depth for s in shards if s.depth) if store.variable else None
+    card = write_card(
+        store.provenance,
+        sizes,
+        n_rejected=len(rejections),
+        packed=store.packed,
+        depth=depth,
+    ).encode()
     lines = b"".join(_json_line(r) for r in rejections)
     corpus = store.storage.read(CORPUS) if store.storage.exists(CORPUS) else None
     if out.path is None:

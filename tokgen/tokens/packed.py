@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from tokgen.codec.packing import packed_size, unpack_codes
+from tokgen.codec.packing import packed_size, unpack_codes, unpack_variable
 from tokgen.runs.progress import quiet_libraries
-from tokgen.tokens.columns import matrices, token_features
+from tokgen.tokens.columns import matrices, ragged, token_features
 from tokgen.tokens.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def unpack_rows(rows: Dataset, provenance: Provenance, source: str) -> Dataset:
     names = rows.column_names
     if rows._indices is not None:
         rows = rows.flatten_indices()
-    features = token_features(provenance.n_codebooks, {})
+    features = token_features(provenance.n_codebooks, {}, variable=provenance.rate is not None)
     with quiet_libraries():
         codes = (
             rows.select_columns(["codes", "n_samples"])
@@ -62,13 +62,18 @@ def unpack_rows(rows: Dataset, provenance: Provenance, source: str) -> Dataset:
 def _unpacked(table: pa.Table, indices: list[int], provenance: str, source: str) -> pa.Table:
     about = Provenance.from_json(provenance, source)
     spec, k, size = about.spec, about.n_codebooks, about.codebook_size
-    found = []
+    found, depths = [], []
     columns = table["codes"].to_pylist(), table["n_samples"].to_pylist()
     for row, data, n_samples in zip(indices, *columns, strict=True):
         try:
             if data is None or n_samples is None or n_samples < 1:
                 raise ValueError("no codes, or no n_samples")
             n_frames = int(spec.n_frames(n_samples))
+            if about.rate is not None:
+                live, depth = unpack_variable(data, n_frames, k, size)
+                found.append(live.astype("uint16"))
+                depths.append(depth)
+                continue
             if len(data) != packed_size(n_frames * k, size):  # before memory is taken
                 raise ValueError(
                     f"{len(data)} bytes of packed codes for {n_samples} samples, expected "
@@ -78,4 +83,5 @@ def _unpacked(table: pa.Table, indices: list[int], provenance: str, source: str)
         except ValueError as error:
             reason = f"{source}, row {row}, column 'codes': {error}; {_FIX}"
             raise ValueError(reason) from error
-    return pa.table({"codes": matrices(found), "n_samples": table["n_samples"]})
+    codes = matrices(found) if about.rate is None else ragged(found, depths)
+    return pa.table({"codes": codes, "n_samples": table["n_samples"]})

@@ -80,9 +80,16 @@ def match_rates(codec: Codec, waveforms: Sequence[Tensor], precision: str) -> li
     found = {}
     for name in dict.fromkeys(("float32", precision)):
         with torch.inference_mode(), running_in(name, codec.device):
-            codes = [codec.encode(w.reshape(1, 1, -1))[0].cpu() for w in waveforms]
+            codes = [_all_levels(codec, w.reshape(1, 1, -1))[0].cpu() for w in waveforms]
         found[name] = torch.cat(codes, dim=-1)
     return (found["float32"] == found[precision]).double().mean(-1).tolist()
+
+
+def _all_levels(codec: Codec, waveform: Tensor) -> Tensor:
+    """Return codes [1, K, T] of all levels, whatever rate the codec has."""
+    if codec.rate is None:
+        return codec.encode(waveform)
+    return codec.encode_with_importance(waveform).codes
 
 
 def needs_audio(codec: Codec, wanted: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tokgen.runs.checks import check_least, check_positive
+from tokgen.runs.checks import check_least, check_positive, check_rate
 
 __all__ = ["TokenizeSettings", "check_codes"]
 
@@ -18,6 +18,8 @@ class TokenizeSettings:
         require_text: reject clips without a transcript.
         n_codebooks: levels to keep; all by default.
         beam: paths of the beam search that chooses the codes; 1 is greedy.
+        level: how many levels frames of a codec of variable bitrate keep; above 0.
+        bitrate: mean kbps of each utterance with a codec of variable bitrate, in place of level.
         conditioning: features stored for each frame.
         batch_seconds: audio per batch; 10 on a CPU and 240 on a GPU by default.
         engine: local, accelerate (under `accelerate launch`) or ray (a cluster).
@@ -37,6 +39,8 @@ class TokenizeSettings:
     require_text: bool = False
     n_codebooks: int | None = None
     beam: int = 1
+    level: float | None = None
+    bitrate: float | None = None
     conditioning: Literal["mfcc", "log_mel", "none"] = "mfcc"
     batch_seconds: float | None = None
     engine: Literal["local", "accelerate", "ray"] = "local"
@@ -51,6 +55,7 @@ class TokenizeSettings:
     def __post_init__(self) -> None:
         check_least(self, workers=0, shard_rows=1, n_codebooks=1, beam=1)
         check_positive(self, "batch_seconds", "shard_seconds")
+        check_rate(self)
         check_codes(self.codes, self.format)
 
 

@@ -24,12 +24,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tokgen.codec.packing import pack_codes
+from tokgen.codec.packing import pack_codes, pack_variable
+from tokgen.codec.spec import DEPTH
 from tokgen.corpus.entries import Rejection
 from tokgen.runs.locks import LOCK
 from tokgen.storage import Storage
-from tokgen.tokens.columns import matrices, token_features
+from tokgen.tokens.columns import live_codes, matrices, ragged, token_features
 from tokgen.tokens.provenance import METADATA_KEY, Provenance, add_provenance, side_column
+from tokgen.tokens.rates import DepthTotals
 from tokgen.tokens.saved import CORPUS, PLAN
 
 if TYPE_CHECKING:
@@ -56,6 +58,11 @@ class TokenRow:
     conditioning: np.ndarray | None  # float16 [T, C]
     side: Mapping[str, np.ndarray] = field(default_factory=dict)  # float32 [S] each
 
+    @property
+    def depth(self) -> np.ndarray:
+        """Levels of each frame of a variable bitrate, int64 [T]."""
+        return self.side[DEPTH].astype(np.int64)
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -68,6 +75,7 @@ class Shard:
         samples: length of the rows' audio by split.
         audio_seconds: duration of the rows' audio.
         rejections: entries that have no row.
+        depth: of the rows, if they have a variable bitrate.
     """
 
     index: int
@@ -76,6 +84,7 @@ class Shard:
     samples: dict[str, int]
     audio_seconds: float
     rejections: list[Rejection] = field(default_factory=list)
+    depth: DepthTotals | None = None
 
     @property
     def n_rows(self) -> int:
@@ -92,6 +101,8 @@ class Shard:
     def from_json(cls, text: bytes) -> Shard:
         fields = json.loads(text)
         fields["rejections"] = [Rejection(**r) for r in fields["rejections"]]
+        if fields.get("depth") is not None:
+            fields["depth"] = DepthTotals(**fields["depth"])
         return cls(**fields)
 
 
@@ -114,7 +125,8 @@ class ShardStore:
         self.storage, self.provenance, self.layout = storage, provenance, dict(layout)
         self.packed = self.layout.get("codes") == "packed"
         sizes = provenance.n_codebooks, provenance.conditioning_sizes, provenance.side_names
-        plain = token_features(*sizes, packed=self.packed)
+        self.variable = provenance.rate is not None
+        plain = token_features(*sizes, packed=self.packed, variable=self.variable)
         self.features: Features = add_provenance(plain, provenance)
         schema = self.features.arrow_schema
         self.schema: pa.Schema = schema.with_metadata(
@@ -205,22 +217,35 @@ class ShardStore:
             samples={split: sum(r.n_samples for r in part) for split, part in by_split.items()},
             audio_seconds=sum(row.n_samples for row in rows) / self.provenance.sample_rate,
             rejections=list(rejections),
+            depth=self._totals(rows),
         )
         for split, part in by_split.items():
             self.storage.write(self.file_name(shard, split), self._parquet(part))
         self.storage.write(shard.marker, shard.to_json())
         return shard
 
-    def _codes(self, codes: Sequence[np.ndarray]) -> pa.Array:
+    def _totals(self, rows: Sequence[TokenRow]) -> DepthTotals | None:
+        if not self.variable:
+            return None
+        return DepthTotals.of([row.depth for row in rows], self.provenance.spec)
+
+    def _codes(self, rows: Sequence[TokenRow]) -> pa.Array:
+        k, size = self.provenance.n_codebooks, self.provenance.codebook_size
+        if not self.variable:
+            if not self.packed:
+                return matrices([row.codes for row in rows])
+            return pa.array([pack_codes(row.codes, size) for row in rows], pa.binary())
+        depths = [row.depth for row in rows]
+        live = [live_codes(row.codes, depth) for row, depth in zip(rows, depths, strict=True)]
         if not self.packed:
-            return matrices(codes)
-        size = self.provenance.codebook_size
-        return pa.array([pack_codes(one, size) for one in codes], pa.binary())
+            return ragged(live, depths)
+        packed = [pack_variable(c, d, k, size) for c, d in zip(live, depths, strict=True)]
+        return pa.array(packed, pa.binary())
 
     def _parquet(self, rows: Sequence[TokenRow]) -> bytes:
         columns = {
             "id": pa.array([row.id for row in rows], pa.string()),
-            "codes": self._codes([row.codes for row in rows]),
+            "codes": self._codes(rows),
             "n_samples": pa.array([row.n_samples for row in rows], pa.int64()),
             "text": pa.array([row.text for row in rows], pa.string()),
             "speaker": pa.array([row.speaker for row in rows], pa.string()),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from torch import Tensor
 import tokgen
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
+from tokgen.codec.spec import DEPTH
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import open_corpus
 from tokgen.corpus.reading import Readable, Unit
@@ -45,6 +46,7 @@ from tokgen.tokens.existing import (
 from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder, publish
 from tokgen.tokens.precision import PRECISIONS, PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.provenance import PROVENANCE, Provenance
+from tokgen.tokens.rates import DepthTotals, check_reach, depths_in
 from tokgen.tokens.saved import REJECTIONS, lengths_in
 from tokgen.tokens.settings import TokenizeSettings, check_codes
 from tokgen.tokens.shards import ShardStore
@@ -69,6 +71,7 @@ class TokenizeReport(Result):
         wall_seconds: time of this run.
         resumed_rows: number of rows from an earlier run.
         precision: the precision of encoding, and the measurements behind it.
+        kbps: mean bitrate of the tokens with that of the depth, if it is variable.
     """
 
     out: str
@@ -78,6 +81,7 @@ class TokenizeReport(Result):
     wall_seconds: float
     resumed_rows: int
     precision: PrecisionChoice
+    kbps: float | None = None
 
     @property
     def n_rejected(self) -> int:
@@ -85,9 +89,10 @@ class TokenizeReport(Result):
 
     def parts(self) -> list[Grid | str]:
         resumed = f" ({self.resumed_rows} of them from before)" if self.resumed_rows else ""
+        rate = "" if self.kbps is None else f" at {self.kbps:.2f} kbps"
         line = (
             f"{self.out}: {self.n_rows} rows{resumed}, "
-            f"{self.audio_seconds / 3600:.2f} h of audio, {self.n_rejected} rejected, "
+            f"{self.audio_seconds / 3600:.2f} h of audio{rate}, {self.n_rejected} rejected, "
             f"{self.wall_seconds:.1f} s"
         )
         return [*([str(self.precision)] if self.precision.measured else []), line]
@@ -115,6 +120,8 @@ def tokenize_corpus(
     streaming: bool = False,
     n_codebooks: int | None = None,
     beam: int = 1,
+    level: float | None = None,
+    bitrate: float | None = None,
     conditioning: str | None = "mfcc",
     batch_seconds: float | None = None,
     shard_rows: int = 64,
@@ -139,6 +146,9 @@ def tokenize_corpus(
         n_codebooks: levels to keep; None keeps all.
         beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is, which is
             greedy unless `with_beam` made it.
+        level, bitrate: how a codec of variable bitrate chooses the levels of each frame, as in
+            `Codec.with_rate`. Without them the codec stays as it is, which is all levels unless
+            `with_rate` or its name gave it a rate.
         conditioning: column to add, "mfcc" or "log_mel", at the codec's frame rate; None or
             "none" for none.
         batch_seconds: padded audio per batch; a longer utterance is a batch of its own. None is
@@ -171,6 +181,8 @@ def tokenize_corpus(
     TokenizeSettings(
         n_codebooks=n_codebooks,
         beam=beam,
+        level=level,
+        bitrate=bitrate,
         workers=workers,
         batch_seconds=batch_seconds,
         shard_rows=shard_rows,
@@ -196,6 +208,8 @@ def tokenize_corpus(
         codec = as_codec(codec, device="cpu" if on_cluster else wanted)
         device = (device if device not in (None, "auto") else wanted) if on_cluster else None
     codec = codec if beam == 1 else codec.with_beam(beam)
+    if level is not None or bitrate is not None:
+        codec = codec.with_rate(level=level, bitrate=bitrate)
     if conditioning == "none":
         conditioning = None
     if device not in (None, codec.device.type):
@@ -274,6 +288,7 @@ def tokenize_corpus(
         wall_seconds=time.monotonic() - started,
         resumed_rows=resumed if place.is_first else 0,
         precision=chosen,
+        kbps=_kbps((shard.depth for shard in shards if shard.depth), provenance),
     )
 
 
@@ -322,6 +337,7 @@ def _provenance(
     keep = spec.n_codebooks if n_codebooks is None else n_codebooks
     if not 1 <= keep <= spec.n_codebooks:
         raise ValueError(f"n_codebooks = {keep}: {spec.name} has levels 1..{spec.n_codebooks}")
+    check_reach(codec.rate, spec, keep)
     if spec.codebook_size > 1 << 16:
         raise ValueError(
             f"{spec.name} has {spec.codebook_size} entries per level, but a token dataset holds "
@@ -337,11 +353,13 @@ def _provenance(
         tokgen_version=tokgen.__version__,
         corpus=corpus.name,
         corpus_fingerprint=corpus.fingerprint,
-        side_names=list(codec.side_names),
+        side_names=[name for name in codec.side_names if name != DEPTH],
         precision=precision,
         beam=1 if codec.search is None else codec.search.beam,
         distance="" if codec.search is None else codec.search.distance,
         channels=codec.spec.channels,
+        level=None if codec.rate is None else codec.rate.level,
+        bitrate=None if codec.rate is None else codec.rate.bitrate,
     )
 
 
@@ -374,4 +392,11 @@ def _report_existing(
         wall_seconds=time.monotonic() - started,
         resumed_rows=len(lengths),
         precision=PrecisionChoice(theirs.precision),
+        kbps=_kbps([DepthTotals.of(depths_in(storage, theirs), theirs.spec)], theirs),
     )
+
+
+def _kbps(depth: Iterable[DepthTotals], provenance: Provenance) -> float | None:
+    if provenance.rate is None:
+        return None
+    return DepthTotals.sum(depth).kbps(provenance.spec)

@@ -14,6 +14,7 @@ from torch import Tensor
 from tokgen.audio.blocks import held_interrupts
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
+from tokgen.codec.depth import OutOfReach
 from tokgen.codec.long_audio import TooLong, encode_blocks
 from tokgen.codec.spec import Encoded
 from tokgen.corpus.entries import Entry, Rejection
@@ -110,7 +111,7 @@ class Job:
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "tell": _ignore}
         if self.codec.loaded_from is not None:
-            about = self.codec.spec.weight_hash, self.codec.search
+            about = self.codec.spec.weight_hash, self.codec.search, self.codec.rate
             state["codec"] = (*self.codec.loaded_from, *about)
         return state
 
@@ -125,11 +126,13 @@ class Job:
             return
         from tokgen.zoo.lookup import load_codec
 
-        name, revision, expected, search = self.codec
+        name, revision, expected, search, rate = self.codec
         self.codec = load_codec(name, revision=revision, device=device)
         if search is not None:
             self.codec = self.codec.with_beam(search.beam, search.distance)
-            self.codec = self.codec.for_levels(self.n_codebooks)
+        if rate is not None:
+            self.codec = self.codec.with_rate(level=rate.level, bitrate=rate.bitrate)
+        self.codec = self.codec.for_levels(self.n_codebooks)
         found = self.codec.spec.weight_hash
         if found != expected:
             raise ValueError(
@@ -183,7 +186,7 @@ class Job:
         rows: dict[int, TokenRow] = {}
         short = {i: x.samples for i, x in enumerate(piece.loaded) if x.samples is not None}
         with torch.inference_mode(), running_in(self.precision, self.codec.device):
-            for batch, encoded in self._batches(short):
+            for batch, encoded in self._batches(piece, short):
                 for i, e in zip(batch, encoded, strict=True):
                     loaded = piece.loaded[i]
                     n_samples = short[i].shape[-1]
@@ -203,7 +206,7 @@ class Job:
         return self.store.write(work.unit.index, work.rows, work.rejections)
 
     def _batches(
-        self, short: dict[int, np.ndarray]
+        self, piece: Piece, short: dict[int, np.ndarray]
     ) -> Iterator[tuple[Sequence[int], list[Encoded]]]:
         """Encode batches of similar length; yield one while the device encodes the next."""
         lengths = {i: samples.shape[-1] for i, samples in short.items()}
@@ -212,8 +215,10 @@ class Job:
         while order:
             size = max(1, int(self.batch_seconds * self.rate / lengths[order[0]]))
             batch, order = order[:size], order[size:]
-            waveforms = [torch.from_numpy(short[i]) for i in batch]
-            encoded, ready = _start_copies(self.codec.encode_batch_with_side(waveforms))
+            batch, found = self._encode_batch(piece, batch, short)
+            if not batch:
+                continue
+            encoded, ready = _start_copies(found)
             if pending is not None:
                 pending[2]()
                 yield pending[:2]
@@ -222,6 +227,20 @@ class Job:
         if pending is not None:
             pending[2]()
             yield pending[:2]
+
+    def _encode_batch(
+        self, piece: Piece, batch: list[int], short: dict[int, np.ndarray]
+    ) -> tuple[list[int], list[Encoded]]:
+        """Encode a batch; reject utterances on which a bitrate is out of reach."""
+        try:
+            waveforms = [torch.from_numpy(short[i]) for i in batch]
+            return batch, self.codec.encode_batch_with_side(waveforms)
+        except OutOfReach as error:
+            if len(batch) == 1:
+                piece.rejections.append(Rejection(piece.loaded[batch[0]].entry.source, str(error)))
+                return [], []
+        each = [self._encode_batch(piece, [i], short) for i in batch]
+        return [i for kept, _ in each for i in kept], [e for _, found in each for e in found]
 
     def _long_row(self, entry: Entry) -> TokenRow:
         """Encode long audio in blocks. The audio is read again for the conditioning.
@@ -242,7 +261,7 @@ class Job:
         with self.corpus.open(entry, self.rate, channels=self.channels) as blocks:
             try:
                 encoded = encode_blocks(self.codec, heard(blocks), self.n_codebooks)
-            except TooLong as error:
+            except (TooLong, OutOfReach) as error:
                 raise AudioError(entry.source, str(error)) from error
         check_loud(entry, peak)
         conditioning = None

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from multiprocessing.context import BaseContext
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tokgen.codec.base import Codec
+from tokgen.codec.depth import OutOfReach
 from tokgen.corpus.entries import Entry, Rejection
 from tokgen.corpus.reading import Unit
 from tokgen.runs.workers import begin_worker, one_thread, usable_cores
@@ -229,7 +230,7 @@ def _code_noise() -> None:
     assert _job is not None
     if isinstance(_job.codec, Codec) and _job.codec.device.type == "cpu":
         noise = 0.1 * torch.randn(_job.rate // 10, generator=torch.Generator().manual_seed(0))
-        with torch.inference_mode():
+        with torch.inference_mode(), suppress(OutOfReach):
             _job.codec.encode_batch_with_side([noise])
 
 
