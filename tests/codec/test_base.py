@@ -142,7 +142,7 @@ def test_a_batch_decodes_as_one_by_one(codec: Codec) -> None:
 def test_missing_side_information_is_named(codec: Codec) -> None:
     codes = codec.encode(codec_tone(codec, 1000))
     for name in codec.side_names:
-        with pytest.raises(ValueError, match=rf"needs side information \['{name}'\]"):
+        with pytest.raises(ValueError, match=rf"needs side information \[.*'{name}'.*\]"):
             codec.decode(codes)
 
 

@@ -224,6 +224,8 @@ def test_decoders_begin_within_a_sequence(kind: str) -> None:
     n_chunks = max(3, 100 // per_chunk)
     codes = torch.randint(spec.codebook_size, (1, spec.n_codebooks, n_chunks * per_chunk))
     side = {name: torch.rand(1, n_chunks) for name in codec.side_names}
+    if "depth" in side:
+        side["depth"] = torch.randint(1, spec.n_codebooks + 1, codes[:, 0].shape)
     skipped = 0
     for step in (None, 3):
         decoder = codec.block_decoder(step)
@@ -231,10 +233,13 @@ def test_decoders_begin_within_a_sequence(kind: str) -> None:
         for n in (1, whole.shape[-1] // 2, whole.shape[-1] - 1):
             decoder = codec.block_decoder(step)
             frame, first = decoder.skip(n)
-            rest = Encoded(
-                codes[..., frame:], {k: x[:, frame // per_chunk :] for k, x in side.items()}
-            )
+            later = {
+                name: x[:, frame if name == "depth" else frame // per_chunk :]
+                for name, x in side.items()
+            }
+            rest = Encoded(codes[..., frame:], later)
             found = torch.cat([*decoder.push(rest), *decoder.finish()], dim=-1)
             assert first <= n and torch.equal(found[..., n - first :], whole[..., n:])
             skipped = max(skipped, frame)
-    assert (skipped == 0) == (kind in ("encodec-24k", "encodec-centred"))  # which have an LSTM
+    with_lstm = ("encodec-24k", "encodec-centred", "encodec-variable")
+    assert (skipped == 0) == (kind in with_lstm)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tokgen.codec_training import ablation
 from tokgen.codec_training.ablation import TUNED, run_ablation
 from tokgen.codec_training.ablation_settings import AblationSettings, cell_of, conditions_of
 from tokgen.codec_training.ablation_table import Measured, ablation_table
@@ -145,33 +142,6 @@ def test_an_ablation_sweeps_tunes_measures_and_resumes(settings, tmp_path):
     assert [path.stat().st_mtime_ns for path in cells] == before
     with pytest.raises(ValueError, match="holds a run with passes = 3, not 4"):
         run_ablation(replace(settings, passes=4, scored=[1, 4]))
-
-
-def test_a_cell_of_another_process_is_waited_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(ablation, "POLL_SECONDS", 0.1)
-    hold = (
-        "import sys, time; from tokgen.runs.locks import lock_folder\n"
-        "with lock_folder(sys.argv[1]):\n print('held', flush=True); sys.stdin.read()"
-    )
-    other = subprocess.Popen(
-        [sys.executable, "-c", hold, tmp_path / "busy.job"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert other.stdout.readline() == "held\n"
-    order = []
-
-    def job(name):
-        def do():
-            order.append(name)
-            if name == "free":
-                other.stdin.close()  # the other process ends
-                other.wait()
-            return True
-
-        return tmp_path / name, do
-
-    assert ablation._share("cells", {name: job(name) for name in ("busy", "free")})
-    assert order == ["free", "busy"]
 
 
 def test_a_sweep_ends_at_the_largest_weight_that_holds(settings, tmp_path):

@@ -14,6 +14,7 @@ from makers.paths import ROOT
 from tokgen.cli.parsing import texts_of
 from tokgen.codec_training.ablation_settings import AblationSettings
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
+from tokgen.codec_training.variable_ablation.settings import VariableAblationSettings
 from tokgen.comparison.settings import ComparisonSettings
 
 SETTINGS = {
@@ -22,6 +23,7 @@ SETTINGS = {
     "train_codec": CodecTrainingSettings,
     "tune_idempotence": TuningSettings,
     "drift_ablation": AblationSettings,
+    "variable_ablation": VariableAblationSettings,
     "train_entropy_model": train_entropy_model.Settings,
 }
 
@@ -47,7 +49,7 @@ print(sorted({"torch", "accelerate", "transformers", "datasets"} & set(sys.modul
 """
 
 
-@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "drift_ablation"])
+@pytest.mark.parametrize("name", [x for x in SETTINGS if not x.endswith("_ablation")])
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -73,6 +75,12 @@ def test_flags_are_checked_before_torch_is_imported(name, flags, message) -> Non
         ("drift_ablation", ["--tuning.steps", "0"], "error: steps is 0, but must be at least 1"),
         ("drift_ablation", ["--seeds", "0"], "error: seeds is 0, but must be at least 1"),
         ("drift_ablation", ["--corpus", "[./nowhere]"], "error: no folder or file ./nowhere"),
+        ("variable_ablation", ["--seeds", "0"], "error: seeds is 0, but must be at least 1"),
+        (
+            "variable_ablation",
+            ["--training.corpora", "[./nowhere]"],
+            "error: no folder or file ./nowhere",
+        ),
         ("tune_idempotence", ["--loss", "latent"], "error: loss 'latent': known are enc, proj, co"),
     ],
 )

@@ -21,6 +21,7 @@ from tokgen.audio.files import read_audio
 from tokgen.codec_training.ablation_settings import AblationSettings
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
+from tokgen.codec_training.variable_ablation.settings import VariableAblationSettings
 from tokgen.comparison.settings import ComparisonSettings
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import choose_held_out
@@ -40,6 +41,7 @@ SETTINGS = {
     "train_codec": CodecTrainingSettings,
     "tune_idempotence": TuningSettings,
     "drift_ablation": AblationSettings,
+    "variable_ablation": VariableAblationSettings,
     "train_entropy_model": train_entropy_model.Settings,
 }
 

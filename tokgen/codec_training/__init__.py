@@ -1,6 +1,7 @@
 """Training and tuning of codecs.
 
 - `loop` - the training loop with discriminators, averages and checkpoints
+- `train` - training of a codec: `train_codec`
 - `settings` - settings of the recipes that train and tune codecs
 - `crops` - random crops of corpora
 - `augment` - random level and phase
@@ -17,6 +18,7 @@
 - `ablation` - an ablation of drift: `run_ablation`
 - `ablation_settings` - its settings, conditions and cells
 - `ablation_table` - its table and plot
+- `variable_ablation` - an ablation of the variable bitrate: `run_variable_ablation`
 - `sweep` - choice of an idempotence loss's weight
 - `card` - facts about a codec's training, for its card
 - `validation` - scores of held-out audio

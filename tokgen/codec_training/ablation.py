@@ -17,9 +17,7 @@ at once: each process takes a training that no other works on.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -42,17 +40,15 @@ from tokgen.drift.passes import DriftRun, run_drift
 from tokgen.drift.shifts import Shift
 from tokgen.metrics.table_files import write_table
 from tokgen.metrics.tables import Table
+from tokgen.runs.cells import locked, share
 from tokgen.runs.folder import write_json
-from tokgen.runs.locks import lock_folder
-from tokgen.runs.progress import progress_bar
 from tokgen.runs.settings import claim_run, save_settings
 from tokgen.runs.store import slug
 from tokgen.zoo.lookup import load_codec
 
-__all__ = ["POLL_SECONDS", "TUNED", "run_ablation"]
+__all__ = ["TUNED", "run_ablation"]
 
 TUNED = "tuned.json"  # last validation of a cell that is done
-POLL_SECONDS = 5.0  # between looks at cells that other processes work on
 
 
 def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
@@ -68,14 +64,14 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
         ValueError, OSError: wrong settings or data, or the folder holds another run.
     """
     run = Path(s.runs) / s.name
-    with _locked(run / "plan"):
+    with locked(run / "plan"):
         claim_run(run, s)
         save_settings(run, s)
     clips = DriftClips(
         open_corpus(s.corpus, split=s.split, where=s.where, min_seconds=s.min_seconds)
     )
     base = load_codec(s.codec)
-    with _locked(run / "audio"):  # all cells share the training audio
+    with locked(run / "audio"):  # all cells share the training audio
         open_crops(s.tuning, base.spec.sample_rate, run / "audio")
 
     plan = _Plan(s, run, command)
@@ -88,7 +84,7 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
         for condition in conditions_of(s)
     }
     tunings = {name: (plan.folder(*c), partial(plan.tune, *c)) for name, c in cells.items()}
-    if not _share("tunings", tunings):
+    if not share("tunings", tunings):
         return None
 
     # The untuned codec, then every cell, through the drift protocol.
@@ -100,7 +96,7 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
         drifts[name] = _measure(s, name, codecs[name], clips, run / "drift" / slug(name))
         return True
 
-    _share("drift", {n: (run / "drift" / slug(n), partial(measure, n)) for n in codecs})
+    share("drift", {n: (run / "drift" / slug(n), partial(measure, n)) for n in codecs})
     rows = [Measured("untuned", (), None, {k: [r] for k, r in drifts["untuned"].items()})]
     control = conditions_of(s)[0].label
     for condition in conditions_of(s):
@@ -115,7 +111,7 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
             )
         )
     table = ablation_table(rows, s, plan.notes)
-    with _locked(run / "plan"):
+    with locked(run / "plan"):
         write_table(table, run)
         plot_ablation(rows, s, run / "ablation.png")
     return table
@@ -191,7 +187,7 @@ class _Plan:
         sweeps = {own[label].loss: conditions[label] for label in reversed(missing)}
         if not sweeps:
             return chosen
-        with _locked(self.run / "plan"):
+        with locked(self.run / "plan"):
             path = self.run / "untuned.json"
             if not path.is_file():
                 write_json(path, asdict(self._untuned()))
@@ -200,7 +196,7 @@ class _Plan:
             f"sweep {loss}": (self.run / "sweeps" / loss, partial(self._sweep, condition, untuned))
             for loss, condition in sweeps.items()
         }
-        if not _share("sweep", jobs):
+        if not share("sweep", jobs):
             return None
         trials = {loss: self._trials(condition, untuned) for loss, condition in sweeps.items()}
         by_loss = {}
@@ -257,39 +253,3 @@ class _Plan:
             passes=s.validation_passes,
             weights=weights,
         )
-
-
-def _share(label: str, jobs: Mapping[str, tuple[Path, Callable[[], bool]]]) -> bool:
-    """Do all jobs, each under the lock of its folder. Other processes may do some of them.
-
-    Jobs must be fast if they were done before. Returns False if one was interrupted.
-    """
-    left = dict(jobs)
-    with progress_bar(label, total=len(jobs), unit="cell") as bar:
-        while left:
-            began = len(left)
-            for name, (folder, job) in list(left.items()):
-                try:
-                    with lock_folder(folder.with_name(f"{folder.name}.job")):
-                        if not job():
-                            return False
-                except BlockingIOError:
-                    continue
-                del left[name]
-                bar.update()
-            if left and len(left) == began:
-                time.sleep(POLL_SECONDS)
-    return True
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder, and wait for it if another process has it."""
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock_folder(folder))
-                break
-            except BlockingIOError:
-                time.sleep(POLL_SECONDS)
-        yield

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec
+from tokgen.codec.depth import mean_kbps, scale_for
+from tokgen.codec.spec import DEPTH, IMPORTANCE
 from tokgen.codec_training.trainable import TrainableCodec
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus
@@ -41,8 +44,12 @@ def validate(
         samples: folder for `<number>.original.wav` and `<number>.decoded.wav`.
         quantize: use the quantizer.
     Returns:
-        means of pesq and si_sdr, n, n_failed, and codebook_use of each level in percent.
+        means of pesq and si_sdr, n, n_failed, and codebook_use of each level in percent. With a
+        variable bitrate, they are those of all levels; `pesq_half` and `kbps_half` are those of
+        half the levels on average, chosen by the importance, with the bits of the depth.
     """
+    coder = model.as_codec() if quantize and model.variable is not None else None
+    halves: list[tuple[float, float]] = []
     device = next(model.parameters()).device
     rejected: list[Rejection] = []
     pesqs, distortions, codes = [], [], []
@@ -56,6 +63,8 @@ def validate(
         distortions.append(si_sdr(original, decoded))
         if out.codes is not None:
             codes.append(out.codes[0].cpu())
+        if coder is not None:
+            halves.append(_at_half(coder, original))
         if i < N_SAVED:
             write_audio(samples / f"{i:03d}.original.wav", original, rate)
             write_audio(samples / f"{i:03d}.decoded.wav", decoded, rate)
@@ -69,7 +78,22 @@ def validate(
     if codes:
         use = codebook_use(codes, model.as_codec().spec.codebook_size)
         scores["codebook_use"] = [round(float(u), 1) for u in use]
+    if halves:
+        kbps, found = zip(*halves, strict=True)
+        scores |= {"kbps_half": bootstrap_mean(kbps).mean, "pesq_half": bootstrap_mean(found).mean}
     return scores
+
+
+def _at_half(codec: Codec, original: Tensor) -> tuple[float, float]:
+    """Return the kbps and the PESQ of [C, N] with half the levels on average."""
+    n_codebooks, n_samples = codec.spec.n_codebooks, original.shape[-1]
+    encoded = codec.encode_with_importance(original[None])
+    importance = encoded.side[IMPORTANCE][0]
+    level = scale_for(importance, max(1.0, n_codebooks / 2), n_codebooks)
+    chosen = codec.allocate(encoded, level=level)
+    heard = codec.decode(chosen.codes, n_samples, chosen.side, mono=len(original) == 1)[0].cpu()
+    depth = chosen.side[DEPTH][0]
+    return mean_kbps(depth, codec.spec), pesq_wb(original, heard, codec.spec.sample_rate)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 - `folder` - JSON files and histories in a run's folder
 - `checks` - check settings and files to write, and suggest names
 - `locks` - lock a folder, so that two runs do not write to it
+- `cells` - share the cells of an experiment among processes
 - `settings` - settings from YAML and flags, saved with each run
 - `flags` - how flags are written, and how help shows them
 - `checkpoints` - save and resume the state of a training
