@@ -183,3 +183,34 @@ def test_the_recipe_resumes_exactly_and_starts_from_a_plain_codec(tiny_corpus, t
     assert (codes[0] == codes[1]).float().mean() > 0.9
     importance = codecs[1].model.encode_with_importance(clip)[1]
     assert depth_of(importance, 1.0, 4).float().mean() > 1
+
+
+@pytest.mark.parametrize(("name", "config"), ARCHITECTURES)
+def test_the_importance_network_trains_alone(name, config, tmp_path):
+    torch.manual_seed(0)
+    make_trainable(name, config).as_codec().save_pretrained(tmp_path / "base")
+    alone = replace(VARIABLE, importance_only=True, scales=(0.5, 2.0))
+    codec = make_trainable(name, config, alone)
+    load_into(codec, tmp_path / "base")
+    before = {k: w.clone() for k, w in codec.state_dict().items()}
+    trained = [p for p in codec.parameters() if p.requires_grad]
+    assert len(trained) == len(list(codec.model.importance.parameters()))
+    optimizer = torch.optim.AdamW(trained, lr=3e-3)
+    for _ in range(3):
+        out = codec.train()(audio())
+        (out.waveform - audio()).square().mean().add(out.rate_loss).backward()
+        optimizer.step()
+    changed = {k for k, w in codec.state_dict().items() if not torch.equal(w, before[k])}
+    assert changed and all("importance" in k for k in changed)
+    codec.as_codec().save_pretrained(tmp_path / "vbr")
+    base, vbr = load_codec(tmp_path / "base"), load_codec(tmp_path / "vbr")
+    clip = audio()[:1].expand(-1, base.spec.channels, -1)
+    assert torch.equal(base.encode(clip), vbr.encode(clip)) and vbr.variable
+
+
+def test_the_importance_network_alone_needs_a_codec_to_start_from():
+    more = {"quantizer": "variable", "variable": replace(VARIABLE, importance_only=True)}
+    with pytest.raises(ValueError, match="importance_only: it needs a codec to start from"):
+        CodecTrainingSettings(**more)
+    with pytest.raises(ValueError, match="continuous_steps 0"):
+        CodecTrainingSettings(start_from="speech-16k", continuous_steps=5, **more)

@@ -33,9 +33,11 @@ def make_trainable(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
-    if variable is not None:
-        return ARCHITECTURES[architecture](variable=variable, **config)
-    return ARCHITECTURES[architecture](**config)
+    if variable is None:
+        return ARCHITECTURES[architecture](**config)
+    codec = ARCHITECTURES[architecture](variable=variable, **config)
+    codec.freeze()
+    return codec
 
 
 def load_into(trainable: TrainableCodec, source: str | Path) -> None:

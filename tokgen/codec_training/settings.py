@@ -238,6 +238,11 @@ class CodecTrainingSettings(SharedSettings):
                 "set it, or leave them out"
             )
         before = self.continuous_steps + self.decoder_steps
+        if self.variable.importance_only and (before or self.start_from is None):
+            raise ValueError(
+                "variable.importance_only: it needs a codec to start from, and only the phase that "
+                "trains everything; set start_from, continuous_steps 0 and decoder_steps 0"
+            )
         if before > self.steps:
             raise ValueError(
                 f"continuous_steps + decoder_steps = {before} exceed steps = {self.steps}: "

@@ -89,6 +89,17 @@ class TrainableCodec(nn.Module, ABC):
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
         """Encode and decode a waveform [B, C, N]. `quantize=False` skips the quantizer."""
 
+    @property
+    def frozen(self) -> bool:
+        """Whether all but the importance network keeps its weights."""
+        return self.variable is not None and self.variable.importance_only
+
+    def freeze(self) -> None:
+        """Let only the importance network train, if the others are frozen."""
+        if self.frozen:
+            self.requires_grad_(False)
+            self.model.importance.requires_grad_(True)
+
     def fit_statistics(self, waveforms: Tensor) -> None:
         """Fit fixed statistics, if there are any, to audio [B, C, N] before the first step."""
 
@@ -206,7 +217,7 @@ class TrainableDac(TrainableCodec):
         self.variable = variable
         self.model = DacModel(settings) if variable is None else VariableDac(settings)
         reset_weights(self.model)
-        apply_weight_norm(self.model)
+        self._split()
         self.sample_rate = settings.sampling_rate
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
@@ -230,7 +241,13 @@ class TrainableDac(TrainableCodec):
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         self.model = fold_weight_norm(self.model)
         super().load_weights(weights)
-        apply_weight_norm(self.model)
+        self._split()
+        self.freeze()  # folding made other parameters
+
+    def _split(self) -> None:
+        """Apply weight norm, unless its rounding would change frozen weights."""
+        if not self.frozen:
+            apply_weight_norm(self.model)
 
     def as_codec(self) -> PretrainedCodec:
         return DacCodec.from_model(fold_weight_norm(self.model), "dac")

@@ -77,7 +77,8 @@ class TrainableEncodec(TrainableCodec):
         how = cast(VariableSettings, self.variable)
         latents, importance = model.encode_with_importance(chunks, detach=how.detach)
         chosen = allocate(importance, len(self.quantizer.levels), how)
-        found = self.quantizer(latents, learn=self.moves_codebooks, mask=chosen.mask)
+        learn = self.moves_codebooks and not self.frozen
+        found = self.quantizer(latents, learn=learn, mask=chosen.mask)
         return self._reconstruction(chosen.joined(found), scales, waveform)
 
     def _reconstruction(

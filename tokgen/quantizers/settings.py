@@ -34,6 +34,8 @@ class VariableSettings:
         full_share: share of items that keep all levels.
         dropout_share: share of items that keep a random number of levels.
         detach: the importance does not train the encoder.
+        importance_only: only the importance network trains. The codec that the training starts from
+            keeps its weights to the bit, and so its codes.
     """
 
     network: str = "paper"
@@ -45,6 +47,7 @@ class VariableSettings:
     full_share: float = 0.25
     dropout_share: float = 0.0
     detach: bool = False
+    importance_only: bool = False
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
