@@ -127,8 +127,8 @@ def make_training(
             n_codebooks=LEVELS, codebook_size=SIZE, **CAUSAL_SIZES, dropout=dropout
         )
         return CausalTraining(accelerator, model, tokens or make_tokens(), settings, folder)
-    variable = tokens is not None and tokens.provenance.rate is not None
-    model = make_model(dropout=dropout, variable_depth=variable)
+    varies = tokens is not None and tokens.provenance.rate is not None
+    model = make_model(dropout=dropout, rate={"level": 1.0} if varies else None)
     return MaskedTraining(accelerator, model, tokens or make_tokens(), settings, folder)
 
 

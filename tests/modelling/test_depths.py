@@ -20,7 +20,7 @@ K, V, C, T = 3, 16, 4, 14
 def make_model(seed: int = 0, **more: Any) -> MaskedTransformer:
     """A model with a depth, in eval mode."""
     sizes: dict[str, Any] = {"dim": 32, "depth": 2, "heads": 2, "dim_head": 32, "code_dim": 4}
-    arguments = {"variable_depth": True, "embedding": "learned", **sizes, **more}
+    arguments = {"rate": {"level": 1.0}, "embedding": "learned", **sizes, **more}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MaskedTransformer(
@@ -120,8 +120,8 @@ def test_all_parameters_learn_under_autocast() -> None:
 
 
 def test_models_without_depth_stay_as_they_are(tmp_path: Path) -> None:
-    plain = make_model(variable_depth=False)
-    assert "variable_depth" not in plain.config and plain.n_levels == K
+    plain = make_model(rate=None)
+    assert "rate" not in plain.config and plain.n_levels == K
     assert not [name for name in plain.state_dict() if "depth_level" in name]
     both = make_model()
     assert set(plain.state_dict()) < set(both.state_dict())
@@ -132,13 +132,14 @@ def test_models_without_depth_stay_as_they_are(tmp_path: Path) -> None:
 def test_depth_is_saved_and_loaded(tmp_path: Path) -> None:
     model, tokens = make_model(), join_depth(*make_tokens())
     loaded = MaskedTransformer.from_pretrained(model.save_pretrained(tmp_path))
-    assert loaded.variable_depth and torch.equal(loaded(tokens), model(tokens))
+    assert loaded.config == model.config and torch.equal(loaded(tokens), model(tokens))
 
 
 def test_a_codec_of_variable_bitrate_gives_a_depth() -> None:
     sizes: dict[str, Any] = {"dim": 32, "depth": 1, "heads": 2, "dim_head": 32}
     codec = make_variable(1.0)
-    assert MaskedTransformer.for_codec(codec, **sizes).variable_depth
+    model = MaskedTransformer.for_codec(codec, **sizes)
+    assert model.variable_depth and model.config["rate"] == {"level": 1.0}
     assert not MaskedTransformer.for_codec(make_variable(None), **sizes).variable_depth
 
 
@@ -146,5 +147,7 @@ def test_wrong_sizes_are_refused() -> None:
     codes, _ = make_tokens()
     with pytest.raises(ValueError, match=r"expected \[B, 4, T\]"):
         make_model()(codes)
+    with pytest.raises(ValueError, match="level = 0: must be above 0"):
+        make_model(rate={"level": 0})
     with pytest.raises(ValueError, match="3 levels of 2 codes"):
-        MaskedTransformer(n_codebooks=3, codebook_size=2, variable_depth=True)
+        MaskedTransformer(n_codebooks=3, codebook_size=2, rate={"level": 1.0})

@@ -15,17 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import Side
+from tokgen.codec.spec import DEPTH, Side
 from tokgen.codec.stable.decoding import check_searchable
 from tokgen.codec.stable.settings import Reached, StableDecoding
 from tokgen.generation.sampling import sample
 from tokgen.generation.settings import SamplingSettings, check_seed
+from tokgen.modelling.depths import join_depth, split_depth
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
 
-__all__ = ["FRAME_MULTIPLE", "Generated", "conditioning_for", "generate_clips"]
+__all__ = ["FRAME_MULTIPLE", "Generated", "check_rate", "conditioning_for", "generate_clips"]
 
 FRAME_MULTIPLE = 64  # pad to multiples of it on a GPU and under compile: few shapes
 
@@ -39,12 +40,15 @@ class Generated:
         waveform: float32 [1, N].
         seconds: time that sampling the batch took, divided by its number of utterances.
         reached: what stable decoding reached; None for plain decoding.
+        depth: levels of each frame, int64 [T]; None if all frames have all levels. Codes past it
+            are 0.
     """
 
     codes: Tensor
     waveform: Tensor
     seconds: float
     reached: Reached | None = None
+    depth: Tensor | None = None
 
     def __repr__(self) -> str:
         levels, frames = self.codes.shape
@@ -63,6 +67,15 @@ def conditioning_for(model: MaskedTransformer, waveforms: Sequence[Tensor]) -> l
     return [features(w[None])[0].T for w in waveforms]
 
 
+def check_rate(model: MaskedTransformer, codec: Codec) -> None:
+    """Raise a ValueError if a codec has a variable bitrate, but the model has not."""
+    if DEPTH in codec.side_names and not model.variable_depth:
+        raise ValueError(
+            f"{codec.spec.name} has a variable bitrate, but the model generates all levels of all "
+            "frames: load the codec without a bitrate or level"
+        )
+
+
 def generate_clips(
     model: MaskedTransformer,
     codec: Codec,
@@ -73,6 +86,7 @@ def generate_clips(
     keep: Sequence[Tensor] | None = None,
     conditioning: Sequence[Tensor] | None = None,
     sides: Sequence[Side] | None = None,
+    keep_depth: bool = False,
     seed: int = 0,
     item_ids: Sequence[int] | None = None,
     batch_size: int = 16,
@@ -92,7 +106,9 @@ def generate_clips(
         conditioning: [T, C] per utterance (see `conditioning_for`); None generates without it.
         sides: side information per utterance, required if the codec has `side_names`. The model
             generates codes only, so pass that of real utterances
-            (`tokgen.tokens.columns.sides_of`).
+            (`tokgen.tokens.columns.sides_of`). A model of a variable bitrate generates the depth
+            too: it needs that of frames with kept codes, as side information "depth".
+        keep_depth: keep the depth in `sides` for all frames.
         seed: seed of all noise.
         item_ids: ids that, with the seed, select each utterance's noise; default 0, 1, 2 ...
         batch_size: utterances per batch. Batches hold utterances of similar length.
@@ -104,7 +120,7 @@ def generate_clips(
     Raises:
         ValueError: the model was made for another codec; n_samples, seed or batch_size is out of
             range; codes, masks, conditioning and lengths do not match; side information is
-            missing; or the codec cannot decode stably.
+            missing; or the codec or its bitrate cannot be decoded stably.
     """
     check_seed(seed)
     if batch_size < 1:
@@ -128,14 +144,23 @@ def generate_clips(
         _check_frames(codec, len(frames), n, "conditioning")
     n_frames = [c.shape[-1] for c in codes]
     model.check_codec(codec.spec)
+    check_rate(model, codec)
     if stable is not False:
+        if model.variable_depth:
+            raise ValueError(
+                "stable decoding of codes of variable depth is not supported: leave out stable"
+            )
         check_searchable(codec)
-    if codec.side_names and (sides is None or len(sides) != len(codes)):
+    generated = {DEPTH} if model.variable_depth else set()
+    needed = [name for name in codec.side_names if name not in generated]
+    if needed and (sides is None or len(sides) != len(codes)):
         raise ValueError(
-            f"{codec.spec.name} needs side information {list(codec.side_names)} of "
+            f"{codec.spec.name} needs side information {needed} of "
             f"{len(codes)} utterances, which the model does not generate: pass `sides`, "
             "those of the utterances that the conditioning was computed from"
         )
+    if model.variable_depth:
+        codes, keep = _with_depth(codes, keep, sides, keep_depth)
     ids = range(len(codes)) if item_ids is None else item_ids
     device = next(model.parameters()).device
     static = settings.compile or device.type == "cuda"
@@ -164,7 +189,7 @@ def generate_clips(
                 ).cpu()
                 seconds = np.array((time.perf_counter() - began) / len(batch))
                 done = [
-                    {"codes": c[:, : n_frames[i]].numpy(), "seconds": seconds}
+                    {"codes": c[..., : n_frames[i]].numpy(), "seconds": seconds}
                     for i, c in zip(batch, sampled, strict=True)
                 ]
                 for i, arrays in zip(batch, done, strict=True):
@@ -172,6 +197,12 @@ def generate_clips(
                         store.write(ids[i], arrays)
             made = [torch.from_numpy(arrays["codes"]) for arrays in done]
             side = None if sides is None else [sides[i] for i in batch]
+            depths: list[Tensor | None] = [None] * len(batch)
+            if model.variable_depth:
+                split = [split_depth(tokens) for tokens in made]
+                made, depths = [codes for codes, _ in split], [depth for _, depth in split]
+                given = side or [{}] * len(batch)
+                side = [{**s, DEPTH: d.float()} for s, (_, d) in zip(given, split, strict=True)]
             lengths = [n_samples[i] for i in batch]
             reached: list[Reached | None] = [None] * len(batch)
             if stable is False:
@@ -183,8 +214,9 @@ def generate_clips(
                 ]
                 audio = [waveform[0].cpu() for waveform, _ in found]
                 reached = [r for _, r in found]
-            for i, c, w, r, arrays in zip(batch, made, audio, reached, done, strict=True):
-                out[i] = Generated(c, w, float(arrays["seconds"]), r)
+            parts = zip(batch, made, audio, reached, depths, done, strict=True)
+            for i, c, w, r, depth, arrays in parts:
+                out[i] = Generated(c, w, float(arrays["seconds"]), r, depth)
             bar.update(len(batch))
     return [out[i] for i in range(len(codes))]
 
@@ -196,6 +228,30 @@ def _check_frames(codec: Codec, n_frames: int, n_samples: int, what: str) -> Non
             f"{what} of {n_frames} frames for {n_samples} samples: {codec.spec.name} makes "
             f"{expected} frames of them"
         )
+
+
+def _with_depth(
+    codes: Sequence[Tensor],
+    keep: Sequence[Tensor],
+    sides: Sequence[Side] | None,
+    keep_depth: bool,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Put the depth before codes and masks [K, T]; it is kept where some code is."""
+    tokens, kept = [], []
+    for i, (c, k) in enumerate(zip(codes, keep, strict=True)):
+        depth = None if sides is None else sides[i].get(DEPTH)
+        given = k.any(0) | keep_depth
+        if depth is None and given.any():
+            raise ValueError(
+                f"utterance {i} keeps codes or the depth, but has no depth: pass it in `sides`, as "
+                "`encode_with_side` of a codec with a level or bitrate returns it"
+            )
+        depth = torch.ones(c.shape[-1]) if depth is None else depth.cpu()
+        if len(depth) != c.shape[-1]:
+            raise ValueError(f"depth of {len(depth)} frames for codes of {c.shape[-1]} frames")
+        tokens.append(join_depth(c.cpu(), depth))
+        kept.append(torch.cat([given[None], k]).cpu())
+    return tokens, kept
 
 
 def _pad(items: Sequence[Tensor]) -> Tensor:

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import CodecSpec, Encoded, Side
+from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Side
 from tokgen.codec.stable.settings import StableDecoding
-from tokgen.generation.clips import Generated, conditioning_for, generate_clips
+from tokgen.generation.clips import Generated, check_rate, conditioning_for, generate_clips
 from tokgen.generation.prompts import around, frame_starts
 from tokgen.generation.settings import SamplingSettings, check_seed
 from tokgen.modelling.masked import MaskedTransformer
@@ -103,6 +103,9 @@ def generate(
     made_for = CodecSpec(**model.config["codec"])
     codec = codec_of(made_for, codec, device=next(model.parameters()).device)
     model.check_codec(codec.spec)
+    check_rate(model, codec)
+    if model.variable_depth and codec.rate is None:
+        codec = codec.with_rate(**model.config["rate"])
     rate = codec.spec.sample_rate
     source = None if like is None else _read(like, rate, "like")
     known = None
@@ -117,13 +120,14 @@ def generate(
             f"like has {_length(source)} samples, but the result will have {n_samples}: it must "
             "be as long as the result"
         )
-    side: Side | None = known.side if known else None
-    if codec.side_names and source is not None:
-        side = _encode(codec, source).side
-    if codec.side_names and not side:
+    side = dict(known.side) if known else {}
+    needed = [name for name in codec.side_names if name != DEPTH or not model.variable_depth]
+    if needed and source is not None:
+        side = {**_encode(codec, source).side, **{k: v for k, v in side.items() if k == DEPTH}}
+    if any(name not in side for name in needed):
         raise ValueError(
-            f"{codec.spec.name} needs side information {list(codec.side_names)}, which the model "
-            "does not generate: pass audio as long as the result as like="
+            f"{codec.spec.name} needs side information {needed}, which the model does not "
+            "generate: pass audio as long as the result as like="
         )
     return generate_clips(
         model,
@@ -146,7 +150,7 @@ class _Known:
     n_samples: int
     codes: Tensor
     keep: Tensor
-    side: Side | None
+    side: Side
 
 
 def _read(audio: Tensor | np.ndarray | str | Path, sample_rate: int, name: str) -> Tensor:
@@ -189,11 +193,13 @@ def _added(prompt: Tensor, like: Tensor | None, seconds: float | None, sample_ra
 def _continue(codec: Codec, prompt: Tensor, n_added: int) -> _Known:
     """Keep the frames that end within the prompt: a later one may code silence after it."""
     spec, n_samples = codec.spec, _length(prompt) + n_added
-    found = _encode(codec, prompt).codes
-    codes = F.pad(found, (0, spec.n_frames(n_samples) - found.shape[-1]))
+    found = _encode(codec, prompt)
+    spare = spec.n_frames(n_samples) - found.codes.shape[-1]
+    codes = F.pad(found.codes, (0, spare))
+    side = {DEPTH: F.pad(found.side[DEPTH], (0, spare))} if DEPTH in found.side else {}
     ends = (frame_starts(spec, n_samples) * spec.sample_rate).round() + spec.hop_length
     keep = (ends <= _length(prompt)).expand(len(codes), -1).clone()
-    return _Known(n_samples, codes, keep, None)
+    return _Known(n_samples, codes, keep, side)
 
 
 def _open_gap(codec: Codec, audio: Tensor, start: float, end: float) -> _Known:

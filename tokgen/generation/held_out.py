@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import Side
+from tokgen.codec.spec import DEPTH, Side
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.clips import Generated, generate_clips
@@ -72,7 +72,8 @@ class HeldOut:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that generation and scores depend on, codec weights included."""
         text = json.dumps([self.codec.spec.weight_hash, self.ids, self.items, self.texts])
-        audio = hash_audio([*self.originals, *(self.conditioning or [])])
+        depths = [side[DEPTH] for side in self.sides or [] if DEPTH in side]
+        audio = hash_audio([*self.originals, *(self.conditioning or []), *depths])
         return hashlib.sha256(f"{text} {audio}".encode()).hexdigest()
 
     def keep(self, task: TaskSettings, *, seed: int) -> list[Tensor]:

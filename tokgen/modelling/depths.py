@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tokgen.codec.depth import Rate
 from tokgen.nn.dense import linear
 
-__all__ = ["DepthLevel", "join_depth", "live_levels", "split_depth"]
+__all__ = ["DepthLevel", "join_depth", "live_levels", "rate_setting", "split_depth"]
 
 
 def join_depth(codes: Tensor, depth: Tensor) -> Tensor:
@@ -43,6 +44,14 @@ def live_levels(tokens: Tensor) -> Tensor:
     """
     index = torch.arange(tokens.shape[-2], device=tokens.device)[:, None]
     return index <= tokens[..., :1, :] + 1
+
+
+def rate_setting(rate: Rate | None) -> dict[str, float] | None:
+    """Return the level or the bitrate of a rate, by its name; None for no rate."""
+    if rate is None:
+        return None
+    given = {"level": rate.level, "bitrate": rate.bitrate}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class DepthLevel(nn.Module):

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from x_transformers import Encoder
 
 from tokgen.codec.base import Codec
-from tokgen.codec.spec import DEPTH, CodecSpec
-from tokgen.modelling.depths import DepthLevel, live_levels
+from tokgen.codec.depth import Rate
+from tokgen.codec.spec import CodecSpec
+from tokgen.modelling.depths import DepthLevel, live_levels, rate_setting
 from tokgen.modelling.settings import ModelSettings
 from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.dense import linear, use_onednn
@@ -44,7 +45,8 @@ class MaskedTransformer(Pretrained):
         codec: the codec's `CodecSpec.as_dict()`; the model refuses other codecs.
         conditioning: `ConditioningSettings` as a dict; None if there is no conditioning.
         conditioning_mean, conditioning_std: [C] each, to standardise the conditioning.
-        variable_depth: frames have a depth, see `tokgen.modelling.depths`.
+        rate: the codec's level or bitrate, such as {"bitrate": 2.5}, if frames have a depth (see
+            `tokgen.modelling.depths`); None if all frames have all levels.
     Attributes:
         n_levels: levels of the tokens: K, or K + 1 with the depth.
     """
@@ -71,11 +73,13 @@ class MaskedTransformer(Pretrained):
         conditioning: dict[str, Any] | None = None,
         conditioning_mean: Sequence[float] | None = None,
         conditioning_std: Sequence[float] | None = None,
-        variable_depth: bool = False,
+        rate: dict[str, Any] | None = None,
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        if not variable_depth:
-            del settings["variable_depth"]  # older versions do not know it
+        if rate is None:
+            del settings["rate"]  # older versions do not know it
+        else:
+            Rate(**rate)  # raises if it is wrong
         super().__init__(settings)
         if codec is not None:
             CodecSpec(**codec)  # raises if it is wrong
@@ -88,13 +92,13 @@ class MaskedTransformer(Pretrained):
                 f"heads = {heads}: x-transformers has no output projection for one head; "
                 "use 2 or more"
             )
-        if variable_depth and n_codebooks > codebook_size:
+        if rate is not None and n_codebooks > codebook_size:
             raise ValueError(
-                f"variable_depth with {n_codebooks} levels of {codebook_size} codes: needs at most "
-                "as many levels as codes"
+                f"a rate with {n_codebooks} levels of {codebook_size} codes: needs at most as many "
+                "levels as codes"
             )
         self.n_codebooks, self.codebook_size = n_codebooks, codebook_size
-        self.n_levels = n_codebooks + variable_depth
+        self.n_levels = n_codebooks + (rate is not None)
         self.conditioning_dim, self.mask_id = conditioning_dim, codebook_size
         vectors = (
             torch.zeros(n_codebooks, codebook_size, code_dim) if embedding == "codes" else None
@@ -126,7 +130,7 @@ class MaskedTransformer(Pretrained):
         self.head_weight = nn.Parameter(torch.empty(n_codebooks, codebook_size, dim))
         self.head_bias = nn.Parameter(torch.zeros(n_codebooks, codebook_size))
         nn.init.normal_(self.head_weight, std=0.02)
-        self.depth_level = DepthLevel(n_codebooks, dim) if variable_depth else None
+        self.depth_level = None if rate is None else DepthLevel(n_codebooks, dim)
         use_onednn(self)
 
     @classmethod
@@ -148,7 +152,7 @@ class MaskedTransformer(Pretrained):
             "codebook_size": codec.spec.codebook_size,
             "code_dim": 8 if vectors is None else vectors.shape[-1],
             "codec": codec.spec.as_dict(),
-            "variable_depth": DEPTH in codec.side_names,
+            "rate": rate_setting(codec.rate),
             **overrides,
         }
         model = cls(**arguments)
@@ -183,7 +187,7 @@ class MaskedTransformer(Pretrained):
             }
         check_codec(tokens.provenance, codec.spec)
         about["n_codebooks"] = tokens.provenance.n_codebooks
-        about["variable_depth"] = tokens.provenance.rate is not None
+        about["rate"] = rate_setting(tokens.provenance.rate)
         return cls.for_codec(codec, **{**settings.arguments(), **about})
 
     def check_codec(self, spec: CodecSpec) -> None:
