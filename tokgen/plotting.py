@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from scipy.signal import lfilter
 from torch import Tensor
@@ -24,6 +25,7 @@ __all__ = [
     "draw_training",
     "new_figure",
     "plot_curves",
+    "plot_depths",
     "plot_spectrograms",
     "save_figure",
     "series_style",
@@ -167,19 +169,60 @@ def plot_spectrograms(clips: Mapping[str, Tensor], sample_rate: int, path: Path)
     top = max(picture.max() for picture in pictures.values())
     for axes, (title, picture) in zip(all_axes, pictures.items(), strict=True):
         seconds = clips[title].numel() / sample_rate
-        image = axes.imshow(
-            picture - top,
-            origin="lower",
-            aspect="auto",
-            extent=(0, seconds, 0, sample_rate / 2000),
-            vmin=SILENCE_DB,
-            vmax=0,
-            cmap="magma",
-        )
+        image = _draw_picture(axes, picture - top, seconds, sample_rate)
         axes.set(title=title, xlabel="seconds")
     all_axes[0].set_ylabel("kHz")
     figure.colorbar(image, ax=all_axes[-1], label="dB")
     save_figure(figure, path)
+
+
+def plot_depths(
+    waveform: Tensor,
+    sample_rate: int,
+    depths: Mapping[str, Tensor],
+    n_codebooks: int,
+    hop_length: int,
+    path: Path,
+) -> None:
+    """Plot a spectrogram, and under it the number of levels of each frame (VRVQ, Figure 3).
+
+    Args:
+        waveform: [1, N].
+        sample_rate: Hz.
+        depths: title -> levels of each frame [T], in one panel each.
+        n_codebooks: K, the most levels.
+        hop_length: samples per frame.
+    """
+    heights = [2.4, *[0.9] * len(depths)]
+    figure = new_figure(9, sum(heights))
+    top, *panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    seconds = waveform.shape[-1] / sample_rate
+    picture = decibels(waveform[0].numpy(), n_fft=512, hop=128)
+    image = _draw_picture(top, picture - picture.max(), seconds, sample_rate)
+    top.set_ylabel("kHz")
+    figure.colorbar(image, ax=top, label="dB")
+    for axes, (title, depth) in zip(panels, depths.items(), strict=True):
+        edges = np.arange(len(depth) + 1) * hop_length / sample_rate
+        axes.stairs(depth.numpy(), edges, fill=True, color=COLOURS[0])
+        axes.set(xlim=(0, seconds), ylim=(0, n_codebooks), yticks=(0, n_codebooks))
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.grid(alpha=0.3)
+    panels[len(panels) // 2].set_ylabel("levels")
+    panels[-1].set_xlabel("seconds")
+    save_figure(figure, path)
+
+
+def _draw_picture(axes: Axes, picture: np.ndarray, seconds: float, sample_rate: int) -> AxesImage:
+    """Draw dB relative to the loudest bin over seconds and kHz."""
+    return axes.imshow(
+        picture,
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, sample_rate / 2000),
+        vmin=SILENCE_DB,
+        vmax=0,
+        cmap="magma",
+    )
 
 
 def decibels(waveform: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
