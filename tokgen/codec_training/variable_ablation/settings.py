@@ -11,6 +11,7 @@ from tokgen.runs.checks import check_least
 from tokgen.zoo.names import check_name
 
 __all__ = [
+    "PAPER",
     "Condition",
     "VariableAblationSettings",
     "cell_of",
