@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from makers.audio import codec_tone
-from makers.codecs import MAKERS, VARIABLE, make_stft_codec, make_variable
+from makers.codecs import MAKERS, VARIABLE, assert_same, make_stft_codec, make_variable
 from tokgen.codec.base import Codec
 from tokgen.codec.depth import DepthCounts, Rate, depth_bits, depth_of, mean_kbps, stream_bits
 from tokgen.codec.long_audio import decode_blocks, encode_blocks
@@ -148,6 +148,12 @@ def test_a_bitrate_in_blocks_is_that_of_the_whole(codec: Codec) -> None:
     blocks = encode_blocks(view, audio.split(1234, dim=-1))
     assert torch.equal(blocks.codes, whole.codes)
     assert torch.equal(blocks.side["depth"], whole.side["depth"])
+    assert_same(encode_blocks(codec, [audio], bitrate=0.6 * codec.spec.bitrate / 1000), whole)
+    grid = None if codec.spec.chunk_length else 3
+    aligned = codec.encode_with_side(audio, 2, grid=grid, level=0.7)
+    assert_same(encode_blocks(codec, audio.split(999, dim=-1), 2, grid=grid, level=0.7), aligned)
+    with pytest.raises(ValueError, match=r"reaches .* on this audio with n_codebooks = 2; choose"):
+        encode_blocks(codec, [audio], 2, bitrate=codec.spec.bitrate / 1000)
     heard = torch.cat(list(decode_blocks(codec, whole.codes, audio.shape[-1], whole.side)), -1)
     assert torch.equal(heard, codec.decode(whole.codes, audio.shape[-1], whole.side))
     with pytest.raises(ValueError, match=r"depends on the whole utterance.*choose a level"):

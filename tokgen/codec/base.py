@@ -22,7 +22,7 @@ from tokgen.codec.checks import (
     check_waveform,
     zero_padding,
 )
-from tokgen.codec.depth import Rate, allocate
+from tokgen.codec.depth import Rate, allocate, refuse_depth
 from tokgen.codec.piecewise import PiecewiseCodec
 from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Search, Side, WaveformSpec
 from tokgen.codec.stable.decoding import Searchable, check_searchable, decode_stable
@@ -243,11 +243,8 @@ class Codec(PiecewiseCodec, ABC):
                 codes of variable depth.
         """
         codes = check_codes(codes, self.spec)
-        if stable is not False and side is not None and DEPTH in side:
-            raise ValueError(
-                "stable decoding of codes of variable depth is not supported: encode with "
-                "n_codebooks, or decode without stable"
-            )
+        if stable is not False:
+            refuse_depth(side)
         leads = leads_in(side, len(codes), self.spec)
         lead = max(leads)
         n_samples = check_n_samples(n_samples, codes.shape[-1], self.spec, lead) + lead

@@ -31,6 +31,7 @@ __all__ = [
     "depth_bits",
     "depth_of",
     "mean_kbps",
+    "refuse_depth",
     "scale_for",
     "scale_for_bitrate",
     "split_row",
@@ -134,9 +135,10 @@ def scale_for_bitrate(
 
     low, high = kbps(0), kbps(len(starts))
     if not low <= bitrate <= high * (1 + 1e-9):
+        most = "" if n_codebooks == spec.n_codebooks else f" with n_codebooks = {n_codebooks}"
         raise OutOfReach(
             f"bitrate = {bitrate:g} kbps: {spec.name} reaches {low:.3g} to {high:.3g} kbps on this "
-            "audio; choose one of these, or give a level"
+            f"audio{most}; choose one of these, or give a level"
         )
     fits, over = 0, len(starts) + 1  # a bisection; the rate hardly ever falls with more levels
     while over - fits > 1:
@@ -321,6 +323,15 @@ class Allocating:
         found = allocate(split_row(x), self.rate, self.spec, [x.shape[-1]] * len(x))
         self.depths.append(found.side[DEPTH])
         return found.codes
+
+
+def refuse_depth(side: Side | None) -> None:
+    """Raise ValueError if side information of codes for stable decoding has a depth."""
+    if side is not None and DEPTH in side:
+        raise ValueError(
+            "stable decoding of codes of variable depth is not supported: encode with "
+            "n_codebooks, or decode without stable"
+        )
 
 
 def check_depth(side: Side, codes: Tensor, spec: CodecSpec) -> Tensor:

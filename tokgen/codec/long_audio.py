@@ -19,6 +19,7 @@ from tokgen.audio.sources import Source
 from tokgen.codec.aligned import LEAD, GridChoice, begin_on_grid, drop_first, leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_codes, check_levels, check_n_samples
+from tokgen.codec.depth import refuse_depth
 from tokgen.codec.spec import Encoded, Side
 from tokgen.codec.stable.decoding import Searchable, stable_blocks
 from tokgen.codec.stable.settings import Reached, StableDecoding
@@ -80,6 +81,8 @@ def encode_blocks(
     n_codebooks: int | None = None,
     *,
     grid: GridChoice = None,
+    level: float | None = None,
+    bitrate: float | None = None,
 ) -> Encoded:
     """Encode audio that arrives in blocks, such as those of `tokgen.audio.files.open_blocks`.
 
@@ -88,6 +91,7 @@ def encode_blocks(
         n_codebooks: levels to keep; None keeps all K.
         grid: as for `Codec.encode`; "auto" searches the first `SEARCHED_SECONDS` of
             `tokgen.codec.aligned`.
+        level, bitrate: as for `Codec.encode`.
     Returns:
         codes [1, K, T] and side information, equal to those of `codec.encode_with_side`.
     Raises:
@@ -95,6 +99,8 @@ def encode_blocks(
         ValueError: no audio, or as `Codec.encode`.
     """
     keep = check_levels(n_codebooks, codec.spec)
+    if level is not None or bitrate is not None:
+        codec = codec.with_rate(level=level, bitrate=bitrate)
     if grid is not None:
         blocks, lead = begin_on_grid(blocks, grid, codec, codec.device)
         encoded = encode_blocks(codec, blocks, keep)
@@ -173,6 +179,8 @@ def encode_audio_file(
     n_codebooks: int | None = None,
     *,
     grid: GridChoice = None,
+    level: float | None = None,
+    bitrate: float | None = None,
     name: str | None = None,
     progress: bool = True,
 ) -> EncodedAudio:
@@ -183,7 +191,7 @@ def encode_audio_file(
 
     Args:
         file, name: as for `open_blocks`.
-        n_codebooks, grid: as for `encode_blocks`.
+        n_codebooks, grid, level, bitrate: as for `encode_blocks`.
         progress: show a progress bar after `BAR_DELAY` seconds.
     Raises:
         AudioError: as `read_audio`. A file must have one channel or those of the codec, unless the
@@ -201,7 +209,9 @@ def encode_audio_file(
                 yield block
                 bar.update(block.shape[-1] / rate)
 
-        encoded = encode_blocks(codec, counted(), n_codebooks, grid=grid)
+        encoded = encode_blocks(
+            codec, counted(), n_codebooks, grid=grid, level=level, bitrate=bitrate
+        )
         return EncodedAudio(encoded, blocks.n_samples, blocks.channels)
 
 
@@ -232,6 +242,7 @@ def decode_audio_file(
     rate, reached = codec.spec.sample_rate, None
     blocks = decode_blocks(codec, codes, n_samples, side, mono=channels == 1)
     if stable is not False:
+        refuse_depth(side)
         settings = StableDecoding() if stable is True else stable
         lead = leads_in(side, 1, codec.spec)[0]
         plain = decode_blocks(codec, codes, lead + n_samples)
