@@ -3,7 +3,7 @@
     pip install atheris
     PYTHONPATH=.:tests python tests/fuzz/atheris_tgc.py -max_total_time=600
 
-Every input is read as it is, and once more with its checksums mended.
+Every input is read as it is, and once as each version with its checksums mended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["tokgen.bitstream"]):
 
 
 def read_one(data: bytes) -> None:
-    for content in (data, mend(b"\x89TGC\x01" + data[5:])):
+    for content in (data, *(mend(b"\x89TGC" + version + data[5:]) for version in (b"\1", b"\2"))):
         try:
             read(content)
         except ValueError as error:

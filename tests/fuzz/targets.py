@@ -23,7 +23,7 @@ import torch
 
 from fuzz.damage import damage
 from makers.audio import RATE, audio_bytes, make_sine, write_with_ffmpeg
-from makers.codecs import make_stft_codec, save_codec
+from makers.codecs import make_stft_codec, make_variable, save_codec
 from makers.training import LEVELS, SIZE, make_model
 from tokgen.audio.files import read_audio, read_duration
 from tokgen.bitstream.files import decode_file, encode_file
@@ -117,10 +117,11 @@ def open_codes(path: Path) -> list[str]:
 def make_tgc(folder: Path) -> None:
     sound = folder / "sound.wav"
     sound.write_bytes(audio_bytes(make_sine(1.0)))
-    save_codec(make_stft_codec(), folder.parent / "codec")
+    codec = save_codec(make_variable(None), folder.parent / "codec")
     for entropy in ("packed", "adaptive"):
-        out = folder / f"{entropy}.tgc"
-        compress_file(sound, folder.parent / "codec", out, entropy=entropy, block_seconds=0.3)
+        for level in (None, 0.7):
+            out = folder / f"{entropy}_{level}.tgc"
+            compress_file(sound, codec, out, entropy=entropy, level=level, block_seconds=0.3)
     sound.unlink()
 
 

@@ -41,6 +41,8 @@ def write(
     file, header = io.BytesIO(), header_of(mode, **more)
     writer = TgcWriter(file, header, MODELS[mode])
     side = {n: np.arange(-(-codes.shape[1] // p)) for n, p in header.side_periods.items()}
+    if "depth" in side:
+        side["depth"] = side["depth"] // 3 % LEVELS + 1
     for part in np.array_split(codes, 5, axis=1):
         writer.write(part, side)
         side = {}
@@ -233,6 +235,8 @@ def test_2000_mutated_files_end_in_events_or_a_clear_error(part: int) -> None:
     """500 each; half have their checksums mended, so that damage reaches the parsers behind."""
     good = [write(draw(LEVELS, SIZE, 25, i), mode) for i, mode in enumerate(MODELS)]
     good += [good[0] + good[2], write(draw(LEVELS, SIZE, 28), side_periods={"scales": 7})]
+    varied = {"scales": 7, "depth": 1}
+    good += [write(draw(LEVELS, SIZE, 25), mode, side_periods=varied) for mode in MODELS]
     ends = {"whole": 0, "missing": 0, "error": 0}
     for seed in range(500):
         random = Random(f"tgc {part} {seed}")
@@ -249,6 +253,9 @@ def test_2000_mutated_files_end_in_events_or_a_clear_error(part: int) -> None:
             if isinstance(event, Block):
                 low = -1 if event.problem else 0
                 assert event.codes.min() >= low and event.codes.max() < SIZE
+                if "depth" in event.side:
+                    depth = event.side["depth"]
+                    assert depth.min() >= (0 if event.problem else 1) and depth.max() <= LEVELS
         problems = any(getattr(event, "problem", "") for event in events)
         ends["missing" if problems else "whole"] += 1
     assert min(ends.values()) > 5, ends

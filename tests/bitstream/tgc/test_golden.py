@@ -15,6 +15,7 @@ from tokgen.bitstream.tgc.layout import Header, short_hash
 FOLDER = Path(__file__).parent / "golden"
 LEVEL, FRAME = np.mgrid[:4, :30]
 CODES = np.where(FRAME % 3 == 2, 7, (7 * LEVEL + FRAME * FRAME) % 60)
+DEPTH = FRAME[0] // 4 % 4 + 1
 MODELS: dict[str, EntropyModel | None] = {
     "packed": None,
     "static": StaticCounts(np.arange(1, 241).reshape(4, 60)),
@@ -22,27 +23,37 @@ MODELS: dict[str, EntropyModel | None] = {
 }
 
 
-def written(mode: str) -> bytes:
+KINDS = [*MODELS, *(f"{mode}_depth" for mode in MODELS)]
+
+
+def written(kind: str) -> bytes:
+    mode, _, depth = kind.partition("_")
     model, file = MODELS[mode], io.BytesIO()
     name = "" if model is None else short_hash(model.model_hash)
     side = {"lead": np.full(1, 7, np.float32)}
-    header = Header("tiny", "0f" * 8, mode, name, 16_000, 320, 1, 4, 60, 25, 9_500, side)
+    periods = {"depth": 1} if depth else {}
+    header = Header("tiny", "0f" * 8, mode, name, 16_000, 320, 1, 4, 60, 25, 9_500, side, periods)
     writer = TgcWriter(file, header, model)
-    writer.write(CODES)
+    writer.write(CODES, {"depth": DEPTH.astype(np.float32)})
     writer.close(9_500)
     return file.getvalue()
 
 
-@pytest.mark.parametrize("mode", MODELS)
-def test_old_files_decode_to_the_same_codes(mode: str) -> None:
-    with (FOLDER / f"{mode}.tgc").open("rb") as file:
+@pytest.mark.parametrize("kind", KINDS)
+def test_old_files_decode_to_the_same_codes(kind: str) -> None:
+    mode, _, depth = kind.partition("_")
+    with (FOLDER / f"{kind}.tgc").open("rb") as file:
         header, *blocks, ended = read_events(file, lambda header: MODELS[header.mode])
     assert isinstance(header, Header) and (header.codec, header.mode) == ("tiny", mode)
     assert header.side["lead"].tolist() == [7] and ended == Ended(30, 9_500)
     codes = [b.codes for b in blocks if isinstance(b, Block)]
-    assert len(codes) == 2 and (np.concatenate(codes, axis=1) == CODES).all()
+    wanted = np.where(LEVEL < DEPTH, CODES, 0) if depth else CODES
+    assert len(codes) == 2 and (np.concatenate(codes, axis=1) == wanted).all()
+    if depth:
+        found = [b.side["depth"] for b in blocks if isinstance(b, Block)]
+        assert (np.concatenate(found) == DEPTH).all()
 
 
-@pytest.mark.parametrize("mode", MODELS)
-def test_files_are_written_as_before(mode: str) -> None:
-    assert written(mode) == (FOLDER / f"{mode}.tgc").read_bytes()
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_are_written_as_before(kind: str) -> None:
+    assert written(kind) == (FOLDER / f"{kind}.tgc").read_bytes()
