@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from makers.audio import make_tone
+from makers.codecs import make_variable, save_codec
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.bitstream.tgc.entropy import StaticCounts
 from tokgen.cli import main as cli
@@ -92,6 +93,26 @@ def test_bitrates_and_models(tool, folder: Path) -> None:
     assert tool("decompress s.tgc --out s.wav --entropy table.safetensors")[0] == 0
 
 
+def test_a_variable_bitrate(tool, folder: Path) -> None:
+    codec = make_variable(None)
+    save_codec(codec, folder / "vbr")
+    write_audio("a.wav", make_tone(2.0, 0), 16000)
+    for i, line in enumerate(
+        ("vbr --level 0.7", "vbr --bitrate 0.8", "vbr:0.8", "vbr --level 2 --n_codebooks 2")
+    ):
+        code, out, err = tool(f"compress a.wav --codec {line} --out {i}.tgc")
+        assert (code, err) == (0, "") and out.endswith(", packed\n")
+        assert tool(f"decompress {i}.tgc --codec vbr --out {i}.wav")[0] == 0
+        assert "levels per frame" in tool(f"info {i}.tgc")[1]
+    waveform = read_audio("a.wav")[0][None]
+    for i, more in ((0, {"level": 0.7}), (1, {"bitrate": 0.8}), (2, {"bitrate": 0.8})):
+        encoded = codec.encode_with_side(waveform, **more)
+        wanted = codec.decode(encoded.codes, waveform.shape[-1], encoded.side)[0].clamp(-1, 1)
+        assert torch.allclose(read_audio(f"{i}.wav")[0], wanted, atol=1 / 32_000)
+    stream = json.loads(tool("info 3.tgc --json")[1])["streams"][0]
+    assert stream["n_codebooks"] == 2 and 1 < stream["mean_depth"] <= 2
+
+
 def test_damage_is_told_and_the_exit_code_is_1(tool, pipe, capsys: pytest.CaptureFixture) -> None:
     tool("compress a.wav --codec tiny --out a.tgc --block_seconds 0.2")
     data = bytearray(Path("a.tgc").read_bytes())
@@ -116,6 +137,9 @@ def test_damage_is_told_and_the_exit_code_is_1(tool, pipe, capsys: pytest.Captur
         ("compress a.wav --codec tiny --out a.tgc --entropy pakced", "did you mean packed"),
         ("compress a.wav --codec tiny --out a.tgc --bitrate 0.1", "0.1 kbps: tiny takes"),
         ("compress a.wav --codec tiny --out a.tgc --bitrate 1 --n_codebooks 1", "give one"),
+        ("compress a.wav --codec tiny --out a.tgc --bitrate 1 --level 1", "give one"),
+        ("compress a.wav --codec tiny --out a.tgc --level 0", "--level is 0"),
+        ("compress a.wav --codec tiny --out a.tgc --level 1", "tiny has no variable bitrate"),
         ("decompress a.wav --out b.wav", "it is not a .tgc file"),
         ("info none.tgc", "no such file: none.tgc"),
         ("decompress none.tgc --out b.wav --start -1", "--start is -1, but must be at least 0"),
