@@ -105,6 +105,8 @@ def encode_files(
     *,
     n_codebooks: int | None = None,
     beam: int = 1,
+    level: float | None = None,
+    bitrate: float | None = None,
     grid: GridChoice = None,
     device: str | torch.device = "auto",
     progress: bool = True,
@@ -118,6 +120,7 @@ def encode_files(
         out: folder for the codes files; it is created.
         n_codebooks: levels to keep; None keeps all.
         beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
+        level, bitrate: the rate of a codec of variable bitrate, as in `Codec.encode`.
         grid: where frames begin, as in `encode_file`.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
@@ -126,11 +129,12 @@ def encode_files(
         FileExistsError: an output exists, and `overwrite` is False. Nothing is encoded.
         FileNotFoundError: no such codec.
         OSError: the disk is full, or `out` cannot be written.
-        ValueError: two files would be written to one, or wrong `n_codebooks` or `beam`.
+        ValueError: two files would be written to one, or wrong `n_codebooks`, `beam`,
+            `level` or `bitrate`.
     """
     outputs = plan_outputs(files, out, CODES)
     check_outputs(outputs, files, overwrite=overwrite, suffixes=[CODES])
-    codec = codec_with_beam(codec, beam, device)
+    codec = codec_with_beam(codec, beam, device, level=level, bitrate=bitrate)
     more: dict[str, Any] = {"n_codebooks": check_levels(n_codebooks, codec.spec), "grid": grid}
     one = partial(encode_file, codec=codec, overwrite=overwrite, **more)
     return each_file(one, files, outputs, progress=progress)

@@ -1,4 +1,8 @@
-"""Write and read the codes of one utterance, the safetensors file of `tokgen encode`."""
+"""Write and read the codes of one utterance, the safetensors file of `tokgen encode`.
+
+Tensors: `codes` [K, T], `depth` uint8 [T] if the codes have a variable bitrate, and a
+`side.NAME` float32 [S] for each other kind of side information.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,13 @@ from torch import Tensor
 
 from tokgen.bitstream.tgc.layout import MAGIC
 from tokgen.codec.aligned import leads_in
-from tokgen.codec.spec import MAX_BEAM, MAX_SAMPLE_RATE, CodecSpec, Side
+from tokgen.codec.depth import mean_kbps
+from tokgen.codec.spec import DEPTH, MAX_BEAM, MAX_SAMPLE_RATE, CodecSpec, Side
 from tokgen.nn.files import brief, read_tensors
 from tokgen.results import Grid, Result
 from tokgen.storage import write_file
 
-__all__ = ["MAX_CODES", "CodesFile", "read_codes", "write_codes"]
+__all__ = ["MAX_CODES", "CodesFile", "kbps_of", "read_codes", "write_codes"]
 
 MAX_CODES = 1 << 28  # a week of speech
 _MAX_HOP = 1 << 20  # samples per frame
@@ -44,6 +49,7 @@ class CodesFile(Result):
         path: the .safetensors file; None if there is none.
         beam: paths of the beam search that chose the codes; 1 is greedy.
         channels: channels of the audio: 1, or those of the codec.
+        kbps: bitrate of codes of variable depth, with that of the depth; None for other codes.
     """
 
     codes: Tensor
@@ -55,6 +61,12 @@ class CodesFile(Result):
     path: Path | None = None
     beam: int = 1
     channels: int = 1
+    kbps: float | None = None
+
+    @property
+    def depth(self) -> Tensor | None:
+        """The levels of each frame, int64 [T]; None if all frames have all levels."""
+        return self.side[DEPTH].long() if DEPTH in self.side else None
 
     def __repr__(self) -> str:
         return f"CodesFile({self.table()}; {self.codec})"
@@ -62,14 +74,20 @@ class CodesFile(Result):
     def parts(self) -> list[Grid | str]:
         levels, frames = self.codes.shape
         seconds = self.n_samples / self.sample_rate
-        return [f"{self.path or 'codes'}: {levels} levels x {frames} frames, {seconds:.2f} s"]
+        mean, rate = "", ""
+        if self.depth is not None:
+            mean = f"{self.depth.double().mean():.2f} of "
+        if self.kbps is not None:
+            rate = f", {self.kbps:.2f} kbps"
+        line = f"{mean}{levels} levels x {frames} frames, {seconds:.2f} s{rate}"
+        return [f"{self.path or 'codes'}: {line}"]
 
     def records(self) -> list[dict[str, Any]]:
         return [{k: v for k, v in self.to_dict().items() if k != "side_names"}]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what describes the codes, without the codes."""
-        return {
+        found = {
             "path": None if self.path is None else str(self.path),
             "codec": self.codec,
             "weight_hash": self.weight_hash,
@@ -82,6 +100,9 @@ class CodesFile(Result):
             "seconds": self.n_samples / self.sample_rate,
             "side_names": sorted(self.side),
         }
+        if self.depth is not None:
+            found |= {"mean_depth": self.depth.double().mean().item(), "kbps": self.kbps}
+        return found
 
     def check_codec(self, spec: CodecSpec) -> None:
         """Check that a codec made the codes.
@@ -135,7 +156,8 @@ def write_codes(
         channels: channels of the audio: 1, or those of the codec.
     Raises:
         OSError: the file cannot be written.
-        ValueError: codes of another shape than [K, spec.n_frames(n_samples)].
+        ValueError: codes of another shape than [K, spec.n_frames(n_samples)], or a depth that is
+            not theirs.
     """
     path, n_frames = Path(path), spec.n_frames(n_samples + leads_in(side, 1, spec)[0])
     if codes.ndim != 2 or n_frames != codes.shape[1]:
@@ -154,10 +176,25 @@ def write_codes(
         metadata["beam"] = str(beam)
     if channels > 1:
         metadata["channels"] = str(channels)
+    if (kbps := kbps_of(side, spec)) is not None:
+        metadata["kbps"] = f"{kbps:.6f}"
     tensors = {"codes": codes.to("cpu", dtype).contiguous()}
     for name, values in (side or {}).items():
+        if name == DEPTH:
+            checked = _checked_depth(values.cpu(), codes.cpu())
+            tensors[DEPTH] = checked.to(_depth_type(spec.n_codebooks)).contiguous()
+            continue
         tensors[_SIDE + name] = values.to("cpu", torch.float32).contiguous()
     write_file(path, save(tensors, metadata))
+
+
+def kbps_of(side: Side | None, spec: CodecSpec) -> float | None:
+    """Return the kbps of codes whose side information has a depth [T]; else None."""
+    return mean_kbps(side[DEPTH].cpu().long(), spec) if side and DEPTH in side else None
+
+
+def _depth_type(n_codebooks: int) -> torch.dtype:
+    return torch.uint8 if n_codebooks < 1 << 8 else torch.int32
 
 
 def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
@@ -195,6 +232,8 @@ def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
             for kind, values in side.items():
                 if not values.isfinite().all():
                     raise ValueError(f"side information {kind!r} holds NaN or infinity")
+            if DEPTH in tensors:
+                side[DEPTH] = _checked_depth(file.get_tensor(DEPTH), codes)
             return CodesFile(
                 codes,
                 n_samples=_whole(metadata, "n_samples", codes.shape[1] * _MAX_HOP),
@@ -205,6 +244,7 @@ def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
                 path=path,
                 beam=_whole(metadata, "beam", MAX_BEAM) if "beam" in metadata else 1,
                 channels=_whole(metadata, "channels", 255) if "channels" in metadata else 1,
+                kbps=_number(metadata, "kbps") if "kbps" in metadata else None,
             )
         except (SafetensorError, ValueError) as error:
             raise ValueError(f"{label} is damaged: {brief(error)}") from error
@@ -218,6 +258,7 @@ def _check_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         raise ValueError(
             f"codes of shape {shape} {dtype}: expected [K, T] U16 or I32, at most {MAX_CODES} codes"
         )
+    n_frames = shape[1]
     for name in _side_names(tensors):
         dtype, shape = tensors[_SIDE + name]
         if len(shape) != 1 or dtype != "F32" or shape[0] > size:
@@ -225,6 +266,23 @@ def _check_tensors(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
                 f"side information {name!r} of shape {shape} {dtype}: expected [S] F32, at most "
                 f"{size} values"
             )
+
+    dtype, shape = tensors.get(DEPTH, ("U8", (n_frames,)))
+    if dtype not in ("U8", "I32") or shape != (n_frames,):
+        raise ValueError(f"depth of shape {shape} {dtype}: expected [{n_frames}] U8 or I32")
+
+
+def _checked_depth(depth: Tensor, codes: Tensor) -> Tensor:
+    """Return the depth float32 [T] after a check that it is that of codes [K, T]."""
+    if depth.shape != codes.shape[1:]:
+        raise ValueError(f"depth of shape {tuple(depth.shape)}: expected {tuple(codes.shape[1:])}")
+    low, high = int(depth.min()), int(depth.max())
+    if not 1 <= low <= high <= len(codes):
+        raise ValueError(f"depth spans {low}..{high}, but must be in 1..{len(codes)}")
+    past = torch.arange(len(codes))[:, None] >= depth
+    if codes[past].any():
+        raise ValueError("codes past the depth of a frame are not 0")
+    return depth.float()
 
 
 def _side_names(tensors: Iterable[str]) -> list[str]:
@@ -237,6 +295,14 @@ def _whole(metadata: Mapping[str, str], name: str, most: int) -> int:
     if not re.fullmatch(r"-?[0-9]{1,18}", text) or not 1 <= int(text) <= most:
         raise ValueError(f"{name} is {text[:40]!r}, but must be an integer in 1..{most}")
     return int(text)
+
+
+def _number(metadata: Mapping[str, str], name: str) -> float:
+    """Return a number above 0 of the metadata."""
+    text = _text(metadata, name)
+    if not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}", text):
+        raise ValueError(f"{name} is {text[:40]!r}, but must be a number such as 2.5")
+    return float(text)
 
 
 def _text(metadata: Mapping[str, str], name: str) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tokgen.audio.encoders import BITRATES
 from tokgen.audio.sources import AudioError, Source, display_name
-from tokgen.bitstream.codes_file import CodesFile, read_codes, write_codes
+from tokgen.bitstream.codes_file import CodesFile, kbps_of, read_codes, write_codes
 from tokgen.bitstream.named_codecs import NamedCodecs, as_named, codec_with_beam
 from tokgen.bitstream.outputs import AUDIO, CODES
 from tokgen.codec.aligned import GridChoice, leads_in
@@ -98,6 +98,8 @@ def encode_file(
     *,
     n_codebooks: int | None = None,
     beam: int = 1,
+    level: float | None = None,
+    bitrate: float | None = None,
     grid: GridChoice = None,
     device: str | torch.device = "auto",
     progress: bool = True,
@@ -112,6 +114,7 @@ def encode_file(
         out: .safetensors file to write, completely or not at all; None writes none.
         n_codebooks: levels to keep; None keeps all.
         beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
+        level, bitrate: the rate of a codec of variable bitrate, as in `Codec.encode`.
         grid: where frames begin, as in `Codec.encode`; "auto" searches the first 30 s.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
@@ -127,7 +130,7 @@ def encode_file(
         ValueError: `out` is the input or has another suffix, or as `Codec.encode`.
     """
     check_files(file, out, CODES, overwrite=overwrite, name=name)
-    codec = codec_with_beam(codec, beam, device)
+    codec = codec_with_beam(codec, beam, device, level=level, bitrate=bitrate)
     encoded, n_samples, channels = encode_audio_file(
         codec, file, n_codebooks, grid=grid, name=name, progress=progress
     )
@@ -135,7 +138,8 @@ def encode_file(
     spec = codec.spec
     beam = 1 if codec.search is None else codec.search.beam
     about = spec.sample_rate, spec.name, spec.weight_hash
-    found = CodesFile(codes, n_samples, *about, side, beam=beam, channels=channels)
+    more: Any = {"beam": beam, "channels": channels, "kbps": kbps_of(side, spec)}
+    found = CodesFile(codes, n_samples, *about, side, **more)
     if out is None:
         return found
     write_codes(out, codes, n_samples, spec, side, beam=beam, channels=channels)

@@ -57,8 +57,20 @@ def as_named(
 
 
 def codec_with_beam(
-    codec: str | Path | Codec, beam: int, device: str | torch.device = "auto"
+    codec: str | Path | Codec,
+    beam: int,
+    device: str | torch.device = "auto",
+    *,
+    level: float | None = None,
+    bitrate: float | None = None,
 ) -> Codec:
-    """Return a codec that is given as for `as_codec`, with a beam search if `beam` is above 1."""
+    """Return a codec that is given as for `as_codec`, as the caller wants it to encode.
+
+    Args:
+        beam: paths of a beam search; 1 leaves the codec as it is.
+        level, bitrate: as in `Codec.with_rate`; None leaves the codec as it is.
+    """
     codec = as_codec(codec, device=device)
+    if level is not None or bitrate is not None:
+        codec = codec.with_rate(level=level, bitrate=bitrate)
     return codec if beam == 1 else codec.with_beam(beam)

@@ -41,7 +41,7 @@ def check(s: Any) -> None:
                 'codec is "": give a name that `tokgen codecs` lists, a folder, or a hub id'
             )
         if Path(codec).is_file():
-            also = f", or a {TGC} file" if isinstance(s, settings.Info) else ""
+            also = f", or a {TGC} or {CODES} file" if isinstance(s, settings.Info) else ""
             raise ValueError(f"{codec} is a file: give the name or the folder of a codec{also}")
         check_name(codec, waveform=isinstance(s, settings.Drift))
         if codec in codecs[:i]:
@@ -119,7 +119,7 @@ def _check_report(s: settings.Report) -> None:
 
 
 def _codecs_of(s: Any) -> list[str]:
-    if isinstance(s, settings.Info) and s.codec.lower().endswith(TGC):
+    if isinstance(s, settings.Info) and s.codec.lower().endswith((TGC, CODES)):
         return []
     codec = None if getattr(s, "revision", None) else getattr(s, "codec", None)
     return codec if isinstance(codec, list) else [] if codec is None else [codec]

@@ -10,7 +10,7 @@ from tokgen.codec.stable.settings import StableDecoding
 from tokgen.corpus.settings import CorpusSettings
 from tokgen.drift.settings import DriftSettings
 from tokgen.evaluation.settings import ScoringSettings, check_once
-from tokgen.runs.checks import check_least, check_positive, check_writable
+from tokgen.runs.checks import check_least, check_positive, check_rate, check_writable
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.settings import TokenizeSettings
 
@@ -38,10 +38,11 @@ class Codecs:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Describe a codec or a .tgc file.
+    """Describe a codec, or a file of codes.
 
     Attributes:
-        codec: name in the zoo (see `tokgen codecs`), folder, or hub id; or a .tgc file.
+        codec: name in the zoo (see `tokgen codecs`), folder, or hub id; or a .tgc or
+            .safetensors file.
         revision: revision of a hub id.
     """
 
@@ -60,6 +61,8 @@ class Encode(DeviceSettings):
             becomes a.safetensors.
         n_codebooks: levels to keep; all by default.
         beam: paths of the beam search that chooses the codes; 1 is greedy.
+        level: how many levels frames of a codec of variable bitrate keep; above 0.
+        bitrate: mean kbps of each file with a codec of variable bitrate, in place of level.
         grid: sample in which the first whole frame begins; auto finds it in audio that the codec
             decoded before. By default the first sample.
         overwrite: replace existing files.
@@ -70,11 +73,14 @@ class Encode(DeviceSettings):
     out: str
     n_codebooks: int | None = None
     beam: int = 1
+    level: float | None = None
+    bitrate: float | None = None
     grid: Literal["auto"] | int | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         check_least(self, n_codebooks=1, beam=1)
+        check_rate(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,10 @@ def info(s: settings.Info) -> Result:
         from tokgen.bitstream.tgc.facts import describe_file
 
         return describe_file(s.codec)
+    if s.codec.lower().endswith(CODES):
+        from tokgen.bitstream.codes_file import read_codes
+
+        return read_codes(s.codec)
     from tokgen.zoo.cards import describe_codec
     from tokgen.zoo.lookup import load_codec
 
