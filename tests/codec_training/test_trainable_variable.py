@@ -17,6 +17,8 @@ from makers.recipes import ROOT, kill_when, launch, run
 from tokgen.codec.depth import depth_of
 from tokgen.codec_training.architectures import load_into, make_trainable
 from tokgen.codec_training.settings import CodecTrainingSettings
+from tokgen.codec_training.validation import validate
+from tokgen.corpus.listed import open_corpus
 from tokgen.quantizers.settings import VariableSettings
 from tokgen.runs.settings import parse_settings
 from tokgen.zoo.lookup import load_codec
@@ -135,6 +137,22 @@ def test_the_recipe_of_speech_16k_starts_from_it():
     assert {name.split(".")[0] for name in set(ours) - set(base)} == {"importance"}
 
 
+def test_the_control_with_level_dropout_differs_in_the_quantizer_alone():
+    variable, control = (
+        parse_settings(CodecTrainingSettings, ROOT / f"recipes/train_codec.{name}.yaml", [])
+        for name in ("vbr", "level_dropout")
+    )
+    shared = replace(
+        variable,
+        name=control.name,
+        quantizer="residual",
+        variable=VariableSettings(),
+        model=variable.model | {"quantizer_dropout": 1 - variable.variable.full_share},
+        weights=replace(variable.weights, rate=control.weights.rate),
+    )
+    assert control == shared
+
+
 def test_the_recipe_of_the_paper():
     s = parse_settings(CodecTrainingSettings, ROOT / "recipes/train_codec.vrvq44k.yaml", [])
     with torch.device("meta"):
@@ -142,6 +160,23 @@ def test_the_recipe_of_the_paper():
     assert codec.sample_rate == 44100 and codec.model.config.hop_length == 512
     assert codec.model.importance.layers[0].alpha.shape == (1024,)
     assert (s.variable.alpha, s.variable.scales, s.weights.rate) == (2.0, (0.125, 6.0), 2.0)
+
+
+@pytest.mark.parametrize(("name", "config"), [*ARCHITECTURES, ("encodec", ENCODEC_48K)])
+def test_a_variable_bitrate_is_also_scored_with_half_the_levels(
+    name, config, tiny_corpus, tmp_path
+):
+    torch.manual_seed(0)
+    codec = make_trainable(name, config, VARIABLE).eval()
+    corpus = open_corpus(tiny_corpus, split="validation")
+    found = validate(codec, corpus, tmp_path, quantize=True)
+    full = codec.as_codec().spec.bitrate / 1000
+    assert full / 2 <= found["kbps_half"] < 0.75 * full  # with the bits of the depth
+    assert isinstance(found["pesq_half"], float) and len(found["codebook_use"]) == 4
+    plain = make_trainable(name, config).eval()
+    for model, quantize in ((plain, True), (codec, False)):
+        scores = validate(model, corpus, tmp_path, quantize=quantize)
+        assert not {"kbps_half", "pesq_half"} & set(scores)
 
 
 def flags(name: str, folder: Path, corpus: Path, **more: object) -> list[object]:
@@ -168,6 +203,9 @@ def test_the_recipe_resumes_exactly_and_starts_from_a_plain_codec(tiny_corpus, t
     assert json.loads((tmp_path / "whole/codec/config.json").read_text())["importance"] == {
         "kind": "paper", "widths": [8, 4]
     }  # fmt: skip
+
+    final = json.loads((tmp_path / "whole/metrics.json").read_text())["final"]
+    assert {"pesq", "pesq_half", "kbps_half"} <= set(final)
 
     logs = EventAccumulator(str(tmp_path / "whole/logs")).Reload()
     assert logs.Scalars("learning_rate")[-1].value == pytest.approx(1e-4, rel=1e-3)
