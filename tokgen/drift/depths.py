@@ -47,9 +47,7 @@ def name_of(codec: Codec | WaveformCodec) -> str:
     name, rate = codec.spec.name, codec.rate if isinstance(codec, Codec) else None
     if rate is None:
         return name
-    if rate.level is not None:
-        return f"{name} (level {rate.level:g})"
-    suffix = f":{rate.bitrate:g}"
+    suffix = f":{rate.bitrate:g}" if rate.level is None else f" (level {rate.level:g})"
     return name if name.endswith(suffix) else name + suffix
 
 
