@@ -2,9 +2,10 @@
 
 import matplotlib.image
 import pytest
+import torch
 
 from makers.audio import make_tone
-from tokgen.plotting import plot_curves, plot_spectrograms
+from tokgen.plotting import plot_curves, plot_depths, plot_spectrograms
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,13 @@ def test_spectrograms_differ_as_their_clips_do(tmp_path):
     picture = matplotlib.image.imread(tmp_path / "s.png")[60:-60, :, :3]
     left, right = picture[:, 80:380], picture[:, 480:740]
     assert left.std() > 0.1 and right.std() < 0.05
+
+
+def test_depth_is_drawn_under_the_spectrogram(tmp_path):
+    depths = {"shallow": torch.full((50,), 1), "deep": torch.full((50,), 4)}
+    plot_depths(make_tone(1.0, 0), 16000, depths, 4, 320, tmp_path / "deep" / "d.png")
+    picture = matplotlib.image.imread(tmp_path / "deep" / "d.png")[..., :3]
+    blue = (abs(picture - [0x1F / 255, 0x4E / 255, 0x9C / 255]) < 0.02).all(-1)
+    rows = blue.sum(1)
+    half = len(rows) * 3 // 4
+    assert rows[half:].sum() > 3 * rows[:half].sum() > 0  # four levels, and one

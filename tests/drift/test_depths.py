@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from makers.audio import make_tone
 from makers.codecs import make_variable
@@ -21,6 +22,7 @@ from tokgen.drift.depths import live_match, match_over_levels, name_of
 from tokgen.drift.passes import drift_of, run_drift
 from tokgen.drift.phase import phase_sensitivity
 from tokgen.drift.summary import summarise
+from tokgen.report.depth import read_depth
 from tokgen.report.figures import drift_pictures
 from tokgen.report.reader import read_run
 from tokgen.report.views import drift_numbers
@@ -133,10 +135,26 @@ def test_files_and_table_have_depth_where_a_codec_has_it(
     assert next(line for line in lines if line.startswith("tiny ")).rstrip().endswith("–")
     page = read_run(tmp_path / "a").drift
     assert page is not None and len(drift_pictures(page, "x")) == 6
-    assert "depth match with the pass before" in drift_numbers(page).headings
+    assert not [name for name in drift_numbers(page).headings if "depth" in name]
+    numbers = drift_numbers(page, depth=True)
+    assert "depth match with the pass before" in numbers.headings
+    assert [name for name, _ in numbers.groups] == names[1:3]
     plain = measure_drift(tiny_codec, corpus, tmp_path / "b", **SHORT)
     text = (tmp_path / "b" / "drift.json").read_text()
     assert "depth" not in text and "kbps" not in text and "depth" not in plain.table()
+
+
+def test_saved_passes_have_their_depth(view: StftCodec, corpus: Corpus, tmp_path: Path) -> None:
+    short = {**SHORT, "clips": 1, "samples": 1}
+    measure_drift(view, corpus, tmp_path, **short)
+    (folder,) = (tmp_path / "audio" / "stft-variable__level_1_").iterdir()
+    first = read_depth(folder / "pass01.wav")
+    (store,) = (tmp_path / "clips").iterdir()
+    stored = load_file(next(store.iterdir()))["depth"]
+    assert first is not None and first.depth == stored[0].tolist()
+    assert (folder / "pass03.depth.json").is_file()
+    measure_drift(make_variable(None), corpus, tmp_path, **short, overwrite=True)
+    assert not list(tmp_path.rglob("*.depth.json"))
 
 
 def test_levels_without_live_codes_are_left_out(corpus: Corpus, tmp_path: Path) -> None:

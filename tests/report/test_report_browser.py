@@ -14,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 from scipy.stats import binomtest
 
+from makers.codecs import make_stft_codec
 from makers.runs import EDGE, TONES, add_drift_audio, estimate, make_drift, make_run, put
+from tokgen.codec.depth_files import write_depth
 from tokgen.report.page import write_report
 from tokgen.report.views import DRIFT_LABELS
 
@@ -59,6 +62,9 @@ null
 """
 
 
+LEVELS = torch.tensor([1, 2, 3, 4] * 15)  # of 1.2 s
+
+
 @pytest.fixture(scope="module")
 def browser():
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
@@ -79,7 +85,7 @@ def browser():
 def pages(tmp_path_factory) -> dict[str, Path]:
     """A page with plain names, and one with hostile names and every kind of section."""
     folder = tmp_path_factory.mktemp("report")
-    made = {"plain": folder / "plain.html", "hostile": folder / "hostile.html"}
+    made = {name: folder / f"{name}.html" for name in ("plain", "hostile", "depth")}
     write_report([make_run(folder / "compare", seconds=3.0)], made["plain"], progress=False)
     evil = make_run(folder / "<img src=x onerror=pwned=1>", say=lambda text: f"{text} {PAYLOAD}")
     formula = make_run(folder / "=1+1", say=lambda text: FORMULA + text)
@@ -89,6 +95,10 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     add_drift_audio(drift, {"speech-16k" + "_" * 70: 16000})
     (evil / "samples" / "000.generated.wav").write_bytes(b"RIFF")
     write_report([evil, formula, drift, long], made["hostile"], progress=False)
+    variable = make_run(folder / "variable", seconds=2.0)
+    spec = make_stft_codec().spec
+    write_depth(variable / "samples" / "000.resynthesis.wav", LEVELS, spec)
+    write_report([variable], made["depth"], progress=False)
     return made
 
 
@@ -218,6 +228,27 @@ def test_arrow_keys_change_columns_and_keep_the_position(visit):
     assert 0 < resumed["offset"] < 1.5 and heard(resumed) == "generated"
     page.keyboard.press("Home")
     assert started(page, 7)[6]["offset"] == 0
+
+
+def test_the_pointer_shows_the_depth_of_a_frame(visit):
+    page = visit("depth")
+    (cell,) = page.locator("button.cell:has(.depth)").all()
+    cell.scroll_into_view_if_needed()
+    text, picture = cell.locator(".levels"), cell.locator(".picture").bounding_box()
+    assert text.text_content() == "2.50 of 4 levels on average"
+    width = cell.locator(".depth svg").bounding_box()["width"]
+    assert width == pytest.approx(0.6 * picture["width"], abs=1)
+    for y in (picture["y"] + 5, picture["y"] + picture["height"] + 10):
+        page.mouse.move(picture["x"] + 0.305 * picture["width"], y)
+        found = re.fullmatch(r"frame (\d+), (\d\.\d\d) s: (\d) of 4 levels", text.text_content())
+        frame = int(found[1])
+        assert abs(frame - 30) <= 1 and float(found[2]) == pytest.approx(0.61, abs=0.02)
+        assert int(found[3]) == LEVELS[frame]
+    page.mouse.move(picture["x"] + 0.8 * picture["width"], picture["y"] + 5)  # after the end
+    assert text.text_content() == "2.50 of 4 levels on average"
+    page.mouse.move(picture["x"] + 0.1 * picture["width"], picture["y"] + 5)
+    page.mouse.move(0, 0)
+    assert text.text_content() == "2.50 of 4 levels on average"
 
 
 def test_keys_work_while_a_sound_is_decoded(visit):

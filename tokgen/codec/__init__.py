@@ -6,6 +6,7 @@
 - `checks` - input checks, and the error for codecs that need whole utterances
 - `chunks` - run networks on separate chunks, and join what they make
 - `depth` - variable depth: choose the levels of each frame, and count their bits
+- `depth_files` - files with the depth of decoded audio, for reports
 - `grid` - find where the frames of decoded audio begin
 - `grid_segments` - find the parts of audio that a codec decoded
 - `long_audio` - code files of any length in bounded memory

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tokgen.codec.depth_files import SUFFIX
 from tokgen.results import to_json
 from tokgen.runs.folder import write_json
 from tokgen.runs.store import slug
@@ -97,7 +98,8 @@ def _remove(out: Path, old: Mapping[str, Any] | None) -> None:
         place = out / "audio" / slug(codec["name"])
         clips = [clip for clip in place.glob("*") if clip.is_dir() and not clip.is_symlink()]
         for path in (path for clip in clips for path in clip.iterdir()):
-            if path.name == "original.wav" or PASS_FILE.fullmatch(path.name):
+            is_pass = PASS_FILE.fullmatch(path.name.replace(SUFFIX, ".wav"))
+            if path.name == "original.wav" or is_pass:
                 path.unlink()
         for folder in (*clips, place):
             with suppress(OSError):  # it holds other files too

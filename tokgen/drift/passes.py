@@ -31,6 +31,7 @@ from torch import Tensor
 
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec, WaveformCodec
+from tokgen.codec.depth_files import write_depth
 from tokgen.corpus.entries import Rejection
 from tokgen.drift.chain import PLAIN, Treatment, check_treatment, send_through
 from tokgen.drift.clips import DriftClips
@@ -309,6 +310,8 @@ def drift_of(
         if audio is not None and n in (1, passes):
             write_audio(audio / "original.wav", original, rate)
             write_audio(audio / _pass_file(n), output, rate)
+            if depth is not None:
+                write_depth(audio / _pass_file(n), depth, cast(Codec, codec).spec)
     kept = {k: np.array(v, dtype=np.float64) for k, v in values.items() if k in PER_CLIP}
     if not codes:
         return ClipDrift(kept, None, failures)

@@ -40,7 +40,7 @@ PANELS = (
     Panel("match_previous", "token match", "share equal to the pass before"),
 )
 DEPTH_PANELS = (  # of codecs of variable bitrate
-    Panel("depth_match_previous", "depth match", "share of frames, with the pass before"),
+    Panel("depth_match_previous", "depth match", "share equal to the pass before"),
     Panel("kbps", "bitrate", "kbps"),
 )
 

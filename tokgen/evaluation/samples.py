@@ -9,6 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from tokgen.audio.files import write_audio
+from tokgen.codec.depth_files import depth_path, write_depth
+from tokgen.codec.spec import CodecSpec
 from tokgen.runs.folder import write_json
 from tokgen.runs.store import slug
 
@@ -27,6 +29,8 @@ class Column:
         codec: name of the codec that decoded it; ignored for originals.
         sample_rate: Hz.
         clips: waveforms [1, N] of the first utterances, or of all.
+        depths: levels of each frame [T] of the clips; None if all frames have all levels.
+        spec: of the codec; needed for depths.
     """
 
     name: str
@@ -34,12 +38,14 @@ class Column:
     codec: str | None
     sample_rate: int
     clips: Sequence[Tensor]
+    depths: Sequence[Tensor] | None = None
+    spec: CodecSpec | None = None
 
 
 def write_samples(
     folder: Path, columns: Sequence[Column], ids: Sequence[str], texts: Sequence[str | None], n: int
 ) -> None:
-    """Write the first `n` utterances of every column as 16-bit WAV, and the index.
+    """Write the first `n` utterances of every column as 16-bit WAV with their depth, and the index.
 
     Args:
         folder: folder for <number>.<column>.wav and index.json; created if needed.
@@ -58,7 +64,12 @@ def write_samples(
             if i >= len(column.clips):
                 continue
             files[column.name] = f"{i:03d}.{short}.wav"
-            write_audio(folder / files[column.name], column.clips[i], column.sample_rate)
+            path = folder / files[column.name]
+            write_audio(path, column.clips[i], column.sample_rate)
+            if column.depths is not None and column.spec is not None:
+                write_depth(path, column.depths[i], column.spec)
+            else:
+                depth_path(path).unlink(missing_ok=True)  # of an earlier run
         clips.append({"id": ids[i], "text": texts[i], "files": files})
     about = [
         {"name": c.name, "kind": c.kind, "codec": None if c.kind == "original" else c.codec}

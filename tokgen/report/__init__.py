@@ -7,5 +7,6 @@
 - `views` - prepare numbers for the page
 - `figures` - draw figures as inline SVG
 - `clips` - match the loudness of audio and draw spectrograms
+- `depth` - read the levels of each frame of a clip, and draw them
 - `encoding` - encode audio as WAV or Opus
 """

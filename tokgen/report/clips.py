@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from tokgen.audio.files import AudioError, open_blocks, read_audio
 from tokgen.codec_training.augment import QUIET_LUFS, loudness_lufs
 from tokgen.plotting import SILENCE_DB, decibels
+from tokgen.report.depth import DepthCurve, read_depth
 from tokgen.report.encoding import AudioFormat
 from tokgen.report.json_files import clean_text
 from tokgen.report.listening import Clip, Column, Listening
@@ -69,6 +70,7 @@ class Sound:
         sample_rate: sample rate in Hz, before encoding.
         loudness: measured loudness in LUFS; -inf for silence.
         gain_db: applied gain in dB.
+        depth: levels of each frame; None if the sound has no file of them.
     """
 
     audio: str
@@ -77,6 +79,7 @@ class Sound:
     sample_rate: int
     loudness: float
     gain_db: float
+    depth: DepthCurve | None = None
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,18 @@ class ClipSounds:
     anchor: Sound | None
     problems: list[str]
 
+    @property
+    def seconds(self) -> float:
+        """Duration of the longest sound: the time axis of the spectrograms."""
+        known = [sound for sound in (*self.sounds, self.anchor) if sound is not None]
+        return max((sound.seconds for sound in known), default=0.0)
+
 
 @dataclass(frozen=True)
 class _Wave:
     samples: Tensor  # [1, N]
     rate: int
+    depth: DepthCurve | None = None
 
 
 def top_frequency(listenings: Iterable[Listening]) -> float:
@@ -137,7 +147,7 @@ def make_sounds(
     peaks = [float(w.samples.abs().max()) * amplitude(g) for w, g in zip(known, gains, strict=True)]
     lowered = max(0.0, 20 * math.log10(max(peaks))) if any(peaks) else 0.0
     scaled = [
-        _Wave((w.samples * amplitude(g - lowered)).clamp(-1, 1), w.rate)
+        _Wave((w.samples * amplitude(g - lowered)).clamp(-1, 1), w.rate, w.depth)
         for w, g in zip(known, gains, strict=True)
     ]
     pictures = spectrograms([(w.samples[0].numpy(), w.rate) for w in scaled], top_hz)
@@ -149,6 +159,7 @@ def make_sounds(
             wave.rate,
             found,
             gain - lowered,
+            wave.depth,
         )
         for wave, picture, found, gain in zip(scaled, pictures, loudness, gains, strict=True)
     )
@@ -157,14 +168,21 @@ def make_sounds(
 
 
 def _read(clip: Clip, column: str) -> tuple[_Wave | None, str]:
-    """Read the audio of a column, or say why not. A column that the clip lacks is no problem."""
+    """Read the audio and depth of a column, or say why not.
+
+    A column that the clip lacks is no problem.
+    """
     path = clip.files.get(column)
     if path is None:
         return None, "not the name of a file in the folder" if column in clip.files else ""
     try:
-        return _Wave(*read_audio(path, name=path.name, max_seconds=MAX_SECONDS)), ""
+        wave = _Wave(*read_audio(path, name=path.name, max_seconds=MAX_SECONDS))
     except (AudioError, OSError) as error:
         return None, clean_text(str(error))
+    try:
+        return replace(wave, depth=read_depth(path)), ""
+    except (ValueError, OSError) as error:
+        return wave, clean_text(str(error))
 
 
 def gain_to(target: float, loudness: float) -> float:

@@ -255,6 +255,7 @@ def _view(section: Section, i: int) -> dict[str, Any]:
         view["drift_pictures"] = figures.drift_pictures(run.drift, f"{salt}-drift")
         view["drift_legend"] = [s.name for s in run.drift.summaries]
         view["drift_numbers"] = views.drift_numbers(run.drift)
+        view["depth_numbers"] = views.drift_numbers(run.drift, depth=True)
         view["drift_failures"] = views.drift_failures(run.drift)
         view["drift_differences"] = views.drift_differences(run.drift)
     if run.phase:
@@ -312,17 +313,17 @@ def _data(sections: Sequence[Section], audio: AudioFormat) -> dict[str, Any]:
 
 def _clip_data(table: SoundTable, row: int) -> dict[str, Any]:
     clip = table.clips[row]
-    known = [sound for sound in (*clip.sounds, clip.anchor) if sound is not None]
+    depths = [s.depth.as_dict() if s is not None and s.depth else None for s in clip.sounds]
     return {
         "id": clip.clip.id,
         "text": clip.clip.text,
-        "seconds": max((sound.seconds for sound in known), default=0.0),
+        "seconds": clip.seconds,
         "sounds": [
             None if sound is None else f"audio-{table.number}-{row}-{column}"
             for column, sound in enumerate(clip.sounds)
         ],
         "anchor": None if clip.anchor is None else f"audio-{table.number}-{row}-anchor",
-    }
+    } | ({"depths": depths} if any(depths) else {})
 
 
 def _sound_facts(section: Section, table: SoundTable) -> Iterator[dict[str, Any]]:

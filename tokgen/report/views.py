@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tokgen.drift.depths import PER_DEPTH
 from tokgen.metrics.failures import Failure
 from tokgen.metrics.statistics import NONE, Estimate, format_interval, format_number
 from tokgen.metrics.tables import Difference, Metric, Row, Table
@@ -227,13 +228,21 @@ class Numbers:
     groups: list[tuple[str, list[list[Cell]]]]
 
 
-def drift_numbers(drift: DriftResults) -> Numbers:
-    """Return means over levels, a group for each codec with one row for each pass."""
+def drift_numbers(drift: DriftResults, *, depth: bool = False) -> Numbers:
+    """Return means over levels, a group for each codec with one row for each pass.
+
+    Args:
+        depth: return the depth and bitrate of codecs of variable bitrate, which else are left out.
+    """
     found = {p.metric for s in drift.summaries for p in s.points if p.level is None}
+    found = {metric for metric in found if (metric in PER_DEPTH) == depth}
     metrics = [m for m in DRIFT_LABELS if m in found] + sorted(found - set(DRIFT_LABELS))
     groups = []
     for s in drift.summaries:
-        at = {(p.passes, p.metric): p.estimate for p in s.points if p.level is None}
+        if depth and not any(p.metric in PER_DEPTH for p in s.points):
+            continue
+        known = (p for p in s.points if p.level is None and p.metric in metrics)
+        at = {(p.passes, p.metric): p.estimate for p in known}
         why = bool(s.failures)
         rows = [
             [Cell(str(n)), *(_cell(at.get((n, m)), s.n_clips, explained=why) for m in metrics)]

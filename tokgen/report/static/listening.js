@@ -24,6 +24,7 @@ class Grid {
     if (this.current) this.current.button.tabIndex = 0;
     table.addEventListener("click", (event) => this.#click(event));
     table.addEventListener("keydown", (event) => this.#key(event));
+    for (const cell of this.cells.values()) this.#showDepth(cell);
     follow(player, () => this.#draw());
   }
 
@@ -41,9 +42,34 @@ class Grid {
   }
 
   #playFrom(cell, x) {
-    const box = cell.button.querySelector(".picture").getBoundingClientRect();
-    const share = Math.min(1, Math.max(0, (x - box.left) / box.width));
-    this.#play(cell, share * this.listening.clips[cell.row].seconds);
+    this.#play(cell, this.#share(cell.button, x) * this.listening.clips[cell.row].seconds);
+  }
+
+  /** Return where a point of the screen lies on the time axis, from 0 to 1. */
+  #share(button, x) {
+    const box = button.querySelector(".picture").getBoundingClientRect();
+    return Math.min(1, Math.max(0, (x - box.left) / box.width));
+  }
+
+  /** Show the levels of the frame under the pointer, for sounds of variable bitrate. */
+  #showDepth({ button, row, column }) {
+    const { seconds, depths } = this.listening.clips[row];
+    const curve = depths?.[column];
+    if (!curve) return;
+    const text = button.querySelector(".levels");
+    const mean = text.textContent;
+    button.addEventListener("pointermove", (event) => {
+      const at = this.#share(button, event.clientX) * seconds;
+      const frame = Math.floor(at * curve.frame_rate);
+      const levels = curve.depth[frame];
+      text.textContent =
+        levels === undefined
+          ? mean
+          : `frame ${frame}, ${at.toFixed(2)} s: ${levels} of ${curve.n_codebooks} levels`;
+    });
+    button.addEventListener("pointerleave", () => {
+      text.textContent = mean;
+    });
   }
 
   /** Play, resume or pause a cell. */
