@@ -157,7 +157,7 @@ def test_a_file_of_another_kind_is_told_its_verb(tool, folder: Path) -> None:
     for line, message in (
         ("decode a.tgc --out b.wav", "a.tgc is a .tgc file: use `tokgen decompress`"),
         ("decompress a.safetensors --out b.wav", "`tokgen decode` reads files of `tokgen encode`"),
-        ("info a.safetensors", "a.safetensors is a file: give the name or the folder of a codec"),
+        ("info a.wav", "a.wav is a file: give the name or the folder of a codec"),
     ):
         code, _, err = tool(line)
         assert code == 2 and message in err and err.count("\n") == 1
