@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 
 import pytest
 
-from makers.codecs import make_stft_codec, save_codec
+from makers.codecs import make_stft_codec, make_variable, save_codec
+from tokgen.codec.depth import stream_bits
 from tokgen.comparison.plan import compare_codecs
 from tokgen.comparison.settings import (
     MAY_CHANGE,
@@ -19,6 +21,8 @@ from tokgen.generation.settings import SamplingSettings
 from tokgen.metrics.tables import Table
 from tokgen.modelling.settings import ModelSettings
 from tokgen.results import Result
+from tokgen.tokens.columns import depths_of
+from tokgen.tokens.dataset import load_tokens
 
 FEW = {
     "preset": ModelSettings(dim=32, depth=1, heads=2), "steps": 2, "batch_size": 2,
@@ -49,6 +53,34 @@ def test_objects_and_names_give_one_table(
     assert (settings["name"], settings["runs"]) == ("run", str(tmp_path))
     with pytest.raises(ValueError, match="holds a run with steps = 2, not 3"):
         compare_codecs([tiny_codec], tiny_corpus, run, **{**FEW, "steps": 3})
+
+
+def test_a_variable_bitrate_is_compared_with_a_fixed_one(tiny_codec, tiny_corpus, tmp_path) -> None:
+    """By a name with a suffix, and by an object at a level."""
+    folder = save_codec(make_variable(None), tmp_path / "vary")
+    codecs = [tiny_codec, f"{folder}:0.9", make_variable(1.0)]
+    more = {**FEW, "seeds": 2, "drift_passes": 2, "phase": False}
+    more["telephone"] = TelephoneSettings(rounds=1, n_clips=1, gap_seconds=0.3)
+    table = compare_codecs(codecs, tiny_corpus, tmp_path / "run", **more)
+    assert table is not None
+    rows = {row.name: row.values for row in table.rows}
+    names = ["tiny", "vary:0.9", "stft-variable (level 1)"]
+    kbps = {name: rows[f"{name} resynthesis"]["bitrate"].mean for name in names}
+    assert kbps["tiny"] == pytest.approx(tiny_codec.spec.bitrate / 1000)
+    assert 0.85 < kbps["vary:0.9"] <= 0.9
+    held_out = [load_tokens(path) for path in (tmp_path / "run" / "tokens").glob("*level1*")]
+    [depths] = [depths_of(tokens.splits["test"]) for tokens in held_out]
+    spec = make_variable(1.0).spec
+    bits = sum(stream_bits(len(depth), 4, spec, depth) for depth in depths)
+    seconds = sum(map(len, depths)) / spec.frame_rate
+    assert kbps[names[2]] == pytest.approx(bits / seconds / 1000)
+    for name in names[1:]:
+        made = rows[f"{name} generated"]
+        low, high = 50 * math.log2(60) / 1000, 1.05 * tiny_codec.spec.bitrate / 1000 + 0.1
+        assert low < made["bitrate"].mean < high and made["bitrate"].n == 4
+        assert 0 <= made["accuracy"].mean <= 1 and made["pesq"].n == 2
+        assert rows[f"{name} resynthesis"]["drift_pesq"].n == 2
+    assert "mean over utterances, with the bits of the depth" in str(table)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from makers.codecs import make_variable
 from makers.held_out import make_held_out, make_small_model
 from tokgen.evaluation.accuracy import TIMES, token_accuracy
 from tokgen.runs.store import ClipStore
@@ -75,3 +76,22 @@ def test_accuracy_resumes_from_the_store(held_out, model, tmp_path) -> None:
     again = token_accuracy(model, held_out, store=store)
     np.testing.assert_array_equal(whole, again)
     np.testing.assert_array_equal(token_accuracy(None, held_out, store=store), again)
+
+
+def test_accuracy_counts_codes_up_to_the_depth(tiny_corpus, tmp_path) -> None:
+    codec = make_variable(1.0)
+    tokens, held_out = make_held_out(tiny_corpus, codec, tmp_path)
+    model = make_small_model(codec, tokens)
+    assert model.variable_depth
+    hits, hidden = token_accuracy(model, held_out)
+    shares = [np.cos(np.pi * t / 2) for t in TIMES]
+    for row, depth in zip(hidden, held_out.depths, strict=True):
+        live = [(depth > k).sum().item() for k in range(4)]
+        assert len(set(live)) > 1
+        expected = [sum(min(n, max(1, round(s * n))) for s in shares) for n in live]
+        np.testing.assert_array_equal(row, expected)
+    assert (hits <= hidden).all()
+    for i, depth in enumerate(held_out.depths):  # what is past the depth changes nothing
+        held_out.codes[i][torch.arange(4)[:, None] >= depth] = 7
+    for before, after in zip((hits, hidden), token_accuracy(model, held_out), strict=True):
+        np.testing.assert_array_equal(before, after)

@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from makers.audio import make_tone
-from makers.codecs import make_encodec
+from makers.codecs import make_encodec, make_variable
 from tokgen.audio.files import write_audio
+from tokgen.codec.depth import stream_bits
 from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation import codec_scores
 from tokgen.evaluation import scorer as scoring
 from tokgen.evaluation.codec_scores import score_codec
 from tokgen.evaluation.settings import MetricSettings
+from tokgen.metrics.codebook import codebook_use, live_codes
 from tokgen.metrics.si_sdr import si_sdr
 
 
@@ -37,6 +39,22 @@ def test_a_codec_on_a_corpus(tiny_codec, tiny_corpus, tmp_path):
     (tmp_path / "broken.wav").write_bytes(b"")
     with pytest.raises(ValueError, match=r"no usable clip in .*: 1 rejected"):
         score_codec(tiny_codec, open_corpus(tmp_path), progress=False)
+
+
+def test_a_variable_bitrate_counts_live_codes_and_the_depth(tiny_codec, tiny_corpus):
+    codec = make_variable(1.0)
+    corpus = open_corpus(tiny_corpus, split="test")
+    options = {"metrics": ("si_sdr",), "workers": 0, "progress": False}
+    found = score_codec([tiny_codec, codec], corpus, **options)
+    fixed, varying = found.codecs
+    assert fixed.kbps == pytest.approx(tiny_codec.spec.bitrate / 1000)
+    waveforms = [u.waveform for u in corpus.utterances(16000)]
+    encoded = [codec.encode_with_side(w[None]) for w in waveforms]
+    bits = sum(stream_bits(e.codes.shape[-1], 4, codec.spec, e.depth[0]) for e in encoded)
+    assert varying.kbps == pytest.approx(bits * 50 / varying.n_frames / 1000)
+    live = [live_codes(e.codes[0], e.depth[0]) for e in encoded]
+    assert varying.codebook_use == pytest.approx(codebook_use(live, 60).tolist())
+    assert f"stft-variable: {varying.kbps:.3f} kbps" in found.table()
 
 
 def test_a_codec_and_a_corpus_by_name(tiny_codec, tiny_codec_folder, tiny_corpus):

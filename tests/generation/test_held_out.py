@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from makers.audio import make_tone
-from makers.codecs import make_stft_codec
+from makers.codecs import make_stft_codec, make_variable
 from makers.held_out import make_held_out, make_small_model
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
@@ -69,6 +69,28 @@ def test_fingerprint_depends_on_every_list(held_out) -> None:
     ]
     found = {h.fingerprint for h in (held_out, *others)}
     assert len(found) == 5 and held_out.fingerprint == held_out.part([0, 1]).fingerprint
+
+
+@pytest.mark.parametrize("name", ["vocode", "continue", "infill"])
+def test_a_variable_bitrate_keeps_and_generates_depth(tiny_corpus, tmp_path, name) -> None:
+    codec = make_variable(1.0)
+    tokens, held_out = make_held_out(tiny_corpus, codec, tmp_path)
+    model = make_small_model(codec, tokens)
+    [*resynthesized] = held_out.resynthesis()
+    for i, (waveform, original) in enumerate(zip(resynthesized, held_out.originals, strict=True)):
+        assert torch.allclose(waveform, codec.roundtrip(original[None])[0], atol=1e-5)
+        encoded = codec.encode_with_side(original[None])
+        assert torch.equal(held_out.depths[i], encoded.depth[0])
+    task = TaskSettings(name, prompt_seconds=0.4, gap_seconds=0.4)
+    made = held_out.generate(model, task, SAMPLING, seed=0)
+    for found, keep, codes, depth in zip(
+        made, held_out.keep(task, seed=0), held_out.codes, held_out.depths, strict=True
+    ):
+        assert torch.equal(found.codes[keep], codes[keep])
+        assert torch.equal(found.depth[keep.any(0)], depth[keep.any(0)])
+        assert not torch.equal(found.depth, depth)
+    other = replace(held_out, sides=[{"depth": torch.ones(len(d))} for d in held_out.depths])
+    assert other.fingerprint != held_out.fingerprint
 
 
 def test_limits_of_the_choice(tokens, tiny_codec, tiny_corpus) -> None:

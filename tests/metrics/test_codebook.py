@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from tokgen.metrics.codebook import codebook_use, perplexity, token_match, use_with_interval
+from tokgen.metrics.codebook import (
+    codebook_use,
+    live_codes,
+    perplexity,
+    token_match,
+    use_with_interval,
+)
 
 
 def test_codebook_use_from_one_entry_to_all():
@@ -60,3 +66,19 @@ def test_use_counts_the_codes_that_each_level_has() -> None:
     assert [e.mean for e in levels[:2]] == pytest.approx([100, 50])
     assert np.isnan(levels[2].mean) and mean.mean == pytest.approx(75)
     assert not np.isnan(mean.low)
+
+
+def test_only_live_codes_count() -> None:
+    depth = torch.tensor([2, 1, 2, 1])
+    codes = torch.tensor([[0, 1, 2, 3], [5, 0, 6, 0], [0, 0, 0, 0]])
+    live = [live_codes(codes, depth), live_codes(codes, torch.full((4,), 2))]
+    assert [len(level) for level in live[0]] == [4, 2, 0] and live_codes(codes, None)[2].equal(
+        codes[2]
+    )
+    found = perplexity(live[:1], 8)
+    assert found[:2].tolist() == pytest.approx([4, 2]) and found[2].isnan()
+    assert codebook_use(live[:1], 8)[1] == pytest.approx(100 / 3)
+    other = codes.clone()
+    other[:, 1] = 7
+    match = token_match(codes, other, depth)
+    assert match[:2].tolist() == [0.75, 1.0] and match[2].isnan()

@@ -33,6 +33,8 @@ class TrainedCell:
         steps_per_second: speed of the training.
         times_real_time: seconds of generated audio per second of sampling.
         floor: waveforms generated without conditioning; empty if none were asked for.
+        depths: levels of each frame [T] of the clips; None without a variable bitrate.
+        floor_depths: the same for the waveforms of `floor`.
     """
 
     clips: list[Tensor]
@@ -40,6 +42,8 @@ class TrainedCell:
     steps_per_second: float
     times_real_time: float
     floor: list[Tensor] = field(default_factory=list)
+    depths: list[Tensor] | None = None
+    floor_depths: list[Tensor] | None = None
 
 
 def fill_cell(
@@ -98,4 +102,11 @@ def fill_cell(
         math.nan if speed is None else speed,
         held_out.generated_seconds(task, seed=seed) / sum(clip.seconds for clip in made),
         [clip.waveform for clip in below],
+        _depths(made),
+        _depths(below),
     )
+
+
+def _depths(clips: list[Generated]) -> list[Tensor] | None:
+    found = [clip.depth for clip in clips if clip.depth is not None]
+    return found or None

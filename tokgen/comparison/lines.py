@@ -8,12 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from tokgen.codec.depth import stream_bits
 from tokgen.comparison.compare import RowData
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.samples import Column
 from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.generation.held_out import HeldOut
-from tokgen.metrics.statistics import Estimate, bootstrap_mean
+from tokgen.metrics.statistics import Estimate, bootstrap_mean, bootstrap_ratio
 from tokgen.runs.progress import progress_bar
 
 __all__ = ["Line", "score_lines"]
@@ -32,6 +33,8 @@ class Line:
             (`accuracy_records`, "drift_pesq"); None for none.
         extra: estimates for the line as a whole, besides the bitrate.
         unconditional: the clips were generated without conditioning.
+        depths: for each training seed, levels of each frame [T] of the clips, if they are not those
+            of the utterances; None for codecs without a variable bitrate.
     """
 
     name: str
@@ -41,16 +44,30 @@ class Line:
     clip_fields: Sequence[Sequence[Mapping[str, float]]] | None = None
     extra: Mapping[str, Estimate] = field(default_factory=dict)
     unconditional: bool = False
+    depths: Sequence[Sequence[Tensor]] | None = None
 
     @property
     def codec(self) -> str | None:
         """Name of the codec; None for originals."""
         return None if self.kind == "original" else self.held_out.codec.spec.name
 
+    def bitrate(self) -> Estimate:
+        """Estimate the kbps of the codes and, with a variable bitrate, of the depth."""
+        spec, found = self.held_out.codec.spec, self.held_out.depths
+        if found is None:
+            return bootstrap_mean([spec.bitrate / 1000])
+        depths = [depth for clips in self.depths or [found] for depth in clips]
+        bits = [stream_bits(len(d), spec.n_codebooks, spec, d) for d in depths]
+        return bootstrap_ratio(bits, [1000 * len(d) / spec.frame_rate for d in depths])
+
     def column(self) -> Column:
         """Return the clips of the first seed as a column of samples."""
-        rate = self.held_out.codec.spec.sample_rate
-        return Column(self.name, self.kind, self.codec, rate, self.clips[0])
+        spec = self.held_out.codec.spec
+        depths = self.depths[0] if self.depths else self.held_out.depths
+        if self.kind == "original":
+            depths = None
+        clips = self.clips[0]
+        return Column(self.name, self.kind, self.codec, spec.sample_rate, clips, depths, spec)
 
 
 def score_lines(
@@ -94,8 +111,7 @@ def score_lines(
                 by_seed.append(records)
             extra = dict(line.extra)
             if line.codec:
-                bitrate = line.held_out.codec.spec.bitrate / 1000
-                extra = {"bitrate": bootstrap_mean([bitrate]), **extra}
+                extra = {"bitrate": line.bitrate(), **extra}
             rows.append(
                 RowData(line.name, line.kind, line.codec, by_seed, extra, line.unconditional)
             )

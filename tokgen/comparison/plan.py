@@ -10,6 +10,7 @@ them. The other codecs are compared with the first one, paired over clips and se
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ from tokgen.comparison.telephone import Call, check_codec, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import measure_drift
+from tokgen.drift.depths import name_of
 from tokgen.evaluation.samples import write_samples
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.held_out import (
@@ -104,7 +106,7 @@ def compare_codecs(
         Interrupted: Ctrl-C or SIGTERM in a training; a checkpoint was written.
     """
     out = Path(out)
-    names = [codec.spec.name if isinstance(codec, Codec) else str(codec) for codec in codecs]
+    names = [name_of(codec) if isinstance(codec, Codec) else str(codec) for codec in codecs]
     chosen = settings_of_call(
         ComparisonSettings,
         "compare_codecs",
@@ -209,7 +211,7 @@ def _compare(
         scorer.backends,
         margins=s.margins,
         drift_passes=s.drift_passes,
-        notes=notes_of(s, held_out, **conditions),
+        notes=notes_of(s, [entry.held_out for entry in entries], **conditions),
     )
     write_table(table, run)
     columns = [line.column() for line in lines]
@@ -231,7 +233,7 @@ def _prepare(
     check_corpora(
         s.corpus, s.test_corpus, n=s.n_test, min_seconds=enough, with_text="cer" in s.metrics
     )
-    loaded = [as_codec(named, device=device) for named in codecs]
+    loaded = [_named(as_codec(named, device=device)) for named in codecs]
     names = [codec.spec.name for codec in loaded]
     if len({slug(name) for name in names}) < len(names):
         raise ValueError(f"codecs are named {names}: rename a folder, so that they differ")
@@ -326,9 +328,12 @@ def _lines(
         fields = [[{"drift_pesq": known.get(i, math.nan)} for i in first.ids]] if known else None
         clips, name = [entry.held_out.resynthesis()], f"{entry.name} resynthesis"
         lines.append(Line(name, "resynthesis", entry.held_out, clips, fields))
-    if floor := made[entries[0].name][0].floor:
+    cell = made[entries[0].name][0]
+    if cell.floor:
         name = f"{entries[0].name} unconditional"
-        lines.append(Line(name, "generated", first, [floor], unconditional=True))
+        below = None if cell.floor_depths is None else [cell.floor_depths]
+        line = Line(name, "generated", first, [cell.floor], unconditional=True, depths=below)
+        lines.append(line)
     for entry in entries:
         found, name = made[entry.name], f"{entry.name} generated"
         extra = {
@@ -336,5 +341,16 @@ def _lines(
             "sampling_speed": bootstrap_mean([m.times_real_time for m in found]),
         }
         clips, accuracy = [m.clips for m in found], [m.accuracy for m in found]
-        lines.append(Line(name, "generated", entry.held_out, clips, accuracy, extra))
+        depths = [m.depths for m in found if m.depths is not None] or None
+        line = Line(name, "generated", entry.held_out, clips, accuracy, extra, depths=depths)
+        lines.append(line)
     return lines
+
+
+def _named(codec: Codec) -> Codec:
+    """Return a codec whose name has its level or bitrate, if it has one."""
+    name = name_of(codec)
+    if name != codec.spec.name:
+        codec = copy.copy(codec)
+        codec.spec = replace(codec.spec, name=name)
+    return codec

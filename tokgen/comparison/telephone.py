@@ -25,7 +25,7 @@ from torch.nn.functional import pad
 from tokgen.codec.aligned import LEAD
 from tokgen.codec.base import Codec
 from tokgen.codec.grid import check_grid
-from tokgen.codec.spec import Side
+from tokgen.codec.spec import Encoded, Side
 from tokgen.codec.stable.decoding import check_searchable
 from tokgen.comparison.settings import TelephoneSettings
 from tokgen.drift.shifts import frame_of, place_clip
@@ -245,11 +245,12 @@ def _edit(
             g.waveform[:, e.start : e.start + length]
             for g, e, length in zip(made, encoded, part.n_samples, strict=True)
         ]
-        again = part.codec.encode_batch(heard)
+        again = part.codec.encode_batch_with_side(heard)
         for i, (now, original) in enumerate(zip(heard, part.originals, strict=True)):
             scores = scorer.score(now, original, part.texts[i], rate)
             scores |= score_untouched(original, now, untouched[i], rate)
-            same = (again[i].cpu() == part.codes[i])[still[i]].double()
+            compared = still[i] & _live(again[i], part, i)
+            same = (again[i].codes.cpu() == part.codes[i])[compared].double()
             scores["match_untouched"] = float(same.mean()) if len(same) else math.nan
             rows[i].append(scores)
     fields = [*(m.name for m in UNTOUCHED), *COUNTED]
@@ -260,6 +261,15 @@ def _edit(
         | {"last": heard[i].numpy()}
         for i, row in enumerate(rows)
     ]
+
+
+def _live(again: Encoded, part: HeldOut, i: int) -> Tensor:
+    """Return the codes [K, T] of utterance i that both the original and `again` have."""
+    depths, n_codebooks = part.depths, part.codes[i].shape[0]
+    if depths is None or again.depth is None:
+        return torch.ones_like(part.codes[i], dtype=torch.bool)
+    both = torch.minimum(again.depth.cpu(), depths[i])
+    return torch.arange(n_codebooks)[:, None] < both
 
 
 def score_untouched(

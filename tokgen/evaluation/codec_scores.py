@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
+from tokgen.codec.depth import stream_bits
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, as_corpus
 from tokgen.corpus.reading import Utterance
@@ -20,7 +21,7 @@ from tokgen.evaluation.metric import check_backends, parse_metrics
 from tokgen.evaluation.pool import check_workers
 from tokgen.evaluation.rows import AudioRow, Scores, make_scorer, score_rows
 from tokgen.evaluation.settings import DEFAULT_METRICS, check_cap, check_mos, check_once
-from tokgen.metrics.codebook import codebook_use
+from tokgen.metrics.codebook import codebook_use, live_codes
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
 from tokgen.zoo.lookup import as_codec
@@ -37,9 +38,11 @@ class CodecMeasures:
     Attributes:
         row: name of the codec's row.
         codec: `CodecSpec.as_dict()` of the codec.
-        codebook_use: percent per level, pooled over `n_frames` frames.
+        codebook_use: percent per level, pooled over `n_frames` frames. With a variable bitrate, it
+            counts the codes up to the depth; NaN for a level that no frame has.
         n_frames: frames behind `codebook_use`. Entropy is biased low if there are few.
         speed: seconds of audio encoded and decoded, clip by clip, per second of computing.
+        kbps: mean over the audio, without entropy coding of codes, with the bits of the depth.
     """
 
     row: str
@@ -47,6 +50,7 @@ class CodecMeasures:
     codebook_use: list[float]
     n_frames: int
     speed: float
+    kbps: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class CodecScores(Result):
         for found in self.codecs:
             use = " ".join(f"{u:.1f}" for u in found.codebook_use)
             lines += [
+                f"{found.codec['name']}: {found.kbps:.3f} kbps",
                 f"{found.codec['name']}: codebook use, % of log2(size), {found.n_frames} frames: "
                 f"{use}",
                 f"{found.codec['name']}: encode + decode, clip by clip: {found.speed:.0f} x real "
@@ -223,7 +228,7 @@ def _decode(
 ) -> tuple[AudioRow, CodecMeasures]:
     """Encode and decode clips [1, N] or [C, N] one by one."""
     rate, name = codec.spec.sample_rate, codec.spec.name
-    decoded, codes, took = [], [], 0.0
+    decoded, codes, n_frames, bits, took = [], [], 0, 0.0, 0.0
     bar = progress_bar(f"decoding {name}", originals, unit="clip", delay=2.0, show=progress)
     for waveform in bar:
         began = time.perf_counter()
@@ -233,13 +238,19 @@ def _decode(
         )
         decoded.append(audio[0].cpu())
         took += time.perf_counter() - began
-        codes.append(encoded.codes[0].cpu())
+        found, depth = encoded.codes[0].cpu(), None
+        if encoded.depth is not None:
+            depth = encoded.depth[0].cpu()
+        codes.append(live_codes(found, depth))
+        bits += stream_bits(found.shape[-1], len(found), codec.spec, depth)
+        n_frames += found.shape[-1]
     row = AudioRow(f"{name} decoded", "resynthesis", name, decoded, originals, rate)
     measures = CodecMeasures(
         row.name,
         codec.spec.as_dict(),
         codebook_use(codes, codec.spec.codebook_size).tolist(),
-        sum(c.shape[-1] for c in codes),
+        n_frames,
         sum(w.shape[-1] for w in originals) / rate / took,
+        bits * codec.spec.frame_rate / n_frames / 1000,
     )
     return row, measures

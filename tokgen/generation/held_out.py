@@ -64,6 +64,13 @@ class HeldOut:
         return len(self.ids)
 
     @property
+    def depths(self) -> list[Tensor] | None:
+        """Levels of each frame, int64 [T] each; None if all frames have all levels."""
+        if not self.sides or DEPTH not in self.sides[0]:
+            return None
+        return [side[DEPTH].long() for side in self.sides]
+
+    @property
     def seconds(self) -> float:
         """Total duration of the audio in seconds."""
         return sum(self.n_samples) / self.codec.spec.sample_rate
@@ -72,7 +79,7 @@ class HeldOut:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of all that generation and scores depend on, codec weights included."""
         text = json.dumps([self.codec.spec.weight_hash, self.ids, self.items, self.texts])
-        depths = [side[DEPTH] for side in self.sides or [] if DEPTH in side]
+        depths = [depth.float() for depth in self.depths or []]
         audio = hash_audio([*self.originals, *(self.conditioning or []), *depths])
         return hashlib.sha256(f"{text} {audio}".encode()).hexdigest()
 

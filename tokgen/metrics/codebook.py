@@ -16,6 +16,7 @@ __all__ = [
     "N_RESAMPLES",
     "codebook_use",
     "entropy_bits",
+    "live_codes",
     "perplexity",
     "token_match",
     "use_with_interval",
@@ -24,24 +25,42 @@ __all__ = [
 N_RESAMPLES = 400  # for the intervals of codebook use
 
 
-def entropy_bits(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
-    """Return the entropy [K] of the pooled codes [K, T] of each level, in bits.
+def live_codes(codes: Tensor, depth: Tensor | None) -> list[Tensor]:
+    """Return the codes of each level that the depth keeps, as K tensors of their own lengths.
+
+    Args:
+        codes: [K, T].
+        depth: levels of each frame [T]; None keeps all.
+    """
+    if depth is None:
+        return list(codes)
+    return [level[depth > k] for k, level in enumerate(codes)]
+
+
+def entropy_bits(codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int) -> Tensor:
+    """Return the entropy [K] of the pooled codes of each level, in bits.
 
     It is biased low by about (codebook_size - 1) / (2 N ln 2) bits for N frames: report N with it.
+
+    Args:
+        codes: [K, T] of each clip, or K tensors of any lengths (`live_codes`). A level without
+            codes has the entropy NaN.
+        codebook_size: entries per level.
     """
-    pooled = torch.cat([c.long().cpu() for c in codes], dim=-1)
+    by_level = zip(*codes, strict=True)
+    pooled = [torch.cat([level.long().cpu() for level in levels]) for levels in by_level]
     counts = [torch.bincount(level, minlength=codebook_size) for level in pooled]
     p = torch.stack(counts).double()
     p = p / p.sum(-1, keepdim=True)
     return -torch.special.xlogy(p, p).sum(-1) / math.log(2)
 
 
-def codebook_use(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
+def codebook_use(codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int) -> Tensor:
     """Return the entropy [K] in % of the largest possible, log2(codebook_size)."""
     return 100 * entropy_bits(codes, codebook_size) / math.log2(codebook_size)
 
 
-def perplexity(codes: Sequence[Tensor], codebook_size: int) -> Tensor:
+def perplexity(codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int) -> Tensor:
     """Return 2 ** entropy [K], the effective number of entries in use."""
     return 2 ** entropy_bits(codes, codebook_size)
 
@@ -108,14 +127,19 @@ def _centred(values: np.ndarray, n: int) -> Estimate:
     return Estimate(estimate, max(0.0, estimate + low), min(100.0, estimate + high), n, 0)
 
 
-def token_match(a: Tensor, b: Tensor) -> Tensor:
+def token_match(a: Tensor, b: Tensor, depth: Tensor | None = None) -> Tensor:
     """Return the share of equal codes per level [K].
 
     Args:
         a, b: [K, T] of equal shape.
+        depth: levels of each frame [T] that are compared, such as the smaller depth of both; None
+            compares all. A level that no frame has is NaN.
     Raises:
         ValueError: the shapes differ. Trim the codes first so that their frames correspond.
     """
     if a.shape != b.shape:
         raise ValueError(f"codes of shapes {tuple(a.shape)} and {tuple(b.shape)}: trim to match")
-    return (a == b).double().mean(-1)
+    if depth is None:
+        return (a == b).double().mean(-1)
+    live = torch.arange(len(a), device=a.device)[:, None] < depth
+    return ((a == b) & live).double().sum(-1) / live.double().sum(-1)
