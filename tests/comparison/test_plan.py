@@ -81,6 +81,8 @@ def test_a_variable_bitrate_is_compared_with_a_fixed_one(tiny_codec, tiny_corpus
         assert 0 <= made["accuracy"].mean <= 1 and made["pesq"].n == 2
         assert rows[f"{name} resynthesis"]["drift_pesq"].n == 2
     assert "mean over utterances, with the bits of the depth" in str(table)
+    shown = [path.name for path in (tmp_path / "run" / "samples").glob("*.depth.json")]
+    assert shown and not [name for name in shown if "tiny" in name or "original" in name]
 
 
 @pytest.mark.parametrize(
