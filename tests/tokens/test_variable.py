@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,17 @@ import torch
 from datasets import Dataset, load_dataset
 
 from makers.codecs import make_stft_codec, make_variable, save_codec
+from makers.hub import local_hub
 from tokgen.codec.base import Codec
-from tokgen.codec.depth import mean_kbps, scale_for
+from tokgen.codec.depth import Rate, mean_kbps, scale_for
 from tokgen.codec.spec import DEPTH
 from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.storage import Storage
 from tokgen.tokens.columns import codes_of, depths_of, sides_of, token_features
 from tokgen.tokens.dataset import concatenate_tokens, load_tokens
+from tokgen.tokens.engines.job import Job
 from tokgen.tokens.provenance import Provenance, add_provenance, provenance_of
+from tokgen.tokens.shards import ShardStore
 from tokgen.tokens.tokenizing import TokenizeReport, tokenize_corpus
 from tokgen.zoo.lookup import load_codec
 
@@ -225,6 +230,35 @@ def test_unfinished_work_goes_on(corpus: Corpus, tmp_path: Path) -> None:
     whole = run(corpus, load_codec(folder), tmp_path / "whole", level=1.0)
     assert again.resumed_rows > 0 and again.kbps == whole.kbps
     assert rows_of(tmp_path / "out") == rows_of(tmp_path / "whole")
+
+
+def test_another_process_loads_the_rate(
+    corpus: Corpus, codec: Codec, provenance: Provenance, tmp_path: Path
+) -> None:
+    loaded = load_codec(save_codec(codec, tmp_path / "variable")).with_rate(level=0.8)
+    store = ShardStore(Storage(tmp_path / "out"), provenance, {"units": 1})
+    more = {"settings": None, "batch_seconds": 9.0, "precision": "float32"}
+    job = Job(corpus, loaded, store, n_codebooks=3, **more)
+    again = pickle.loads(pickle.dumps(job))
+    assert not isinstance(again.codec, Codec)
+    again.load_codec("cpu")
+    assert again.codec.rate == job.codec.rate == Rate(level=0.8, n_codebooks=3)
+    assert again.codec.side_names == (DEPTH,)
+
+
+def test_it_is_pushed_and_loaded(
+    corpus: Corpus, codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = run(corpus, codec, tmp_path / "out", level=1.1, codes="packed")
+    tokens = load_tokens(tmp_path / "out")
+    with local_hub(tmp_path / "hf", monkeypatch) as hub:
+        tokens.push_to_hub("me/tokens")
+        again = load_tokens("me/tokens")
+        assert again.provenance == tokens.provenance
+        for split, rows in tokens.splits.items():
+            assert again.splits[split].to_list() == rows.to_list()
+        card = hub.files("datasets", "me/tokens")["README.md"]
+        assert f"| bitrate | {report.kbps:.2f} kbps on average".encode() in card
 
 
 def size_of(folder: Path) -> int:
