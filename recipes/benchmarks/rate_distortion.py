@@ -34,6 +34,7 @@ draws the levels of each frame of a file under its spectrogram, for several leve
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -67,6 +68,7 @@ from tokgen.runs.store import RecordStore
 from tokgen.zoo.lookup import load_codec
 
 Point = dict[str, Any]
+NAME = "rate_distortion"
 KBPS = (1.5, 2.0, 3.0, 4.0)
 RANGE_DB = 60.0  # between the loudest and the quietest frame that the energy rule tells apart
 LEAST = 1e-3  # importance of the quietest frame
@@ -85,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if a.picture is not None:
             draw_picture(codec, a.picture, a.levels, a.seconds, run)
             return 0
-        check_run_folder(run)
+        check_own(run)
         with lock_folder(run):
             print(measure(a, codec, run))
     print(f"outputs: {run} (table.json, .csv, .md, .tex; curves.json; rate_distortion.png)")
@@ -127,7 +129,7 @@ def measure(a: argparse.Namespace, codec: Codec, run: Path) -> str:
     settings = {k: v for k, v in vars(a).items() if k not in ("runs", "name", "picture", "levels")}
     settings |= {"kbps": kbps, "bitrates": bitrates, "corpus_fingerprint": corpus.fingerprint}
     specs = [bench.codec.spec.as_dict() for bench in benches]
-    about = {"settings": settings, "codecs": specs, "versions": versions()}
+    about = {"benchmark": NAME, "settings": settings, "codecs": specs, "versions": versions()}
     write_json(run / "settings.json", about)
     found = [collect(bench, corpus, a.seconds, run / "clips") for bench in benches]
     names = {"variable": codec.spec.name, "energy": codec.spec.name, "constant": codec.spec.name}
@@ -141,6 +143,19 @@ def measure(a: argparse.Namespace, codec: Codec, run: Path) -> str:
     write_json(run / "curves.json", curves)
     plot_rates(curves, run / "rate_distortion.png")
     return str(table)
+
+
+def check_own(run: Path) -> None:
+    """Raise ValueError if a folder holds something else than a run of this benchmark."""
+    check_run_folder(run)
+    if not (run / "settings.json").is_file():
+        return
+    try:
+        known = json.loads((run / "settings.json").read_text("utf-8")).get("benchmark") == NAME
+    except (ValueError, AttributeError):
+        known = False
+    if not known:
+        raise ValueError(f"{run} is the folder of another recipe: choose another --name")
 
 
 def load_mos(name: str) -> MosPredictor | None:

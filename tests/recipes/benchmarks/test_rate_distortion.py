@@ -102,6 +102,10 @@ def test_wrong_flags_are_refused(
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(SystemExit, match="not a run's folder"):
         bench.main([*flags, "--name", "mine"])
+    for content in ('{"settings": {}}', "[1]", "{"):
+        (tmp_path / "mine" / "settings.json").write_text(content)
+        with pytest.raises(SystemExit, match="another recipe: choose another --name"):
+            bench.main([*flags, "--name", "mine"])
 
 
 def test_default_rates_are_those_in_reach() -> None:
