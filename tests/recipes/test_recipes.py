@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import train_entropy_model
 import vocode_mfcc
-from makers.codecs import make_dac, make_encodec
+from makers.codecs import make_dac, make_encodec, make_variable, save_codec
 from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
 from tokgen.audio.files import read_audio
 from tokgen.codec_training.ablation_settings import AblationSettings
@@ -111,6 +111,26 @@ def test_vocode_mfcc_survives_kills_with_the_same_result(
     assert found["pesq"] == pytest.approx(first["generated"]["pesq"]["mean"])
     assert "accelerate launch recipes/vocode_mfcc.py" in card.text
     assert tokens.provenance.corpus_fingerprint in card.text and "| `steps` | `12` |" in card.text
+
+
+def test_vocode_mfcc_trains_on_a_variable_bitrate(vocode_flags, tiny_corpus, tmp_path):
+    codec = f"{save_codec(make_variable(None), tmp_path / 'zoo' / 'vary')}:0.9"
+    flags = vocode_flags("vary", codec=codec, metrics='["pesq"]')
+    out = run("vocode_mfcc.py", *flags)
+    assert "vary:0.9" in out
+    lines = (tmp_path / "vary" / "history.jsonl").read_text().splitlines()
+    logged = {name for line in lines for name in json.loads(line)}
+    assert {"accuracy/depth", "accuracy/level0", "validation/accuracy"} <= logged
+    model = MaskedTransformer.from_pretrained(tmp_path / "vary" / "model").eval()
+    assert model.config["rate"] == {"bitrate": 0.9}
+    loaded = load_codec(codec)
+    tokens = cached_tokens(open_corpus(tiny_corpus), loaded, tmp_path / "tokens")
+    held_out = choose_held_out(tokens, loaded, str(tiny_corpus), n=9)
+    again = held_out.generate(model, TaskSettings(), SamplingSettings(steps=(2, 1)), seed=0)
+    for i, made in enumerate(again):
+        assert made.depth is not None
+        heard, _ = read_audio(tmp_path / "vary" / "samples" / f"{i:03d}.generated.wav")
+        torch.testing.assert_close(made.waveform, heard, atol=1e-4, rtol=0)
 
 
 def test_vocode_mfcc_refuses_other_settings_under_one_name(vocode_flags, tmp_path):
