@@ -223,3 +223,13 @@ def test_encoded_tells_its_depth() -> None:
 
 def test_equal_frames_have_equal_depth() -> None:
     assert depth_of(torch.full((1, 5), 0.5), 1.0, K).tolist() == [[3] * 5]
+
+
+@pytest.mark.parametrize("grid", [0, 20, 300])
+def test_a_batch_on_a_grid_has_the_depth_of_every_frame(grid: int) -> None:
+    variable, n_samples = make_variable(), 9700  # 30 frames and 100 samples
+    tone = codec_tone(variable, n_samples)[0]
+    [encoded] = variable.encode_batch_with_side([tone], grid=grid)
+    assert len(encoded.side["depth"]) == encoded.codes.shape[-1] == (32 if grid == 20 else 31)
+    [heard] = variable.decode_batch([encoded.codes], [n_samples], [encoded.side])
+    assert heard.shape == (1, n_samples)

@@ -53,12 +53,12 @@ def encode_batch(codec: Coder, waveforms: Sequence[Tensor], grid: GridChoice) ->
     encoded = codec.encode_with_side(batch, lengths=lengths, grid=grid)
     out = []
     for i, n in enumerate(lengths):
+        n += 0 if grid is None else int(encoded.side[LEAD][i])
         side = {
             name: encoded.side[name][i, : codec.side_length(name, n)] for name in codec.side_names
         }
         if grid is not None:
             side[LEAD] = encoded.side[LEAD][i]
-            n += int(side[LEAD])
         out.append(Encoded(encoded.codes[i, :, : codec.spec.n_frames(n)], side))
     return out
 
