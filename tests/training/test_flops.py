@@ -7,6 +7,7 @@ import torch
 
 from ceilings import count_flops
 from makers.training import make_model
+from tokgen.modelling.depths import join_depth
 from tokgen.modelling.masking import masked_cross_entropy, training_mask
 from tokgen.training.flops import Counts, peak_flops, training_flops
 
@@ -32,6 +33,25 @@ def test_formula_equals_what_pytorch_counts(embedding: str) -> None:
     counts = Counts(frames=60, pairs=pairs, targets=int(mask.target.sum()))
     # PyTorch also counts flash attention's recomputation of scores in the backward pass
     assert count_flops(step) == training_flops(model, counts) + 2 * pairs * width * depth
+
+
+def test_the_depth_counts_as_pytorch_counts() -> None:
+    model = make_model(rate={"level": 1.0}, dim=48).train()
+    draw = torch.Generator().manual_seed(0)
+    depth = torch.randint(1, 4, (4, 30), generator=draw)
+    tokens = join_depth(torch.randint(0, 20, (4, 3, 30), generator=draw), depth)
+    mask = training_mask(tokens, torch.full((4,), 30), model.mask_id, draw, variable_depth=True)
+
+    def step() -> None:
+        told, drop = torch.randn(4, 4, 30), torch.tensor([True, False, False, False])
+        logits = model(
+            mask.tokens, told, drop_conditioning=drop, level=mask.level, positions=mask.target
+        )
+        masked_cross_entropy(logits, tokens, mask).backward()
+
+    pairs = 4 * 30**2
+    counts = Counts(frames=120, pairs=pairs, targets=int(mask.target.sum()))
+    assert count_flops(step) == training_flops(model, counts) + 2 * pairs * (2 * 32) * 2
 
 
 def test_padding_and_visible_positions_do_not_count() -> None:

@@ -64,6 +64,8 @@ def training_flops(model: MaskedTransformer, counts: Counts) -> int:
     n_levels, size, dim = model.head_weight.shape
     inside = counts.frames * linear + counts.pairs * 2 * widths + counts.targets * size * dim
     embedding = (n_levels + model.conditioning_dim) * dim
+    if model.variable_depth:
+        embedding += n_levels * dim  # PAD
     if model.code_vectors is not None:
         embedding += model.embed_codes.weight.numel()
     return 2 * (3 * inside + 2 * counts.frames * embedding)
