@@ -233,3 +233,10 @@ def test_a_batch_on_a_grid_has_the_depth_of_every_frame(grid: int) -> None:
     assert len(encoded.side["depth"]) == encoded.codes.shape[-1] == (32 if grid == 20 else 31)
     [heard] = variable.decode_batch([encoded.codes], [n_samples], [encoded.side])
     assert heard.shape == (1, n_samples)
+
+
+def test_a_view_tells_its_rate() -> None:
+    codec = make_variable(None)
+    assert "1.18 kbps)" in repr(codec)
+    assert "level 0.7)" in repr(codec.with_rate(level=0.7))
+    assert "0.9 kbps on average)" in repr(codec.with_rate(bitrate=0.9))

@@ -82,6 +82,13 @@ def test_an_unknown_total_has_a_count_and_a_rate(clock, capsys):
     assert counts == ["0", "300", "600", "700"]
 
 
+def test_seconds_of_audio_have_one_decimal(clock, capsys):
+    with progress_bar("audio", total=5.51638, unit="s") as bar:
+        clock[0] += 20
+        bar.update(5.51638)
+    assert "audio: 5.5/5.5 s (100 %)" in capsys.readouterr().err
+
+
 def test_a_delayed_bar_shows_only_long_work(clock, capsys):
     for seconds in (1, 3):
         for _ in progress_bar(f"{seconds} s", range(10), unit="file", delay=20):

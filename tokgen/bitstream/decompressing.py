@@ -80,7 +80,7 @@ class StreamAudio:
         seconds: float | None = None,
     ) -> None:
         if not 0 <= start < math.inf:
-            raise ValueError(f"start is {start:g} s, but must be at least 0")
+            raise ValueError(f"start is {start:g} s, but must be at least 0; leave it out for all")
         if seconds is not None and not 0 < seconds < math.inf:
             raise ValueError(f"seconds is {seconds:g}, but must be above 0")
         self._codecs, self._model, self._step = codecs, model, step

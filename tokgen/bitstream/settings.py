@@ -65,7 +65,7 @@ def levels_for(bitrate: float, spec: CodecSpec) -> int:
     if levels < 1:
         raise ValueError(
             f"bitrate = {bitrate:g} kbps: {spec.name} takes {one:g} kbps for each of "
-            f"{spec.n_codebooks} levels"
+            f"{spec.n_codebooks} levels; give {one:g} or more"
         )
     return levels
 

@@ -419,10 +419,13 @@ class Codec(PiecewiseCodec, ABC):
         return self
 
     def __repr__(self) -> str:
-        s = self.spec
+        s, kbps = self.spec, f"{self.spec.bitrate / 1000:.2f} kbps"
+        if self.rate is not None:
+            level, mean = self.rate.level, self.rate.bitrate
+            kbps = f"level {level:g}" if mean is None else f"{mean:g} kbps on average"
         return (
             f"{type(self).__name__}({s.name}: {s.sample_rate} Hz, hop {s.hop_length}, "
-            f"{s.n_codebooks} x {s.codebook_size}, {s.bitrate / 1000:.2f} kbps)"
+            f"{s.n_codebooks} x {s.codebook_size}, {kbps})"
         )
 
 

@@ -212,10 +212,11 @@ class ProgressBar:
         self._line(f"{self._label}: {', '.join(parts)}")
 
     def _count(self) -> str:
+        form = ".1f" if self._unit == "s" else ".6g"  # seconds of audio are not whole
         if self._total is None:
-            return f"{self.n:.6g} {self._unit}"
+            return f"{self.n:{form}} {self._unit}"
         share = f" ({100 * self.n / self._total:.0f} %)" if self._total else ""
-        return f"{self.n:.6g}/{self._total:.6g} {self._unit}{share}"
+        return f"{self.n:{form}}/{self._total:{form}} {self._unit}{share}"
 
     def _line(self, text: str) -> None:
         self._wrote, self._last, self._shown = True, time.monotonic(), self.n
