@@ -17,6 +17,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec.depth import DepthCounts, Rate, depth_bits, depth_of, mean_kbps, stream_bits
 from tokgen.codec.long_audio import decode_blocks, encode_blocks
 from tokgen.codec.spec import CodecSpec, Encoded
+from tokgen.codec.stable.decoding import check_searchable
 from tokgen.codec.streaming import CodecStream
 from tokgen.zoo.lookup import load_codec
 
@@ -75,6 +76,17 @@ def test_bitrates_out_of_reach_name_the_range() -> None:
     for kbps in (0.3, 3.0):
         with pytest.raises(ValueError, match=r"bitrate = .* kbps: x reaches 0\.5.* to 2.* kbps"):
             Rate(bitrate=kbps).depth(importance_of(300), SPEC)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_range_that_is_named_is_in_reach(seed: int) -> None:
+    importance = importance_of(20 + seed, seed)
+    with pytest.raises(ValueError) as caught:
+        Rate(bitrate=99.0).depth(importance, SPEC)
+    words = str(caught.value).split()
+    at = words.index("reaches")
+    for kbps in (words[at + 1], words[at + 3]):
+        assert mean_kbps(Rate(bitrate=float(kbps)).depth(importance, SPEC), SPEC) <= float(kbps)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +224,16 @@ def test_stable_decoding_needs_all_levels() -> None:
     encoded = codec.encode_with_side(codec_tone(codec, 3200))
     with pytest.raises(ValueError, match="variable depth is not supported"):
         codec.decode(encoded.codes, side=encoded.side, stable=True)
+    with pytest.raises(ValueError, match=r"with a variable bitrate: .* without level and bitrate"):
+        check_searchable(codec)
+    check_searchable(make_variable(None))
+
+
+def test_levels_are_chosen_by_an_importance_alone() -> None:
+    codec = make_variable(None)
+    encoded = codec.encode_with_side(codec_tone(codec, 3200))
+    with pytest.raises(ValueError, match=r"no 'importance' .* `encode_with_importance`"):
+        codec.allocate(encoded, level=1.0)
 
 
 def test_encoded_tells_its_depth() -> None:

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from makers.audio import make_tone
 from makers.codecs import make_variable
+from tokgen.audio.files import write_audio
 from tokgen.codec.depth import mean_kbps
 from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.drift.clips import DriftClips
@@ -170,3 +171,18 @@ def test_levels_without_live_codes_are_left_out(corpus: Corpus, tmp_path: Path) 
     phase = phase_sensitivity(codec, clips, out=tmp_path, progress=False)
     assert phase.level_match[0].mean == pytest.approx(phase.mean_match.mean)
     assert np.isnan(phase.level_match[3].mean)
+
+
+def test_a_clip_out_of_reach_of_the_bitrate_is_rejected(tmp_path: Path) -> None:
+    codec = make_variable(None)
+    spec, folder = codec.spec, tmp_path / "corpus"
+    write_audio(folder / "long.wav", make_tone(1.0, 0), spec.sample_rate)
+    short = make_tone(1.0, 1)[:, : 3 * spec.hop_length]
+    write_audio(folder / "short.wav", short, spec.sample_rate)
+    lowest = mean_kbps(torch.ones(3, dtype=torch.long), spec)  # of short.wav
+    view = codec.with_rate(bitrate=0.99 * lowest)
+    clips = DriftClips(open_corpus(folder), None)
+    run = run_drift(view, clips, out=tmp_path / "out", passes=1, progress=False)
+    assert [Path(id).stem for id in run.ids] == ["long"]
+    (rejection,) = run.rejections
+    assert "short" in rejection.source and "kbps: stft-variable reaches" in rejection.reason

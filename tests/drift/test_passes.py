@@ -47,6 +47,13 @@ def test_an_idempotent_codec_shows_no_drift():
     assert (drift.codes == drift.codes[0]).all()
 
 
+def test_a_clip_too_short_for_mel_spectra_says_so():
+    drift = drift_of(Effect(lambda w: w), make_tone(0.05, 3), 1)
+    assert np.isnan(drift.values["log_mel"]).all()
+    reasons = {metric: reason for _, metric, reason in drift.failures}
+    assert "not longer than 1024 samples" in reasons["log_mel"]
+
+
 def test_drift_lowers_the_match(tiny_codec):
     values = drift_of(tiny_codec, make_tone(1.5, 3), 3).values
     assert values["match_previous"].shape == (3, 4)

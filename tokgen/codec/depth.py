@@ -137,8 +137,9 @@ def scale_for_bitrate(
     if not low <= bitrate <= high * (1 + 1e-9):
         most = "" if n_codebooks == spec.n_codebooks else f" with n_codebooks = {n_codebooks}"
         raise OutOfReach(
-            f"bitrate = {bitrate:g} kbps: {spec.name} reaches {low:.3g} to {high:.3g} kbps on this "
-            f"audio{most}; choose one of these, or give a level"
+            f"bitrate = {bitrate:g} kbps: {spec.name} reaches {math.ceil(1000 * low) / 1000:g} to "
+            f"{math.floor(1000 * high + 1e-6) / 1000:g} kbps on this audio{most}; choose one of "
+            "these, or give a level"
         )
     fits, over = 0, len(starts) + 1  # a bisection; the rate hardly ever falls with more levels
     while over - fits > 1:
@@ -274,8 +275,13 @@ def allocate(encoded: Encoded, rate: Rate, spec: CodecSpec, frames: list[int]) -
     Returns:
         the codes, 0 past the depth, and the side information `depth`.
     Raises:
-        ValueError: as `Rate.depth`.
+        ValueError: no importance, or as `Rate.depth`.
     """
+    if IMPORTANCE not in encoded.side:
+        raise ValueError(
+            f"side information {sorted(encoded.side)}: no {IMPORTANCE!r} to choose levels by; pass "
+            "the result of `encode_with_importance`"
+        )
     importance = encoded.side[IMPORTANCE]
     depth = torch.zeros_like(importance)
     for row, values, n in zip(depth, importance, frames, strict=True):

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec, WaveformCodec
+from tokgen.codec.depth import OutOfReach
 from tokgen.codec.depth_files import write_depth
 from tokgen.corpus.entries import Rejection
 from tokgen.drift.chain import PLAIN, Treatment, check_treatment, send_through
@@ -47,7 +48,7 @@ from tokgen.drift.shifts import Shift, frame_of, place_clip, say_shift
 from tokgen.metrics.delay import Delay, align, measure_delay
 from tokgen.metrics.pesq import measure_pesq
 from tokgen.metrics.si_sdr import si_sdr
-from tokgen.nn.spectral_losses import MultiScaleMel
+from tokgen.nn.spectral_losses import WINDOWS, MultiScaleMel
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore, slug
 
@@ -63,6 +64,7 @@ __all__ = [
 
 PER_CLIP = ("pesq", "si_sdr", "si_sdr_aligned", "log_mel", "level")  # one value per pass
 PER_LEVEL = ("match_previous", "match_first")  # one value per pass and level of the codes
+_MEL_REACH = max(WINDOWS) // 2  # samples that the longest window mirrors at the edges
 
 
 @dataclass(frozen=True)
@@ -212,17 +214,22 @@ def run_drift(
                     rejections.append(Rejection(error.source, error.reason))
                     bar.update()
                     continue
-                clip = drift_of(
-                    codec,
-                    original,
-                    passes,
-                    delay=delay.samples,
-                    match_level=match_level,
-                    places=places[clip_id] if shift else None,
-                    scored=scored,
-                    treatment=treatment,
-                    audio=audio,
-                )
+                try:
+                    clip = drift_of(
+                        codec,
+                        original,
+                        passes,
+                        delay=delay.samples,
+                        match_level=match_level,
+                        places=places[clip_id] if shift else None,
+                        scored=scored,
+                        treatment=treatment,
+                        audio=audio,
+                    )
+                except OutOfReach as error:
+                    rejections.append(Rejection(clip_id, str(error)))
+                    bar.update()
+                    continue
                 store.write(index, clip.arrays())
             else:
                 clip = ClipDrift.from_arrays(arrays)
@@ -293,10 +300,11 @@ def drift_of(
             values["pesq"].append(pesq.value)
             values["si_sdr"].append(si_sdr(original, output))
             values["si_sdr_aligned"].append(si_sdr(*aligned) if aligned else math.nan)
-            with torch.inference_mode():
-                values["log_mel"].append(float(_mel(rate)(output[None], original[None])))
+            values["log_mel"].append(_log_mel(output, original, rate))
             values["level"].append(level)
-            failures += _failures(n, values, pesq.reason, f"{n * delay} samples of delay")
+            failures += _failures(
+                n, values, pesq.reason, f"{n * delay} samples of delay", original.shape[-1]
+            )
         else:
             for metric in PER_CLIP:
                 values[metric].append(math.nan)
@@ -326,7 +334,7 @@ def drift_of(
 
 
 def _failures(
-    n: int, values: dict[str, list], pesq_reason: str, delay: str
+    n: int, values: dict[str, list], pesq_reason: str, delay: str, n_samples: int
 ) -> list[tuple[int, str, str]]:
     """Return pass, metric and reason of the newest values that failed."""
     found = []
@@ -339,6 +347,8 @@ def _failures(
             reason = pesq_reason
         elif metric == "si_sdr_aligned" and math.isfinite(values["si_sdr"][-1]):
             reason = f"the clip is not longer than {delay}"
+        elif metric == "log_mel" and n_samples <= _MEL_REACH:
+            reason = f"the clip is not longer than {_MEL_REACH} samples, half the longest window"
         else:
             reason = silent
         found.append((n, metric, reason))
@@ -352,3 +362,11 @@ def _pass_file(n: int) -> str:
 @lru_cache(maxsize=4)
 def _mel(sample_rate: int) -> MultiScaleMel:
     return MultiScaleMel(sample_rate).eval()
+
+
+def _log_mel(output: Tensor, original: Tensor, rate: int) -> float:
+    """Return the distance of waveforms [1, N]; NaN if they are too short for it."""
+    if original.shape[-1] <= _MEL_REACH:
+        return math.nan
+    with torch.inference_mode():
+        return float(_mel(rate)(output[None], original[None]))

@@ -70,6 +70,11 @@ class StableBlock:
 
 def check_searchable(codec: Any) -> None:
     """Raise ValueError if a codec cannot decode stably."""
+    if codec.rate is not None:
+        raise ValueError(
+            f"{codec.spec.name} with a variable bitrate: stable decoding needs all levels of each "
+            "frame; use the codec without level and bitrate, or decode without stable"
+        )
     levels = codec.search_levels()
     if levels is None or not hasattr(codec, "encode_latents") or codec.side_names:
         raise ValueError(
