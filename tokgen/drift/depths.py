@@ -68,8 +68,7 @@ def live_match(a: Tensor, b: Tensor, depth_a: Tensor | None, depth_b: Tensor | N
     """
     if depth_a is None or depth_b is None:
         return token_match(a, b)
-    live = torch.arange(len(a))[:, None] < torch.minimum(depth_a, depth_b)
-    return ((a == b) & live).double().sum(-1) / live.double().sum(-1)
+    return token_match(a, b, torch.minimum(depth_a, depth_b))
 
 
 def match_over_levels(match: np.ndarray, depth: np.ndarray | None, first: bool) -> np.ndarray:
