@@ -19,6 +19,7 @@ from tokgen.codec.long_audio import decode_blocks, encode_blocks
 from tokgen.codec.spec import CodecSpec, Encoded
 from tokgen.codec.stable.decoding import check_searchable
 from tokgen.codec.streaming import CodecStream
+from tokgen.zoo.cards import describe_codec
 from tokgen.zoo.lookup import load_codec
 
 K = 4
@@ -262,3 +263,11 @@ def test_a_view_tells_its_rate() -> None:
     assert "1.18 kbps)" in repr(codec)
     assert "level 0.7)" in repr(codec.with_rate(level=0.7))
     assert "0.9 kbps on average)" in repr(codec.with_rate(bitrate=0.9))
+
+
+def test_a_description_tells_a_variable_bitrate() -> None:
+    codec = make_variable(None)
+    assert "kbps, or a variable one below" in str(describe_codec(codec))
+    view = describe_codec(codec.with_rate(bitrate=1.5))
+    assert "1.5 kbps on average, variable" in str(view) and view.to_dict()["mean_kbps"] == 1.5
+    assert "variable" not in describe_codec(make_stft_codec()).to_dict()

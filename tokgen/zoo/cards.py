@@ -77,12 +77,16 @@ class CodecFacts(Result):
         network: class of the network.
         n_parameters: number of its parameters.
         side_names: names of the side information that the codec writes beside its codes.
+        variable: whether the codec can give each frame a number of levels of its own.
+        mean_kbps: mean bitrate that a variable codec meets; None if none was chosen.
     """
 
     spec: CodecSpec
     network: str
     n_parameters: int
     side_names: tuple[str, ...] = ()
+    variable: bool = False
+    mean_kbps: float | None = None
 
     def parts(self) -> list[Grid | str]:
         s = self.spec
@@ -99,6 +103,10 @@ class CodecFacts(Result):
             "revision": s.revision or "local",
             "weights": s.weight_hash,
         }
+        if self.variable:
+            facts["bitrate"] += ", or a variable one below"
+        if self.mean_kbps is not None:
+            facts["bitrate"] = f"{self.mean_kbps:g} kbps on average, variable"
         if self.side_names:
             facts["side values"] = ", ".join(self.side_names)
         return [f"{key:12} {value}" for key, value in facts.items()]
@@ -107,7 +115,9 @@ class CodecFacts(Result):
         return [self.to_dict() | {"side_names": ", ".join(self.side_names)}]
 
     def to_dict(self) -> dict[str, Any]:
-        about = {"network": self.network, "n_parameters": self.n_parameters}
+        about: dict[str, Any] = {"network": self.network, "n_parameters": self.n_parameters}
+        if self.variable:
+            about |= {"variable": True, "mean_kbps": self.mean_kbps}
         return numbers(self.spec) | about | {"side_names": list(self.side_names)}
 
 
@@ -115,7 +125,9 @@ def describe_codec(codec: Codec) -> CodecFacts:
     """Return the numbers of a codec and of its network."""
     n_parameters = sum(p.numel() for p in codec.model.parameters())
     name = type(codec.model).__name__
-    return CodecFacts(codec.spec, name, n_parameters, tuple(codec.side_names))
+    mean_kbps = None if codec.rate is None else codec.rate.bitrate
+    about = tuple(codec.side_names), codec.variable, mean_kbps
+    return CodecFacts(codec.spec, name, n_parameters, *about)
 
 
 def numbers(spec: CodecSpec) -> dict[str, Any]:
