@@ -5,6 +5,8 @@ import torch
 
 from makers.audio import make_tone
 from makers.codecs import make_stft_codec
+from tokgen.codec.long_audio import encode_blocks
+from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.networks.spectrum import Spectrum
 from tokgen.zoo.networks.stft import StftCodecModel
 
@@ -78,3 +80,28 @@ def test_the_embedded_codec_is_within_its_budget():
     model = StftCodecModel()
     n = sum(p.numel() for p in model.parameters())
     assert n < 6_000_000 and 2 * n < 11_000_000
+
+
+def test_a_bandwidth_selects_coarse_levels(tmp_path):
+    codec, audio = make_stft_codec(), make_tone(1.0, 0)[None]
+    codec.save_pretrained(tmp_path / "tiny")
+    kbps = round(2 * codec.spec.bitrate / 4000, 4)
+    two = load_codec(f"{tmp_path}/tiny:{kbps}")
+    assert two.spec.n_codebooks == 2 and two.spec.weight_hash == codec.spec.weight_hash
+    assert two.spec.bitrate == codec.spec.bitrate / 2 and two.spec.name == f"tiny:{kbps:g}"
+    codes = two.encode(audio)
+    assert codes.equal(codec.encode(audio, 2))
+    assert two.decode(codes, 16000).equal(codec.decode(codes, 16000))
+    assert encode_blocks(two, audio.split(999, dim=-1)).codes.equal(codes)
+    assert two.encode(audio, beam=4).equal(codec.encode(audio, 2, beam=4))
+    latents = two.encode_latents(audio)
+    through = two.quantize_through(latents)
+    assert through.codes.equal(codes) and two.code_vectors().shape == (2, 60, 4)
+    assert through.projected_latents.equal(codec.project(latents)[:, :8])
+    two.save_pretrained(tmp_path / "again")
+    assert load_codec(tmp_path / "again").spec.n_codebooks == 4
+
+
+def test_bandwidths_are_named():
+    with pytest.raises(ValueError, match=r"bandwidth 2.2 kbps: the model has 0.5, 1, 1.5, 2,"):
+        load_codec("speech-16k:2.2")

@@ -10,6 +10,7 @@ alike, so a stream equals the whole file to the bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,7 @@ from tokgen.codec.steps import Steps
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, run_whole
 from tokgen.quantizers.beam import Level, search_codes
 from tokgen.quantizers.residual import ResidualQuantizer
-from tokgen.zoo.loading import PretrainedCodec, refuse_bandwidth
+from tokgen.zoo.loading import PretrainedCodec, choose_bandwidth
 from tokgen.zoo.networks.causal import CausalStack
 from tokgen.zoo.networks.stft import StftCodecModel
 
@@ -56,9 +57,13 @@ class StftCodec(PretrainedCodec, WindowedCodec):
 
     @staticmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:
-        refuse_bandwidth(bandwidth)
         names = ("sample_rate", "hop_length", "n_codebooks", "codebook_size")
         numbers = {name: config[name] for name in names}
+        if bandwidth is not None:
+            frame_rate = config["sample_rate"] / config["hop_length"]
+            per_level = frame_rate * math.log2(config["codebook_size"]) / 1000
+            kbps = [round(k * per_level, 4) for k in range(1, config["n_codebooks"] + 1)]
+            numbers["n_codebooks"] = 1 + kbps.index(choose_bandwidth(kbps, bandwidth))
         if config.get("causal"):
             ahead = config.get("lookahead", 0) * config["hop_length"]
             numbers["latency_samples"] = config["n_fft"] + ahead
@@ -107,20 +112,21 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         return self.model.encode_latents(waveform)
 
     def project(self, latents: Tensor) -> Tensor:
-        return self.model.quantizer.encode(latents)[1]
+        projected = self.model.quantizer.encode(latents)[1]
+        return projected[:, : projected.shape[1] * self.spec.n_codebooks // self._n_levels]
 
     def quantize(self, latents: Tensor) -> Tensor:
         return self._quantize(latents)
 
     def _quantize(self, latents: Tensor, **computed: Sequence[Tensor]) -> Tensor:
         """Quantize as `quantize`; `computed` goes to the `encode` of the quantizer."""
-        greedy = self.model.quantizer.encode(latents, **computed)[0]
+        greedy = self.model.quantizer.encode(latents, **computed)[0][:, : self.spec.n_codebooks]
         if self.search is None:
             return greedy
         return search_codes(self.search_levels(), latents, greedy, self.search)
 
     def search_levels(self) -> list[Level]:
-        return self.model.quantizer.search_levels()
+        return self.model.quantizer.search_levels()[: self.spec.n_codebooks]
 
     def codebook_rows(self, codes: Tensor) -> Tensor:
         check_codes_layout(codes, self.spec)
@@ -138,10 +144,17 @@ class StftCodec(PretrainedCodec, WindowedCodec):
         return self.model.decode_latents(quantized)
 
     def quantize_through(self, latents: Tensor) -> Quantized:
+        if self.spec.n_codebooks < self._n_levels:
+            return super().quantize_through(latents)
         return self.model.quantizer(latents)
 
+    @property
+    def _n_levels(self) -> int:
+        """Levels of the network; a bandwidth selects the first of them."""
+        return self.model.config["n_codebooks"]
+
     def code_vectors(self) -> Tensor:
-        return self.model.quantizer.code_vectors()
+        return self.model.quantizer.code_vectors()[: self.spec.n_codebooks]
 
     def save_model(self, folder: Path, dtype: torch.dtype | None) -> None:
         """Save the network, in half precision if that changes no weight."""
