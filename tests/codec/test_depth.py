@@ -268,6 +268,13 @@ def test_a_view_tells_its_rate() -> None:
 def test_a_description_tells_a_variable_bitrate() -> None:
     codec = make_variable(None)
     assert "kbps, or a variable one below" in str(describe_codec(codec))
-    view = describe_codec(codec.with_rate(bitrate=1.5))
-    assert "1.5 kbps on average, variable" in str(view) and view.to_dict()["mean_kbps"] == 1.5
+    view = describe_codec(codec.with_rate(bitrate=0.9))
+    assert "0.9 kbps on average, variable" in str(view) and view.to_dict()["mean_kbps"] == 0.9
     assert "variable" not in describe_codec(make_stft_codec()).to_dict()
+
+
+def test_a_view_at_a_bitrate_that_no_audio_reaches_is_refused() -> None:
+    codec = make_variable(None)
+    for kbps in (0.2, 3.0):
+        with pytest.raises(ValueError, match=r"kbps: stft-variable reaches 0\.295 to 1\.18 kbps"):
+            codec.with_rate(bitrate=kbps)

@@ -181,3 +181,9 @@ def test_a_codec_with_side_information(tiny_corpus):
     assert found.codecs[0].n_frames == sum(
         codec.spec.n_frames(round(e.seconds * 8000)) for e in corpus.entries
     )
+
+
+def test_a_clip_out_of_reach_of_the_bitrate_is_named(tiny_corpus):
+    codec = make_variable(None).with_rate(bitrate=0.2955)
+    with pytest.raises(ValueError, match=r"^a one: bitrate = 0\.2955 kbps: .* on this audio"):
+        score_codec(codec, tiny_corpus, metrics=["si_sdr"])

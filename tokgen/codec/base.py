@@ -22,7 +22,7 @@ from tokgen.codec.checks import (
     check_waveform,
     zero_padding,
 )
-from tokgen.codec.depth import Rate, allocate, refuse_depth
+from tokgen.codec.depth import Rate, allocate, check_reach, refuse_depth
 from tokgen.codec.piecewise import PiecewiseCodec
 from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Search, Side, WaveformSpec
 from tokgen.codec.stable.decoding import Searchable, check_searchable, decode_stable
@@ -298,10 +298,12 @@ class Codec(PiecewiseCodec, ABC):
             bitrate: kbps on average over each utterance, with the bits of the depth. One of the
                 two. It depends on the whole utterance, so live audio needs a level.
         Raises:
-            ValueError: the codec has one bitrate, or not exactly one value above 0.
+            ValueError: the codec has one bitrate, not exactly one value above 0, or a bitrate that
+                no audio reaches.
         """
         rate = Rate(level, bitrate)
         self._check_variable(f"level = {level}" if bitrate is None else f"bitrate = {bitrate}")
+        check_reach(rate, self.spec, self.spec.n_codebooks)
         codec = copy.copy(self)
         codec.rate = rate
         if DEPTH not in self.side_names:

@@ -28,6 +28,7 @@ __all__ = [
     "append_depth",
     "append_row",
     "check_depth",
+    "check_reach",
     "depth_bits",
     "depth_of",
     "mean_kbps",
@@ -77,6 +78,23 @@ class Rate:
             assert self.bitrate is not None
             scale = scale_for_bitrate(importance, self.bitrate, spec, most)
         return depth_of(importance[None], scale, spec.n_codebooks)[0].clamp(max=most)
+
+
+def check_reach(rate: Rate | None, spec: CodecSpec, n_codebooks: int) -> None:
+    """Raise ValueError if a bitrate is out of reach for all audio.
+
+    Args:
+        n_codebooks: most levels of a frame.
+    """
+    if rate is None or rate.bitrate is None:
+        return
+    low = spec.frame_rate * math.log2(spec.codebook_size) / 1000
+    high = low * n_codebooks
+    if not low <= rate.bitrate <= high * (1 + 1e-9):
+        raise ValueError(
+            f"bitrate = {rate.bitrate:g} kbps: {spec.name} reaches {low:.3g} to {high:.3g} kbps "
+            f"with n_codebooks = {n_codebooks}; choose one of these, or give a level"
+        )
 
 
 def depth_of(importance: Tensor, scale: Tensor | float, n_codebooks: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
-from tokgen.codec.depth import stream_bits
+from tokgen.codec.depth import OutOfReach, stream_bits
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, as_corpus
 from tokgen.corpus.reading import Utterance
@@ -188,7 +188,7 @@ def score_codec(
     found = []
     for one in codecs:
         originals = [clip.waveform for clip in by_form[one.spec.sample_rate, one.spec.channels]]
-        row, measures = _decode(one, originals, progress)
+        row, measures = _decode(one, originals, [clip.id for clip in clips], progress)
         rows.append(row)
         found.append(measures)
     scores = score_rows(
@@ -224,15 +224,18 @@ def _read(
 
 
 def _decode(
-    codec: Codec, originals: Sequence[Tensor], progress: bool
+    codec: Codec, originals: Sequence[Tensor], ids: Sequence[str], progress: bool
 ) -> tuple[AudioRow, CodecMeasures]:
     """Encode and decode clips [1, N] or [C, N] one by one."""
     rate, name = codec.spec.sample_rate, codec.spec.name
     decoded, codes, n_frames, bits, took = [], [], 0, 0.0, 0.0
     bar = progress_bar(f"decoding {name}", originals, unit="clip", delay=2.0, show=progress)
-    for waveform in bar:
+    for clip_id, waveform in zip(ids, bar, strict=True):
         began = time.perf_counter()
-        encoded = codec.encode_with_side(waveform[None])
+        try:
+            encoded = codec.encode_with_side(waveform[None])
+        except OutOfReach as error:
+            raise ValueError(f"{clip_id}: {error}") from error
         audio = codec.decode(
             encoded.codes, waveform.shape[-1], encoded.side, mono=len(waveform) == 1
         )

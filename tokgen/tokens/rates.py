@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from tokgen.codec.depth import Rate, stream_bits
+from tokgen.codec.depth import stream_bits
 from tokgen.codec.packing import unpack_depth
 from tokgen.codec.spec import CodecSpec
 from tokgen.storage import Storage
@@ -23,7 +23,7 @@ from tokgen.tokens.saved import open_arrow, read_shard
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["DepthTotals", "check_reach", "depths_in", "depths_of_splits"]
+__all__ = ["DepthTotals", "depths_in", "depths_of_splits"]
 
 _ROWS_AT_ONCE = 1000
 
@@ -71,23 +71,6 @@ class DepthTotals:
     def kbps(self, spec: CodecSpec) -> float:
         """Return the mean bitrate over all frames, with the bits of the depth."""
         return self.bits * spec.frame_rate / self.n_frames / 1000
-
-
-def check_reach(rate: Rate | None, spec: CodecSpec, n_codebooks: int) -> None:
-    """Raise ValueError if a bitrate is out of reach for all audio.
-
-    Args:
-        n_codebooks: most levels of a frame.
-    """
-    if rate is None or rate.bitrate is None:
-        return
-    low = spec.frame_rate * math.log2(spec.codebook_size) / 1000
-    high = low * n_codebooks
-    if not low <= rate.bitrate <= high * (1 + 1e-9):
-        raise ValueError(
-            f"bitrate = {rate.bitrate:g} kbps: {spec.name} reaches {low:.3g} to {high:.3g} kbps "
-            f"with n_codebooks = {n_codebooks}; choose one of these, or give a level"
-        )
 
 
 def depths_of_splits(splits: Iterable[Dataset]) -> Iterator[np.ndarray]:

@@ -23,6 +23,7 @@ from torch import Tensor
 import tokgen
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
+from tokgen.codec.depth import check_reach
 from tokgen.codec.spec import DEPTH
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import open_corpus
@@ -46,7 +47,7 @@ from tokgen.tokens.existing import (
 from tokgen.tokens.output import FORMATS, clear_work, hold_work, partial_folder, publish
 from tokgen.tokens.precision import PRECISIONS, PrecisionChoice, choose_precision, needs_audio
 from tokgen.tokens.provenance import PROVENANCE, Provenance
-from tokgen.tokens.rates import DepthTotals, check_reach, depths_in
+from tokgen.tokens.rates import DepthTotals, depths_in
 from tokgen.tokens.saved import REJECTIONS, lengths_in
 from tokgen.tokens.settings import TokenizeSettings, check_codes
 from tokgen.tokens.shards import ShardStore
