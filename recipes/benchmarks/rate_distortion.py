@@ -20,7 +20,8 @@ clip. The scores of constant bitrates are interpolated linearly for each clip be
 levels on both sides. "Bits saved at equal PESQ" is what variable saves against the kbps at which
 the line through a clip's points of the other system first reaches the PESQ of variable. A clip that
 exceeds this PESQ at the lowest point, or does not reach it, counts with the kbps of the lowest or
-highest point; a note has their numbers.
+highest point; a note has their numbers. Another note compares variable and constant for three
+groups of clips, by their share of frames that are `QUIET_DB` below the loudest.
 
 Clips are spread evenly over the split, all corpora together. Results are in `--runs`/`--name`:
 table.json, .csv, .md and .tex, curves.json and rate_distortion.png. The same command continues
@@ -72,6 +73,7 @@ NAME = "rate_distortion"
 KBPS = (1.5, 2.0, 3.0, 4.0)
 RANGE_DB = 60.0  # between the loudest and the quietest frame that the energy rule tells apart
 LEAST = 1e-3  # importance of the quietest frame
+QUIET_DB = 35.0  # below the loudest frame of a clip, a frame counts as a pause
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,7 +211,7 @@ def collect(bench: ClipBench, corpus: Corpus, seconds: float, folder: Path) -> d
         if clip.id not in done:
             done[clip.id] = {"id": clip.id, **bench.measure(clip)}
             store.append(done[clip.id])
-        found[clip.id] = done[clip.id]
+        found[clip.id] = done[clip.id] | {"quiet": quiet_share(clip.waveform, spec)}
     return found
 
 
@@ -221,9 +223,9 @@ def join(found: Sequence[dict[str, Record]]) -> list[Record]:
         if len(rest) == len(found) - 1:
             every = [first, *rest]
             points = {system: p for r in every for system, p in r["points"].items()}
-            records.append(
-                {"id": id, "points": points, "failures": [f for r in every for f in r["failures"]]}
-            )
+            failures = [f for r in every for f in r["failures"]]
+            about = {"id": id, "quiet": first["quiet"]}
+            records.append(about | {"points": points, "failures": failures})
     return records
 
 
@@ -321,17 +323,30 @@ class ClipBench:
             yield point | scores
 
 
-def energy_importance(audio: Tensor, spec: CodecSpec) -> Tensor:
-    """Return the importance [1, T] of frames by the rule of energy, in (0, 1].
+def frame_decibels(audio: Tensor, spec: CodecSpec) -> Tensor:
+    """Return the power of the frames of audio [1, 1, N] in dB, [1, T].
 
-    Args:
-        audio: [1, 1, N]. The power of a frame is that of its samples and half a frame on each side.
+    The power of a frame is that of its samples and half a frame on each side.
     """
     hop, n_frames = spec.hop_length, spec.n_frames(audio.shape[-1])
     left = hop // 2
     padded = pad(audio.double().square(), (left, n_frames * hop - audio.shape[-1] + hop - left))
     power = padded.unfold(-1, 2 * hop, hop).mean(-1)[:, 0, :n_frames]
-    level = 10 * power.clamp(min=1e-12).log10()
+    return 10 * power.clamp(min=1e-12).log10()
+
+
+def quiet_share(audio: Tensor, spec: CodecSpec) -> float:
+    """Return the share of frames of audio [1, 1, N] that are `QUIET_DB` below the loudest."""
+    decibels = frame_decibels(audio, spec)
+    return (decibels < decibels.max() - QUIET_DB).float().mean().item()
+
+
+def energy_importance(audio: Tensor, spec: CodecSpec) -> Tensor:
+    """Return the importance [1, T] of frames of audio [1, 1, N] by the rule of energy.
+
+    It lies in (0, 1].
+    """
+    level = frame_decibels(audio, spec)
     floor = level.min().clamp(min=level.max() - RANGE_DB)
     spread_db = (level.max() - floor).clamp(min=1e-6)
     return ((level - floor) / spread_db).clamp(LEAST, 1).float()

@@ -80,7 +80,7 @@ def make_table(
     """
     measured = set(_keys([p for r in records for ps in r["points"].values() for p in ps]))
     metrics = [m for m in METRICS if m.name in measured]
-    rows, differences, notes = [], [], [clips, *NOTES]
+    rows, differences, notes = [], [], [clips, *NOTES, *by_pauses(records, kbps)]
     for rate in kbps:
         values = {
             (system, m.name): [at_kbps(r["points"][system], rate, m.name) for r in records]
@@ -122,6 +122,26 @@ NOTES = (
     "bits saved: kbps of variable against those at which the line through a clip's points of the "
     "other system first reaches its PESQ",
 )
+
+
+def by_pauses(records: Sequence[Record], kbps: Sequence[float]) -> Iterator[str]:
+    """Say what variable gains in PESQ over constant in three groups of clips, by their pauses."""
+    ordered = sorted(records, key=lambda record: record["quiet"])
+    groups = [[ordered[i] for i in part] for part in np.array_split(range(len(ordered)), 3)]
+    for rate in kbps if len(ordered) >= 3 else ():
+        said = []
+        for group in groups:
+            gains = [
+                at_kbps(r["points"]["variable"], rate, "pesq")
+                - at_kbps(r["points"]["constant"], rate, "pesq")
+                for r in group
+            ]
+            gain, ends = bootstrap_mean(gains), [group[i]["quiet"] for i in (0, -1)]
+            said.append(
+                f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] in {len(group)} clips with "
+                f"{ends[0]:.0%} to {ends[1]:.0%} of quiet frames"
+            )
+        yield f"PESQ of variable minus constant at {rate:g} kbps: {'; '.join(said)}"
 
 
 def at_kbps(points: Sequence[Record], kbps: float, metric: str) -> float:

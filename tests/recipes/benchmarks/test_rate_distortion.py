@@ -164,7 +164,8 @@ def test_the_rule_of_energy_is_in_proportion_to_decibels() -> None:
 def record(pesq: list[float], ours: float, kbps: float = 1.9) -> tables.Record:
     constant = [{"levels": k, "kbps": float(k), "pesq": q} for k, q in enumerate(pesq, 1)]
     variable = [{"asked": 2.0, "kbps": kbps, "pesq": ours}]
-    return {"id": "x", "points": {"variable": variable, "constant": constant}, "failures": []}
+    points = {"variable": variable, "constant": constant}
+    return {"id": "x", "quiet": 0.0, "points": points, "failures": []}
 
 
 def test_scores_between_levels_are_interpolated() -> None:
@@ -202,3 +203,23 @@ def test_a_picture_of_the_depth(vbr: Path, tmp_path: Path) -> None:
     flags = ["--codec", str(vbr), "--picture", str(tmp_path / "speech.wav")]
     assert bench.main([*flags, "--levels", "0.5", "2", "--runs", str(tmp_path)]) == 0
     assert (tmp_path / "rate_distortion" / "speech.png").stat().st_size > 5000
+
+
+def test_clips_are_grouped_by_their_pauses():
+    spec = make_variable(None).spec
+    tone, silence = make_tone(0.5, 0)[None], torch.zeros(1, 1, 8000)
+    shares = [bench.quiet_share(torch.cat([tone, *[silence] * n], -1), spec) for n in (0, 1, 3)]
+    assert shares[0] < 0.1 and shares[1:] == pytest.approx([0.5, 0.75], abs=0.04)
+    records = []
+    for i, share in enumerate((0.4, 0.0, 0.2, 0.1, 0.3, 0.5)):
+        gain = 0.1 * (share >= 0.4)
+        variable = [{"asked": 1.0, "kbps": 1.0, "pesq": 2.0 + gain}]
+        constant = [{"kbps": 0.5, "pesq": 1.0}, {"kbps": 1.5, "pesq": 3.0}]
+        points = {"variable": variable, "constant": constant}
+        records.append({"id": str(i), "quiet": share, "points": points, "failures": []})
+    (said,) = tables.by_pauses(records, [1.0])
+    assert said.startswith(
+        "PESQ of variable minus constant at 1 kbps: +0.000 [+0.000, +0.000] in 2"
+    )
+    assert said.endswith("+0.100 [+0.100, +0.100] in 2 clips with 40% to 50% of quiet frames")
+    assert not list(tables.by_pauses(records[:2], [1.0]))
