@@ -387,7 +387,7 @@ class Codec(PiecewiseCodec, ABC):
 
     def _encode_with_importance(self, waveform: Tensor, lengths: list[int]) -> Encoded:
         """Encode as `_encode`, with all levels and the side information `importance` [B, T]."""
-        raise NotImplementedError  # of codecs that are not `variable`
+        raise ValueError(f"{self.spec.name} has no variable bitrate")
 
     def _frames_of(self, lengths: Sequence[int]) -> list[int]:
         return [self.spec.n_frames(n) for n in lengths]

@@ -86,7 +86,7 @@ class StagedCodec(Codec):
 
     def dequantize_to(self, codes: Tensor, depth: Tensor) -> Tensor:
         """Dequantize codes [B, k, T] of which each frame has the first levels, int64 [B, T]."""
-        raise NotImplementedError  # of codecs that are not `variable`
+        raise ValueError(f"{self.spec.name} has no variable bitrate")
 
     @abstractmethod
     def decode_latents(self, quantized: Tensor) -> Tensor:
@@ -160,7 +160,7 @@ class WindowedCodec(StagedCodec):
         self, waveform: Tensor, first: int, lengths: list[int] | None
     ) -> tuple[Tensor, Tensor]:
         """Return the latents of a window as `_encode_window`, and their importance [B, T]."""
-        raise NotImplementedError  # of codecs that are not `variable`
+        raise ValueError(f"{self.spec.name} has no variable bitrate")
 
     def _with_depth(self, encoded: Encoded) -> Tensor:
         """Return codes [B, k, T] with the depth as one more row, if the codec is variable."""
