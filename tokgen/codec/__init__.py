@@ -17,5 +17,6 @@
 - `stages` - `StagedCodec` exposes encoder, quantizer and decoder for tuning
 - `steps` - run causal networks on a fixed grid of chunks or frames
 - `streaming` - `CodecStream` codes live audio
+- `variable` - choose how many levels each frame keeps
 - `windows` - run networks over a sequence that arrives in pieces
 """

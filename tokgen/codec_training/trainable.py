@@ -91,7 +91,7 @@ class TrainableCodec(nn.Module, ABC):
 
     @property
     def frozen(self) -> bool:
-        """Whether all but the importance network keeps its weights."""
+        """True if all but the importance network keeps its weights."""
         return self.variable is not None and self.variable.importance_only
 
     def freeze(self) -> None:

@@ -298,7 +298,7 @@ tokgen.write_audio("generated.wav", generated.waveform, codec.spec.sample_rate)
 
     @property
     def variable_depth(self) -> bool:
-        """Whether frames have a depth, which is then level 0 of the tokens."""
+        """True if frames have a depth, which is then level 0 of the tokens."""
         return self.depth_level is not None
 
     def _heads(self) -> tuple[Tensor, Tensor]:

@@ -139,7 +139,7 @@ class Header:
 
     @property
     def has_depth(self) -> bool:
-        """Whether each frame has a number of levels of its own."""
+        """True if each frame has a number of levels of its own."""
         return DEPTH in self.side_periods
 
     def side_counts(self, first_frame: int, n_frames: int) -> dict[str, int]:
