@@ -14,7 +14,7 @@ from tokgen.codec.checks import check_item, check_item_codes, check_n_samples
 from tokgen.codec.depth import check_depth
 from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Side
 
-__all__ = ["Coder", "check_side", "decode_batch", "encode_batch", "encode_each"]
+__all__ = ["Coder", "check_side", "decode_batch", "encode_batch", "encode_each", "pad_batch"]
 
 
 class Coder(Protocol):
@@ -42,14 +42,19 @@ class Coder(Protocol):
     def side_length(self, name: str, n_samples: int) -> int: ...
 
 
+def pad_batch(waveforms: Sequence[Tensor], channels: int) -> tuple[Tensor, list[int]]:
+    """Return utterances [N_i], [1, N_i] or [`channels`, N_i] as [B, C, N], and each N_i."""
+    items = [check_item(w, channels) for w in waveforms]
+    lengths, wide = [w.shape[-1] for w in items], max(len(w) for w in items)
+    padded = [F.pad(w, (0, max(lengths) - w.shape[-1])) for w in items]
+    return torch.stack([w.expand(wide, -1) for w in padded]), lengths
+
+
 def encode_batch(codec: Coder, waveforms: Sequence[Tensor], grid: GridChoice) -> list[Encoded]:
     """Encode as `Codec.encode_batch_with_side` does."""
-    items = [check_item(w, codec.spec.channels) for w in waveforms]
-    if not items:
+    if not waveforms:
         return []
-    lengths, channels = [w.shape[-1] for w in items], max(len(w) for w in items)
-    padded = [F.pad(w, (0, max(lengths) - w.shape[-1])) for w in items]
-    batch = torch.stack([w.expand(channels, -1) for w in padded])
+    batch, lengths = pad_batch(waveforms, codec.spec.channels)
     encoded = codec.encode_with_side(batch, lengths=lengths, grid=grid)
     out = []
     for i, n in enumerate(lengths):

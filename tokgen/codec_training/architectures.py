@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from tokgen.codec_training.trainable import TrainableCodec, TrainableDac, TrainableStft
+from tokgen.codec_training.trainable_continuous import TrainableContinuous
 from tokgen.codec_training.trainable_encodec import TrainableEncodec
 from tokgen.quantizers.settings import VariableSettings
 from tokgen.zoo.names import find_in_zoo
 
-__all__ = ["ARCHITECTURES", "load_into", "make_trainable"]
+__all__ = ["ARCHITECTURES", "load_into", "make_continuous", "make_trainable"]
 
 ARCHITECTURES: dict[str, type[TrainableCodec]] = {
     "stft": TrainableStft,
@@ -38,6 +39,22 @@ def make_trainable(
     codec = ARCHITECTURES[architecture](variable=variable, **config)
     codec.freeze()
     return codec
+
+
+def make_continuous(architecture: str, config: dict[str, Any], noise: float) -> TrainableCodec:
+    """Create a network without a quantizer.
+
+    Args:
+        architecture, config: as for `make_trainable`.
+        noise: as for `TrainableContinuous`.
+    Raises:
+        ValueError: an architecture that needs its quantizer.
+    """
+    if architecture != "stft":
+        raise ValueError(
+            f"architecture {architecture!r} with quantizer none: only stft trains without one"
+        )
+    return TrainableContinuous(noise, **config)
 
 
 def load_into(trainable: TrainableCodec, source: str | Path) -> None:

@@ -33,9 +33,10 @@ def phase_at(step: int, settings: CodecTrainingSettings) -> Phase:
     decoder_end = decoder_start + settings.decoder_steps
     if step < decoder_start:
         return Phase(0, decoder_start, quantize=False)
+    quantize = settings.quantizer != "none"
     if step < decoder_end:
-        return Phase(decoder_start, decoder_end, decoder_only=True)
-    return Phase(decoder_end, settings.steps)
+        return Phase(decoder_start, decoder_end, quantize=quantize, decoder_only=True)
+    return Phase(decoder_end, settings.steps, quantize=quantize)
 
 
 def rate_factor(step: int, phase: Phase, warmup: int, cooldown: float) -> float:

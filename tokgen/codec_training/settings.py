@@ -185,7 +185,10 @@ class CodecTrainingSettings(SharedSettings):
             `EncodecModel`).
         model: settings of the architecture's config.
         quantizer: "residual", or "variable" for a variable bitrate: the levels of each frame are
-            chosen by a network that trains with the codec.
+            chosen by a network that trains with the codec. "none" trains a continuous codec, to
+            which `recipes/quantize_offline.py` fits a quantizer afterwards.
+        latent_noise: standard deviation of normal noise on the latents in training, for the
+            quantizer "none" only.
         variable: settings of the variable bitrate, for the "variable" quantizer only.
         steps: all steps of the training.
         continuous_steps: first steps, without quantizer. It is then initialised from data.
@@ -209,7 +212,8 @@ class CodecTrainingSettings(SharedSettings):
     name: str = "train_codec"
     architecture: str = "stft"
     model: dict = field(default_factory=dict)
-    quantizer: Literal["residual", "variable"] = "residual"
+    quantizer: Literal["residual", "variable", "none"] = "residual"
+    latent_noise: float = 0.0
     variable: VariableSettings = field(default_factory=VariableSettings)
     steps: int = 20000
     continuous_steps: int = 0
@@ -230,8 +234,19 @@ class CodecTrainingSettings(SharedSettings):
         check_least(self, steps=1, continuous_steps=0, decoder_steps=0)
         check_least(self, adversarial_start=0, adversarial_warmup=0)
         check_positive(self, "joint_learning_rate", "max_codebook_loss", "quantizer_init_seconds")
-        if self.quantizer not in ("residual", "variable"):
-            raise ValueError(f"quantizer {self.quantizer!r}: known are residual, variable")
+        if self.quantizer not in ("residual", "variable", "none"):
+            raise ValueError(f"quantizer {self.quantizer!r}: known are residual, variable, none")
+        check_least(self, latent_noise=0)
+        if self.quantizer == "none" and self.continuous_steps:
+            raise ValueError(
+                f"continuous_steps = {self.continuous_steps} with quantizer none: all steps are "
+                "without a quantizer; set it to 0"
+            )
+        if self.quantizer != "none" and self.latent_noise:
+            raise ValueError(
+                f"latent_noise = {self.latent_noise:g} with quantizer {self.quantizer}: it is for "
+                "quantizer none; set it to 0"
+            )
         if self.quantizer != "variable" and self.variable != VariableSettings():
             raise ValueError(
                 f"variable settings with quantizer {self.quantizer}: they need quantizer variable; "

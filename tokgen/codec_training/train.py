@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils import set_seed
 
-from tokgen.codec_training.architectures import load_into, make_trainable
+from tokgen.codec_training.architectures import load_into, make_continuous, make_trainable
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import open_crops, open_validation
 from tokgen.codec_training.discriminators.ensemble import find_discriminator
@@ -66,7 +66,10 @@ def _train(
 
     # 1. Models and data.
     variable = s.variable if s.quantizer == "variable" else None
-    codec = make_trainable(s.architecture, s.model, variable)
+    if s.quantizer == "none":
+        codec = make_continuous(s.architecture, s.model, s.latent_noise)
+    else:
+        codec = make_trainable(s.architecture, s.model, variable)
     if s.start_from:
         load_into(codec, s.start_from)
     discriminator = make_discriminator(s.discriminator)

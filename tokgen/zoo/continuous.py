@@ -1,0 +1,153 @@
+"""Load continuous codecs by name, and the STFT codec without its quantizer.
+
+codec = load_continuous("speech-16k-continuous")
+latents = codec.encode(waveform)  # [B, D, T]
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from tokgen.codec.checks import check_layout
+from tokgen.codec.continuous import ContinuousCodec, ContinuousSpec
+from tokgen.codec.windows import Reach
+from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
+from tokgen.nn.hub import Pushable
+from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
+from tokgen.zoo.networks.autoencoder import StftAutoencoder
+
+__all__ = ["PretrainedContinuous", "StftContinuous"]
+
+
+class PretrainedContinuous(ContinuousCodec, Pushable):
+    """A continuous codec that loads from a folder, and is saved or uploaded with a card."""
+
+    library: ClassVar[str] = "tokgen"  # that runs the network
+    trained_dtype: ClassVar[torch.dtype | None] = None  # recipes save weights in it
+    loaded_card = LoadedCard()
+
+    @staticmethod
+    def numbers(config: dict[str, Any]) -> dict[str, Any]:
+        """Return sample_rate, hop_length and latent_dim for a config.json."""
+        return {name: config[name] for name in ("sample_rate", "hop_length", "latent_dim")}
+
+    @classmethod
+    def read_spec(cls, name: str, config: dict[str, Any], **about: Any) -> ContinuousSpec:
+        """Return the spec for a config.json; `about` are fields that are not in it."""
+        return ContinuousSpec.of(name, **cls.numbers(config), **{"library": cls.library, **about})
+
+    @classmethod
+    def load_model(cls, folder: Path) -> Any:
+        """Load the network in float32."""
+        raise NotImplementedError
+
+    @classmethod
+    def config_of(cls, model: Any) -> dict[str, Any]:
+        """Return a network's settings as in config.json."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_model(cls, model: Any, name: str = "continuous", **about: Any) -> Self:
+        """Wrap a model; `about` are more fields of the spec."""
+        about = {"weight_hash": hash_weights(model), **about}
+        return cls(model, cls.read_spec(name, cls.config_of(model), **about))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, *, name: str | None = None, **about: Any) -> Self:
+        """Load a folder that `save_pretrained` wrote, in float32.
+
+        Args:
+            folder: see above.
+            name: name in the spec; None means the folder's.
+            about: revision and licence; the licence is read from the card without it.
+        """
+        about = {"licence": read_licence(read_metadata(folder)), **about}
+        codec = cls.from_model(cls.load_model(folder), name or folder_name(folder), **about)
+        codec.loaded_card = LoadedCard.read(folder, codec.spec.weight_hash)
+        return codec
+
+    def save_model(self, folder: Path, dtype: torch.dtype | None) -> None:
+        """Save the network."""
+        model: Any = self.model if dtype is None else self.copied().model.to(dtype)
+        model.save_pretrained(folder)
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        card: ModelCardFacts | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Save a folder that `load_continuous` can load.
+
+        Args:
+            folder: is created if it is missing. A README.md that was written by hand is kept.
+            card: facts for the card; None keeps the card of weights that have not changed.
+            dtype: type of the saved weights; None keeps theirs, and so the latents.
+        """
+        folder = Path(folder)
+        self.save_model(folder, dtype)
+        if card is None and self.loaded_card.keep(folder, self.model):
+            return
+        self.write_card(folder, card or ModelCardFacts(licence=self.spec.licence))
+
+    def write_card(self, folder: Path, facts: ModelCardFacts) -> None:
+        """Write the card (README.md) of a saved codec, unless there is one written by hand."""
+        s = self.spec
+        about = {
+            "network": f"{type(self.model).__name__} of {self.library}",
+            "audio": f"{s.sample_rate} Hz, {s.hop_length} samples per frame",
+            "latents": f"{s.latent_dim} per frame, {s.frame_rate:g} frames per second",
+            "weights": f"`{s.weight_hash}`",
+        }
+        example = f"""
+import tokgen
+
+codec = tokgen.load_continuous("folder or hub id of this codec")
+waveform, rate = tokgen.read_audio("speech.wav", sample_rate={s.sample_rate})
+latents = codec.encode(waveform[None])  # [1, {s.latent_dim}, T]
+tokgen.write_audio("decoded.wav", codec.decode(latents, waveform.shape[-1])[0], rate)
+"""
+        name = f"Continuous codec trained from {facts.base}" if facts.base else folder_name(s.name)
+        tags = ["codec", "autoencoder", "tokgen"]
+        write_card(folder, name, about, example, facts, library=self.library, tags=tags)
+
+
+class StftContinuous(PretrainedContinuous):
+    """`StftAutoencoder` as a continuous codec."""
+
+    model: StftAutoencoder
+    trained_dtype = torch.float16
+
+    def __init__(self, model: StftAutoencoder, spec: ContinuousSpec) -> None:
+        super().__init__(model, spec)
+        edge = model.spectrum.reach
+        encoder, decoder = (
+            Reach(stack.before + edge, stack.after + edge)
+            for stack in (model.encoder, model.decoder)
+        )
+        self.reaches = encoder, decoder
+
+    @classmethod
+    def load_model(cls, folder: Path) -> StftAutoencoder:
+        return StftAutoencoder.from_pretrained(folder)
+
+    @classmethod
+    def config_of(cls, model: StftAutoencoder) -> dict[str, Any]:
+        return model.config
+
+    def encode_latents(self, waveform: Tensor, lengths: list[int] | None = None) -> Tensor:
+        check_layout(waveform)
+        return self.model.encode_latents(waveform, lengths)
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        return self.model.decode_latents(latents)
+
+    def renamed(self, name: str) -> Self:
+        """Return this codec with another name in its spec."""
+        return type(self)(self.model, replace(self.spec, name=name))
