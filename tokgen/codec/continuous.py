@@ -13,7 +13,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +38,12 @@ class ContinuousSpec(WaveformSpec):
     Attributes:
         latent_dim: D, latents per frame.
         weight_hash, revision, licence: as in `CodecSpec`.
+        channels, chunk_length, chunk_stride: as in `CodecSpec`; mono, without chunks.
     """
 
+    channels: ClassVar[int] = 1
+    chunk_length: ClassVar[int] = 0
+    chunk_stride: ClassVar[int] = 0
     latent_dim: int = 0
     weight_hash: str = ""
     revision: str | None = None
