@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from tokgen.tokens.tokenizing import tokenize_corpus
     from tokgen.training.settings import TrainingSettings
     from tokgen.training.train import train
+    from tokgen.zoo.continuous import load_continuous
     from tokgen.zoo.lookup import list_codecs, load_codec
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "generate",
     "list_codecs",
     "load_codec",
+    "load_continuous",
     "load_tokens",
     "measure_drift",
     "open_corpus",
@@ -97,6 +99,7 @@ _MODULES = {
     "generate": "generation.generate",
     "list_codecs": "zoo.lookup",
     "load_codec": "zoo.lookup",
+    "load_continuous": "zoo.continuous",
     "load_tokens": "tokens.dataset",
     "measure_drift": "drift.compare",
     "open_corpus": "corpus.listed",

@@ -34,9 +34,9 @@ from tokgen.zoo.adapters.mimi import MimiCodec
 from tokgen.zoo.adapters.speechtokenizer import SpeechTokenizerCodec, make_model
 from tokgen.zoo.adapters.xcodec import XcodecCodec
 from tokgen.zoo.adapters.xcodec2 import NeuCodecCodec, Xcodec2Codec
-from tokgen.zoo.loading import from_transformers
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.stft import StftCodec
+from tokgen.zoo.transformers_loading import from_transformers
 
 
 def make_stft_codec(seed: int = 0, name: str = "tiny", **settings: int) -> StftCodec:

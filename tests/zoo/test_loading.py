@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from makers.audio import codec_tone
 from makers.codecs import MAKERS, make_dac, make_stft_codec
 from tokgen.zoo.adapters.dac import DacCodec
-from tokgen.zoo.loading import from_transformers
 from tokgen.zoo.lookup import load_codec
+from tokgen.zoo.transformers_loading import from_transformers
 
 
 def test_a_saved_model_loads(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import DacConfig, DacModel
 
-import tokgen.zoo.lookup
+import tokgen.zoo.finding
 from makers.audio import make_tone
 from makers.codecs import make_encodec, make_stft_codec, save_codec, save_old_codec
 from makers.paths import ROOT
@@ -139,7 +139,7 @@ def test_a_hub_codec_carries_its_commit(tmp_path: Path, monkeypatch: pytest.Monk
         asked.append((name, revision))
         return snapshot
 
-    monkeypatch.setattr(tokgen.zoo.lookup, "resolve_folder", download)
+    monkeypatch.setattr(tokgen.zoo.finding, "resolve_folder", download)
     spec = load_codec("a/b", revision="main").spec
     assert asked == [("a/b", "main")]
     assert (spec.name, spec.revision) == ("a/b", "c0ffee")

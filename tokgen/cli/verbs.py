@@ -55,9 +55,9 @@ def info(s: settings.Info) -> Result:
 
         return read_codes(s.codec)
     from tokgen.zoo.cards import describe_codec
-    from tokgen.zoo.lookup import load_codec
+    from tokgen.zoo.lookup import load_network
 
-    return describe_codec(load_codec(s.codec, revision=s.revision))
+    return describe_codec(load_network(s.codec, revision=s.revision))
 
 
 def encode(s: settings.Encode) -> Result:

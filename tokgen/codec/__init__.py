@@ -5,6 +5,7 @@
 - `batches` - code utterances of unequal length
 - `checks` - input checks, and the error for codecs that need whole utterances
 - `chunks` - run networks on separate chunks, and join what they make
+- `continuous` - `ContinuousCodec` encodes audio to latents, without a quantizer
 - `depth` - variable depth: choose the levels of each frame, and count their bits
 - `depth_files` - files with the depth of decoded audio, for reports
 - `grid` - find where the frames of decoded audio begin

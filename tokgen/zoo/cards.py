@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tokgen.codec.base import Codec
+from tokgen.codec.continuous import ContinuousCodec, ContinuousSpec
 from tokgen.codec.spec import CodecSpec
 from tokgen.results import Grid, Result
 
@@ -25,7 +26,7 @@ class CodecCard:
 
     name: str
     folder: Path
-    spec: CodecSpec
+    spec: CodecSpec | ContinuousSpec
     class_name: str
     summary: str
 
@@ -49,9 +50,14 @@ class CodecList(list[CodecCard], Result):
         rows = [(*titles, "licence", "summary")]
         for card in self:
             s = card.spec
-            codebooks, kbps = f"{s.n_codebooks} x {s.codebook_size}", f"{s.bitrate / 1000:.2f}"
             numbers = (f"{s.sample_rate}", f"{s.hop_length}", f"{s.frame_rate:g}")
-            latency = "" if s.latency_ms is None else f"{s.latency_ms:.3g} ms"
+            codebooks, latency = "", ""
+            if isinstance(s, ContinuousSpec):
+                codebooks = f"{s.latent_dim} latents"
+            else:
+                codebooks = f"{s.n_codebooks} x {s.codebook_size}"
+                latency = "" if s.latency_ms is None else f"{s.latency_ms:.3g} ms"
+            kbps = f"{s.bitrate / 1000:.2f}"
             rows.append((card.name, *numbers, codebooks, kbps, latency, s.licence, card.summary))
         return [Grid(rows)]
 
@@ -81,7 +87,7 @@ class CodecFacts(Result):
         mean_kbps: mean bitrate that a variable codec meets; None if none was chosen.
     """
 
-    spec: CodecSpec
+    spec: CodecSpec | ContinuousSpec
     network: str
     n_parameters: int
     side_names: tuple[str, ...] = ()
@@ -96,9 +102,15 @@ class CodecFacts(Result):
             "parameters": f"{self.n_parameters / 1e6:.2f}M",
             "sample rate": f"{s.sample_rate} Hz",
             "hop length": f"{s.hop_length} samples, {s.frame_rate:g} frames a second",
-            "codebooks": f"{s.n_codebooks} of {s.codebook_size} entries",
-            "bitrate": f"{s.bitrate / 1000:.2f} kbps",
-            "latency": "not causal" if s.latency_ms is None else f"{s.latency_ms:.3g} ms",
+        }
+        if isinstance(s, ContinuousSpec):
+            facts["latents"] = f"{s.latent_dim} per frame, without a quantizer"
+            facts["bitrate"] = f"{s.bitrate / 1000:.2f} kbps as float16"
+        else:
+            facts["codebooks"] = f"{s.n_codebooks} of {s.codebook_size} entries"
+            facts["bitrate"] = f"{s.bitrate / 1000:.2f} kbps"
+            facts["latency"] = "not causal" if s.latency_ms is None else f"{s.latency_ms:.3g} ms"
+        facts |= {
             "licence": s.licence or "not stated",
             "revision": s.revision or "local",
             "weights": s.weight_hash,
@@ -121,16 +133,20 @@ class CodecFacts(Result):
         return numbers(self.spec) | about | {"side_names": list(self.side_names)}
 
 
-def describe_codec(codec: Codec) -> CodecFacts:
+def describe_codec(codec: Codec | ContinuousCodec) -> CodecFacts:
     """Return the numbers of a codec and of its network."""
     n_parameters = sum(p.numel() for p in codec.model.parameters())
     name = type(codec.model).__name__
+    if isinstance(codec, ContinuousCodec):
+        return CodecFacts(codec.spec, name, n_parameters)
     mean_kbps = None if codec.rate is None else codec.rate.bitrate
     about = tuple(codec.side_names), codec.variable, mean_kbps
     return CodecFacts(codec.spec, name, n_parameters, *about)
 
 
-def numbers(spec: CodecSpec) -> dict[str, Any]:
+def numbers(spec: CodecSpec | ContinuousSpec) -> dict[str, Any]:
     """Return `CodecSpec.as_dict()` with frame rate, bitrate and latency."""
-    more = {name: getattr(spec, name) for name in ("frame_rate", "bitrate", "latency_ms")}
+    more: dict[str, Any] = {"frame_rate": spec.frame_rate, "bitrate": spec.bitrate}
+    if isinstance(spec, CodecSpec):
+        more["latency_ms"] = spec.latency_ms
     return spec.as_dict() | more

@@ -6,7 +6,8 @@ latents = codec.encode(waveform)  # [B, D, T]
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -17,11 +18,46 @@ from tokgen.codec.checks import check_layout
 from tokgen.codec.continuous import ContinuousCodec, ContinuousSpec
 from tokgen.codec.windows import Reach
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
-from tokgen.nn.hub import Pushable
+from tokgen.nn.files import brief
+from tokgen.nn.hub import CONFIG, Pushable
 from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
+from tokgen.runs.device import pick_device
+from tokgen.runs.progress import quiet_libraries
+from tokgen.zoo.finding import find_codec, load_found
+from tokgen.zoo.names import check_name, split_kbps, waveform_kind
 from tokgen.zoo.networks.autoencoder import StftAutoencoder
 
-__all__ = ["PretrainedContinuous", "StftContinuous"]
+__all__ = ["PretrainedContinuous", "StftContinuous", "load_continuous"]
+
+
+def load_continuous(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    subfolder: str = "",
+    device: str | torch.device = "cpu",
+) -> ContinuousCodec:
+    """Load a continuous codec with its weights.
+
+    Args:
+        name: a continuous codec of the zoo (see `list_codecs`), a folder, or a hub id
+            ("owner/name").
+        revision, token, cache_dir, local_files_only, subfolder, device: as for `load_codec`.
+    Raises:
+        FileNotFoundError: no codec of this name; the message lists the known names.
+        ValueError: the folder is damaged, or holds a codec with codes or none that tokgen can run.
+    """
+    if waveform_kind(name):
+        check_name(name)
+    plain, kbps = split_kbps(name)
+    hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+    found = find_codec(plain, revision, subfolder, hub)
+    if not found.continuous:
+        raise ValueError(f"{found.name} has a quantizer and is not continuous: load_codec loads it")
+    return load_found(found, kbps).to(pick_device(device))
 
 
 class PretrainedContinuous(ContinuousCodec, Pushable):
@@ -38,18 +74,28 @@ class PretrainedContinuous(ContinuousCodec, Pushable):
 
     @classmethod
     def read_spec(cls, name: str, config: dict[str, Any], **about: Any) -> ContinuousSpec:
-        """Return the spec for a config.json; `about` are fields that are not in it."""
-        return ContinuousSpec.of(name, **cls.numbers(config), **{"library": cls.library, **about})
+        """Return the spec for a config.json; `about` are fields that are not in it.
+
+        Raises:
+            KeyError: a setting is missing, for which the library has a default.
+            ValueError: a setting is wrong.
+        """
+        try:
+            return ContinuousSpec.of(
+                name, **cls.numbers(config), **{"library": cls.library, **about}
+            )
+        except (ArithmeticError, AttributeError, TypeError) as error:
+            raise ValueError(f"a setting is wrong: {brief(error)}") from error
 
     @classmethod
+    @abstractmethod
     def load_model(cls, folder: Path) -> Any:
         """Load the network in float32."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def config_of(cls, model: Any) -> dict[str, Any]:
         """Return a network's settings as in config.json."""
-        raise NotImplementedError
 
     @classmethod
     def from_model(cls, model: Any, name: str = "continuous", **about: Any) -> Self:
@@ -58,23 +104,31 @@ class PretrainedContinuous(ContinuousCodec, Pushable):
         return cls(model, cls.read_spec(name, cls.config_of(model), **about))
 
     @classmethod
-    def from_pretrained(cls, folder: Path, *, name: str | None = None, **about: Any) -> Self:
+    def from_pretrained(cls, folder: str | Path, *, name: str | None = None, **about: Any) -> Self:
         """Load a folder that `save_pretrained` wrote, in float32.
 
         Args:
             folder: see above.
             name: name in the spec; None means the folder's.
             about: revision and licence; the licence is read from the card without it.
+        Raises:
+            FileNotFoundError, ValueError: as `load_continuous`.
         """
+        folder = Path(folder)
         about = {"licence": read_licence(read_metadata(folder)), **about}
-        codec = cls.from_model(cls.load_model(folder), name or folder_name(folder), **about)
+        model = cls.load_model(folder)
+        try:
+            codec = cls.from_model(model, name or folder_name(folder), **about)
+        except ValueError as error:
+            raise ValueError(f"{folder / CONFIG}: {error}") from error
         codec.loaded_card = LoadedCard.read(folder, codec.spec.weight_hash)
         return codec
 
     def save_model(self, folder: Path, dtype: torch.dtype | None) -> None:
         """Save the network."""
-        model: Any = self.model if dtype is None else self.copied().model.to(dtype)
-        model.save_pretrained(folder)
+        model: Any = self.model if dtype is None else copy.deepcopy(self.model).to(dtype)
+        with quiet_libraries():
+            model.save_pretrained(folder)
 
     def save_pretrained(
         self,
@@ -92,9 +146,8 @@ class PretrainedContinuous(ContinuousCodec, Pushable):
         """
         folder = Path(folder)
         self.save_model(folder, dtype)
-        if card is None and self.loaded_card.keep(folder, self.model):
-            return
-        self.write_card(folder, card or ModelCardFacts(licence=self.spec.licence))
+        if card is not None or not self.loaded_card.keep(folder, self.model):
+            self.write_card(folder, card or ModelCardFacts(licence=self.spec.licence))
 
     def write_card(self, folder: Path, facts: ModelCardFacts) -> None:
         """Write the card (README.md) of a saved codec, unless there is one written by hand."""
@@ -103,7 +156,7 @@ class PretrainedContinuous(ContinuousCodec, Pushable):
             "network": f"{type(self.model).__name__} of {self.library}",
             "audio": f"{s.sample_rate} Hz, {s.hop_length} samples per frame",
             "latents": f"{s.latent_dim} per frame, {s.frame_rate:g} frames per second",
-            "weights": f"`{s.weight_hash}`",
+            "weights": f"`{hash_weights(self.model)}`",
         }
         example = f"""
 import tokgen
@@ -147,7 +200,3 @@ class StftContinuous(PretrainedContinuous):
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         return self.model.decode_latents(latents)
-
-    def renamed(self, name: str) -> Self:
-        """Return this codec with another name in its spec."""
-        return type(self)(self.model, replace(self.spec, name=name))

@@ -6,44 +6,32 @@ Models load strictly: only from safetensors, and every weight must fit.
 from __future__ import annotations
 
 import copy
-import json
-import logging
-import re
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self, Unpack
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
-from tokgen.nn.checks import building, check_common, check_count, check_finite, check_size
-from tokgen.nn.files import brief, read_header, read_json, shorten
+from tokgen.nn.checks import check_count
+from tokgen.nn.files import WeightsHeader, brief
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
 from tokgen.runs.progress import quiet_libraries
+from tokgen.zoo.transformers_loading import from_transformers, load_transformers
 
 __all__ = [
     "PretrainedCodec",
     "TransformersCodec",
     "choose_bandwidth",
-    "from_transformers",
     "let_gradients_through",
     "refuse_bandwidth",
 ]
-
-_REDIRECTS = {
-    "configuration_files": "put the settings into config.json",
-    "quantization_config": "save the weights in floating point",
-    "transformers_weights": "name the weights model.safetensors",
-}  # settings of transformers, and what to do
 
 
 class PretrainedCodec(Codec, Pushable):
@@ -232,89 +220,17 @@ class TransformersCodec(PretrainedCodec):
 
     @classmethod
     def load_model(cls, folder: Path) -> Any:
-        config, header = read_json(folder / CONFIG), read_header(folder, sharded=True)
-        _refuse_redirects(folder / CONFIG, config)
+        return load_transformers(folder, cls.network_class, cls.check_levels)
+
+    @classmethod
+    def check_levels(cls, folder: Path, config: dict[str, Any], header: WeightsHeader) -> None:
+        """Check the number of levels in config.json, before the network is built."""
         with suppress(KeyError):  # the library has a default for this setting
             try:
                 n_codebooks = cls.read_spec(folder.name, config).n_codebooks
             except ValueError as error:
                 raise ValueError(f"{folder / CONFIG}: {error}") from error
             check_count("n_codebooks", n_codebooks, header)
-        model_class = cls.network_class(config)
-        config_class = model_class.config_class
-        if (found := config.get("model_type")) != config_class.model_type:
-            raise ValueError(
-                f"{folder}: config.json is of a {shorten(found)}, not a "
-                f"{config_class.model_type!r} model"
-            )
-        with building(header, config, meta=True), quiet_libraries():
-            skeleton = model_class(config_class.from_dict(config))
-        check_size(skeleton, header)
-        check_common(skeleton.state_dict(), header)
-        try:
-            with quiet_libraries(), _hidden_report() as report:
-                model, loading = model_class.from_pretrained(
-                    str(folder),
-                    local_files_only=True,
-                    use_safetensors=True,
-                    dtype=torch.float32,
-                    output_loading_info=True,
-                )
-        except (RuntimeError, SafetensorError) as error:
-            reason = next((line for line in report if "MISMATCH" in line), brief(error))
-            raise ValueError(f"{folder}: weights do not fit config.json: {reason}") from error
-        wrong = {kind: sorted(map(str, keys)) for kind, keys in loading.items() if keys}
-        if wrong:
-            raise ValueError(f"{folder}: weights do not fit config.json: {wrong}")
-        check_finite(model.state_dict(), header.path)
-        return model
-
-
-@contextmanager
-def _hidden_report() -> Iterator[list[str]]:
-    """Collect the lines of transformers' table of weights that do not fit, and do not print it."""
-    log, report = logging.getLogger("transformers.modeling_utils"), list[str]()
-
-    def keep(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        if "LOAD REPORT" not in text:
-            return True
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-        report.extend(" ".join(line.split())[:300] for line in plain.splitlines())
-        return False
-
-    log.addFilter(keep)
-    try:
-        yield report
-    finally:
-        log.removeFilter(keep)
-
-
-def _refuse_redirects(path: Path, config: dict[str, Any]) -> None:
-    """Raise ValueError if settings make transformers read other files or fetch code."""
-    for key in _REDIRECTS:
-        if config.get(key) is not None:
-            raise ValueError(
-                f"{path}: {key} = {str(config[key])[:60]!r} is not supported: {_REDIRECTS[key]}"
-            )
-    kernel = re.search(r'"_?attn_implementation": "([^"]*/[^"]*)"', json.dumps(config))
-    if kernel is not None:
-        raise ValueError(
-            f"{path}: attn_implementation = {kernel[1][:60]!r} would fetch code; delete the setting"
-        )
-
-
-def from_transformers(name: str) -> Any:
-    """Return a class of transformers; raise ModuleNotFoundError if this version lacks it."""
-    import_torchaudio()  # some models of transformers import torchaudio
-    import transformers
-
-    try:
-        return getattr(transformers, name)
-    except AttributeError as error:
-        raise ModuleNotFoundError(
-            f"transformers {transformers.__version__} has no {name}: pip install -U transformers"
-        ) from error
 
 
 def choose_bandwidth(kbps: list[float], bandwidth: float | None) -> float:

@@ -5,12 +5,12 @@ library. `license` and `summary` are in the metadata of its README.md, or in a c
 of older versions. A name is looked up in `$TOKGEN_ZOO`, in `codecs/` of a checkout, in the copy
 inside an installed wheel, then as a folder, then as a hub id. A suffix such as ":6" selects 6 kbps
 of a codec that has several bitrates.
-"mp3:24" and "opus:12" are waveform codecs, which only `load_roundtrip` loads.
+"mp3:24" and "opus:12" are waveform codecs, which only `load_roundtrip` loads. It loads continuous
+codecs too, as `tokgen.zoo.continuous.load_continuous` does.
 """
 
 from __future__ import annotations
 
-import tomllib
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -19,34 +19,28 @@ from typing import Any, cast
 import torch
 
 from tokgen.codec.base import Codec, WaveformCodec
-from tokgen.nn.cards import read_licence, read_metadata
-from tokgen.nn.files import read_json, shorten
-from tokgen.nn.hub import CONFIG, commit_of, resolve_folder
-from tokgen.nn.pretrained import folder_name
+from tokgen.codec.continuous import ContinuousCodec
+from tokgen.nn.hub import CONFIG
 from tokgen.runs.device import pick_device
 from tokgen.zoo.cards import CodecCard, CodecList
+from tokgen.zoo.finding import FoundCodec, find_codec, identify, load_found
 from tokgen.zoo.folders import zoo_folders
 from tokgen.zoo.names import (
     check_name,
     find_in_zoo,
-    is_hub_id,
     split_kbps,
-    unknown_codec,
     waveform_kind,
 )
-from tokgen.zoo.registry import ADAPTERS, Adapter
 
 __all__ = [
-    "OLD_CARD",
     "as_codec",
     "as_roundtrip",
     "list_codecs",
     "load_codec",
+    "load_network",
     "load_roundtrip",
     "read_card",
 ]
-
-OLD_CARD = "codec.toml"
 
 
 def list_codecs() -> CodecList:
@@ -75,7 +69,7 @@ def read_card(folder: Path) -> CodecCard:
     Raises:
         ValueError: a file cannot be read, or tokgen cannot run this kind of codec.
     """
-    adapter, card, config = _identify(folder)
+    adapter, card, config = identify(folder)
     try:
         about = {"library": adapter.library, "licence": card["licence"]}
         spec = adapter.codec_class().read_spec(folder.name, config, **about)
@@ -112,7 +106,7 @@ def load_codec(
     Raises:
         FileNotFoundError: no codec of this name; the message lists the known names.
         ValueError: the folder is damaged or holds no codec that tokgen can run, the codec does
-            not have this bandwidth, or it is a waveform codec.
+            not have this bandwidth, or it is a waveform codec or a continuous one.
     """
     if waveform_kind(name):
         check_name(name)
@@ -125,35 +119,59 @@ def load_codec(
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
     }
-    folder, label, commit = _locate(plain, revision, subfolder, hub)
-    adapter, card, config = _identify(folder)
-    codec_class = adapter.codec_class()
+    found = find_codec(plain, revision, subfolder, hub)
+    if found.continuous:
+        raise ValueError(
+            f"{found.name} is a continuous codec and has no codes: load_continuous or "
+            "load_roundtrip loads it, and recipes/quantize_offline.py makes a codec of it"
+        )
+    return _load(found, bandwidth).to(pick_device(device))
+
+
+def _load(found: FoundCodec, bandwidth: float | None) -> Codec:
+    label, codec_class = found.name, found.adapter.codec_class()
     if bandwidth is not None:
         try:  # before the weights are loaded
             with suppress(KeyError):  # config.json leaves this setting to the library's default
-                codec_class.read_spec(label, config, bandwidth)
+                codec_class.read_spec(label, found.config, bandwidth)
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
         label = f"{label}:{bandwidth:g}"
     codec = codec_class.from_pretrained(
-        folder,
+        found.folder,
         name=label,
-        revision=commit,
-        licence=card["licence"],
+        revision=found.commit,
+        licence=found.card["licence"],
         bandwidth=bandwidth,
     )
-    if not subfolder and not any(hub.values()):
-        is_folder = Path(plain).is_dir() and find_in_zoo(str(plain)) is None
-        source = str(Path(plain).resolve()) if is_folder else str(plain)
+    if found.source is not None:
         suffix = "" if bandwidth is None else f":{bandwidth:g}"
-        codec.loaded_from = f"{source}{suffix}", commit
+        codec.loaded_from = f"{found.source}{suffix}", found.commit
+    return codec
+
+
+def load_network(
+    name: str | Path, *, revision: str | None = None, device: str | torch.device = "cpu"
+) -> Codec | ContinuousCodec:
+    """Load a codec with or without a quantizer.
+
+    Args:
+        name, revision, device: as for `load_codec`.
+    Raises:
+        FileNotFoundError, ValueError: as `load_codec`.
+    """
+    if waveform_kind(name):
+        check_name(name)
+    plain, kbps = split_kbps(name)
+    found = find_codec(plain, revision)
+    codec = load_found(found, kbps) if found.continuous else _load(found, kbps)
     return codec.to(pick_device(device))
 
 
 def load_roundtrip(
     name: str | Path, *, device: str | torch.device = "cpu", audio_rate: int | None = None
 ) -> Codec | WaveformCodec:
-    """Load a codec, or a waveform codec such as "mp3:24" or "opus:12".
+    """Load a codec, a continuous codec, or a waveform codec such as "mp3:24" or "opus:12".
 
     Args:
         audio_rate: Hz of the audio. MP3 runs at this rate if it has the bitrate there.
@@ -163,7 +181,7 @@ def load_roundtrip(
     """
     kind = waveform_kind(name)
     if kind is None:
-        return load_codec(name, device=device)
+        return load_network(name, device=device)
     from tokgen.zoo.adapters.ffmpeg import FfmpegCodec
 
     check_name(name, waveform=True)
@@ -195,57 +213,3 @@ def as_roundtrip(
     if isinstance(codec, str | Path):
         return load_roundtrip(codec, device=pick_device(device), audio_rate=audio_rate)
     return codec
-
-
-def _locate(
-    name: str | Path, revision: str | None, subfolder: str, hub: dict[str, Any]
-) -> tuple[Path, str, str | None]:
-    """Return the folder, the codec's name, and the commit if it comes from the hub."""
-    folder = find_in_zoo(name) if isinstance(name, str) else None
-    label = str(name)
-    if folder is not None and subfolder:
-        folder = resolve_folder(folder, subfolder=subfolder)
-    if folder is None and Path(name).is_dir():
-        folder = resolve_folder(name, subfolder=subfolder)
-        label = folder_name(folder)
-    if folder is not None:
-        if revision is not None:
-            raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {folder}")
-        return folder, label, None
-    if not is_hub_id(label):
-        raise unknown_codec(label)
-    try:
-        folder = resolve_folder(label, revision, subfolder=subfolder, **hub)
-    except FileNotFoundError as error:
-        raise unknown_codec(label, str(error)) from error
-    label = f"{label}/{subfolder}" if subfolder else label
-    return folder, label, commit_of(folder) or revision
-
-
-def _identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
-    """Return the adapter for a folder, its licence and summary, and its config.json."""
-    config = read_json(folder / CONFIG)
-    for adapter in ADAPTERS:
-        if config.get("model_type") in (adapter.model_type, *adapter.older_types):
-            return adapter, _read_card(folder), config
-    known = ", ".join(f"{a.library}'s {a.class_name}" for a in ADAPTERS)
-    found = config.get("model_type")
-    raise ValueError(f"{folder} holds {shorten(found)}, which tokgen cannot run; it runs {known}")
-
-
-def _read_card(folder: Path) -> dict[str, str]:
-    """Return "licence" and "summary" of a folder; "" for what it does not say."""
-    metadata = read_metadata(folder)
-    summary = metadata.get("summary")
-    card = {
-        "licence": read_licence(metadata),
-        "summary": summary if isinstance(summary, str) else "",
-    }
-    path = folder / OLD_CARD
-    if not path.is_file():
-        return card
-    try:
-        old = tomllib.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    return {key: value or str(old.get(key, "")) for key, value in card.items()}

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any
 
-__all__ = ["ADAPTERS", "Adapter"]
+__all__ = ["ADAPTERS", "CONTINUOUS", "Adapter"]
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A kind of codec folder, and the `PretrainedCodec` class that loads it.
+    """A kind of codec folder, and the class that loads it.
 
     Attributes:
         library: library of the network.
         class_name: class of the network.
         model_type: `model_type` in config.json.
         older_types: spellings of `model_type` in older folders.
-        codec: module in `tokgen.zoo` and name of the codec class.
+        codec: module in `tokgen.zoo` and name of the class: a `PretrainedCodec`, or a
+            `PretrainedContinuous` in the table of continuous codecs.
     """
 
     library: str
@@ -53,5 +54,22 @@ ADAPTERS = (
         "SpeechTokenizer",
         "speechtokenizer",
         "adapters.speechtokenizer:SpeechTokenizerCodec",
+    ),
+)
+
+# Codecs without a quantizer
+CONTINUOUS = (
+    Adapter("tokgen", "StftAutoencoder", "tokgen_stft_autoencoder", "continuous:StftContinuous"),
+    Adapter(
+        "transformers",
+        "VibeVoiceAcousticTokenizerModel",
+        "vibevoice_acoustic_tokenizer",
+        "adapters.continuous:VibeVoiceContinuous",
+    ),
+    Adapter(
+        "transformers",
+        "PocketTTSAudioTokenizerModel",
+        "pocket_tts_audio_tokenizer",
+        "adapters.continuous:PocketTtsContinuous",
     ),
 )

@@ -14,9 +14,9 @@ from makers.audio import make_tone
 from makers.codecs import MAKERS, make_xcodec2
 from tokgen.audio.resampling import resample
 from tokgen.zoo.adapters.xcodec2 import EXTRACTOR_CONFIG, NeuCodecCodec, Xcodec2Codec
-from tokgen.zoo.loading import from_transformers
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.registry import ADAPTERS
+from tokgen.zoo.transformers_loading import from_transformers
 
 
 @pytest.fixture(scope="module", params=["xcodec2", "neucodec"])

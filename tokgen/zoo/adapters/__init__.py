@@ -1,6 +1,7 @@
 """Codecs of other libraries.
 
 - `carried` - causal layers of EnCodec and Mimi, piece by piece
+- `continuous` - VibeVoice's and Pocket TTS's tokenizers, run by transformers
 - `dac` - DAC, run by transformers
 - `dac_cpu` - faster layers for DAC on a CPU
 - `dac_variable` - DAC with an importance network

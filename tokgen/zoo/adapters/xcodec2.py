@@ -23,7 +23,8 @@ from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.windows import fit_length
 from tokgen.nn.files import read_json
-from tokgen.zoo.loading import TransformersCodec, from_transformers, refuse_bandwidth
+from tokgen.zoo.loading import TransformersCodec, refuse_bandwidth
+from tokgen.zoo.transformers_loading import from_transformers
 
 __all__ = ["EXTRACTOR_CONFIG", "NeuCodecCodec", "Xcodec2Codec"]
 
