@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tokgen.codec.base import WaveformCodec
 from tokgen.codec.batches import pad_batch
 from tokgen.codec.checks import check_lengths, check_waveform, zero_padding
-from tokgen.codec.spec import WaveformSpec
+from tokgen.codec.spec import WaveformSpec, check_sizes
 from tokgen.codec.windows import Reach, Windows, fit_length, run_whole
 
 __all__ = ["LATENT_BITS", "ContinuousCodec", "ContinuousSpec"]
@@ -48,6 +48,9 @@ class ContinuousSpec(WaveformSpec):
     weight_hash: str = ""
     revision: str | None = None
     licence: str = ""
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "sample_rate", "hop_length", "latent_dim")
 
     @classmethod
     def of(
@@ -101,7 +104,8 @@ class ContinuousCodec(WaveformCodec):
 
         Args:
             waveform: see above.
-            lengths: true samples of each item, which may be 0; None means N for all.
+            lengths: true samples of each item, which may be 0; None means N for all. Samples past
+                them must be 0.
         """
 
     @abstractmethod

@@ -21,6 +21,7 @@ __all__ = [
     "Search",
     "Side",
     "WaveformSpec",
+    "check_sizes",
     "join",
 ]
 
@@ -77,14 +78,8 @@ class CodecSpec:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ValueError(f"CodecSpec.{name} = {value!r}: must be an integer of at least 0")
-        for name in ("sample_rate", "hop_length", "n_codebooks", "codebook_size", "channels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"CodecSpec.{name} = {value!r}: must be an integer of at least 1")
-        if self.sample_rate > MAX_SAMPLE_RATE:
-            raise ValueError(
-                f"CodecSpec.sample_rate = {self.sample_rate}: must be at most {MAX_SAMPLE_RATE} Hz"
-            )
+        sizes = "hop_length", "n_codebooks", "codebook_size", "channels"
+        check_sizes(self, "sample_rate", *sizes)
         if self.chunk_length and not (
             self.chunk_length % self.hop_length == 0 and 0 < self.chunk_stride <= self.chunk_length
         ):
@@ -142,6 +137,19 @@ class CodecSpec:
         if not self.latency_samples:
             del fields["latency_samples"]
         return fields
+
+
+def check_sizes(spec: CodecSpec | WaveformSpec, *names: str) -> None:
+    """Check that fields are integers of at least 1, and the sample rate one of audio."""
+    kind = type(spec).__name__
+    for name in names:
+        value = getattr(spec, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{kind}.{name} = {value!r}: must be an integer of at least 1")
+    if spec.sample_rate > MAX_SAMPLE_RATE:
+        raise ValueError(
+            f"{kind}.sample_rate = {spec.sample_rate}: must be at most {MAX_SAMPLE_RATE} Hz"
+        )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
-from tokgen.codec.checks import check_layout, zero_padding
+from tokgen.codec.checks import check_layout
 from tokgen.codec.windows import fit_length
 from tokgen.nn.files import WeightsHeader
 from tokgen.nn.hub import CONFIG
@@ -57,12 +57,11 @@ class TransformersContinuous(PretrainedContinuous):
         """Return the settings of the library that config.json may leave out."""
         return cls.network_class({}).config_class().to_dict()
 
-    def _whole_frames(self, waveform: Tensor, lengths: list[int] | None) -> Tensor:
-        """Return audio [B, 1, T * hop_length], zero past the length of each item."""
+    def _whole_frames(self, waveform: Tensor) -> Tensor:
+        """Return audio padded to [B, 1, T * hop_length]."""
         check_layout(waveform)
-        audio = waveform if lengths is None else zero_padding(waveform, lengths)
         hop = self.spec.hop_length or 1
-        return fit_length(audio, self.spec.n_frames(audio.shape[-1]) * hop)
+        return fit_length(waveform, self.spec.n_frames(waveform.shape[-1]) * hop)
 
 
 class VibeVoiceContinuous(TransformersContinuous):
@@ -87,8 +86,7 @@ class VibeVoiceContinuous(TransformersContinuous):
         }
 
     def encode_latents(self, waveform: Tensor, lengths: list[int] | None = None) -> Tensor:
-        audio = self._whole_frames(waveform, lengths)
-        return self.model.encode(audio, sample=False).latents.mT
+        return self.model.encode(self._whole_frames(waveform), sample=False).latents.mT
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         return self.model.decode(latents.mT).audio
@@ -114,7 +112,7 @@ class PocketTtsContinuous(TransformersContinuous):
         }
 
     def encode_latents(self, waveform: Tensor, lengths: list[int] | None = None) -> Tensor:
-        return self.model.encode(self._whole_frames(waveform, lengths)).latents.mT
+        return self.model.encode(self._whole_frames(waveform)).latents.mT
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         return self.model.decode(latents.mT).audio_values
