@@ -5,4 +5,5 @@
 - `settings` - settings of the variable bitrate
 - `variable` - variable bitrate: an importance network chooses the levels of each frame
 - `ema` - EnCodec's residual quantizer in training
+- `offline/` - quantizers that are fitted to the frames of a trained autoencoder
 """

@@ -41,6 +41,7 @@ class OfflineQuantizer(Pretrained):
 
     nested: ClassVar[bool] = True
     searches: ClassVar[bool] = False
+    fitted: Tensor  # 0 or 1
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)

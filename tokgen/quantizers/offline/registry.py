@@ -11,13 +11,20 @@ from typing import Any
 
 from tokgen.nn.files import read_json, shorten
 from tokgen.nn.hub import CONFIG
-from tokgen.quantizers.offline.additive import ResidualKMeans
+from tokgen.quantizers.offline.additive import LocalSearchQuantizer, ResidualKMeans
 from tokgen.quantizers.offline.base import OfflineQuantizer
+from tokgen.quantizers.offline.product import ProductQuantizer, RotatedProductQuantizer
+from tokgen.quantizers.offline.scalar import FiniteScalar, ResidualFiniteScalar
 
 __all__ = ["QUANTIZERS", "load_quantizer", "make_quantizer"]
 
 QUANTIZERS: dict[str, type[OfflineQuantizer]] = {
     "kmeans": ResidualKMeans,
+    "lsq": LocalSearchQuantizer,
+    "pq": ProductQuantizer,
+    "opq": RotatedProductQuantizer,
+    "fsq": FiniteScalar,
+    "rfsq": ResidualFiniteScalar,
 }
 
 
