@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from tokgen.modelling.settings import ModelSettings
     from tokgen.report.page import write_report
     from tokgen.tokens.dataset import load_tokens
+    from tokgen.tokens.latents import load_latents
     from tokgen.tokens.tokenizing import tokenize_corpus
     from tokgen.training.settings import TrainingSettings
     from tokgen.training.train import train
@@ -71,6 +72,7 @@ __all__ = [
     "list_codecs",
     "load_codec",
     "load_continuous",
+    "load_latents",
     "load_tokens",
     "measure_drift",
     "open_corpus",
@@ -100,6 +102,7 @@ _MODULES = {
     "list_codecs": "zoo.lookup",
     "load_codec": "zoo.lookup",
     "load_continuous": "zoo.continuous",
+    "load_latents": "tokens.latents",
     "load_tokens": "tokens.dataset",
     "measure_drift": "drift.compare",
     "open_corpus": "corpus.listed",

@@ -113,5 +113,5 @@ def tokenize_in_process(
     if codec is not None:
         import tokgen.zoo.lookup
 
-        tokgen.zoo.lookup.load_codec = lambda *args, **kwargs: codec
+        tokgen.zoo.lookup.load_network = lambda *args, **kwargs: codec
     sys.exit(main(["tokenize", *map(str, flags)]))

@@ -36,7 +36,8 @@ from tokgen.tokens.dataset import check_codec, load_tokens
 from tokgen.tokens.engines import local
 from tokgen.tokens.engines.job import split_name
 from tokgen.tokens.provenance import provenance_of
-from tokgen.tokens.tokenizing import TokenizeReport, tokenize_corpus
+from tokgen.tokens.report import TokenizeReport
+from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.stft import StftCodec
 
 N_BAD = 3

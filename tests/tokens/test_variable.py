@@ -24,8 +24,9 @@ from tokgen.tokens.columns import codes_of, depths_of, sides_of, token_features
 from tokgen.tokens.dataset import concatenate_tokens, load_tokens
 from tokgen.tokens.engines.job import Job
 from tokgen.tokens.provenance import Provenance, add_provenance, provenance_of
+from tokgen.tokens.report import TokenizeReport
 from tokgen.tokens.shards import ShardStore
-from tokgen.tokens.tokenizing import TokenizeReport, tokenize_corpus
+from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.lookup import load_codec
 
 K = 4

@@ -1,6 +1,7 @@
 """Encode and decode audio of any length in bounded memory.
 
 encoded = encode_blocks(codec, blocks)             # equals codec.encode_with_side
+latents = encode_latent_blocks(continuous, blocks) # equals continuous.encode
 for audio in decode_blocks(codec, codes, n): ...   # equals codec.decode
 """
 
@@ -19,6 +20,7 @@ from tokgen.audio.sources import Source
 from tokgen.codec.aligned import LEAD, GridChoice, begin_on_grid, drop_first, leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly, check_blocks, check_codes, check_levels, check_n_samples
+from tokgen.codec.continuous import ContinuousCodec
 from tokgen.codec.depth import refuse_depth
 from tokgen.codec.spec import Encoded, Side
 from tokgen.codec.stable.decoding import Searchable, stable_blocks
@@ -38,6 +40,7 @@ __all__ = [
     "decode_blocks",
     "encode_audio_file",
     "encode_blocks",
+    "encode_latent_blocks",
 ]
 
 WHOLE_SECONDS = 1200  # longest audio for a codec that needs the whole utterance
@@ -126,6 +129,30 @@ def encode_blocks(
     codes = torch.frombuffer(frames, dtype=torch.int32).view(1, -1, keep).mT.contiguous()
     joined = {name: torch.cat(values, dim=-1) for name, values in side.items()}
     return Encoded(codes.to(codec.device).long(), joined)
+
+
+@torch.no_grad()
+def encode_latent_blocks(codec: ContinuousCodec, blocks: Iterable[Tensor]) -> Tensor:
+    """Encode audio that arrives in blocks to latents, as `encode_blocks` does to codes.
+
+    Args:
+        codec: a codec with `reaches`; others need the whole utterance.
+        blocks: as for `encode_blocks`.
+    Returns:
+        latents float32 [1, D, T], equal to those of `codec.encode`.
+    Raises:
+        TooLong, ValueError: as for `encode_blocks`.
+    """
+    if codec.reaches is None:
+        reason = WholeOnly(codec.spec.name, "attends to the whole utterance")
+        return codec.encode(_collect(codec, blocks, reason))
+    stage, pieces = codec.encoder_windows(), []
+    for block in check_blocks(blocks, codec.spec.channels, codec.device):
+        pieces += [piece.float() for piece in stage.push(block)]
+    pieces += [piece.float() for piece in stage.finish()]
+    if not pieces:
+        raise ValueError("0 samples in all blocks: nothing to encode")
+    return torch.cat(pieces, dim=-1)
 
 
 def decode_blocks(
@@ -272,7 +299,7 @@ def audio_bar(seconds: float | None, progress: bool) -> ProgressBar:
     return progress_bar("audio", total=total, unit="s", delay=BAR_DELAY, show=progress)
 
 
-def _collect(codec: Codec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tensor:
+def _collect(codec: Codec | ContinuousCodec, blocks: Iterable[Tensor], reason: WholeOnly) -> Tensor:
     """Join blocks to one waveform [1, C, N]."""
     pieces, missing = [], WHOLE_SECONDS * codec.spec.sample_rate
     for block in check_blocks(blocks, codec.spec.channels, codec.device):

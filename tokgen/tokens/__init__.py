@@ -1,14 +1,18 @@
-"""Token datasets: tokenize a corpus with a codec, and open the result.
+"""Token and latent datasets: tokenize a corpus with a codec, and open the result.
 
 - `tokenizing` - make the token dataset of a corpus: `tokenize_corpus`
+- `preparing` - what a run checks and opens before it encodes
+- `report` - the report of a run
 - `settings` - settings of tokenizing
 - `dataset` - open, join and push token datasets: `load_tokens`
+- `latents` - latent datasets, of continuous codecs: `load_latents`
+- `opening` - open datasets of both kinds, and check their rows
 - `saved` - open the files of a dataset, and name those that are damaged or lie outside
 - `checks` - check rows against their provenance
 - `columns` - types, values and statistics of the columns
 - `rates` - the bitrate of tokens whose frames differ in depth
 - `packed` - datasets whose codes are stored as packed bytes
-- `cache` - token datasets that recipes keep
+- `cache` - token and latent datasets that recipes keep
 - `provenance` - the codec, corpus and settings behind a dataset, kept with its rows
 - `card` - the dataset card, for the Hugging Face hub
 - `shards` - Parquet shards that workers write, and their markers

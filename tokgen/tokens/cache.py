@@ -1,4 +1,4 @@
-"""Keep the token datasets of a recipe in a folder, so that no corpus is tokenized twice."""
+"""Keep the token and latent datasets of a recipe in a folder; no corpus is encoded twice."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import warnings
 from pathlib import Path
 
 from tokgen.codec.base import Codec
+from tokgen.codec.continuous import ContinuousCodec
 from tokgen.corpus.listed import Corpus
 from tokgen.tokens.dataset import TokenDataset, load_tokens
+from tokgen.tokens.latents import LatentDataset, load_latents
 from tokgen.tokens.provenance import describe_rate
 from tokgen.tokens.tokenizing import tokenize_corpus
 
-__all__ = ["cached_tokens"]
+__all__ = ["cached_latents", "cached_tokens"]
 
 
 def cached_tokens(
@@ -27,13 +29,38 @@ def cached_tokens(
 
     Datasets in the folder `cache` are named by codec, weights and corpus content.
     """
-    spec = codec.spec
-    safe = re.sub(r"[^\w.-]", "_", spec.name)
-    kind = "" if conditioning == "mfcc" else f"-{conditioning or 'plain'}"
+    kind = ""
     if codec.search is not None:
         kind += f"-{codec.search.distance}-{codec.search.beam}"
     if codec.rate is not None:
         kind += f"-{describe_rate(codec.rate).replace(' ', '')}"
+    return load_tokens(_made(corpus, codec, cache, conditioning, kind, progress))
+
+
+def cached_latents(
+    corpus: Corpus,
+    codec: ContinuousCodec,
+    cache: Path,
+    *,
+    conditioning: str | None = None,
+    progress: bool = True,
+) -> LatentDataset:
+    """Return the latent dataset of a corpus from a cache, as `cached_tokens` returns tokens."""
+    return load_latents(_made(corpus, codec, cache, conditioning, "", progress))
+
+
+def _made(
+    corpus: Corpus,
+    codec: Codec | ContinuousCodec,
+    cache: Path,
+    conditioning: str | None,
+    kind: str,
+    progress: bool,
+) -> Path:
+    """Return the folder of a corpus' dataset in a cache; `kind` ends its name."""
+    spec = codec.spec
+    safe = re.sub(r"[^\w.-]", "_", spec.name)
+    kind = ("" if conditioning == "mfcc" else f"-{conditioning or 'plain'}") + kind
     out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
     report = tokenize_corpus(
         corpus,
@@ -45,5 +72,5 @@ def cached_tokens(
         progress=progress,
     )
     for rejection in report.rejections:
-        warnings.warn(f"left out {rejection}", stacklevel=2)
-    return load_tokens(out)
+        warnings.warn(f"left out {rejection}", stacklevel=3)
+    return out

@@ -1,4 +1,4 @@
-"""The dataset card (README.md) of a token dataset, for the Hugging Face hub and for people.
+"""The dataset card (README.md) of a dataset, for the Hugging Face hub and for people.
 
 Its `configs:` name the Parquet files of each split, so that `datasets.load_dataset` opens the
 folder, on this machine or on the hub.
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from tokgen.codec.spec import CodecSpec
 from tokgen.tokens.provenance import PROVENANCE, Provenance, describe_rate, side_column
 from tokgen.tokens.rates import DepthTotals, depths_of_splits
 
@@ -49,15 +50,16 @@ def write_card(
     from huggingface_hub import DatasetCard, DatasetCardData
 
     files = [{"split": split, "path": f"data/{split}-*"} for split in sizes]
-    codec, corpus = provenance.spec.name, provenance.corpus
+    codec, corpus = provenance.codec_spec.name, provenance.corpus
+    kind = "latents" if provenance.latent_dim else "tokens"
     content = f"{provenance.to_json()} {sorted(sizes.items())}{' packed' * packed}"
     # `load_dataset` caches a local folder by its name and this metadata, not by its files.
     description = f"content {sha256(content.encode()).hexdigest()[:16]}"
     data = DatasetCardData(
         license=license,
-        pretty_name=f"{corpus}, tokens of {codec}",
+        pretty_name=f"{corpus}, {kind} of {codec}",
         task_categories=["audio-to-audio"],
-        tags=["tokgen", "audio", "codec-tokens", codec],
+        tags=["tokgen", "audio", f"codec-{kind}", codec],
         configs=[{"config_name": "default", "description": description, "data_files": files}],
     )
     text = _text(provenance, sizes, n_rejected, packed, depth, location)
@@ -125,7 +127,7 @@ def _text(
     depth: DepthTotals | None,
     location: str,
 ) -> str:
-    spec = provenance.spec
+    spec = provenance.codec_spec
     n_rows, seconds = (sum(values) for values in zip(*sizes.values(), strict=True))
     rows = "\n".join(f"| `{s}` | {n} | {t / 3600:.2f} |" for s, (n, t) in sizes.items())
     rejected = "" if n_rejected is None else f"\n\n{n_rejected} entries of the corpus were rejected"
@@ -138,24 +140,25 @@ def _text(
         "weights": f"SHA-256 `{spec.weight_hash}`, licence {_code(spec.licence or 'not stated')}",
         "sample rate": f"{provenance.sample_rate} Hz",
         "frames": f"{spec.frame_rate:g} a second, {provenance.hop_length} samples each",
-        "levels": f"{provenance.n_codebooks} of {spec.n_codebooks}, coarse first",
-        "codebook size": f"{provenance.codebook_size} entries per level",
+        **_values(provenance),
         "conditioning": _code(conditioning or "none"),
         "precision": f"the codec ran in {_code(provenance.precision)}",
         "corpus": f"{_code(provenance.corpus)}, fingerprint `{provenance.corpus_fingerprint}`",
     }
-    shape = f"[T, {provenance.n_codebooks}], time first"
+    shape = f"[T, {provenance.width}], time first"
     if depth is not None:
+        kbps = depth.kbps(provenance.spec)
         facts |= {
             "variable bitrate": describe_rate(provenance.rate),
-            "bitrate": f"{depth.kbps(spec):.2f} kbps on average, with the bits of the depth",
+            "bitrate": f"{kbps:.2f} kbps on average, with the bits of the depth",
             "depth": f"{depth.mean_depth:.2f} levels per frame on average",
         }
         shape = f"[T, 1 to {provenance.n_codebooks}], time first, as many as a frame has levels"
     listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     columns = {
         "id": "name of the utterance",
-        "codes": f"uint16 {shape}" + ", as packed bits that `load_tokens` unpacks" * packed,
+        provenance.column: f"{'float16' if provenance.latent_dim else 'uint16'} {shape}"
+        + ", as packed bits that `load_tokens` unpacks" * packed,
         "n_samples": "length of the audio in samples",
         "text": "transcript, or null",
         "speaker": "name of the speaker, or null",
@@ -165,30 +168,14 @@ def _text(
     for name in provenance.side_names:
         columns[side_column(name)] = "float32, side information that decoding needs"
     described = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in columns.items())
-    command = f"tokgen tokenize --corpus {_word(provenance.corpus)} --codec {_word(spec.name)}"
-    if provenance.n_codebooks < spec.n_codebooks:
-        command += f" --n_codebooks {provenance.n_codebooks}"
-    rate = provenance.rate
-    if rate is not None and rate.bitrate is None:
-        command += f" --level {rate.level:g}"
-    elif rate is not None and not spec.name.endswith(f":{rate.bitrate:g}"):
-        command += f" --bitrate {rate.bitrate:g}"
-    if provenance.beam > 1:
-        command += f" --beam {provenance.beam}"
-    if conditioning != "mfcc":
-        command += f" --conditioning {conditioning or 'none'}"
-    if provenance.precision != "float32":
-        command += f" --precision {_word(provenance.precision)}"
-    if packed:
-        command += " --codes packed"
-    command += " --out tokens"
     split = next(iter(sizes))
+    kind = "latents" if provenance.latent_dim else "tokens"
     utterances = f"{n_rows} utterance{'s' * (n_rows != 1)}"
     return f"""{_MARK}
 
-# Tokens of a neural audio codec
+# {kind.capitalize()} of a neural audio codec
 
-{utterances}, {seconds / 3600:.2f} h of audio, as tokens of the codec {_code(spec.name)}.
+{utterances}, {seconds / 3600:.2f} h of audio, as {kind} of the codec {_code(spec.name)}.
 
 | split | utterances | hours |
 |---|---|---|
@@ -199,10 +186,7 @@ def _text(
 ```python
 import tokgen
 
-tokens = tokgen.load_tokens({location!r})
-codec = tokgen.load_codec({spec.name!r})
-codes = tokens.codes({split!r}, 0)              # [1, K, T]
-waveform = tokens.decode(codec, {split!r}, 0)   # [1, 1, N]
+{_example(provenance, split, location)}
 ```
 
 `datasets.load_dataset({location!r})` opens the rows too. The features carry the codec and the
@@ -217,13 +201,59 @@ settings: `tokgen.tokens.provenance.provenance_of(dataset)` returns them.
 Made by tokgen {_code(provenance.tokgen_version)}:
 
 ```
-{command}
+{_command(provenance, packed)}
 ```
 
 | | |
 |---|---|
 {listed}
 """
+
+
+def _values(provenance: Provenance) -> dict[str, str]:
+    """Return what the frames hold, by name."""
+    if provenance.latent_dim:
+        return {"latents": f"{provenance.latent_dim} per frame, rounded to float16"}
+    return {
+        "levels": f"{provenance.n_codebooks} of {provenance.spec.n_codebooks}, coarse first",
+        "codebook size": f"{provenance.codebook_size} entries per level",
+    }
+
+
+def _example(provenance: Provenance, split: str, location: str) -> str:
+    """Return Python code that opens a dataset."""
+    codec = provenance.codec_spec.name
+    if provenance.latent_dim:
+        return f"""latents = tokgen.load_latents({location!r})
+codec = tokgen.load_continuous({codec!r})
+frames = latents.latents({split!r}, 0)           # [1, {provenance.latent_dim}, T]
+waveform = latents.decode(codec, {split!r}, 0)   # [1, 1, N]"""
+    return f"""tokens = tokgen.load_tokens({location!r})
+codec = tokgen.load_codec({codec!r})
+codes = tokens.codes({split!r}, 0)              # [1, K, T]
+waveform = tokens.decode(codec, {split!r}, 0)   # [1, 1, N]"""
+
+
+def _command(provenance: Provenance, packed: bool) -> str:
+    """Return the command that makes the dataset."""
+    spec, conditioning = provenance.codec_spec, next(iter(provenance.conditioning_sizes), None)
+    command = f"tokgen tokenize --corpus {_word(provenance.corpus)} --codec {_word(spec.name)}"
+    if isinstance(spec, CodecSpec) and provenance.n_codebooks < spec.n_codebooks:
+        command += f" --n_codebooks {provenance.n_codebooks}"
+    rate = provenance.rate
+    if rate is not None and rate.bitrate is None:
+        command += f" --level {rate.level:g}"
+    elif rate is not None and not spec.name.endswith(f":{rate.bitrate:g}"):
+        command += f" --bitrate {rate.bitrate:g}"
+    if provenance.beam > 1:
+        command += f" --beam {provenance.beam}"
+    if conditioning != "mfcc":
+        command += f" --conditioning {conditioning or 'none'}"
+    if provenance.precision != "float32":
+        command += f" --precision {_word(provenance.precision)}"
+    if packed:
+        command += " --codes packed"
+    return f"{command} --out {'latents' if provenance.latent_dim else 'tokens'}"
 
 
 def _code(text: str) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "conditioning_of",
     "depths_of",
     "filled",
+    "latents_of",
     "live_codes",
     "matrices",
     "ragged",
@@ -42,6 +43,14 @@ def codes_of(rows: Dataset) -> list[Tensor]:
     if n_codebooks is None:
         return [torch.as_tensor(codes, dtype=torch.int64).T for codes in rows["codes"]]
     return [filled(frames, n_codebooks)[0] for frames in _frames(rows)]
+
+
+def latents_of(rows: Dataset) -> list[Tensor]:
+    """Return the latents float32 [D, T] of each row of a latent dataset."""
+    width = provenance_of(rows).latent_dim
+    column = rows.with_format("arrow", columns=["latents"])[:]["latents"]
+    each = (row.values.flatten().to_numpy(zero_copy_only=False) for row in column)
+    return [torch.from_numpy(x.astype(np.float32)).view(-1, width).mT for x in each]
 
 
 def depths_of(rows: Dataset) -> list[Tensor] | None:
@@ -138,25 +147,31 @@ def conditioning_of(rows: Dataset) -> list[Tensor] | None:
 
 
 def token_features(
-    n_codebooks: int,
+    width: int,
     conditioning: Mapping[str, int],
     side_names: Sequence[str] = (),
     *,
+    column: str = "codes",
     packed: bool = False,
     variable: bool = False,
 ) -> Features:
-    """Return the column types of a token dataset; `conditioning` is features by column name.
+    """Return the column types of a token or latent dataset.
 
     Args:
+        width: values per frame, K or D.
+        conditioning: features by column name.
+        side_names: kinds of side information.
+        column: "codes" (uint16) or "latents" (float16).
         packed: store the codes as bytes, see `tokgen.tokens.packed`.
-        variable: frames have unequal numbers of codes, up to `n_codebooks`.
+        variable: frames have unequal numbers of codes, up to `width`.
     """
     from datasets import Features, List, Value
 
-    frame = List(Value("uint16")) if variable else List(Value("uint16"), length=n_codebooks)
+    kind = Value("float16" if column == "latents" else "uint16")
+    frame = List(kind) if variable else List(kind, length=width)
     columns = {
         "id": Value("string"),
-        "codes": Value("binary") if packed else List(frame),
+        column: Value("binary") if packed else List(frame),
         "n_samples": Value("int64"),
         "text": Value("string"),
         "speaker": Value("string"),

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.checks import check_waveform
 from tokgen.codec.chunks import Chunks
+from tokgen.codec.continuous import ContinuousSpec
 from tokgen.codec.spec import CodecSpec
 from tokgen.codec.windows import MIN_FRAMES, Reach, Stage, Windows, fit_length, run_whole
 
@@ -72,11 +73,12 @@ class ConditioningSettings:
         return self.n_mfcc if self.kind == "mfcc" else self.n_mels
 
     @classmethod
-    def for_codec(cls, spec: CodecSpec, kind: str = "mfcc") -> Self:
+    def for_codec(cls, spec: CodecSpec | ContinuousSpec, kind: str = "mfcc") -> Self:
         """Return settings for a codec, with a window of about 64 ms, a power of two.
 
         If the codec's hop is longer than that, the window has the length of the hop.
         """
+        assert spec.hop_length is not None
         n_fft = 2 ** round(math.log2(0.064 * spec.sample_rate))
         return cls(
             spec.sample_rate,

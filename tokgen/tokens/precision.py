@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tokgen.codec.base import Codec
+from tokgen.codec.continuous import ContinuousCodec
 
 __all__ = [
     "MATCH_FLOOR",
@@ -92,13 +93,15 @@ def _all_levels(codec: Codec, waveform: Tensor) -> Tensor:
     return codec.encode_with_importance(waveform).codes
 
 
-def needs_audio(codec: Codec, wanted: str) -> bool:
+def needs_audio(codec: Codec | ContinuousCodec, wanted: str) -> bool:
     """Return whether `choose_precision` needs audio to measure on."""
-    return wanted != "float32" and not (wanted == "auto" and codec.device.type == "cpu")
+    if isinstance(codec, ContinuousCodec) or wanted == "float32":
+        return False
+    return not (wanted == "auto" and codec.device.type == "cpu")
 
 
 def choose_precision(
-    codec: Codec, waveforms: Sequence[Tensor], wanted: str = "auto"
+    codec: Codec | ContinuousCodec, waveforms: Sequence[Tensor], wanted: str = "auto"
 ) -> PrecisionChoice:
     """Choose the precision to encode in.
 
@@ -106,11 +109,16 @@ def choose_precision(
         codec, waveforms: as for `match_rates`.
         wanted: "auto" or one of `PRECISIONS`. "auto" is float32 on a CPU; on a GPU it is the
             fastest precision whose codes match in at least `MATCH_FLOOR` of every level. Another
-            precision is used as it is, with a warning if it matches less.
+            precision is used as it is, with a warning if it matches less. Latents have no codes
+            to match: "auto" is float32 for a continuous codec, and others are used as they are.
     Raises:
         ValueError: the precision is unknown, or there is no audio to measure on.
     """
     device = codec.device
+    if isinstance(codec, ContinuousCodec):
+        chosen = "float32" if wanted == "auto" else wanted
+        _check(chosen, device)
+        return PrecisionChoice(chosen)
     if not needs_audio(codec, wanted):
         return PrecisionChoice()
     candidates = ("bfloat16", "tf32") if wanted == "auto" else (wanted,)

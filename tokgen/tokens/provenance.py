@@ -1,8 +1,8 @@
-"""The codec, corpus and settings behind a token dataset, kept with its rows.
+"""The codec, corpus and settings behind a token or latent dataset, kept with its rows.
 
 `Provenance` is JSON in three places of a dataset:
 
-    features         the `id` of the innermost type of the column `codes`. It survives
+    features         the `id` of the innermost type of the column `codes` or `latents`. It survives
                      `load_dataset`, `push_to_hub`, `to_parquet`, `save_to_disk`, `select`,
                      `filter` and `map`.
     Parquet files    the schema's metadata, under `METADATA_KEY`, for other libraries
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tokgen.codec.continuous import ContinuousSpec
 from tokgen.codec.depth import Rate
 from tokgen.codec.spec import MAX_BEAM, CodecSpec
 from tokgen.tokens.conditioning import ConditioningSettings
@@ -47,6 +48,7 @@ _LIMITS = {
     "hop_length": 10**8,
     "n_codebooks": 1 << 16,
     "codebook_size": 1 << 16,
+    "latent_dim": 1 << 16,
     "beam": MAX_BEAM,
     "channels": 1 << 16,
     "chunk_length": 10**9,
@@ -56,16 +58,17 @@ _LIMITS = {
     "n_fft": 1 << 24,
 }
 _RATES = ("level", "bitrate")
+_OF_CODES = ("n_codebooks", "codebook_size")  # 0 for latents, and not in their JSON
 _DESCRIBED = {"codec", "corpus", "corpus_fingerprint", "conditioning", *_RATES}  # by `differences`
 _PREFIX = "tokgen.provenance "  # before the JSON in the features
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """The codec, corpus and settings that a token dataset was made with.
+    """The codec, corpus and settings that a token or latent dataset was made with.
 
     Attributes:
-        codec: `CodecSpec.as_dict()`.
+        codec: `CodecSpec.as_dict()`, or that of `ContinuousSpec`.
         sample_rate: Hz.
         hop_length: samples per frame.
         n_codebooks: levels kept, at most the codec's.
@@ -81,6 +84,8 @@ class Provenance:
         channels: channels that were kept of the audio; 1 is their mean.
         level, bitrate: how a codec of variable bitrate chose the levels of each frame, as in
             `Codec.with_rate`; both None if all frames have `n_codebooks` levels.
+        latent_dim: latents per frame of a latent dataset, which has no levels: `n_codebooks` and
+            `codebook_size` are 0. It is 0 for a token dataset.
     """
 
     codec: dict[str, Any]
@@ -99,6 +104,17 @@ class Provenance:
     channels: int = 1
     level: float | None = None
     bitrate: float | None = None
+    latent_dim: int = 0
+
+    @property
+    def column(self) -> str:
+        """The column of the codec's output: "codes" [T, K] or "latents" [T, D]."""
+        return "latents" if self.latent_dim else "codes"
+
+    @property
+    def width(self) -> int:
+        """Values per frame in that column: K, or D."""
+        return self.latent_dim or self.n_codebooks
 
     @property
     def rate(self) -> Rate | None:
@@ -109,7 +125,13 @@ class Provenance:
 
     @property
     def spec(self) -> CodecSpec:
+        """The spec of the codec of a token dataset."""
         return CodecSpec(**self.codec)
+
+    @property
+    def codec_spec(self) -> CodecSpec | ContinuousSpec:
+        """The spec of the codec of a dataset of either kind."""
+        return ContinuousSpec(**self.codec) if self.latent_dim else self.spec
 
     @property
     def conditioning_sizes(self) -> dict[str, int]:
@@ -120,9 +142,10 @@ class Provenance:
         return {settings.kind: settings.n_features}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields; without `level` and `bitrate` if there is no such choice."""
+        """Return the fields; without those that do not apply to these rows."""
         fields = asdict(self)
         unset = [name for name in _RATES if fields[name] is None]
+        unset += _OF_CODES if self.latent_dim else ["latent_dim"]
         return {name: value for name, value in fields.items() if name not in unset}
 
     def to_json(self, indent: int | None = None) -> str:
@@ -139,6 +162,8 @@ class Provenance:
                 raise ValueError(f"a {type(content).__name__}, not an object")
             if "mfcc" in content:  # older datasets use this name for the conditioning
                 content["conditioning"] = content.pop("mfcc")
+            if content.get("latent_dim"):
+                content = {**dict.fromkeys(_OF_CODES, 0), **content}
             provenance = cls(**content)
             provenance._check()
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
@@ -160,7 +185,8 @@ class Provenance:
         for name, kind in (("codec", dict), ("conditioning", dict | None), ("side_names", list)):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"{name} = {_short(getattr(self, name))}: of another type")
-        texts += [self.codec.get("name"), self.codec.get("weight_hash", ""), *self.side_names]
+        texts += [self.codec.get(n, "") for n in ("weight_hash", "library", "licence")]
+        texts += [self.codec.get("name"), self.codec.get("revision") or "", *self.side_names]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a name or a hash is not a string")
         for given in (vars(self), self.codec, self.conditioning or {}):
@@ -173,14 +199,18 @@ class Provenance:
             if value is not None and type(value) not in (int, float):
                 raise ValueError(f"{name} = {_short(value)}: must be a number")
         _ = self.rate  # raises ValueError for values out of range
-        spec, sizes = self.spec, self.conditioning_sizes
-        for name in ("beam", "n_codebooks", "sample_rate", "hop_length", "codebook_size"):
+        spec, sizes = self.codec_spec, self.conditioning_sizes
+        of_values = ("latent_dim",) if self.latent_dim else ("codebook_size", "n_codebooks")
+        for name in ("beam", "sample_rate", "hop_length", *of_values):
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} = {value}: must be at least 1")
             if name not in ("beam", "n_codebooks") and value != (of_codec := getattr(spec, name)):
                 raise ValueError(f"{name} = {value}, but its codec has {of_codec}")
-        if self.n_codebooks > spec.n_codebooks:
+        if isinstance(spec, ContinuousSpec):
+            if self.rate is not None or self.side_names or any(getattr(self, n) for n in _OF_CODES):
+                raise ValueError("latents have no levels, no rate and no side information")
+        elif self.n_codebooks > spec.n_codebooks:
             raise ValueError(f"n_codebooks = {self.n_codebooks}: {spec.n_codebooks} at most")
         if sizes and self.conditioning is not None:
             settings = ConditioningSettings(**self.conditioning)
@@ -272,9 +302,9 @@ def has_provenance(rows: Dataset) -> bool:
 
 
 def add_provenance(features: Features, provenance: Provenance) -> Features:
-    """Return features of a token dataset that carry its provenance."""
+    """Return features of a token or latent dataset that carry its provenance."""
     features = copy.deepcopy(features)
-    _innermost(features["codes"]).id = _PREFIX + provenance.to_json()
+    _innermost(features[provenance.column]).id = _PREFIX + provenance.to_json()
     return features
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tokgen.runs.checks import check_least, check_positive, check_rate
 
-__all__ = ["TokenizeSettings", "check_codes"]
+__all__ = ["TokenizeSettings", "check_codes", "check_continuous"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,4 +66,19 @@ def check_codes(codes: str, format: str) -> None:
     if codes == "packed" and format == "arrow":
         raise ValueError(
             "codes packed with format arrow, which is memory-mapped as it is: use parquet"
+        )
+
+
+def check_continuous(name: str, **given: object) -> None:
+    """Raise ValueError if settings of codes are given for a continuous codec.
+
+    Args:
+        name: of the codec.
+        given: settings by name; None for those that are not set.
+    """
+    found = [f"{key} = {value}" for key, value in given.items() if value is not None]
+    if found:
+        raise ValueError(
+            f"{', '.join(found)}: only for codes, and {name} is a continuous codec, whose latents "
+            f"are kept whole as float16; leave {'it' if len(found) == 1 else 'them'} out"
         )

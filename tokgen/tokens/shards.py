@@ -47,11 +47,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One utterance of a token dataset."""
+    """One utterance of a token or latent dataset."""
 
     id: str
     split: str
-    codes: np.ndarray  # uint16 [T, K]
+    values: np.ndarray  # codes uint16 [T, K], or latents float16 [T, D]
     n_samples: int
     text: str | None
     speaker: str | None
@@ -124,9 +124,11 @@ class ShardStore:
     def __init__(self, storage: Storage, provenance: Provenance, layout: Mapping[str, Any]) -> None:
         self.storage, self.provenance, self.layout = storage, provenance, dict(layout)
         self.packed = self.layout.get("codes") == "packed"
-        sizes = provenance.n_codebooks, provenance.conditioning_sizes, provenance.side_names
+        sizes = provenance.width, provenance.conditioning_sizes, provenance.side_names
         self.variable = provenance.rate is not None
-        plain = token_features(*sizes, packed=self.packed, variable=self.variable)
+        plain = token_features(
+            *sizes, column=provenance.column, packed=self.packed, variable=self.variable
+        )
         self.features: Features = add_provenance(plain, provenance)
         schema = self.features.arrow_schema
         self.schema: pa.Schema = schema.with_metadata(
@@ -229,14 +231,14 @@ class ShardStore:
             return None
         return DepthTotals.of([row.depth for row in rows], self.provenance.spec)
 
-    def _codes(self, rows: Sequence[TokenRow]) -> pa.Array:
+    def _values(self, rows: Sequence[TokenRow]) -> pa.Array:
         k, size = self.provenance.n_codebooks, self.provenance.codebook_size
         if not self.variable:
             if not self.packed:
-                return matrices([row.codes for row in rows])
-            return pa.array([pack_codes(row.codes, size) for row in rows], pa.binary())
+                return matrices([row.values for row in rows])
+            return pa.array([pack_codes(row.values, size) for row in rows], pa.binary())
         depths = [row.depth for row in rows]
-        live = [live_codes(row.codes, depth) for row, depth in zip(rows, depths, strict=True)]
+        live = [live_codes(row.values, depth) for row, depth in zip(rows, depths, strict=True)]
         if not self.packed:
             return ragged(live, depths)
         packed = [pack_variable(c, d, k, size) for c, d in zip(live, depths, strict=True)]
@@ -245,7 +247,7 @@ class ShardStore:
     def _parquet(self, rows: Sequence[TokenRow]) -> bytes:
         columns = {
             "id": pa.array([row.id for row in rows], pa.string()),
-            "codes": self._codes(rows),
+            self.provenance.column: self._values(rows),
             "n_samples": pa.array([row.n_samples for row in rows], pa.int64()),
             "text": pa.array([row.text for row in rows], pa.string()),
             "speaker": pa.array([row.speaker for row in rows], pa.string()),

@@ -14,12 +14,19 @@ from torch import Tensor
 from tokgen.audio.blocks import held_interrupts
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
+from tokgen.codec.continuous import ContinuousCodec
 from tokgen.codec.depth import OutOfReach
-from tokgen.codec.long_audio import TooLong, encode_blocks
-from tokgen.codec.spec import Encoded
+from tokgen.codec.long_audio import TooLong
 from tokgen.corpus.entries import Entry, Rejection
 from tokgen.corpus.reading import Readable, Unit, check_loud
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
+from tokgen.tokens.engines.encoding import (
+    EncodedItem,
+    as_array,
+    encode_items,
+    encode_long,
+    for_levels,
+)
 from tokgen.tokens.precision import running_in
 from tokgen.tokens.shards import Shard, ShardStore, TokenRow
 
@@ -73,7 +80,8 @@ class Job:
     Args:
         corpus, codec, store: to read from, encode with and write to.
         settings: of the conditioning; None for no conditioning.
-        n_codebooks, batch_seconds, device: as in `tokenize_corpus`.
+        n_codebooks: levels to keep; 0 for latents.
+        batch_seconds, device: as in `tokenize_corpus`.
         precision: one of `tokgen.tokens.precision.PRECISIONS`.
     Attributes:
         tell: called with the number of rows and their seconds after each batch.
@@ -82,7 +90,7 @@ class Job:
     def __init__(
         self,
         corpus: Readable,
-        codec: Codec,
+        codec: Codec | ContinuousCodec,
         store: ShardStore,
         *,
         settings: ConditioningSettings | None,
@@ -91,7 +99,8 @@ class Job:
         precision: str,
         device: str | None = None,
     ) -> None:
-        self.corpus, self.codec, self.store = corpus, codec.for_levels(n_codebooks), store
+        self.corpus, self.store = corpus, store
+        self.codec = for_levels(codec, n_codebooks)
         self.n_codebooks, self.batch_seconds = n_codebooks, batch_seconds
         self.precision = precision
         self.device = device or codec.device.type
@@ -111,8 +120,8 @@ class Job:
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "tell": _ignore}
         if self.codec.loaded_from is not None:
-            about = self.codec.spec.weight_hash, self.codec.search, self.codec.rate
-            state["codec"] = (*self.codec.loaded_from, *about)
+            settings = getattr(self.codec, "search", None), getattr(self.codec, "rate", None)
+            state["codec"] = (*self.codec.loaded_from, self.codec.spec.weight_hash, *settings)
         return state
 
     def load_codec(self, device: str) -> None:
@@ -121,18 +130,18 @@ class Job:
         Raises:
             ValueError: this machine has other weights of the same name.
         """
-        if isinstance(self.codec, Codec):
+        if not isinstance(self.codec, tuple):
             self.codec.to(device)
             return
-        from tokgen.zoo.lookup import load_codec
+        from tokgen.zoo.lookup import load_network
 
         name, revision, expected, search, rate = self.codec
-        self.codec = load_codec(name, revision=revision, device=device)
+        self.codec = load_network(name, revision=revision, device=device)
         if search is not None:
             self.codec = self.codec.with_beam(search.beam, search.distance)
         if rate is not None:
             self.codec = self.codec.with_rate(level=rate.level, bitrate=rate.bitrate)
-        self.codec = self.codec.for_levels(self.n_codebooks)
+        self.codec = for_levels(self.codec, self.n_codebooks)
         found = self.codec.spec.weight_hash
         if found != expected:
             raise ValueError(
@@ -184,13 +193,18 @@ class Job:
     def encode(self, work: Unfinished, piece: Piece) -> None:
         """Encode a piece and add its rows to `work`, in order."""
         rows: dict[int, TokenRow] = {}
+        told = 0  # rejections that `_batches` counted as rows
         short = {i: x.samples for i, x in enumerate(piece.loaded) if x.samples is not None}
         with torch.inference_mode(), running_in(self.precision, self.codec.device):
             for batch, encoded in self._batches(piece, short):
                 for i, e in zip(batch, encoded, strict=True):
                     loaded = piece.loaded[i]
-                    n_samples = short[i].shape[-1]
-                    rows[i] = self._row(loaded.entry, e, n_samples, loaded.conditioning)
+                    about = short[i].shape[-1], loaded.conditioning
+                    try:
+                        rows[i] = self._row(loaded.entry, e, *about)
+                    except AudioError as error:
+                        piece.rejections.append(Rejection(error.source, error.reason))
+                        told += 1
             for i, loaded in enumerate(piece.loaded):
                 if i not in short:
                     try:
@@ -199,7 +213,7 @@ class Job:
                         piece.rejections.append(Rejection(error.source, error.reason))
         work.rows += [rows[i] for i in sorted(rows)]
         work.rejections += piece.rejections
-        self.tell(len(piece.rejections), 0.0)
+        self.tell(len(piece.rejections) - told, 0.0)
 
     def save(self, work: Unfinished) -> Shard:
         """Store a unit after all its pieces are encoded."""
@@ -207,7 +221,7 @@ class Job:
 
     def _batches(
         self, piece: Piece, short: dict[int, np.ndarray]
-    ) -> Iterator[tuple[Sequence[int], list[Encoded]]]:
+    ) -> Iterator[tuple[Sequence[int], list[EncodedItem]]]:
         """Encode batches of similar length; yield one while the device encodes the next."""
         lengths = {i: samples.shape[-1] for i, samples in short.items()}
         order = sorted(short, key=lambda i: -lengths[i])
@@ -230,11 +244,11 @@ class Job:
 
     def _encode_batch(
         self, piece: Piece, batch: list[int], short: dict[int, np.ndarray]
-    ) -> tuple[list[int], list[Encoded]]:
+    ) -> tuple[list[int], list[EncodedItem]]:
         """Encode a batch; reject utterances on which a bitrate is out of reach."""
         try:
             waveforms = [torch.from_numpy(short[i]) for i in batch]
-            return batch, self.codec.encode_batch_with_side(waveforms)
+            return batch, encode_items(self.codec, waveforms)
         except OutOfReach as error:
             if len(batch) == 1:
                 piece.rejections.append(Rejection(piece.loaded[batch[0]].entry.source, str(error)))
@@ -246,8 +260,8 @@ class Job:
         """Encode long audio in blocks. The audio is read again for the conditioning.
 
         Raises:
-            AudioError: the errors of `Readable.open`, silence, or audio that is too long for a
-                codec that needs the whole.
+            AudioError: the errors of `Readable.open`, silence, audio that is too long for a
+                codec that needs the whole, or as `_row`.
         """
         peak, n_samples = 0.0, 0
 
@@ -260,7 +274,7 @@ class Job:
 
         with self.corpus.open(entry, self.rate, channels=self.channels) as blocks:
             try:
-                encoded = encode_blocks(self.codec, heard(blocks), self.n_codebooks)
+                encoded = encode_long(self.codec, heard(blocks), self.n_codebooks)
             except (TooLong, OutOfReach) as error:
                 raise AudioError(entry.source, str(error)) from error
         check_loud(entry, peak)
@@ -272,17 +286,26 @@ class Job:
                     frames += _frames(part).tobytes()
             conditioning = np.frombuffer(frames, np.float16)
             conditioning = conditioning.reshape(-1, self.conditioning.settings.n_features)
+        row = self._row(entry, encoded, n_samples, conditioning)
         self.tell(1, n_samples / self.rate)
-        side = {name: values[0] for name, values in encoded.side.items()}
-        return self._row(entry, Encoded(encoded.codes[0], side), n_samples, conditioning)
+        return row
 
     def _row(
-        self, entry: Entry, encoded: Encoded, n_samples: int, conditioning: np.ndarray | None
+        self, entry: Entry, encoded: EncodedItem, n_samples: int, conditioning: np.ndarray | None
     ) -> TokenRow:
+        """Return the row of an utterance.
+
+        Raises:
+            AudioError: float16 cannot hold its latents.
+        """
+        try:
+            values = as_array(encoded.values, self.n_codebooks)
+        except ValueError as error:
+            raise AudioError(entry.source, str(error)) from error
         return TokenRow(
             id=entry.id,
             split=split_name(entry.split),
-            codes=encoded.codes[: self.n_codebooks].T.cpu().numpy().astype(np.uint16),
+            values=values,
             n_samples=n_samples,
             text=entry.text,
             speaker=entry.speaker,
@@ -291,16 +314,16 @@ class Job:
         )
 
 
-def _start_copies(encoded: list[Encoded]) -> tuple[list[Encoded], Callable[[], None]]:
+def _start_copies(items: list[EncodedItem]) -> tuple[list[EncodedItem], Callable[[], None]]:
     """Start copies from a GPU; return them and a function that waits until they are complete."""
-    if encoded[0].codes.device.type != "cuda":
-        return encoded, lambda: None
+    if items[0].values.device.type != "cuda":
+        return items, lambda: None
 
     def begin(values: Tensor) -> Tensor:
         here = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         return here.copy_(values, non_blocking=True)
 
-    copies = [Encoded(begin(e.codes), {k: begin(v) for k, v in e.side.items()}) for e in encoded]
+    copies = [EncodedItem(begin(e.values), {k: begin(v) for k, v in e.side.items()}) for e in items]
     done = torch.cuda.Event()
     done.record()
     return copies, done.synchronize

@@ -21,11 +21,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from tokgen.codec.base import Codec
 from tokgen.codec.depth import OutOfReach
 from tokgen.corpus.entries import Entry, Rejection
 from tokgen.corpus.reading import Unit
 from tokgen.runs.workers import begin_worker, one_thread, usable_cores
+from tokgen.tokens.engines.encoding import encode_items
 from tokgen.tokens.engines.job import Job, Piece, Unfinished
 from tokgen.tokens.engines.progress import Counter, Progress
 from tokgen.tokens.shards import BEGUN, Shard
@@ -228,10 +228,10 @@ def _read_alone(unit: Unit, entry: Entry) -> list[Piece]:
 def _code_noise() -> None:
     """Encode a tenth of a second of noise, if the process has a codec."""
     assert _job is not None
-    if isinstance(_job.codec, Codec) and _job.codec.device.type == "cpu":
+    if not isinstance(_job.codec, tuple) and _job.codec.device.type == "cpu":
         noise = 0.1 * torch.randn(_job.rate // 10, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode(), suppress(OutOfReach):
-            _job.codec.encode_batch_with_side([noise])
+            encode_items(_job.codec, [noise])
 
 
 # -- GPU: workers read, this process encodes -------------------------------------------------
