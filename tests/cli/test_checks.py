@@ -64,6 +64,7 @@ WRONG = [
     (f"{SCORE} --out s.txt", "s.txt must end in .json"),
     ("drift --corpus folder --codec aac:64 --out d", "no codec 'aac'; known: "),
     ("drift --corpus folder --codec opus --out d", "opus: add a bitrate in kbps"),
+    ("score --corpus folder --codec mp3:2", "8 to 320 kbps"),
     ("drift --corpus folder --codec mp3:2 --out d", "8 to 320 kbps"),
     (f"{DRIFT} --passes 1", "--passes is 1, but must be at least 2"),
     (f"{DRIFT} --codec tiny", "codec tiny is given twice"),

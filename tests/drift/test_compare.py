@@ -12,7 +12,9 @@ import pytest
 
 from makers.audio import make_tone
 from makers.codecs import BlockCodec
+from makers.continuous import make_continuous
 from makers.effects import Effect, late
+from makers.pages import page_of, text_of
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.clips import DriftClips
@@ -152,3 +154,26 @@ def test_mp3_is_measured_at_the_rate_of_the_corpus(tmp_path):
     short = {"passes": 2, "samples": 0, "progress": False}
     found = measure_drift(["mp3:24", "opus:12"], folder, tmp_path / "out", **short)
     assert [d.spec["sample_rate"] for d in found.drifts] == [24000, 48000]
+
+
+def test_a_continuous_codec_drifts_and_resumes(clips, tiny_codec, tmp_path, monkeypatch):
+    make_continuous().save_pretrained(tmp_path / "mine")
+    arguments = [tiny_codec, str(tmp_path / "mine")], clips.corpus, tmp_path / "out"
+    options = {"passes": 2, "clip_seconds": 1.0, "clips": 1, "shift": 7, "progress": False}
+    found = measure_drift(*arguments, **options)
+    name, drift = found.drifts[1].name, found.drifts[1]
+    assert (name, drift.bitrate) == ("mine", 6400)
+    assert drift.spec == {**make_continuous().spec.as_dict(), "name": "mine"}
+    assert {p.metric for p in drift.points} == set(PER_CLIP)
+    assert "mine: kbps is that of float16 latents" in found.table()
+    assert found.table().count("float16") == 1
+    content = json.loads((tmp_path / "out" / "drift.json").read_text())
+    assert content["codecs"][1]["spec"]["latent_dim"] == 8
+    assert "mine pass 2" in text_of(page_of(tmp_path / "out"))
+
+    monkeypatch.setattr("tokgen.drift.passes.drift_of", lambda *a, **k: pytest.fail("measured"))
+    again = measure_drift(*arguments, **options)
+    assert again.table() == found.table()
+    make_continuous(seed=1).save_pretrained(tmp_path / "mine")  # other weights
+    with pytest.raises(FileExistsError, match="mine: weight_hash was"):
+        measure_drift(*arguments, **options)

@@ -7,6 +7,7 @@ import torch
 
 from makers.audio import make_tone
 from makers.codecs import make_encodec, make_variable
+from makers.continuous import make_continuous
 from tokgen.audio.files import write_audio
 from tokgen.codec.depth import stream_bits
 from tokgen.corpus.listed import open_corpus
@@ -69,6 +70,32 @@ def test_a_codec_and_a_corpus_by_name(tiny_codec, tiny_codec_folder, tiny_corpus
     assert frame["n_failed"].tolist() == [0, 0]
     assert by_name._repr_html_().count("<table>") == 1
     assert by_name.table().startswith(by_name.scores.table())
+
+
+def test_codecs_without_codes(tiny_codec, tiny_corpus, tmp_path):
+    corpus = open_corpus(tiny_corpus, split="test")
+    options = {"metrics": ("si_sdr",), "workers": 0, "progress": False}
+    make_continuous().save_pretrained(tmp_path / "mine")
+    found = score_codec(
+        [tiny_codec, str(tmp_path / "mine"), "mp3:24", "opus:12"], corpus, **options
+    )
+    rows = values_of(found.scores)
+    assert list(rows)[1:] == [f"{n} decoded" for n in ("tiny", "mine", "mp3:24", "opus:12")]
+    codec = make_continuous()
+    clips = [u.waveform for u in corpus.utterances(16000, rejected=[])]
+    scored = [r["si_sdr"] for r in found.scores.per_clip if r["row"] == "mine decoded"]
+    assert scored == [si_sdr(w, codec.roundtrip(w[None])[0]) for w in clips]
+    mine, mp3, opus = found.codecs[1:]
+    assert (mine.codebook_use, mine.n_frames, mine.kbps) == ([], 0, 6.4)
+    assert mine.codec == {**codec.spec.as_dict(), "name": "mine"}
+    assert mp3.codec["sample_rate"] == 16000  # that of the corpus
+    assert (mp3.kbps, opus.kbps) == (24, 12)
+    table = found.table()
+    assert "mine: 6.400 kbps, float16 latents\n" in table and "tiny: codebook use" in table
+    assert "mp3:24: 24.000 kbps, as requested\n" in table and "mine: codebook use" not in table
+    json.dumps(found.to_dict(), allow_nan=False)
+    with pytest.raises(TypeError, match="codec is None"):
+        score_codec(None, corpus)
 
 
 def test_a_stereo_codec_is_scored_in_stereo(tiny_codec, tmp_path):

@@ -43,7 +43,7 @@ def check(s: Any) -> None:
         if Path(codec).is_file():
             also = f", or a {TGC} or {CODES} file" if isinstance(s, settings.Info) else ""
             raise ValueError(f"{codec} is a file: give the name or the folder of a codec{also}")
-        check_name(codec, waveform=isinstance(s, settings.Drift))
+        check_name(codec, waveform=isinstance(s, settings.Drift | settings.Score))
         if codec in codecs[:i]:
             raise ValueError(f"codec {codec} is given twice")
     if hasattr(s, "corpus"):

@@ -224,8 +224,8 @@ class Score(ScoringSettings, CorpusSettings, DeviceSettings):
     """Score codecs on a corpus.
 
     Attributes:
-        codec: name in the zoo (see `tokgen codecs`), folder, or hub id; repeat the flag for several
-            codecs.
+        codec: name in the zoo (see `tokgen codecs`), folder, hub id, mp3:KBPS or opus:KBPS; repeat
+            the flag for several codecs.
         out: .json file for the numbers.
         overwrite: replace an existing file.
     """

@@ -41,7 +41,6 @@ class ContinuousSpec(WaveformSpec):
         channels, chunk_length, chunk_stride: as in `CodecSpec`; mono, without chunks.
     """
 
-    channels: ClassVar[int] = 1
     chunk_length: ClassVar[int] = 0
     chunk_stride: ClassVar[int] = 0
     latent_dim: int = 0

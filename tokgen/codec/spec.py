@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -156,6 +157,7 @@ def check_sizes(spec: CodecSpec | WaveformSpec, *names: str) -> None:
 class WaveformSpec:
     """The numbers of a codec without codes."""
 
+    channels: ClassVar[int] = 1
     name: str  # as passed to `load_roundtrip`, such as "opus:12"
     sample_rate: int  # Hz
     bitrate: float  # requested bits per second

@@ -129,9 +129,9 @@ def measure_drift(
     what it measures beyond an earlier call with the same settings.
 
     Args:
-        codecs: codecs, or names as in `load_roundtrip` ("mp3:24" and "opus:12" too), each with
-            another name. The others are compared with the first. MP3 runs at the rate of the
-            corpus' first clip, if it has the bitrate there.
+        codecs: codecs, or names as in `load_roundtrip` (continuous codecs, "mp3:24" and "opus:12"
+            too), each with another name. The others are compared with the first. MP3 runs at the
+            rate of the corpus' first clip, if it has the bitrate there.
         corpus: the corpus, or its source as in `open_corpus`. Each codec gets its clips at its
             own rate.
         out: folder for the results.

@@ -282,6 +282,8 @@ def summary_parts(summaries: Sequence[DriftSummary]) -> list[Grid | str]:
         frames = f", {s.n_frames} frames per pass" if s.n_frames else ""
         clips = "1 clip" if s.n_clips == 1 else f"{s.n_clips} clips"
         lines.append(f"{s.name}: {clips}{frames}, {counts}; delay per pass {s.delay}")
+        if "latent_dim" in s.spec:
+            lines.append(f"{s.name}: kbps is that of float16 latents")
         lines += [f"  left out {r}" for r in s.rejections]
         failed = s.failure_lines()
         lines += [f"  failed {line}" for line in failed[:SHOWN_FAILURES]]

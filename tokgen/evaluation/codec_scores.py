@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from tokgen.audio.files import read_audio
-from tokgen.codec.base import Codec
+from tokgen.codec.base import Codec, WaveformCodec
+from tokgen.codec.continuous import ContinuousCodec
 from tokgen.codec.depth import OutOfReach, stream_bits
+from tokgen.codec.spec import Encoded
 from tokgen.corpus.entries import Rejection
 from tokgen.corpus.listed import Corpus, as_corpus
 from tokgen.corpus.reading import Utterance
+from tokgen.drift.clips import find_audio_rate
+from tokgen.drift.compare import AnyCodec
 from tokgen.evaluation.metric import check_backends, parse_metrics
 from tokgen.evaluation.pool import check_workers
 from tokgen.evaluation.rows import AudioRow, Scores, make_scorer, score_rows
@@ -24,7 +28,8 @@ from tokgen.evaluation.settings import DEFAULT_METRICS, check_cap, check_mos, ch
 from tokgen.metrics.codebook import codebook_use, live_codes
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
-from tokgen.zoo.lookup import as_codec
+from tokgen.zoo.lookup import as_roundtrip, load_roundtrip
+from tokgen.zoo.names import waveform_kind
 
 __all__ = ["ORIGINAL", "CodecMeasures", "CodecScores", "score_codec"]
 
@@ -37,12 +42,15 @@ class CodecMeasures:
 
     Attributes:
         row: name of the codec's row.
-        codec: `CodecSpec.as_dict()` of the codec.
+        codec: `as_dict()` of the codec's spec.
         codebook_use: percent per level, pooled over `n_frames` frames. With a variable bitrate, it
-            counts the codes up to the depth; NaN for a level that no frame has.
+            counts the codes up to the depth; NaN for a level that no frame has. Empty for a codec
+            without codes.
         n_frames: frames behind `codebook_use`. Entropy is biased low if there are few.
         speed: seconds of audio encoded and decoded, clip by clip, per second of computing.
-        kbps: mean over the audio, without entropy coding of codes, with the bits of the depth.
+        kbps: mean over the audio, without entropy coding of codes, with the bits of the depth. Of
+            MP3 and Opus, the requested bitrate; of a continuous codec, that of float16 latents.
+        kbps_of: what `kbps` counts, if it is not codes.
     """
 
     row: str
@@ -51,6 +59,7 @@ class CodecMeasures:
     n_frames: int
     speed: float
     kbps: float
+    kbps_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,10 +84,14 @@ class CodecScores(Result):
         lines = []
         for found in self.codecs:
             use = " ".join(f"{u:.1f}" for u in found.codebook_use)
+            what = f", {found.kbps_of}" if found.kbps_of else ""
+            lines.append(f"{found.codec['name']}: {found.kbps:.3f} kbps{what}")
+            if found.codebook_use:
+                lines.append(
+                    f"{found.codec['name']}: codebook use, % of log2(size), {found.n_frames} "
+                    f"frames: {use}"
+                )
             lines += [
-                f"{found.codec['name']}: {found.kbps:.3f} kbps",
-                f"{found.codec['name']}: codebook use, % of log2(size), {found.n_frames} frames: "
-                f"{use}",
                 f"{found.codec['name']}: encode + decode, clip by clip: {found.speed:.0f} x real "
                 f"time ({self.seconds:.0f} s)",
             ]
@@ -109,7 +122,7 @@ class CodecScores(Result):
 
 
 def score_codec(
-    codec: str | Path | Codec | Sequence[str | Path | Codec],
+    codec: AnyCodec | Sequence[AnyCodec],
     corpus: str | Path | Corpus,
     *,
     split: str | None = None,
@@ -135,7 +148,9 @@ def score_codec(
     them; other codecs get the mean. See `Clip` for metrics of stereo.
 
     Args:
-        codec: one or several codecs, or their names as in `load_codec`, each once.
+        codec: one or several codecs, or their names as in `load_roundtrip`, each once. Those
+            without codes, such as continuous ones and "opus:12", have no codebook use. MP3 runs at
+            the rate of the corpus' first clip, if it has the bitrate there.
         corpus: the corpus, or its source as in `open_corpus`. All clips are held in memory.
         split, where, min_seconds, max_seconds: part of the corpus to score, as in `open_corpus`.
         language, follow_links: as in `open_corpus`. CER does not apply to clips in a language that
@@ -154,11 +169,11 @@ def score_codec(
     check_cap(cer_cap)
     check_mos(metrics, mos, mos_reference)
     check_workers(workers)
-    given = [codec] if isinstance(codec, str | Path | Codec) or codec is None else codec
-    check_once([str(one) for one in given if not isinstance(one, Codec)])
+    given = [codec] if isinstance(codec, AnyCodec) or codec is None else codec
+    check_once([str(one) for one in given if isinstance(one, str | Path)])
     if not given:
         raise ValueError("no codec: give at least one")
-    codecs = [as_codec(one, device=device) for one in given]
+    codecs = [as_roundtrip(one, device=device) for one in given]
     check_once([one.spec.name for one in codecs])
     corpus = as_corpus(
         corpus,
@@ -169,6 +184,9 @@ def score_codec(
         language=language,
         follow_links=follow_links,
     )
+    for i, one in enumerate(given):
+        if isinstance(one, str | Path) and waveform_kind(one):
+            codecs[i] = load_roundtrip(one, audio_rate=find_audio_rate(corpus))
     rates = [one.spec.sample_rate for one in codecs]
     forms = [(one.spec.sample_rate, one.spec.channels) for one in codecs]
     if isinstance(mos_reference, str | Path):
@@ -224,36 +242,41 @@ def _read(
 
 
 def _decode(
-    codec: Codec, originals: Sequence[Tensor], ids: Sequence[str], progress: bool
+    codec: Codec | WaveformCodec, originals: Sequence[Tensor], ids: Sequence[str], progress: bool
 ) -> tuple[AudioRow, CodecMeasures]:
     """Encode and decode clips [1, N] or [C, N] one by one."""
     rate, name = codec.spec.sample_rate, codec.spec.name
-    decoded, codes, n_frames, bits, took = [], [], 0, 0.0, 0.0
+    decoded, took = list[Tensor](), 0.0
+    found: list[tuple[Tensor, Tensor | None]] = []  # codes [K, T] and depth [T] of each clip
     bar = progress_bar(f"decoding {name}", originals, unit="clip", delay=2.0, show=progress)
     for clip_id, waveform in zip(ids, bar, strict=True):
         began = time.perf_counter()
         try:
-            encoded = codec.encode_with_side(waveform[None])
+            audio, encoded = _roundtrip(codec, waveform)
         except OutOfReach as error:
             raise ValueError(f"{clip_id}: {error}") from error
-        audio = codec.decode(
-            encoded.codes, waveform.shape[-1], encoded.side, mono=len(waveform) == 1
-        )
-        decoded.append(audio[0].cpu())
+        decoded.append(audio.cpu())
         took += time.perf_counter() - began
-        found, depth = encoded.codes[0].cpu(), None
-        if encoded.depth is not None:
-            depth = encoded.depth[0].cpu()
-        codes.append(live_codes(found, depth))
-        bits += stream_bits(found.shape[-1], len(found), codec.spec, depth)
-        n_frames += found.shape[-1]
+        if encoded is not None:
+            depth = None if encoded.depth is None else encoded.depth[0].cpu()
+            found.append((encoded.codes[0].cpu(), depth))
     row = AudioRow(f"{name} decoded", "resynthesis", name, decoded, originals, rate)
-    measures = CodecMeasures(
-        row.name,
-        codec.spec.as_dict(),
-        codebook_use(codes, codec.spec.codebook_size).tolist(),
-        n_frames,
-        sum(w.shape[-1] for w in originals) / rate / took,
-        bits * codec.spec.frame_rate / n_frames / 1000,
-    )
-    return row, measures
+    speed = sum(w.shape[-1] for w in originals) / rate / took
+    about = row.name, codec.spec.as_dict()
+    if not isinstance(codec, Codec):
+        kbps_of = "float16 latents" if isinstance(codec, ContinuousCodec) else "as requested"
+        return row, CodecMeasures(*about, [], 0, speed, codec.spec.bitrate / 1000, kbps_of)
+    use = codebook_use([live_codes(*clip) for clip in found], codec.spec.codebook_size)
+    n_frames = sum(codes.shape[-1] for codes, _ in found)
+    bits = sum(stream_bits(codes.shape[-1], len(codes), codec.spec, d) for codes, d in found)
+    kbps = bits * codec.spec.frame_rate / n_frames / 1000
+    return row, CodecMeasures(*about, use.tolist(), n_frames, speed, kbps)
+
+
+def _roundtrip(codec: Codec | WaveformCodec, waveform: Tensor) -> tuple[Tensor, Encoded | None]:
+    """Encode and decode a clip [C, N]; return the audio, and the codes if there are some."""
+    if not isinstance(codec, Codec):
+        return codec.roundtrip(waveform[None])[0], None
+    encoded = codec.encode_with_side(waveform[None])
+    n, mono = waveform.shape[-1], len(waveform) == 1
+    return codec.decode(encoded.codes, n, encoded.side, mono=mono)[0], encoded

@@ -210,6 +210,8 @@ def as_roundtrip(
     Args:
         device, audio_rate: as in `load_roundtrip`; a codec object stays as it is.
     """
+    if codec is None:
+        raise TypeError("codec is None: give a name, folder, hub id or Codec")
     if isinstance(codec, str | Path):
         return load_roundtrip(codec, device=pick_device(device), audio_rate=audio_rate)
     return codec

@@ -42,8 +42,8 @@ def check_name(name: str | Path, *, waveform: bool = False) -> None:
     if kind := waveform_kind(name):
         if not waveform:
             raise ValueError(
-                f"{name} has no codes, only audio: measure it with `tokgen drift` (measure_drift), "
-                "or name a codec with codes"
+                f"{name} has no codes, only audio: measure it with `tokgen score` or `tokgen "
+                "drift`, or name a codec with codes"
             )
         plain, kbps = split_kbps(name)
         if kbps is None or plain != kind:
@@ -100,7 +100,7 @@ def unknown_codec(name: str | Path, reason: str = "") -> FileNotFoundError:
     """Return the error for a name that is no codec's, with the known names."""
     names = zoo_names()
     formats = [f"{kind}:KBPS" for kind in LOSSY_KBPS]
-    known = f"{', '.join(names) or 'none'} (and for drift, {' and '.join(formats)})"
+    known = f"{', '.join(names) or 'none'} (and for scores and drift, {' and '.join(formats)})"
     if reason:
         return FileNotFoundError(f"no codec {str(name)!r}: {reason}; known: {known}")
     plain = str(split_kbps(name)[0])
