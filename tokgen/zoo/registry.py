@@ -43,6 +43,7 @@ ADAPTERS = (
         "stft:StftCodec",
         older_types=("StftCodecModel",),
     ),
+    Adapter("tokgen", "OfflineModel", "tokgen_offline_codec", "offline:OfflineCodec"),
     Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
     Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
     Adapter("transformers", "MimiModel", "mimi", "adapters.mimi:MimiCodec"),

@@ -14,6 +14,7 @@ from tokgen.nn.hub import CONFIG
 from tokgen.quantizers.offline.additive import LocalSearchQuantizer, ResidualKMeans
 from tokgen.quantizers.offline.base import OfflineQuantizer
 from tokgen.quantizers.offline.product import ProductQuantizer, RotatedProductQuantizer
+from tokgen.quantizers.offline.qinco2 import Qinco2
 from tokgen.quantizers.offline.scalar import FiniteScalar, ResidualFiniteScalar
 
 __all__ = ["QUANTIZERS", "load_quantizer", "make_quantizer"]
@@ -25,6 +26,7 @@ QUANTIZERS: dict[str, type[OfflineQuantizer]] = {
     "opq": RotatedProductQuantizer,
     "fsq": FiniteScalar,
     "rfsq": ResidualFiniteScalar,
+    "qinco2": Qinco2,
 }
 
 
