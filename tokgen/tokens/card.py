@@ -51,7 +51,7 @@ def write_card(
 
     files = [{"split": split, "path": f"data/{split}-*"} for split in sizes]
     codec, corpus = provenance.codec_spec.name, provenance.corpus
-    kind = "latents" if provenance.latent_dim else "tokens"
+    kind = provenance.content
     content = f"{provenance.to_json()} {sorted(sizes.items())}{' packed' * packed}"
     # `load_dataset` caches a local folder by its name and this metadata, not by its files.
     description = f"content {sha256(content.encode()).hexdigest()[:16]}"
@@ -169,7 +169,7 @@ def _text(
         columns[side_column(name)] = "float32, side information that decoding needs"
     described = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in columns.items())
     split = next(iter(sizes))
-    kind = "latents" if provenance.latent_dim else "tokens"
+    kind = provenance.content
     utterances = f"{n_rows} utterance{'s' * (n_rows != 1)}"
     return f"""{_MARK}
 
@@ -253,7 +253,7 @@ def _command(provenance: Provenance, packed: bool) -> str:
         command += f" --precision {_word(provenance.precision)}"
     if packed:
         command += " --codes packed"
-    return f"{command} --out {'latents' if provenance.latent_dim else 'tokens'}"
+    return f"{command} --out {provenance.content}"
 
 
 def _code(text: str) -> str:

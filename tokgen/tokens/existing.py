@@ -38,7 +38,7 @@ def check_same(storage: Storage, provenance: Provenance, corpus: Readable) -> Pr
     if changed := theirs.differences(provenance):
         changed = explain(changed, read_corpus(storage), corpus)
         raise ValueError(
-            f"{storage.url} holds tokens of codec {theirs.codec['name']!r} and corpus "
+            f"{storage.url} holds {theirs.content} of codec {theirs.codec['name']!r} and corpus "
             f"{theirs.corpus!r}. Since then, these changed (old → new): {'; '.join(changed)}. "
             "Choose another folder, or delete this one to tokenize again"
         )

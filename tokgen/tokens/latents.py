@@ -43,8 +43,6 @@ class LatentDataset(CodedDataset):
         source: folder, URL or hub id that it was loaded from; None for one made in memory.
     """
 
-    _noun = "latents"
-
     def latents(self, split: str, index: int) -> Tensor:
         """Return latents float32 [1, D, T] of one row, as `ContinuousCodec.encode` returns them.
 

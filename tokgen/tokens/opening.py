@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tokgen.codec.continuous import ContinuousSpec
 from tokgen.codec.spec import CodecSpec
@@ -68,8 +68,6 @@ class CodedDataset:
     provenance: Provenance
     source: str | None = None
 
-    _noun: ClassVar[str] = "tokens"
-
     def __repr__(self) -> str:
         rows = ", ".join(f"{len(part)} {split}" for split, part in self.splits.items())
         about, spec = self.provenance, self.provenance.codec_spec
@@ -86,7 +84,9 @@ class CodedDataset:
 
     def _rows(self, split: str) -> Dataset:
         if split not in self.splits:
-            raise ValueError(f"no split {split!r}: the {self._noun} have {', '.join(self.splits)}")
+            raise ValueError(
+                f"no split {split!r}: the {self.provenance.content} have {', '.join(self.splits)}"
+            )
         return self.splits[split]
 
     def push_to_hub(
@@ -291,10 +291,10 @@ def with_provenance(splits: DatasetDict, provenance: Provenance) -> DatasetDict:
 
 def check_same_weights(provenance: Provenance, spec: CodecSpec | ContinuousSpec) -> None:
     """Raise ValueError if another codec made the rows; the message names both."""
-    theirs, what = provenance.codec_spec, "latents" if provenance.latent_dim else "tokens"
+    theirs = provenance.codec_spec
     if theirs.weight_hash != spec.weight_hash:
         raise ValueError(
-            f"the {what} were made by codec {theirs.name!r} (weights {theirs.weight_hash[:12]}), "
+            f"the {provenance.content} were made by codec {theirs.name!r} (weights {theirs.weight_hash[:12]}), "
             f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): tokenize again, or load "
             f"{theirs.name!r}"
         )

@@ -112,6 +112,11 @@ class Provenance:
         return "latents" if self.latent_dim else "codes"
 
     @property
+    def content(self) -> str:
+        """What the rows hold, in messages: "tokens" or "latents"."""
+        return "latents" if self.latent_dim else "tokens"
+
+    @property
     def width(self) -> int:
         """Values per frame in that column: K, or D."""
         return self.latent_dim or self.n_codebooks
