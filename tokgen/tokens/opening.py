@@ -294,7 +294,7 @@ def check_same_weights(provenance: Provenance, spec: CodecSpec | ContinuousSpec)
     theirs = provenance.codec_spec
     if theirs.weight_hash != spec.weight_hash:
         raise ValueError(
-            f"the {provenance.content} were made by codec {theirs.name!r} (weights {theirs.weight_hash[:12]}), "
-            f"not by {spec.name!r} (weights {spec.weight_hash[:12]}): tokenize again, or load "
+            f"the {provenance.content} were made by codec {theirs.name!r} (weights "
+            f"{theirs.weight_hash[:12]}), not by {spec.name!r} (weights {spec.weight_hash[:12]}): tokenize again, or load "
             f"{theirs.name!r}"
         )
