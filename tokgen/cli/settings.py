@@ -204,7 +204,7 @@ class Decompress(DeviceSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenize(TokenizeSettings, CorpusSettings, DeviceSettings):
-    """Tokenize a corpus as a token dataset.
+    """Tokenize a corpus as a token dataset, or with a continuous codec as a latent dataset.
 
     Attributes:
         codec: name in the zoo (see `tokgen codecs`), folder, or hub id.

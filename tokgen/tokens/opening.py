@@ -293,8 +293,8 @@ def check_same_weights(provenance: Provenance, spec: CodecSpec | ContinuousSpec)
     """Raise ValueError if another codec made the rows; the message names both."""
     theirs = provenance.codec_spec
     if theirs.weight_hash != spec.weight_hash:
+        ours, other = (each.weight_hash[:12] for each in (theirs, spec))
         raise ValueError(
-            f"the {provenance.content} were made by codec {theirs.name!r} (weights "
-            f"{theirs.weight_hash[:12]}), not by {spec.name!r} (weights {spec.weight_hash[:12]}): tokenize again, or load "
-            f"{theirs.name!r}"
+            f"the {provenance.content} were made by codec {theirs.name!r} (weights {ours}), not by "
+            f"{spec.name!r} (weights {other}): tokenize again, or load {theirs.name!r}"
         )

@@ -31,7 +31,8 @@ class TokenizeSettings:
             memory-mapped without a copy.
         codes: lists of 16-bit numbers, or packed into ceil(log2(codebook_size)) bits each, which
             `load_tokens` unpacks.
-        precision: auto uses float32 on a CPU, and on a GPU the fastest that keeps the codes.
+        precision: auto uses float32 on a CPU and for latents, and on a GPU the fastest that keeps
+            the codes.
         streaming: read a hub dataset or Parquet without download or listing; each of its shards
             then becomes one shard of the dataset.
     """
