@@ -9,7 +9,6 @@ decoded = codec.decode(latents, waveform.shape[-1])       # [B, 1, N]
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -226,10 +225,6 @@ class ContinuousCodec(WaveformCodec):
     def to(self, device: torch.device | str) -> Self:
         self.model.to(device)
         return self
-
-    def copied(self) -> Self:
-        """Return a copy with weights of its own, such as one whose decoder is then trained."""
-        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         s = self.spec
