@@ -9,6 +9,7 @@ from typing import Any
 from tokgen.codec_training.trainable import TrainableCodec, TrainableDac, TrainableStft
 from tokgen.codec_training.trainable_continuous import TrainableContinuous
 from tokgen.codec_training.trainable_encodec import TrainableEncodec
+from tokgen.codec_training.trainable_offline import TrainableOffline
 from tokgen.quantizers.settings import VariableSettings
 from tokgen.zoo.names import find_in_zoo
 
@@ -18,6 +19,7 @@ ARCHITECTURES: dict[str, type[TrainableCodec]] = {
     "stft": TrainableStft,
     "dac": TrainableDac,
     "encodec": TrainableEncodec,
+    "offline": TrainableOffline,
 }
 
 

@@ -182,7 +182,8 @@ class CodecTrainingSettings(SharedSettings):
     Attributes:
         name: the run's folder is runs/<name>.
         architecture: "stft" (`StftCodecModel`), "dac" or "encodec" (transformers' `DacModel`,
-            `EncodecModel`).
+            `EncodecModel`), or "offline": the decoder of a codec with an offline quantizer, which
+            `model` names as `codec`.
         model: settings of the architecture's config.
         quantizer: "residual", or "variable" for a variable bitrate: the levels of each frame are
             chosen by a network that trains with the codec. "none" trains a continuous codec, to

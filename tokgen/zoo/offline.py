@@ -100,8 +100,8 @@ class OfflineCodec(PretrainedCodec):
         Raises:
             ValueError: the quantizer has another width than the latents, or no search for a beam.
         """
-        about = {"licence": continuous.spec.licence}
-        return cls.from_model(OfflineModel(continuous, quantizer.eval(), beam), name, **about)
+        model = OfflineModel(continuous, quantizer.eval(), beam)
+        return cls.from_model(model, name, licence=continuous.spec.licence)
 
     @staticmethod
     def numbers(config: dict[str, Any], bandwidth: float | None = None) -> dict[str, Any]:

@@ -6,5 +6,7 @@
 - `product` - product quantization, plain and with a rotation
 - `scalar` - finite scalar quantization, plain and residual
 - `qinco2` - QINCo2: each level's codebook depends on the levels before it
+- `qinco2_network` - network and search of QINCo2
 - `qinco2_training` - train QINCo2
+- `settings` - settings of that training
 """

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tokgen.nn.ema import Ema
 from tokgen.quantizers.offline.base import check_frames, share_left
-from tokgen.quantizers.offline.qinco2 import Qinco2
+from tokgen.quantizers.offline.qinco2_network import Qinco2Network
 from tokgen.quantizers.offline.settings import QincoTraining
 from tokgen.runs.accelerator import step_seed
 from tokgen.runs.checkpoints import Checkpoints
@@ -29,7 +29,7 @@ __all__ = ["train_qinco2"]
 
 
 def train_qinco2(
-    quantizer: Qinco2,
+    quantizer: Qinco2Network,
     frames: Tensor,
     settings: QincoTraining | None = None,
     *,
@@ -139,7 +139,7 @@ def _batch(target: Tensor, s: QincoTraining, step: int, process: int) -> Tensor:
 
 
 @torch.no_grad()
-def _replace_unused(quantizer: Qinco2, target: Tensor, uses: Tensor, seed: int) -> None:
+def _replace_unused(quantizer: Qinco2Network, target: Tensor, uses: Tensor, seed: int) -> None:
     """Replace rows without use by what the levels before leave of frames of the data."""
     if not bool((uses == 0).any()):
         return
@@ -158,7 +158,7 @@ def _replace_unused(quantizer: Qinco2, target: Tensor, uses: Tensor, seed: int) 
             level.light[unused] = left[unused]
 
 
-def _share(quantizer: Qinco2, frames: Tensor) -> float:
+def _share(quantizer: Qinco2Network, frames: Tensor) -> float:
     """Return the share of variance left of held-out frames, greedily coded."""
     frames = frames.to(quantizer.mean.device)
     return share_left(frames, quantizer.decode(quantizer.encode(frames)))

@@ -90,6 +90,9 @@ class Stack(nn.Module):
 class StftNetwork(Pretrained):
     """Encoder and decoder of the STFT codec. `StftAutoencoder` and `StftCodecModel` build them."""
 
+    encoder: Any
+    decoder: Any
+
     def build_encoder(self, *, causal: bool = False, lookahead: int = 0) -> None:
         """Make `spectrum` and `encoder` from `config`."""
         c = self.config
