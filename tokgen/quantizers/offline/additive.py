@@ -95,7 +95,9 @@ class LocalSearchQuantizer(AdditiveQuantizer):
 
     faiss fits the codebooks. Its own search for codes is random, and the codes of a frame depend on
     the frames beside it. Here, beam search or greedy search finds codes, and then `_SWEEPS` sweeps
-    over the codebooks replace one code at a time if that lowers the error.
+    over the codebooks replace one code at a time if that lowers the error. On 3,980 frames of
+    speech-16k that were not fitted (8 x 256, `n_rounds` 3), faiss' search leaves .125 of the
+    variance, beam 32 .128, beam 16 .131 and greedy .153. Residual k-means with beam 16 leaves .101.
 
     Args:
         dim, n_codebooks, codebook_size: D, K and R; R is a power of two.
