@@ -19,6 +19,7 @@ import tokgen.tokens.latents
 from makers.audio import RATE, make_tone
 from makers.continuous import make_continuous, make_vibevoice
 from makers.corpora import CLIPS
+from makers.hub import local_hub
 from tokgen.audio.files import write_audio
 from tokgen.cli.main import main
 from tokgen.codec.continuous import ContinuousCodec
@@ -286,6 +287,18 @@ def test_a_cache_of_latents(tiny_corpus: Path, codec: ContinuousCodec, tmp_path:
     first, second = (cached_latents(corpus, codec, tmp_path, progress=False) for _ in range(2))
     assert first.source == second.source and len(list(tmp_path.iterdir())) == 1
     assert first.splits["train"].column_names == ["id", "latents", "n_samples", "text", "speaker"]
+
+
+def test_pushed_to_the_hub_and_loaded(
+    latents: LatentDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local_hub(tmp_path / "home", monkeypatch):
+        latents.push_to_hub("me/latents")
+        found = load_latents("me/latents")
+        assert found.provenance == latents.provenance and found.source == "me/latents"
+        assert torch.equal(found.frames("test"), latents.frames("test"))
+        with pytest.raises(ValueError, match="me/latents is a latent dataset"):
+            load_tokens("me/latents")
 
 
 # -- from the command line -----------------------------------------------------
