@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from tokgen.quantizers.offline import base
 from tokgen.quantizers.offline.base import OfflineQuantizer, share_left
 from tokgen.quantizers.offline.registry import QUANTIZERS, load_quantizer, make_quantizer
+from tokgen.quantizers.offline.settings import QincoTraining
 
 SIZES = {"dim": 10, "n_codebooks": 3, "codebook_size": 16}
 SMALL: dict[str, dict[str, Any]] = {  # settings that make a fit short
@@ -18,6 +20,13 @@ SMALL: dict[str, dict[str, Any]] = {  # settings that make a fit short
     "opq": {"n_rounds": 4},
     "fsq": {"steps": 60},
     "rfsq": {"steps": 60},
+    "qinco2": {
+        "preset": None,
+        "n_blocks": 1,
+        "embedding_dim": 8,
+        "hidden_dim": 8,
+        "preselect": 4,
+    },
 }
 
 
@@ -42,6 +51,13 @@ def make(name: str, **settings: Any) -> OfflineQuantizer:
 @pytest.fixture(params=QUANTIZERS)
 def name(request) -> str:
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def train_few_steps(monkeypatch):
+    """Make `fit` of QINCo2 short."""
+    few = partial(QincoTraining, steps=4, batch_size=32, warmup=1)
+    monkeypatch.setattr("tokgen.quantizers.offline.settings.QincoTraining", few)
 
 
 @pytest.fixture
