@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import quantize_offline
 import train_entropy_model
 import vocode_mfcc
 from makers.paths import ROOT
@@ -25,6 +26,7 @@ SETTINGS = {
     "drift_ablation": AblationSettings,
     "variable_ablation": VariableAblationSettings,
     "train_entropy_model": train_entropy_model.Settings,
+    "quantize_offline": quantize_offline.Settings,
 }
 
 
@@ -49,7 +51,7 @@ print(sorted({"torch", "accelerate", "transformers", "datasets"} & set(sys.modul
 """
 
 
-@pytest.mark.parametrize("name", [x for x in SETTINGS if not x.endswith("_ablation")])
+@pytest.mark.parametrize("name", [x for x in SETTINGS if not x.endswith(("_ablation", "_offline"))])
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -75,6 +77,9 @@ def test_flags_are_checked_before_torch_is_imported(name, flags, message) -> Non
         ("drift_ablation", ["--tuning.steps", "0"], "error: steps is 0, but must be at least 1"),
         ("drift_ablation", ["--seeds", "0"], "error: seeds is 0, but must be at least 1"),
         ("drift_ablation", ["--corpus", "[./nowhere]"], "error: no folder or file ./nowhere"),
+        ("quantize_offline", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),
+        ("quantize_offline", ["--training.steps", "0"], "error: steps is 0, but must be at least "),
+        ("quantize_offline", ["--corpora", "[./nowhere]"], "error: no folder or file ./nowhere"),
         ("variable_ablation", ["--seeds", "0"], "error: seeds is 0, but must be at least 1"),
         (
             "variable_ablation",

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
+import quantize_offline
 import train_entropy_model
 import vocode_mfcc
 from makers.codecs import make_dac, make_encodec, make_variable, save_codec
@@ -43,6 +44,7 @@ SETTINGS = {
     "drift_ablation": AblationSettings,
     "variable_ablation": VariableAblationSettings,
     "train_entropy_model": train_entropy_model.Settings,
+    "quantize_offline": quantize_offline.Settings,
 }
 
 

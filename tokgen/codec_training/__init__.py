@@ -8,6 +8,7 @@
 - `trainable` - one interface to train codecs, and the STFT codec and DAC behind it
 - `trainable_encodec` - EnCodec behind it
 - `trainable_continuous` - the STFT codec without a quantizer behind it
+- `trainable_offline` - the decoder of a codec with an offline quantizer behind it
 - `architectures` - the architectures that can be trained, by name
 - `phases` - what trains at which step, and the learning rate
 - `adversary` - the discriminators' part of a step

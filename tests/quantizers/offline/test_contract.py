@@ -57,7 +57,7 @@ def name(request) -> str:
 def train_few_steps(monkeypatch):
     """Make `fit` of QINCo2 short."""
     few = partial(QincoTraining, steps=4, batch_size=32, warmup=1)
-    monkeypatch.setattr("tokgen.quantizers.offline.settings.QincoTraining", few)
+    monkeypatch.setattr("tokgen.quantizers.offline.qinco2.QincoTraining", few)
 
 
 @pytest.fixture

@@ -67,6 +67,10 @@ class QincoLevel(nn.Module):
             nn.Linear(hidden_dim, embedding_dim, bias=False) for _ in range(n_blocks)
         )
         self.out = None if same else nn.Linear(embedding_dim, dim, bias=False)
+        self.reset()
+
+    def reset(self) -> None:
+        """Draw the layers; what they add to the row is zero."""
         nn.init.zeros_(self.concat.weight)
         nn.init.zeros_(self.concat.bias)
         for layer in (self.into, *self.up):
@@ -164,6 +168,10 @@ class Qinco2Network(OfflineQuantizer):
                 level.rows.copy_(rows if level.out is not None else rows / 2)
                 if level.light is not None:
                     level.light.copy_(rows)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for level in self.levels:
+                level.reset()
         self.fitted.fill_(1)
 
     def normalised(self, frames: Tensor) -> Tensor:
