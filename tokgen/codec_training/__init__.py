@@ -9,6 +9,7 @@
 - `trainable_encodec` - EnCodec behind it
 - `trainable_continuous` - the STFT codec without a quantizer behind it
 - `trainable_offline` - the decoder of a codec with an offline quantizer behind it
+- `offline_settings` - settings of the recipe that fits offline quantizers
 - `architectures` - the architectures that can be trained, by name
 - `phases` - what trains at which step, and the learning rate
 - `adversary` - the discriminators' part of a step

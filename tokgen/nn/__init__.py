@@ -7,6 +7,7 @@
 - `cards` - model cards
 - `dense` - fast linear layers and argmax on CPUs
 - `ema` - moving averages of weights
+- `eight_bits` - weights saved in 8 bits
 - `shared` - weights that two models share are saved once
 - `spectral_losses` - distances between spectra
 """

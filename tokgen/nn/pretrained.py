@@ -17,6 +17,7 @@ import tokgen
 from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
 from tokgen.nn.checks import building, check_finite, check_fit, check_settings
+from tokgen.nn.eight_bits import expand_header, expand_weights
 from tokgen.nn.files import WEIGHTS, WeightsHeader, read_header, read_json, shorten
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 from tokgen.nn.shared import base_of
@@ -115,8 +116,10 @@ class Pretrained(nn.Module, Pushable):
             )
         header = read_header(folder)
         base = base_of(header.path)
+        tensors = expand_header(header.tensors)
         if base is not None:
-            header = replace(header, tensors=read_header(base.parent).tensors | header.tensors)
+            tensors = expand_header(read_header(base.parent).tensors) | tensors
+        header = replace(header, tensors=tensors)
         check_settings(config, get_type_hints(cls.__init__), header)
         with building(header, config, meta=True):
             skeleton = cls(**config)
@@ -167,8 +170,8 @@ def load_weights(
     Raises:
         ValueError: a weight is NaN or infinite.
     """
-    shared = {} if base is None else load_file(str(base))
-    state = shared | load_file(str(header.path))
+    shared = {} if base is None else expand_weights(load_file(str(base)))
+    state = shared | expand_weights(load_file(str(header.path)))
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     check_finite(state, header.path)
     model.load_state_dict(state, strict=True, assign=assign)

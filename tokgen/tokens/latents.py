@@ -12,7 +12,7 @@ A latent dataset has the rows of a token dataset (`tokgen.tokens.dataset`), with
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from tokgen.tokens.opening import CodedDataset, check_same_weights, open_rows
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-__all__ = ["ROWS_PER_PIECE", "LatentDataset", "load_latents"]
+__all__ = ["ROWS_PER_PIECE", "LatentDataset", "draw_frames", "load_latents"]
 
 ROWS_PER_PIECE = 64  # rows that are in memory at once while frames are read
 
@@ -124,6 +124,28 @@ def _frames(rows: Dataset, first: int) -> Tensor:
     """Return the frames [n, D] of `ROWS_PER_PIECE` rows from row `first` on."""
     some = rows.select(range(first, min(first + ROWS_PER_PIECE, len(rows))))
     return torch.cat([latents.mT for latents in latents_of(some)])
+
+
+def draw_frames(
+    datasets: Sequence[LatentDataset], n: int, *, split: str = "train", seed: int = 0
+) -> Tensor:
+    """Return about n random frames [n, D] of one split of several datasets, in proportion to each.
+
+    If there are no more than `n`, all are returned.
+
+    Raises:
+        ValueError: no dataset has frames in this split.
+    """
+    totals = [each.n_frames(split) for each in datasets]
+    share = min(1.0, n / max(1, sum(totals)))
+    parts = [
+        each.sample_frames(split, max(1, round(share * total)), seed=seed)
+        for each, total in zip(datasets, totals, strict=True)
+        if total
+    ]
+    if not parts:
+        raise ValueError(f"no corpus has a {split} split with frames to fit to")
+    return torch.cat(parts)
 
 
 def load_latents(

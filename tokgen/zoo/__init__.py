@@ -12,6 +12,7 @@
 - `stft` - tokgen's own codec
 - `continuous` - load codecs without a quantizer, and tokgen's own
 - `offline` - a continuous codec and a quantizer that was fitted to its latents, as a codec
+- `offline_fitting` - fit a quantizer to the latents of a continuous codec, once
 - `auto` - register the codecs with transformers' Auto classes
 - `transformers_config` - the STFT codec's settings as a configuration of transformers
 - `transformers_model` - the STFT codec as a model of transformers

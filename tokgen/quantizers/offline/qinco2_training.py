@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from tokgen.nn.ema import Ema
 from tokgen.quantizers.offline.base import check_frames, share_left
 from tokgen.quantizers.offline.qinco2_network import Qinco2Network
 from tokgen.quantizers.offline.settings import QincoTraining
-from tokgen.runs.accelerator import step_seed
+from tokgen.runs.accelerator import make_accelerator, step_seed
 from tokgen.runs.checkpoints import Checkpoints
 from tokgen.runs.interrupts import Interrupt
 from tokgen.runs.progress import progress_bar
@@ -56,7 +55,7 @@ def train_qinco2(
     """
     s = settings or QincoTraining()
     frames = check_frames(frames, quantizer.dim, least=quantizer.codebook_size)
-    accelerator = accelerator or Accelerator(mixed_precision="no")
+    accelerator = accelerator or make_accelerator(folder or Path(), "no", "none")
     checkpoints = None if folder is None else Checkpoints(folder / "checkpoints")
     if checkpoints is None or not checkpoints.steps():
         quantizer.start(frames, s.seed, progress and accelerator.is_main_process)
