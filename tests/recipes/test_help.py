@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-import quantize_offline
 import train_entropy_model
 import vocode_mfcc
 from makers.paths import ROOT
 from tokgen.cli.parsing import texts_of
 from tokgen.codec_training.ablation_settings import AblationSettings
+from tokgen.codec_training.offline_settings import OfflineSettings
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.codec_training.variable_ablation.settings import VariableAblationSettings
 from tokgen.comparison.settings import ComparisonSettings
@@ -26,7 +26,7 @@ SETTINGS = {
     "drift_ablation": AblationSettings,
     "variable_ablation": VariableAblationSettings,
     "train_entropy_model": train_entropy_model.Settings,
-    "quantize_offline": quantize_offline.Settings,
+    "quantize_offline": OfflineSettings,
 }
 
 

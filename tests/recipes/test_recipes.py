@@ -13,7 +13,6 @@ import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-import quantize_offline
 import train_entropy_model
 import vocode_mfcc
 from makers.codecs import make_dac, make_encodec, make_variable, save_codec
@@ -21,6 +20,7 @@ from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
 from tokgen.audio.files import read_audio
 from tokgen.codec_training.ablation_settings import AblationSettings
 from tokgen.codec_training.discriminators.ensemble import Discriminator
+from tokgen.codec_training.offline_settings import OfflineSettings
 from tokgen.codec_training.settings import CodecTrainingSettings, TuningSettings
 from tokgen.codec_training.variable_ablation.settings import VariableAblationSettings
 from tokgen.comparison.settings import ComparisonSettings
@@ -44,7 +44,7 @@ SETTINGS = {
     "drift_ablation": AblationSettings,
     "variable_ablation": VariableAblationSettings,
     "train_entropy_model": train_entropy_model.Settings,
-    "quantize_offline": quantize_offline.Settings,
+    "quantize_offline": OfflineSettings,
 }
 
 

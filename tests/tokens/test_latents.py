@@ -29,7 +29,7 @@ from tokgen.tokens.cache import cached_latents
 from tokgen.tokens.columns import token_features
 from tokgen.tokens.dataset import load_tokens
 from tokgen.tokens.engines.job import Job
-from tokgen.tokens.latents import LatentDataset, load_latents
+from tokgen.tokens.latents import LatentDataset, draw_frames, load_latents
 from tokgen.tokens.opening import with_provenance
 from tokgen.tokens.provenance import Provenance, provenance_of
 from tokgen.tokens.shards import ShardStore
@@ -279,6 +279,16 @@ def test_frames_and_samples_of_them(
     assert sorted(place[tuple(frame.tolist())] for frame in every) == list(range(n))
     with pytest.raises(ValueError, match="n = 0: must be at least 1"):
         latents.sample_frames("train", 0)
+
+
+def test_frames_are_drawn_from_several_datasets(latents: LatentDataset) -> None:
+    n = latents.n_frames("train")
+    drawn = draw_frames([latents, latents], n // 2, seed=3)
+    half = latents.sample_frames("train", round(n // 2 / 2), seed=3)
+    assert torch.equal(drawn, torch.cat([half, half]))
+    assert len(draw_frames([latents, latents], 9 * n)) == 2 * n
+    with pytest.raises(ValueError, match="there is no|no split|'nothing'"):
+        draw_frames([latents], 5, split="nothing")
 
 
 def test_a_cache_of_latents(tiny_corpus: Path, codec: ContinuousCodec, tmp_path: Path) -> None:
