@@ -12,6 +12,7 @@ warms up therefore affects both. `ceilings` measures the limits of the machine.
 from __future__ import annotations
 
 import gc
+import json
 import re
 import statistics
 import threading
@@ -26,7 +27,7 @@ import psutil
 import torch
 
 from ceilings import machine
-from tokgen.runs.folder import write_json
+from tokgen.runs.folder import check_run_folder, write_json
 from tokgen.runs.progress import progress_bar
 
 SAMPLE_SECONDS = 0.1  # between two samples of the memory
@@ -295,3 +296,16 @@ def write_report(
         found = {title: pair.as_dict() for title, pair in times.items()}
         content = {"benchmark": name, "machine": about, "comparisons": found}
         write_json(path, content | {"extra": dict(extra or {})})
+
+
+def check_own(run: Path, benchmark: str) -> None:
+    """Raise ValueError if a folder holds something else than a run of this benchmark."""
+    check_run_folder(run)
+    if not (run / "settings.json").is_file():
+        return
+    try:
+        known = json.loads((run / "settings.json").read_text("utf-8")).get("benchmark") == benchmark
+    except (ValueError, AttributeError):
+        known = False
+    if not known:
+        raise ValueError(f"{run} is the folder of another recipe: choose another --name")

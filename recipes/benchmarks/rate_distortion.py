@@ -35,7 +35,6 @@ draws the levels of each frame of a file under its spectrogram, for several leve
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -47,6 +46,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bench_stable import Clip, read_clips, spread
+from harness import check_own
 from rate_distortion_tables import Record, make_curves, make_table, plot_rates
 from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
@@ -61,7 +61,7 @@ from tokgen.metrics.si_sdr import si_sdr
 from tokgen.metrics.table_files import write_table
 from tokgen.nn.spectral_losses import MultiScaleMel
 from tokgen.plotting import plot_depths
-from tokgen.runs.folder import check_run_folder, versions, write_json
+from tokgen.runs.folder import versions, write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.progress import progress_bar
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if a.picture is not None:
             draw_picture(codec, a.picture, a.levels, a.seconds, run)
             return 0
-        check_own(run)
+        check_own(run, NAME)
         with lock_folder(run):
             print(measure(a, codec, run))
     print(f"outputs: {run} (table.json, .csv, .md, .tex; curves.json; rate_distortion.png)")
@@ -145,19 +145,6 @@ def measure(a: argparse.Namespace, codec: Codec, run: Path) -> str:
     write_json(run / "curves.json", curves)
     plot_rates(curves, run / "rate_distortion.png")
     return str(table)
-
-
-def check_own(run: Path) -> None:
-    """Raise ValueError if a folder holds something else than a run of this benchmark."""
-    check_run_folder(run)
-    if not (run / "settings.json").is_file():
-        return
-    try:
-        known = json.loads((run / "settings.json").read_text("utf-8")).get("benchmark") == NAME
-    except (ValueError, AttributeError):
-        known = False
-    if not known:
-        raise ValueError(f"{run} is the folder of another recipe: choose another --name")
 
 
 def load_mos(name: str) -> MosPredictor | None:

@@ -287,7 +287,7 @@ def test_frames_are_drawn_from_several_datasets(latents: LatentDataset) -> None:
     half = latents.sample_frames("train", round(n // 2 / 2), seed=3)
     assert torch.equal(drawn, torch.cat([half, half]))
     assert len(draw_frames([latents, latents], 9 * n)) == 2 * n
-    with pytest.raises(ValueError, match="there is no|no split|'nothing'"):
+    with pytest.raises(ValueError, match="nothing"):
         draw_frames([latents], 5, split="nothing")
 
 
