@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -13,7 +14,12 @@ from makers.audio import make_tone
 from makers.continuous import make_continuous, make_vibevoice
 from tokgen.codec.continuous import ContinuousCodec
 from tokgen.codec.stable.settings import StableDecoding
+from tokgen.corpus.listed import open_corpus
 from tokgen.quantizers.offline.registry import make_quantizer
+from tokgen.storage import Storage
+from tokgen.tokens.engines.job import Job
+from tokgen.tokens.preparing import provenance_for
+from tokgen.tokens.shards import ShardStore
 from tokgen.zoo.offline import OfflineCodec
 
 QINCO = {"preset": None, "n_blocks": 1, "embedding_dim": 8, "hidden_dim": 8, "preselect": 4}
@@ -100,6 +106,19 @@ def test_fewer_levels_are_searched_anew(tmp_path):
     assert named.spec.n_codebooks == 2 and named.encode(audio).equal(few)
     with pytest.raises(ValueError, match=r"bandwidth 0.5 kbps: the model has 0.2, 0.4, 0.6, 0.8"):
         tokgen.load_codec(tmp_path / "mine", bandwidth=0.5)
+
+
+def test_another_process_searches_as_this_one(tiny_corpus, tmp_path):
+    make_offline(beam=4).save_pretrained(tmp_path / "mine")
+    codec, corpus = tokgen.load_codec(tmp_path / "mine"), open_corpus(tiny_corpus)
+    for coder in (codec, codec.with_beam(1), codec.with_beam(2)):
+        provenance = provenance_for(corpus, coder, None, None, "float32")
+        store = ShardStore(Storage(tmp_path / "out"), provenance, {"units": 1})
+        more = {"settings": None, "batch_seconds": 9.0, "precision": "float32"}
+        job = Job(corpus, coder, store, n_codebooks=4, **more)
+        again = pickle.loads(pickle.dumps(job))
+        again.load_codec("cpu")
+        assert again.codec.search == job.codec.search
 
 
 def test_codes_that_are_not_nested_are_refused_in_part():

@@ -139,6 +139,8 @@ class Job:
         self.codec = load_network(name, revision=revision, device=device)
         if search is not None:
             self.codec = self.codec.with_beam(search.beam, search.distance)
+        elif isinstance(self.codec, Codec) and self.codec.search is not None:
+            self.codec = self.codec.with_beam(1)  # a saved codec may have a beam of its own
         if rate is not None:
             self.codec = self.codec.with_rate(level=rate.level, bitrate=rate.bitrate)
         self.codec = for_levels(self.codec, self.n_codebooks)
