@@ -227,10 +227,10 @@ def plot_perplexity(rows: Sequence[Measured], path: Path) -> None:
     left, right = figure.subplots(1, 2)
     for i, (label, line) in enumerate(lines.items()):
         last = perplexities(line[-1])
-        draw_band(left, range(1, len(last) + 1), last, i, f"{label}, {line[-1].cell.kbps:g} kbps")
+        draw_band(left, range(1, len(last) + 1), last, i, label)
         means = [_alone(float(np.mean([e.mean for e in perplexities(row)]))) for row in line]
         draw_band(right, [row.cell.levels for row in line], means, i, label)
-    left.set(title="perplexity of each level", xlabel="level")
+    left.set(title="perplexity of each level, at the highest bitrate", xlabel="level")
     right.set(title="perplexity, mean of levels", xlabel="codebooks")
     for axes in (left, right):
         axes.set_ylim(bottom=0)
