@@ -57,3 +57,21 @@ def test_a_level_codes_what_is_left():
     quantizer.fit(FRAMES, progress=False)
     first = quantizer.decode(quantizer.encode(FRAMES, 1))
     assert torch.equal(quantizer.codebooks[1], kmeans(FRAMES - first, 20, seed=1))
+
+
+def test_fitting_compares_few_frames_at_a_time(monkeypatch):
+    whole = ResidualKMeans(dim=6, n_codebooks=2, codebook_size=20)
+    whole.fit(FRAMES, progress=False)
+    compared, distances = [], additive.Level.distances
+
+    def counted(level, residual, distance):
+        compared.append(len(residual))
+        return distances(level, residual, distance)
+
+    monkeypatch.setattr(additive, "CHUNK", 150)
+    monkeypatch.setattr(additive.Level, "distances", counted)
+    parts = ResidualKMeans(dim=6, n_codebooks=2, codebook_size=20)
+    before = FRAMES.clone()
+    parts.fit(FRAMES, progress=False)
+    assert compared == 2 * [150, 150, 100]
+    assert torch.equal(parts.codebooks, whole.codebooks) and torch.equal(FRAMES, before)

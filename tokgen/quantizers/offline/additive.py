@@ -18,7 +18,7 @@ from tokgen.codec.spec import Search
 from tokgen.extras import require
 from tokgen.nn.dense import argmax
 from tokgen.quantizers.beam import Level, search_codes
-from tokgen.quantizers.offline.base import OfflineQuantizer
+from tokgen.quantizers.offline.base import CHUNK, OfflineQuantizer
 from tokgen.runs.progress import progress_bar
 
 __all__ = [
@@ -79,14 +79,15 @@ class ResidualKMeans(AdditiveQuantizer):
     model_type = "residual_kmeans"
 
     def _fit(self, frames: Tensor, seed: int, progress: bool) -> None:
-        residual = frames.cpu()
+        residual = frames.cpu().clone()
         bar = progress_bar("k-means", total=self.n_codebooks, unit="level", show=progress)
         with bar:
             for k in range(self.n_codebooks):
                 rows = kmeans(residual, self.codebook_size, seed + k)
                 self.codebooks[k] = rows
-                code = argmax(-Level(rows, rows).distances(residual, "latent"))
-                residual = residual - rows[code]
+                level = Level(rows, rows)
+                for part in residual.split(CHUNK):  # [n, R] distances would fill the memory
+                    part -= rows[argmax(-level.distances(part, "latent"))]
                 bar.update()
 
 
