@@ -156,6 +156,7 @@ class Qinco2Network(OfflineQuantizer):
 
     def start(self, frames: Tensor, seed: int, progress: bool = True) -> None:
         """Start from residual k-means of frames [n, D], so that codes and frames are its own."""
+        frames = frames.to(self.mean.device)
         self.mean.copy_(frames.mean(0))
         self.scale.copy_(frames.std())
         kmeans = ResidualKMeans(
@@ -236,7 +237,13 @@ class Qinco2Network(OfflineQuantizer):
         return error, light
 
     def _encode(self, frames: Tensor, n_codebooks: int, beam: int) -> Tensor:
-        return self.search(self.normalised(frames), n_codebooks, beam)
+        target = self.normalised(frames)
+        codes = self.search(target, n_codebooks, beam)
+        if beam == 1:
+            return codes
+        greedy = self.search(target, n_codebooks, 1)  # can be better, for few frames
+        left = [(self.decoded_levels(c)[-1] - target).square().sum(-1) for c in (codes, greedy)]
+        return torch.where((left[1] < left[0])[:, None], greedy, codes)
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self.decoded_levels(codes)[-1] * self.scale + self.mean
