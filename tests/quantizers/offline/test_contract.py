@@ -82,7 +82,6 @@ def test_decoded_frames_are_near(quantizer):
     assert codes.dtype == torch.int64 and decoded.dtype == torch.float32
     assert codes.shape == (len(UNSEEN), 3) and decoded.shape == UNSEEN.shape
     assert share_left(UNSEEN, decoded) < 0.25
-    assert quantizer.bits == 12
 
 
 def test_a_saved_quantizer_codes_alike(quantizer, name, tmp_path):

@@ -53,11 +53,6 @@ class OfflineQuantizer(Pretrained):
                 raise ValueError(f"{name} = {config[name]}: must be at least {low}")
         self.register_buffer("fitted", torch.zeros((), dtype=torch.uint8))
 
-    @property
-    def bits(self) -> float:
-        """Bits per frame."""
-        return self.n_codebooks * float(torch.log2(torch.tensor(float(self.codebook_size))))
-
     def fit(self, frames: Tensor, *, seed: int = 0, progress: bool = True) -> None:
         """Fit to frames.
 
