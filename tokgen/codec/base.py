@@ -75,7 +75,7 @@ class Codec(VariableCodec, PiecewiseCodec, ABC):
             lengths: true samples of each item of a right-padded batch. Padding is set to zero.
                 Ignore the frames past `spec.n_frames(length)`.
             beam: paths of a beam search, as in `with_beam`; 1 is greedy. None leaves it as it is,
-                which is greedy unless `with_beam` made this codec.
+                which is greedy unless `with_beam` made this codec or it was saved with a beam.
             grid: sample in which the first whole frame begins, 0..hop_length - 1; "auto" finds it
                 for each item, see `tokgen.codec.grid`. None begins with the first sample.
             level, bitrate: how a codec of variable bitrate chooses the levels of each frame, as in

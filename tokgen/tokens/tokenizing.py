@@ -81,7 +81,7 @@ def tokenize_corpus(
             to open a corpus that is given by its source, as in `open_corpus`.
         n_codebooks: levels to keep; None keeps all.
         beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is, which is
-            greedy unless `with_beam` made it.
+            greedy unless `with_beam` made it or it was saved with a beam.
         level, bitrate: how a codec of variable bitrate chooses the levels of each frame, as in
             `Codec.with_rate`. Without them the codec stays as it is, which is all levels unless
             `with_rate` or its name gave it a rate.

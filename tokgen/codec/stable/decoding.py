@@ -85,7 +85,7 @@ def check_searchable(codec: Any) -> None:
     if codec.search is not None:
         raise ValueError(
             f"{codec.spec.name} with beam search: stable decoding makes codes that greedy encoding "
-            "finds again; decode with the codec itself, not with_beam"
+            "finds again; decode with codec.with_beam(1)"
         )
 
 
