@@ -14,6 +14,7 @@ from makers.audio import make_tone
 from makers.continuous import make_continuous, make_vibevoice
 from tokgen.codec.continuous import ContinuousCodec
 from tokgen.codec.stable.settings import StableDecoding
+from tokgen.codec_training.trainable_offline import TrainableOffline
 from tokgen.corpus.listed import open_corpus
 from tokgen.quantizers.offline.registry import make_quantizer
 from tokgen.storage import Storage
@@ -108,6 +109,19 @@ def test_fewer_levels_are_searched_anew(tmp_path):
         tokgen.load_codec(tmp_path / "mine", bandwidth=0.5)
 
 
+def test_a_tuned_decoder_keeps_the_codes(tmp_path):
+    codec = make_offline()
+    codec.save_pretrained(tmp_path / "mine")
+    trainable = TrainableOffline(str(tmp_path / "mine"))
+    with torch.no_grad():
+        trainable.decoder.head.bias += 0.1
+    trainable.save(tmp_path / "tuned")
+    tuned = tokgen.load_codec(tmp_path / "tuned")
+    audio = torch.cat([speech(5.0, seed) for seed in range(3)], -1)
+    codes = codec.encode(audio)
+    assert tuned.encode(audio).equal(codes) and not tuned.decode(codes).equal(codec.decode(codes))
+
+
 def test_another_process_searches_as_this_one(tiny_corpus, tmp_path):
     make_offline(beam=4).save_pretrained(tmp_path / "mine")
     codec, corpus = tokgen.load_codec(tmp_path / "mine"), open_corpus(tiny_corpus)
@@ -160,6 +174,10 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
         OfflineCodec.join(continuous, narrow, "x")
     with pytest.raises(ValueError, match="beam = 3: ProductQuantizer has no search; use 1"):
         OfflineCodec.join(continuous, make_offline("pq").model.quantizer, "x", beam=3)
+
+    for beam in (0, -3, 1025, 2.5):
+        with pytest.raises(ValueError, match=rf"beam = {beam}: use 1 .greedy. to 1024"):
+            OfflineCodec.join(continuous, codec.model.quantizer, "x", beam=beam)
 
     folder = tmp_path / "mine"
     codec.save_pretrained(folder)

@@ -23,7 +23,7 @@ import tokgen
 from tokgen.codec.batches import encode_each
 from tokgen.codec.checks import check_codes_layout
 from tokgen.codec.continuous import ContinuousCodec
-from tokgen.codec.spec import CodecSpec, Encoded, Search, Side
+from tokgen.codec.spec import MAX_BEAM, CodecSpec, Encoded, Search, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, run_whole
 from tokgen.nn.files import read_json
 from tokgen.nn.hub import CONFIG
@@ -56,8 +56,11 @@ class OfflineModel(nn.Module):
                 f"a quantizer of {quantizer.dim} dimensions for {continuous.spec.latent_dim} "
                 f"latents of {continuous.spec.name}: fit one to its latents"
             )
-        if beam != 1 and not quantizer.searches:
-            raise ValueError(f"beam = {beam}: {type(quantizer).__name__} has no search; use 1")
+        most = MAX_BEAM if quantizer.searches else 1
+        if type(beam) is not int or not 1 <= beam <= most:
+            kind = type(quantizer).__name__
+            fix = f"use 1 (greedy) to {most}" if most > 1 else f"{kind} has no search; use 1"
+            raise ValueError(f"beam = {beam!r}: {fix}")
         self.continuous, self.beam = continuous, beam
         self.autoencoder: nn.Module = continuous.model
         self.quantizer = quantizer
@@ -84,7 +87,6 @@ class OfflineCodec(PretrainedCodec):
 
     model: OfflineModel
     library = "tokgen"
-    trained_dtype = torch.float16
 
     def __init__(self, model: OfflineModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)
@@ -100,7 +102,7 @@ class OfflineCodec(PretrainedCodec):
         Raises:
             ValueError: the quantizer has another width than the latents, or no search for a beam.
         """
-        model = OfflineModel(continuous, quantizer.eval(), beam)
+        model = OfflineModel(continuous, quantizer.eval().to(continuous.device), beam)
         return cls.from_model(model, name, licence=continuous.spec.licence)
 
     @staticmethod
