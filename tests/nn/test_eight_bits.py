@@ -72,6 +72,34 @@ def test_weights_in_8_bits_can_be_shared(folder, tmp_path):
         to_eight_bits(other)
 
 
+@pytest.mark.parametrize("part", ["", ".scale8"])
+def test_a_weight_and_its_scales_are_shared_together(part, folder, tmp_path):
+    to_eight_bits(folder)
+    state = load_file(folder / "model.safetensors")
+    other = tmp_path / "other"
+    StftCodecModel.from_pretrained(folder).save_pretrained(other)
+    state["decoder.head.weight" + part] = state["decoder.head.weight" + part].flip(0).contiguous()
+    save_file(state, other / "model.safetensors", metadata={"format": "pt"})
+    want = StftCodecModel.from_pretrained(other).state_dict()
+    share_weights(other, folder)
+    assert len(load_file(other / "model.safetensors")) == 2
+    found = StftCodecModel.from_pretrained(other).state_dict()
+    assert all(found[name].equal(weight) for name, weight in want.items())
+
+
+def test_weights_that_cannot_be_written_stay(folder, monkeypatch):
+    def fail(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    before = (folder / "model.safetensors").read_bytes()
+    monkeypatch.setattr("tokgen.nn.shared.save_file", fail)
+    with pytest.raises(OSError, match="no space left"):
+        to_eight_bits(folder)
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert not list(folder.glob("*.partial"))
+
+
 def test_scales_that_do_not_fit_are_refused(folder):
     to_eight_bits(folder)
     path = folder / "model.safetensors"

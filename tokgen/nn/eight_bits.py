@@ -11,15 +11,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from tokgen.nn.files import WEIGHTS, Tensors
-from tokgen.nn.shared import base_of
+from tokgen.nn.files import SCALE, WEIGHTS, Tensors
+from tokgen.nn.shared import base_of, rewrite
 
-__all__ = ["SCALE", "expand_header", "expand_weights", "to_eight_bits"]
+__all__ = ["expand_header", "expand_weights", "to_eight_bits"]
 
-SCALE = ".scale8"
 _LEAST = 1024  # values; smaller weights stay float16
 _SMALLEST = 2.0**-24  # the smallest float16
 
@@ -50,7 +49,7 @@ def to_eight_bits(folder: str | Path) -> int:
             packed[name] = whole.to(torch.int8).view(weight.shape)
             packed[name + SCALE] = scale
     before = path.stat().st_size
-    save_file(packed, path, metadata={"format": "pt"})
+    rewrite(path, packed, {"format": "pt"})
     return before - path.stat().st_size
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_HEADER_BYTES",
     "MAX_JSON_BYTES",
     "MAX_NUMBER",
+    "SCALE",
     "WEIGHTS",
     "Tensors",
     "WeightsHeader",
@@ -34,6 +35,7 @@ __all__ = [
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+SCALE = ".scale8"  # after the name of a weight in 8 bits: its scales, see `tokgen.nn.eight_bits`
 MAX_JSON_BYTES = 16 << 20
 MAX_DEPTH = 64  # nesting of JSON
 MAX_NUMBER = 2.0**53  # in JSON

@@ -14,10 +14,11 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from tokgen.nn.files import WEIGHTS
+from tokgen.nn.files import SCALE, WEIGHTS
 
-__all__ = ["base_of", "share_weights"]
+__all__ = ["base_of", "rewrite", "share_weights"]
 
 _BASE, _HASH = "base", "base_sha256"  # in the metadata of a safetensors file
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -40,19 +41,35 @@ def share_weights(folder: str | Path, base: str | Path) -> int:
     if base_of(base / WEIGHTS) is not None:
         raise ValueError(f"{base} shares weights itself: name the folder that has all of them")
     own, shared = load_file(folder / WEIGHTS), load_file(base / WEIGHTS)
-    kept = {
-        name: weight
+    other = {
+        name
         for name, weight in own.items()
         if name not in shared
         or weight.dtype != shared[name].dtype
         or not torch.equal(weight, shared[name])
     }
+    other |= {name + SCALE for name in other} | {name.removesuffix(SCALE) for name in other}
+    kept = {name: weight for name, weight in own.items() if name in other}
     if len(kept) == len(own):
         raise ValueError(f"{folder} and {base} have no weights in common: nothing to share")
     before = (folder / WEIGHTS).stat().st_size
     about = {"format": "pt", _BASE: base.name, _HASH: _file_hash(base / WEIGHTS)}
-    save_file(kept, folder / WEIGHTS, metadata=about)
+    rewrite(folder / WEIGHTS, kept, about)
     return before - (folder / WEIGHTS).stat().st_size
+
+
+def rewrite(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+    """Replace a weights file; a killed process leaves the old file or the new one.
+
+    Args:
+        about: metadata of the file.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        save_file(tensors, partial, metadata=about)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def base_of(weights: Path) -> Path | None:
