@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,25 @@ class Measured:
     def name(self) -> str:
         return f"{self.label}, {self.cell.kbps:g} kbps"
 
+    @cached_property
+    def use(self) -> list[Estimate]:
+        """Codebook use in percent: the mean over levels, then each level."""
+        return use_with_interval(self.codes, self.spec.codebook_size)["codebook_use"]
+
+    @property
+    def perplexities(self) -> list[Estimate]:
+        """Perplexity of each level, with the interval of codebook use."""
+        size = self.spec.codebook_size
+        return [
+            replace(e, **{end: size ** (getattr(e, end) / 100) for end in ("mean", "low", "high")})
+            for e in self.use[1:]
+        ]
+
+    @property
+    def mean_perplexity(self) -> Estimate:
+        """The mean of the perplexities, without an interval."""
+        return _alone(float(np.mean([e.mean for e in self.perplexities])))
+
     @property
     def is_peer(self) -> bool:
         return not self.errors
@@ -139,31 +159,19 @@ def _row_values(
         if above:
             limits = LIMITS.get(metric.name, NO_LIMITS)
             found[metric.name] = bootstrap_ratio(above, below, limits=limits)
-    by_level = perplexities(row)
-    found["perplexity"] = _alone(float(np.mean([e.mean for e in by_level])))
-    found["codebook_use"] = use_with_interval(row.codes, row.spec.codebook_size)["codebook_use"][0]
+    found["perplexity"], found["codebook_use"] = row.mean_perplexity, row.use[0]
     if not row.is_peer:
         found["fit_seconds"] = _alone(row.fit_seconds)
     found["speed"] = bootstrap_ratio(durations, row.seconds)
     if np.isfinite(row.beside).any():
         found["speed_ratio"] = bootstrap_ratio(row.beside, row.seconds)
-    levels = {f"perplexity_level_{k}": e for k, e in enumerate(by_level, 1)}
+    levels = {f"perplexity_level_{k}": e for k, e in enumerate(row.perplexities, 1)}
     return found | levels
 
 
 def _alone(value: float) -> Estimate:
     """Return a value of a whole row."""
     return Estimate(value, math.nan, math.nan, 0, 0)
-
-
-def perplexities(row: Measured) -> list[Estimate]:
-    """Return the perplexity of each level, with the interval of codebook use."""
-    size = row.spec.codebook_size
-    _, *uses = use_with_interval(row.codes, size)["codebook_use"]
-    return [
-        replace(e, **{end: size ** (getattr(e, end) / 100) for end in ("mean", "low", "high")})
-        for e in uses
-    ]
 
 
 def differences(
@@ -226,9 +234,9 @@ def plot_perplexity(rows: Sequence[Measured], path: Path) -> None:
     figure = new_figure(10, 4.6)
     left, right = figure.subplots(1, 2)
     for i, (label, line) in enumerate(lines.items()):
-        last = perplexities(line[-1])
+        last = line[-1].perplexities
         draw_band(left, range(1, len(last) + 1), last, i, label)
-        means = [_alone(float(np.mean([e.mean for e in perplexities(row)]))) for row in line]
+        means = [row.mean_perplexity for row in line]
         draw_band(right, [row.cell.levels for row in line], means, i, label)
     left.set(title="perplexity of each level, at the highest bitrate", xlabel="level")
     right.set(title="perplexity, mean of levels", xlabel="codebooks")
