@@ -154,6 +154,16 @@ def test_a_codec_given_twice_is_refused(tiny_codec, tiny_codec_folder, tiny_corp
         score_codec([], tiny_corpus)
 
 
+def test_folders_of_one_name_are_named_by_their_paths(tiny_codec, tiny_corpus, tmp_path):
+    folders = [str(tmp_path / run / "codec") for run in ("a", "b")]
+    for folder in folders:
+        tiny_codec.save_pretrained(folder)
+    options = {"metrics": ("si_sdr",), "workers": 0, "progress": False}
+    found = score_codec(folders, open_corpus(tiny_corpus, split="test"), device="cpu", **options)
+    assert [codec.codec["name"] for codec in found.codecs] == folders
+    assert list(values_of(found.scores)) == ["original", *(f"{f} decoded" for f in folders)]
+
+
 def test_failures_name_the_clips_of_the_corpus(tiny_codec, tmp_path):
     for name, audio in (("good", make_tone(1.0, 0)), ("brief", make_tone(0.2, 0))):
         write_audio(tmp_path / f"{name}.wav", audio, 16000)

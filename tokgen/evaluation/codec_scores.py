@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,8 @@ def score_codec(
     them; other codecs get the mean. See `Clip` for metrics of stereo.
 
     Args:
-        codec: one or several codecs, or their names as in `load_roundtrip`, each once. Those
+        codec: one or several codecs, or their names as in `load_roundtrip`, each once. Folders of
+            equal names, such as "runs/a/codec" and "runs/b/codec", are named by their paths. Those
             without codes, such as continuous ones and "opus:12", have no codebook use. MP3 runs at
             the rate of the corpus' first clip, if it has the bitrate there.
         corpus: the corpus, or its source as in `open_corpus`. All clips are held in memory.
@@ -174,6 +175,7 @@ def score_codec(
     if not given:
         raise ValueError("no codec: give at least one")
     codecs = [as_roundtrip(one, device=device) for one in given]
+    _name_apart(codecs, given)
     check_once([one.spec.name for one in codecs])
     corpus = as_corpus(
         corpus,
@@ -239,6 +241,17 @@ def _read(
     if not common:
         raise ValueError(f"no usable clip in {corpus.name}: {len(rejected)} rejected")
     return {form: [c for c in clips if c.id in common] for form, clips in by_form.items()}
+
+
+def _name_apart(codecs: Sequence[Codec | WaveformCodec], given: Sequence[AnyCodec]) -> None:
+    """Name the codecs of folders with equal names by their paths, such as "runs/mine/codec"."""
+    names = [codec.spec.name for codec in codecs]
+    pairs = list(zip(names, given, strict=True))
+    objects = {name for name, one in pairs if not isinstance(one, str | Path)}
+    for codec, (name, one) in zip(codecs, pairs, strict=True):
+        if names.count(name) > 1 and name not in objects:
+            spec: Any = replace(codec.spec, name=str(one))
+            codec.spec = spec
 
 
 def _decode(
