@@ -53,6 +53,7 @@ from tokgen.codec_training.offline_settings import OfflineSettings, check_source
 from tokgen.corpus.listed import open_corpus
 from tokgen.corpus.settings import check_corpus, split_sources
 from tokgen.evaluation.metric import parse_metrics
+from tokgen.evaluation.reasons import join
 from tokgen.evaluation.scorer import Scorer
 from tokgen.metrics.table_files import write_table
 from tokgen.metrics.tables import Table
@@ -71,6 +72,7 @@ QUANTIZERS = ("kmeans", "kmeans:16", "pq", "opq", "fsq", "rfsq", "qinco2:16")
 METRICS = ("pesq", "si_sdr", "mos", "cer")
 KBPS = (1.0, 2.0, 4.0, 6.0, 8.0)
 OWN = ("--quantizer", "--quantizer_settings", "--bitrate", "--beam")  # of the recipe, not of this
+NO_CER = "cut, without a transcript, or in a language that the recogniser does not know"
 RECIPE = Path(__file__).parents[1] / "quantize_offline.yaml"
 
 
@@ -296,6 +298,8 @@ class Bench:
             clip, code = self.clips[i], torch.from_numpy(codes[i].astype(np.int64))
             heard = codec.decode(code[None], clip.waveform.shape[-1])
             found = self.scorer.score(heard[0].cpu(), clip.waveform[0], clip.text, rate)
+            if "cer" in self.scorer.metrics and clip.text is None:
+                found = join(found, {"not_applicable": {"cer": NO_CER}})
             records.append({"id": clip.id, **found})
             store.append(records[-1])
         return records

@@ -26,7 +26,7 @@ from tokgen.tokens.cache import cached_latents
 from tokgen.tokens.latents import LatentDataset, draw_frames
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.offline import OfflineCodec
-from tokgen.zoo.offline_fitting import fit_codec, levels_for
+from tokgen.zoo.offline_fitting import FITTED, fit_codec, levels_for
 
 DONE = "done.json"  # in the folder of a trained decoder
 
@@ -147,7 +147,7 @@ class Fits:
             codebook_size=s.codebook_size,
             **cell.settings,
         )
-        fitted = (folder / "fit.json").is_file()
+        fitted = (folder / FITTED).is_file()
         found = fit_codec(
             self.continuous,
             quantizer,

@@ -110,11 +110,16 @@ def columns(metrics: Sequence[str], backends: Mapping[str, str]) -> list[Metric]
     return [SHARE, *(replace(m, digits=digits.get(m.name, m.digits)) for m in scores)]
 
 
-def values(row: Measured, metric: Metric, variances: Sequence[float]) -> tuple[list, list]:
-    """Return the numerators and denominators of a column for the clips of a row."""
+def values(row: Measured, metric: Metric, variances: Sequence[float]) -> np.ndarray:
+    """Return numerators and denominators of a column [2, clips]; [2, 0] if the row has none."""
     if metric.name == SHARE.name:
-        return row.errors, list(variances) if row.errors else []
-    return metric.columns(row.scores)
+        return np.array([row.errors, variances if row.errors else []], dtype=float)
+    return np.array(metric.columns(row.scores), dtype=float)
+
+
+def applies(row: Measured, metric: Metric) -> np.ndarray:
+    """Return which clips of a row can have a metric, as booleans."""
+    return np.array([metric.applies(record) for record in row.scores])
 
 
 def make_table(
@@ -155,9 +160,10 @@ def _row_values(
     per_level = row.spec.frame_rate * math.log2(row.spec.codebook_size) / 1000
     found = {"bitrate": _alone(row.cell.levels * per_level)}
     for metric in metrics:
-        above, below = values(row, metric, variances)
-        if above:
+        table = values(row, metric, variances)
+        if table.size:
             limits = LIMITS.get(metric.name, NO_LIMITS)
+            above, below = table[:, applies(row, metric)]
             found[metric.name] = bootstrap_ratio(above, below, limits=limits)
     found["perplexity"], found["codebook_use"] = row.mean_perplexity, row.use[0]
     if not row.is_peer:
@@ -197,9 +203,11 @@ def _compared(row: Measured, than: Measured) -> bool:
 def _difference(
     row: Measured, than: Measured, metric: Metric, variances: Sequence[float]
 ) -> Iterator[Difference]:
-    (a, under_a), (b, under_b) = (values(x, metric, variances) for x in (than, row))
+    first, second = (values(x, metric, variances) for x in (than, row))
     same_codes = metric.name == SHARE.name and row.trained != than.trained
-    if a and b and not same_codes and metric.better is not None:
+    if first.size and second.size and not same_codes and metric.better is not None:
+        both = applies(row, metric) & applies(than, metric)
+        (a, under_a), (b, under_b) = first[:, both], second[:, both]
         estimate = paired_crossed([a], [b], [under_a], [under_b])
         verdict = judge(estimate, better=metric.better)
         yield Difference(row.name, than.name, metric.name, estimate, None, verdict)

@@ -21,7 +21,6 @@ from tokgen.codec.spec import CodecSpec
 from tokgen.corpus.listed import open_corpus
 from tokgen.metrics.codebook import perplexity
 from tokgen.metrics.pesq import pesq_wb
-from tokgen.metrics.statistics import bootstrap_mean
 from tokgen.quantizers.offline.base import OfflineQuantizer, share_left
 from tokgen.report.page import write_report
 from tokgen.zoo.lookup import load_codec
@@ -241,4 +240,11 @@ def test_tables_pool_over_clips_and_pair_rows() -> None:
     (share, mos, cer) = tables.make_table(both, metrics, [2, 4], [10, 10], []).differences
     assert (share.metric, share.estimate.mean, mos.estimate.n) == ("share_left", 0.0, 1)
     assert (cer.metric, cer.estimate.mean) == ("cer", pytest.approx(-0.05))
-    assert cer.than == "kmeans, 0.4 kbps" and bootstrap_mean([1.0]).n == 1
+    assert cer.than == "kmeans, 0.4 kbps"
+    for row in both:
+        row.scores[1]["not_applicable"] = {"cer": bench.NO_CER}
+    table = tables.make_table(both, metrics, [2, 4], [10, 10], [])
+    assert [row.values["cer"].mean for row in table.rows] == [0.2, 0.1]
+    assert table.rows[0].values["cer"].n_failed == 0
+    assert any("CER does not apply to 1 of 2 clips" in note for note in table.notes)
+    assert table.differences[-1].estimate.mean == pytest.approx(-0.1)
