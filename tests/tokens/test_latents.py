@@ -287,7 +287,9 @@ def test_frames_are_drawn_from_several_datasets(latents: LatentDataset) -> None:
     half = latents.sample_frames("train", round(n // 2 / 2), seed=3)
     assert torch.equal(drawn, torch.cat([half, half]))
     assert len(draw_frames([latents, latents], 9 * n)) == 2 * n
-    with pytest.raises(ValueError, match="nothing"):
+    part = LatentDataset(DatasetDict(test=latents.splits["test"]), latents.provenance)
+    assert torch.equal(draw_frames([part, latents], 9 * n), draw_frames([latents], 9 * n))
+    with pytest.raises(ValueError, match="no dataset has a split 'nothing' with frames"):
         draw_frames([latents], 5, split="nothing")
 
 

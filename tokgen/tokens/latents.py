@@ -87,8 +87,8 @@ class LatentDataset(CodedDataset):
         """Return random frames of a split, float32 [n, D], in random order.
 
         Each frame is drawn at most once; if the split has no more than `n`, all are returned. The
-        draw depends on the rows and the seed only. Memory holds the result and `ROWS_PER_PIECE`
-        rows.
+        draw depends on the rows and the seed only. Memory holds the result, the lengths of all rows
+        and `ROWS_PER_PIECE` rows, and up to 8 bytes for each frame of the split.
 
         Args:
             split: see above.
@@ -131,12 +131,12 @@ def draw_frames(
 ) -> Tensor:
     """Return about n random frames [n, D] of one split of several datasets, in proportion to each.
 
-    If there are no more than `n`, all are returned.
+    If there are no more than `n`, all are returned. Datasets without the split are passed over.
 
     Raises:
         ValueError: no dataset has frames in this split.
     """
-    totals = [each.n_frames(split) for each in datasets]
+    totals = [each.n_frames(split) if split in each.splits else 0 for each in datasets]
     share = min(1.0, n / max(1, sum(totals)))
     parts = [
         each.sample_frames(split, max(1, round(share * total)), seed=seed)
@@ -144,7 +144,7 @@ def draw_frames(
         if total
     ]
     if not parts:
-        raise ValueError(f"no corpus has a {split} split with frames to fit to")
+        raise ValueError(f"no dataset has a split {split!r} with frames: give a corpus that has one")
     return torch.cat(parts)
 
 
