@@ -7,7 +7,7 @@ Each quantizer is fitted to the latents of the train splits of `--corpora`, as
 `recipes/quantize_offline.py` does. A nested quantizer is fitted once, at the highest bitrate, and
 searches its codes anew for each bitrate. The others are fitted once per bitrate. "kmeans:16" is
 k-means with a beam search of 16 paths. With `--finetune_decoder N`, the decoder also trains N steps
-on the codes of each row, and makes a second row of it.
+on the codes of each row, or of those at `--finetune_kbps`, and makes a second row of it.
 
 A row has the share of the variance of the test clips' latents that is left, PESQ, SI-SDR, MOS, CER,
 the perplexity 2 ** entropy of the codes, their codebook use, the CPU seconds of the fit, and the
@@ -115,6 +115,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, OfflineSettin
     parser.add_argument(
         "--settings", nargs="+", default=[], metavar="QUANTIZER.NAME=VALUE", help="qinco2.preset=M"
     )
+    parser.add_argument(
+        "--finetune_kbps", nargs="+", type=float, help="where --finetune_decoder trains; all"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default=NAME, help="folder in --runs")
     a, rest = parser.parse_known_args(argv)
@@ -124,6 +127,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, OfflineSettin
     a.metrics = parse_metrics(a.metrics)
     if unknown := set(a.metrics) - set(METRICS):
         raise ValueError(f"--metrics {' '.join(unknown)}: known here are {' '.join(METRICS)}")
+    a.finetune_kbps = a.finetune_kbps or a.kbps
+    if wrong := set(a.finetune_kbps) - set(a.kbps):
+        raise ValueError(f"--finetune_kbps {min(wrong):g}: must be one of --kbps")
     a.settings = read_settings(a.settings)
     return a, replace(parse_settings(OfflineSettings, RECIPE, rest), name=a.name)
 
@@ -161,7 +167,7 @@ def measure(a: argparse.Namespace, s: OfflineSettings, run: Path) -> Table | Non
         row = bench.row(cell, codec, beside_of(fits, greedy, cell))
         errors = latent_errors(latents, codec, row.codes)
         rows.append(replace(row, errors=errors, fit_seconds=fits.seconds(cell)))
-        if s.finetune_decoder:
+        if s.finetune_decoder and cell.kbps in a.finetune_kbps:
             trained = fits.trained(cell)
             if trained is None:
                 return None

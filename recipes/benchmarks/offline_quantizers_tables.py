@@ -36,6 +36,7 @@ COST = (
     Metric("speed", "encoding", None, "x real time", 1),
     Metric("speed_ratio", "encoding, greedy k-means = 1", None, digits=3),
 )
+POSITIVE = (0.0, math.inf)
 TRAINED = ", trained decoder"
 NOTES = (
     "the fit of a nested quantizer is that of its highest bitrate, and its rows share it",
@@ -162,15 +163,15 @@ def _row_values(
     for metric in metrics:
         table = values(row, metric, variances)
         if table.size:
-            limits = LIMITS.get(metric.name, NO_LIMITS)
+            limits = POSITIVE if metric is SHARE else LIMITS.get(metric.name, NO_LIMITS)
             above, below = table[:, applies(row, metric)]
             found[metric.name] = bootstrap_ratio(above, below, limits=limits)
     found["perplexity"], found["codebook_use"] = row.mean_perplexity, row.use[0]
     if not row.is_peer:
         found["fit_seconds"] = _alone(row.fit_seconds)
-    found["speed"] = bootstrap_ratio(durations, row.seconds)
+    found["speed"] = bootstrap_ratio(durations, row.seconds, limits=POSITIVE)
     if np.isfinite(row.beside).any():
-        found["speed_ratio"] = bootstrap_ratio(row.beside, row.seconds)
+        found["speed_ratio"] = bootstrap_ratio(row.beside, row.seconds, limits=POSITIVE)
     levels = {f"perplexity_level_{k}": e for k, e in enumerate(row.perplexities, 1)}
     return found | levels
 

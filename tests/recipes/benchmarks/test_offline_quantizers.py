@@ -138,14 +138,19 @@ def test_a_killed_run_continues_without_another_fit(
 def test_decoders_are_trained_on_the_codes_of_their_row(flags: list[str], tmp_path: Path) -> None:
     more = ("--finetune_decoder", "1", "--finetune.batch_size", "2", "--finetune.seconds", "0.4")
     more += ("--finetune.adversarial_seconds", "0.2", "--finetune.validation_min_seconds", "0")
-    more += ("--finetune.discriminator", "{periods: [], windows: [128], channels: 2}")
+    more += (
+        "--finetune_kbps",
+        "0.4",
+        "--finetune.discriminator",
+        "{periods: [], windows: [128], channels: 2}",
+    )
     folder = run(flags, tmp_path, "kmeans:4", more=more)
     (fit,) = (folder / "fits").iterdir()
-    decoders = sorted((fit / "decoders").iterdir())
-    settings = [json.loads((p / "settings.json").read_text())["settings"] for p in decoders]
-    sources = [f"{fit / 'codec'}:{kbps}" for kbps in (0.4, 0.6)]
-    assert [s["model"] for s in settings] == [{"codec": x, "beam": 4} for x in sources]
+    (decoder,) = (fit / "decoders").iterdir()
+    settings = json.loads((decoder / "settings.json").read_text())["settings"]
+    assert settings["model"] == {"codec": f"{fit / 'codec'}:0.4", "beam": 4}  # 2 of 3 levels
     rows = rows_of(folder)
+    assert len(rows) == 4 and "kmeans, beam 4, trained decoder, 0.6 kbps" not in rows
     plain, trained = (rows[f"kmeans, beam 4{x}, 0.4 kbps"] for x in ("", ", trained decoder"))
     assert plain["share_left"] == trained["share_left"]
     assert plain["si_sdr"] != trained["si_sdr"] and "speed_ratio" not in plain
@@ -154,7 +159,7 @@ def test_decoders_are_trained_on_the_codes_of_their_row(flags: list[str], tmp_pa
     name = "kmeans, beam 4, trained decoder, 0.4 kbps"
     assert {(name, "kmeans, beam 4, 0.4 kbps", m) for m in ("pesq", "si_sdr")} <= pairs
     assert (name, "kmeans, beam 4, 0.4 kbps", "share_left") not in pairs
-    weights = decoders[0] / "codec/autoencoder/model.safetensors"
+    weights = decoder / "codec/autoencoder/model.safetensors"
     before = weights.stat().st_mtime_ns
     run(flags, tmp_path, "kmeans:4", more=more)
     assert weights.stat().st_mtime_ns == before
@@ -174,6 +179,7 @@ def test_decoders_are_trained_on_the_codes_of_their_row(flags: list[str], tmp_pa
         (["--settings", "kmeans.n_codebooks=3"], "must leave levels and codebook_size"),
         (["--settings", "fsq.steps=3"], "--settings of fsq: not one of --quantizers"),
         (["--metrics", "speaker"], "--metrics speaker: known here are pesq si_sdr mos cer"),
+        (["--finetune_kbps", "4"], "--finetune_kbps 4: must be one of --kbps"),
         (["--bitrate", "4"], "--bitrate: give --quantizers, --settings and --kbps"),
         (["--beam=4"], "--beam=4: give --quantizers"),
         (["--stpes", "4"], "unrecognized arguments: --stpes"),
