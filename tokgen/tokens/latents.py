@@ -144,7 +144,9 @@ def draw_frames(
         if total
     ]
     if not parts:
-        raise ValueError(f"no dataset has a split {split!r} with frames: give a corpus that has one")
+        raise ValueError(
+            f"no dataset has a split {split!r} with frames: give a corpus that has one"
+        )
     return torch.cat(parts)
 
 
