@@ -36,7 +36,7 @@ class OfflineSettings:
     """
 
     name: str = "quantize_offline"
-    codec: str = "speech-16k-continuous"
+    codec: str = "runs/speech-16k-continuous/codec"
     corpora: list[str] = field(default_factory=lambda: ["recipes/data/allison"])
     validation: str | None = None
     quantizer: str = "qinco2"
