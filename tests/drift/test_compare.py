@@ -99,7 +99,7 @@ def test_files_are_strict_json(clips, tmp_path):
 def test_bad_arguments_are_refused(clips, tmp_path):
     with pytest.raises(ValueError, match="passes = 1: give at least 2"):
         measure_drift([BlockCodec()], clips.corpus, tmp_path, passes=1)
-    with pytest.raises(ValueError, match="each once"):
+    with pytest.raises(ValueError, match="each once; rename a folder if two are called the same"):
         measure_drift([BlockCodec(), BlockCodec()], clips.corpus, tmp_path)
     with pytest.raises(ValueError, match="at least one"):
         measure_drift([], clips.corpus, tmp_path)

@@ -184,7 +184,10 @@ def measure_drift(
     loaded = [as_roundtrip(codec, device=device, audio_rate=rate) for codec in several]
     names = [name_of(codec) for codec in loaded]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"codecs {names}: give at least one, and each once")
+        raise ValueError(
+            f"codecs {names}: give at least one, and each once; rename a folder if two are called "
+            "the same"
+        )
     if phase and not any(isinstance(codec, Codec) for codec in loaded):
         raise ValueError(f"codecs {names}: none has codes, which phase needs")
     decoding = StableDecoding() if stable is True else stable or None
