@@ -32,6 +32,7 @@ from tokgen.runs.settings import (
     save_settings,
 )
 
+MAX_HELD_OUT = 20_000  # frames
 MAY_CHANGE = ("finetune_decoder", "finetune", "validation", "runs")  # the codes stay the same
 
 if __name__ == "__main__":
@@ -80,7 +81,7 @@ def quantize(s: OfflineSettings, run: Path, command: str) -> int:
     if accelerator.is_main_process:
         save_settings(run, s, **about)
     frames = draw_frames(latents, s.frames, seed=s.seed)
-    validation = held.frames("validation")
+    validation = held.sample_frames("validation", MAX_HELD_OUT, seed=s.seed)
     accelerator.print(f"{len(frames)} frames to fit to, {len(validation)} held out")
 
     # 2. The quantizer.
@@ -103,6 +104,7 @@ def quantize(s: OfflineSettings, run: Path, command: str) -> int:
     if fitted is None:
         accelerator.end_training()
         return 130
+    accelerator.wait_for_everyone()
 
     # 3. What it leaves of held-out frames, and the decoder.
     if accelerator.is_main_process:

@@ -12,6 +12,8 @@ from torch import Tensor
 import tokgen
 from makers.audio import make_tone
 from makers.continuous import make_continuous, make_vibevoice
+from tokgen.bitstream.codes_file import read_codes
+from tokgen.bitstream.files import encode_file
 from tokgen.codec.continuous import ContinuousCodec
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.codec_training.trainable_offline import TrainableOffline
@@ -185,3 +187,21 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
     (folder / "config.json").write_text(json.dumps(config | {"codebook_size": 32}))
     with pytest.raises(ValueError, match="codebook_size = 32, but its parts make it 16"):
         tokgen.load_codec(folder)
+
+
+def test_a_beam_of_1_is_greedy_and_none_keeps_that_of_the_codec(tmp_path, tiny_corpus):
+    codec = make_offline(beam=8)
+    codec.save_pretrained(tmp_path / "mine")
+    clip = next(iter(sorted(tiny_corpus.glob("*.wav"))))
+    audio = tokgen.read_audio(clip, sample_rate=16000)[0][None]
+    for beam, expected in ((None, codec.encode(audio)), (1, codec.encode(audio, beam=1))):
+        out = tmp_path / f"{beam}.safetensors"
+        encode_file(clip, tmp_path / "mine", out, beam=beam)
+        assert read_codes(out).codes.equal(expected[0])
+        tokens = tmp_path / f"tokens_{beam}"
+        tokgen.tokenize_corpus(
+            tiny_corpus, tmp_path / "mine", tokens, beam=beam, workers=1, progress=False
+        )
+        rows = tokgen.load_tokens(tokens)
+        assert rows.provenance.beam == (beam or 8)
+    assert not codec.encode(audio).equal(codec.encode(audio, beam=1))

@@ -104,7 +104,7 @@ def encode_files(
     out: str | Path,
     *,
     n_codebooks: int | None = None,
-    beam: int = 1,
+    beam: int | None = None,
     level: float | None = None,
     bitrate: float | None = None,
     grid: GridChoice = None,
@@ -119,7 +119,7 @@ def encode_files(
         codec: the codec, or its name as in `load_codec`.
         out: folder for the codes files; it is created.
         n_codebooks: levels to keep; None keeps all.
-        beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
+        beam: paths of a beam search, as in `Codec.with_beam`. None leaves the codec as it is.
         level, bitrate: the rate of a codec of variable bitrate, as in `Codec.encode`.
         grid: where frames begin, as in `encode_file`.
         device: device to load a codec on that is given by name.

@@ -75,7 +75,7 @@ class CompressedWriter:
         bitrate: kbps, in place of `n_codebooks` and `level`. The mean of a codec of variable
             bitrate: its blocks are written at the end, because it depends on the whole audio. The
             most kbps of packed codes of other codecs.
-        beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
+        beam: paths of a beam search, as in `Codec.with_beam`. None leaves the codec as it is.
         entropy: the entropy model, as for `tokgen.bitstream.entropy_models.choose_model`.
         block_seconds: length of blocks. Shorter ones lose less when damaged, and take more bits.
         n_samples: length of the audio, if it is known; a file that is cut off then keeps it.
@@ -98,7 +98,7 @@ class CompressedWriter:
         n_codebooks: int | None = None,
         level: float | None = None,
         bitrate: float | None = None,
-        beam: int = 1,
+        beam: int | None = None,
         entropy: str | Path | EntropyModel = AUTO,
         block_seconds: float = BLOCK_SECONDS,
         n_samples: int | None = None,

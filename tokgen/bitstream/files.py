@@ -97,7 +97,7 @@ def encode_file(
     out: str | Path | None = None,
     *,
     n_codebooks: int | None = None,
-    beam: int = 1,
+    beam: int | None = None,
     level: float | None = None,
     bitrate: float | None = None,
     grid: GridChoice = None,
@@ -113,7 +113,7 @@ def encode_file(
         codec: the codec, or its name as in `load_codec`.
         out: .safetensors file to write, completely or not at all; None writes none.
         n_codebooks: levels to keep; None keeps all.
-        beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is.
+        beam: paths of a beam search, as in `Codec.with_beam`. None leaves the codec as it is.
         level, bitrate: the rate of a codec of variable bitrate, as in `Codec.encode`.
         grid: where frames begin, as in `Codec.encode`; "auto" searches the first 30 s.
         device: device to load a codec on that is given by name.

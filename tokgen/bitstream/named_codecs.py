@@ -58,7 +58,7 @@ def as_named(
 
 def codec_with_beam(
     codec: str | Path | Codec,
-    beam: int,
+    beam: int | None,
     device: str | torch.device = "auto",
     *,
     level: float | None = None,
@@ -67,10 +67,10 @@ def codec_with_beam(
     """Return a codec that is given as for `as_codec`, as the caller wants it to encode.
 
     Args:
-        beam: paths of a beam search; 1 leaves the codec as it is.
+        beam: paths of a beam search; None leaves the codec as it is.
         level, bitrate: as in `Codec.with_rate`; None leaves the codec as it is.
     """
     codec = as_codec(codec, device=device)
     if level is not None or bitrate is not None:
         codec = codec.with_rate(level=level, bitrate=bitrate)
-    return codec if beam == 1 else codec.with_beam(beam)
+    return codec if beam is None else codec.with_beam(beam)

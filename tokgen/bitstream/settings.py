@@ -23,7 +23,7 @@ class Compression(TypedDict, total=False):
     n_codebooks: int | None
     level: float | None
     bitrate: float | None
-    beam: int
+    beam: int | None
     entropy: str | Path | EntropyModel
     block_seconds: float
 

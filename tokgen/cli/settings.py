@@ -60,8 +60,8 @@ class Encode(DeviceSettings):
         out: .safetensors file to write, a folder, or - for the standard output. In a folder, a.wav
             becomes a.safetensors.
         n_codebooks: levels to keep; all by default.
-        beam: paths of the beam search that chooses the codes. 1 leaves the codec as it is, which
-            is greedy unless it was saved with a beam.
+        beam: paths of the beam search that chooses the codes; 1 is greedy. By default the codec's
+            own, which is greedy unless it was saved with a beam.
         level: how many levels frames of a codec of variable bitrate keep; above 0.
         bitrate: mean kbps of each file with a codec of variable bitrate, in place of level.
         grid: sample in which the first whole frame begins; auto finds it in audio that the codec
@@ -73,7 +73,7 @@ class Encode(DeviceSettings):
     codec: str
     out: str
     n_codebooks: int | None = None
-    beam: int = 1
+    beam: int | None = None
     level: float | None = None
     bitrate: float | None = None
     grid: Literal["auto"] | int | None = None
@@ -143,8 +143,8 @@ class Compress(DeviceSettings):
             with it.
         bitrate: kbps, in place of n_codebooks and level: the mean of a codec of variable bitrate,
             with the bits of the depth; the most of packed codes of others.
-        beam: paths of the beam search that chooses the codes. 1 leaves the codec as it is, which
-            is greedy unless it was saved with a beam.
+        beam: paths of the beam search that chooses the codes; 1 is greedy. By default the codec's
+            own, which is greedy unless it was saved with a beam.
         entropy: packed, static, adaptive or model; auto is the best that the codec has, and packed
             with a variable bitrate. Or the file or folder of an entropy model.
         block_seconds: length of blocks. A damaged block is lost as a whole.
@@ -158,7 +158,7 @@ class Compress(DeviceSettings):
     n_codebooks: int | None = None
     level: float | None = None
     bitrate: float | None = None
-    beam: int = 1
+    beam: int | None = None
     entropy: str = "auto"
     block_seconds: float = 10.0
     jobs: int = 1

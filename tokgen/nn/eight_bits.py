@@ -3,7 +3,8 @@
 `to_eight_bits("codecs/b")` rewrites a folder's model.safetensors. Each row of a matrix or of a
 convolution becomes integers from -127 to 127 and one scale, a float16 with the name of the weight
 and `SCALE`; vectors become float16. `Pretrained.from_pretrained` multiplies them again, in float32.
-The weights, and so a codec's codes, are other ones than before: measure the codec that is loaded.
+The weights, and so a codec's codes, are other ones than before: measure the codec that is loaded,
+and convert an autoencoder before a quantizer is fitted to its latents.
 """
 
 from __future__ import annotations

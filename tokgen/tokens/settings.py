@@ -17,8 +17,8 @@ class TokenizeSettings:
     Attributes:
         require_text: reject clips without a transcript.
         n_codebooks: levels to keep; all by default.
-        beam: paths of the beam search that chooses the codes. 1 leaves the codec as it is, which
-            is greedy unless it was saved with a beam.
+        beam: paths of the beam search that chooses the codes; 1 is greedy. By default the codec's
+            own, which is greedy unless it was saved with a beam.
         level: how many levels frames of a codec of variable bitrate keep; above 0.
         bitrate: mean kbps of each utterance with a codec of variable bitrate, in place of level.
         conditioning: features stored for each frame.
@@ -40,7 +40,7 @@ class TokenizeSettings:
 
     require_text: bool = False
     n_codebooks: int | None = None
-    beam: int = 1
+    beam: int | None = None
     level: float | None = None
     bitrate: float | None = None
     conditioning: Literal["mfcc", "log_mel", "none"] = "mfcc"

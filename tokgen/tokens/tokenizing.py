@@ -52,7 +52,7 @@ def tokenize_corpus(
     require_text: bool = False,
     streaming: bool = False,
     n_codebooks: int | None = None,
-    beam: int = 1,
+    beam: int | None = None,
     level: float | None = None,
     bitrate: float | None = None,
     conditioning: str | None = "mfcc",
@@ -80,8 +80,8 @@ def tokenize_corpus(
         split, where, min_seconds, max_seconds, language, follow_links, require_text, streaming: how
             to open a corpus that is given by its source, as in `open_corpus`.
         n_codebooks: levels to keep; None keeps all.
-        beam: paths of a beam search, as in `Codec.with_beam`. 1 leaves the codec as it is, which is
-            greedy unless `with_beam` made it or it was saved with a beam.
+        beam: paths of a beam search, as in `Codec.with_beam`; 1 is greedy. None leaves the codec as
+            it is, which is greedy unless `with_beam` made it or it was saved with a beam.
         level, bitrate: how a codec of variable bitrate chooses the levels of each frame, as in
             `Codec.with_rate`. Without them the codec stays as it is, which is all levels unless
             `with_rate` or its name gave it a rate.
@@ -148,13 +148,13 @@ def tokenize_corpus(
         check_continuous(
             codec.spec.name,
             n_codebooks=n_codebooks,
-            beam=None if beam == 1 else beam,
+            beam=beam,
             level=level,
             bitrate=bitrate,
             codes=None if codes == "lists" else codes,
         )
     else:
-        codec = codec if beam == 1 else codec.with_beam(beam)
+        codec = codec if beam is None else codec.with_beam(beam)
         if level is not None or bitrate is not None:
             codec = codec.with_rate(level=level, bitrate=bitrate)
     if conditioning == "none":

@@ -101,6 +101,4 @@ def fit_codec(
         )
         codec.save_pretrained(folder / "codec", card)
         write_json(folder / FITTED, found)
-    if accelerator is not None:
-        accelerator.wait_for_everyone()
     return found

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from makers.vectors import load_vectors
+from tokgen.nn.pretrained import hash_weights
 from tokgen.quantizers.offline.additive import ResidualKMeans
 from tokgen.quantizers.offline.base import share_left
 from tokgen.quantizers.offline.qinco2 import Qinco2
@@ -170,6 +171,15 @@ def test_presets_have_the_sizes_of_the_paper():
     ):
         with pytest.raises(ValueError, match=message):
             Qinco2(dim=64, codebook_size=256, **settings)
+
+
+def test_the_preselection_is_part_of_the_weights_hash():
+    assert hash_weights(make_qinco(preselect=4)) != hash_weights(make_qinco(preselect=8))
+
+
+def test_equal_frames_are_refused():
+    with pytest.raises(ValueError, match="all frames are equal"):
+        make_qinco().fit(torch.ones(50, 6), progress=False)
 
 
 def test_a_loss_that_is_not_finite_ends_the_training():

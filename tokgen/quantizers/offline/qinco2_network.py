@@ -145,6 +145,7 @@ class Qinco2Network(OfflineQuantizer):
         if not 0 <= preselect <= codebook_size:
             raise ValueError(f"preselect = {preselect}: must be 0 (all) to {codebook_size}")
         self.preselect = preselect
+        self.register_buffer("preselection", torch.tensor(preselect))  # part of the weights' hash
         sizes = {**sizes, "embedding_dim": sizes["embedding_dim"] or dim}
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(()))
@@ -159,6 +160,8 @@ class Qinco2Network(OfflineQuantizer):
         frames = frames.to(self.mean.device)
         self.mean.copy_(frames.mean(0))
         self.scale.copy_(frames.std())
+        if not float(self.scale) > 0:
+            raise ValueError("all frames are equal: give audio that is not silent")
         kmeans = ResidualKMeans(
             dim=self.dim, n_codebooks=self.n_codebooks, codebook_size=self.codebook_size
         )
@@ -284,6 +287,7 @@ class Qinco2Network(OfflineQuantizer):
                 names[ours + our + ("" if plain else ".weight")] = f"{theirs}{their}.weight"
             names[f"{ours}concat.bias"] = f"{theirs}concat.mlp.bias"
         state: dict[str, Any] = {"fitted": torch.ones((), dtype=torch.uint8)}
+        state["preselection"] = torch.tensor(preselect)
         state |= {our: weights[their].float() for our, their in names.items() if their in weights}
         model.load_state_dict(state)
         return model.eval()
