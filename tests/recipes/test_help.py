@@ -78,6 +78,11 @@ def test_flags_are_checked_before_torch_is_imported(name, flags, message) -> Non
         ("drift_ablation", ["--seeds", "0"], "error: seeds is 0, but must be at least 1"),
         ("drift_ablation", ["--corpus", "[./nowhere]"], "error: no folder or file ./nowhere"),
         ("quantize_offline", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),
+        (
+            "quantize_offline",
+            ["--quantizer", "vq"],
+            "error: quantizer 'vq': known are kmeans, lsq, ",
+        ),
         ("quantize_offline", ["--training.steps", "0"], "error: steps is 0, but must be at least "),
         (
             "quantize_offline",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.corpus.settings import check_corpus
-from tokgen.quantizers.offline.settings import QincoTraining
+from tokgen.quantizers.offline.settings import KINDS, QincoTraining
 from tokgen.runs.checks import check_least, check_positive
 from tokgen.zoo.names import check_name
 
@@ -54,6 +54,8 @@ class OfflineSettings:
     def __post_init__(self) -> None:
         check_least(self, codebook_size=2, beam=1, frames=1, finetune_decoder=0, seed=0)
         check_positive(self, "bitrate")
+        if self.quantizer not in KINDS:
+            raise ValueError(f"quantizer {self.quantizer!r}: known are {', '.join(KINDS)}")
         if not self.corpora:
             raise ValueError("corpora is empty: give at least one corpus to fit to")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tokgen.quantizers.offline import base
 from tokgen.quantizers.offline.base import OfflineQuantizer, share_left
 from tokgen.quantizers.offline.registry import QUANTIZERS, load_quantizer, make_quantizer
-from tokgen.quantizers.offline.settings import QincoTraining
+from tokgen.quantizers.offline.settings import KINDS, QincoTraining
 
 SIZES = {"dim": 10, "n_codebooks": 3, "codebook_size": 16}
 SMALL: dict[str, dict[str, Any]] = {  # settings that make a fit short
@@ -202,3 +202,7 @@ def test_unknown_quantizers(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "other"}')
     with pytest.raises(ValueError, match="holds 'other', which is no offline quantizer"):
         load_quantizer(tmp_path)
+
+
+def test_the_settings_name_every_quantizer():
+    assert tuple(QUANTIZERS) == KINDS

@@ -8,5 +8,5 @@
 - `qinco2` - QINCo2: each level's codebook depends on the levels before it
 - `qinco2_network` - network and search of QINCo2
 - `qinco2_training` - train QINCo2
-- `settings` - settings of that training
+- `settings` - names of the quantizers, and settings of that training
 """

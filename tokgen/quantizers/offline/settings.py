@@ -1,4 +1,7 @@
-"""Settings of the training of QINCo2. Imports no torch, so that settings are read fast."""
+"""Names of the offline quantizers, and settings of QINCo2's training.
+
+Imports no torch, so that settings are read fast.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from dataclasses import dataclass
 
 from tokgen.runs.checks import check_least, check_positive
 
-__all__ = ["QincoTraining"]
+__all__ = ["KINDS", "QincoTraining"]
+
+KINDS = ("kmeans", "lsq", "pq", "opq", "fsq", "rfsq", "qinco2")  # of offline quantizers
 
 
 @dataclass(frozen=True)
