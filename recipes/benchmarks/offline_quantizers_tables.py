@@ -48,7 +48,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a row, clip by clip.
+    """Measurements of a row, clip by clip.
 
     Attributes:
         cell: quantizer or peer, with its bitrate.

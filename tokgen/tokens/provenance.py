@@ -113,7 +113,7 @@ class Provenance:
 
     @property
     def content(self) -> str:
-        """What the rows hold, in messages: "tokens" or "latents"."""
+        """Content of the rows as messages name it: "tokens" or "latents"."""
         return "latents" if self.latent_dim else "tokens"
 
     @property

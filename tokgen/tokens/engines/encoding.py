@@ -1,4 +1,4 @@
-"""What a job asks of a codec: codes of a `Codec`, or latents of a `ContinuousCodec`."""
+"""Encode for a job: codes of a `Codec`, or latents of a `ContinuousCodec`."""
 
 from __future__ import annotations
 
