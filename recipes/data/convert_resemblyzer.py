@@ -4,7 +4,8 @@
     python recipes/data/convert_resemblyzer.py Resemblyzer-0.1.4-py3-none-any.whl
 
 The wheel is data here: nothing of it is imported, and its pickle is loaded with `weights_only`.
-The weights stay float32. The optimiser's state and the scale of the training loss are left out.
+The weights become float16, which changes the cosine of two clips by 0.0003 at most (60 clips of four
+voices). The optimiser's state and the scale of the training loss are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with zipfile.ZipFile(a.wheel) as wheel:
         pickled = io.BytesIO(wheel.read(PICKLE))
     weights = torch.load(pickled, map_location="cpu", weights_only=True)["model_state"]
-    kept = {name: w for name, w in weights.items() if name.startswith(("lstm.", "linear."))}
+    kept = {name: w.half() for name, w in weights.items() if name.startswith(("lstm.", "linear."))}
     a.out.parent.mkdir(parents=True, exist_ok=True)
     save_file(kept, a.out, SOURCE)
     print(f"{a.out}: {len(kept)} tensors, {a.out.stat().st_size:,} bytes")

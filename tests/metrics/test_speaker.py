@@ -129,7 +129,7 @@ def test_resemblyzer_prints_nothing_and_names_its_backend(capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert make_speaker_encoder("resemblyzer").backend == (
-            "resemblyzer (weights of 0.1.4, -30 dBFS)"
+            "resemblyzer (weights of 0.1.4 in float16, -30 dBFS)"
         )
     assert capfd.readouterr() == ("", "")
 

@@ -1,7 +1,8 @@
 """Resemblyzer's speaker encoder: an LSTM trained with the GE2E loss (Wan et al. 2018).
 
 The weights are those of Resemblyzer 0.1.4 (Resemble AI, Apache-2.0), converted by
-`recipes/data/convert_resemblyzer.py`. Embeddings equal those of its `embed_utterance` to 1e-5.
+`recipes/data/convert_resemblyzer.py` to float16. Embeddings equal those of its `embed_utterance` to
+1e-3, and with weights in float32 to 1e-5.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ResemblyzerNetwork(nn.Module):
     def pretrained(cls) -> ResemblyzerNetwork:
         """Load the weights of Resemblyzer 0.1.4."""
         network = cls()
-        network.load_state_dict(load_file(WEIGHTS))
+        network.load_state_dict({name: w.float() for name, w in load_file(WEIGHTS).items()})
         return network.eval()
 
     def forward(self, mels: Tensor) -> Tensor:

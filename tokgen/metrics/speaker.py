@@ -164,7 +164,7 @@ class ResemblyzerEncoder:
     and its reconstruction.
     """
 
-    backend = f"resemblyzer (weights of 0.1.4, {LEVEL} dBFS)"
+    backend = f"resemblyzer (weights of 0.1.4 in float16, {LEVEL} dBFS)"
 
     def __init__(self) -> None:
         self._model = ResemblyzerNetwork.pretrained()
