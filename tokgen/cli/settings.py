@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Codecs:
-    """List the codecs of the zoo."""
+    """List the codecs of the zoo, and published codecs."""
 
 
 @dataclass(frozen=True, kw_only=True)

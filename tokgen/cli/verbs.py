@@ -41,8 +41,9 @@ SHOWN_PROBLEMS = 10
 
 def codecs(s: settings.Codecs) -> Result:
     from tokgen.zoo.lookup import list_codecs
+    from tokgen.zoo.published import Catalogue, list_published
 
-    return list_codecs()
+    return Catalogue(list_codecs(), list_published())
 
 
 def info(s: settings.Info) -> Result:

@@ -4,6 +4,8 @@
 - `finding` - find the folder of a codec, and the class that loads it
 - `names` - what the name of a codec refers to, and what is wrong with a name
 - `cards` - descriptions of codecs
+- `published` - published codecs: rates, licences, what is installed, and where each was run
+- `trials` - run published codecs, and keep the results
 - `folders` - folders in which codecs are looked up
 - `recorded` - load the codec that a dataset or a model names
 - `registry` - table of the kinds of codec
