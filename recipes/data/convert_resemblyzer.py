@@ -4,8 +4,8 @@
     python recipes/data/convert_resemblyzer.py Resemblyzer-0.1.4-py3-none-any.whl
 
 The wheel is data here: nothing of it is imported, and its pickle is loaded with `weights_only`.
-The weights become float16, which changes the cosine of two clips by 0.0003 at most (60 clips of four
-voices). The optimiser's state and the scale of the training loss are left out.
+The weights become float16, which changes the cosine of two clips by 0.0003 at most (60 clips of
+four voices). The optimiser's state and the scale of the training loss are left out.
 """
 
 from __future__ import annotations
