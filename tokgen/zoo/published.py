@@ -177,9 +177,9 @@ def _codec(family: dict[str, Any], model: dict[str, Any]) -> PublishedCodec:
     about = {k: family[k] for k in ("adapter", "licence", "paper") if k in family}
     library = _library(about["adapter"])
     installed = bool(library) and _installed(library, about["adapter"])
-    values = {"family": family["name"], "library": library, "installed": installed}
+    values: dict[str, Any] = {"family": family["name"], "library": library, "installed": installed}
     try:
-        return PublishedCodec(**{**about, **values, **model})
+        return PublishedCodec(**(about | values | model))
     except TypeError as error:
         raise ValueError(f"{TABLE.name}: {model.get('id', family['name'])}: {error}") from error
 
