@@ -7,6 +7,7 @@
 - `augment` - random level and phase
 - `trainable` - one interface to train codecs, and the STFT codec and DAC behind it
 - `trainable_encodec` - EnCodec behind it
+- `trainable_mimi` - the decoder of Mimi behind it
 - `trainable_continuous` - the STFT codec without a quantizer behind it
 - `trainable_offline` - the decoder of a codec with an offline quantizer behind it
 - `offline_settings` - settings of the recipe that fits offline quantizers

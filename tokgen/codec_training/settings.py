@@ -13,6 +13,7 @@ from tokgen.runs.checks import check_least, check_positive, check_shares
 from tokgen.zoo.names import check_name
 
 __all__ = [
+    "AUTO",
     "DISCRIMINATORS",
     "LOSSES",
     "PAPER_LOSSES",
@@ -28,6 +29,7 @@ __all__ = [
 PAPER_LOSSES = ("enc", "proj", "code")
 LOSSES = (*PAPER_LOSSES, "margin")  # idempotence losses; "none" stands for none of them
 DISCRIMINATORS = ("ensemble", "msstft")  # kinds
+AUTO = "auto"  # architecture of the codec that a training starts from
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,10 @@ class CodecTrainingSettings(SharedSettings):
     Attributes:
         name: the run's folder is runs/<name>.
         architecture: "stft" (`StftCodecModel`), "dac" or "encodec" (transformers' `DacModel`,
-            `EncodecModel`), or "offline": the decoder of a codec with an offline quantizer, which
-            `model` names as `codec`.
-        model: settings of the architecture's config.
+            `EncodecModel`), "mimi": the decoder of a `MimiModel`, or "offline": the decoder of a
+            codec with an offline quantizer, which `model` names as `codec`. "auto" is that of
+            `start_from`.
+        model: settings of the architecture's config; for "auto" those to change.
         quantizer: "residual", or "variable" for a variable bitrate: the levels of each frame are
             chosen by a network that trains with the codec. "none" trains a continuous codec, to
             which `recipes/quantize_offline.py` fits a quantizer afterwards.
@@ -194,10 +197,11 @@ class CodecTrainingSettings(SharedSettings):
         steps: all steps of the training.
         continuous_steps: first steps, without quantizer. It is then initialised from data.
         decoder_steps: next steps, with encoder and quantizer frozen.
+        discriminator_warmup: steps before the first, in which a new discriminator trains alone.
         adversarial_start: step at which the discriminators begin to train.
         adversarial_warmup: steps after that in which the codec trains without their losses.
-        start_from: codec to start from, a name in the zoo or a folder; its quantizer is kept. A
-            causal STFT codec can start from one that looks ahead, and a codec of variable bitrate
+        start_from: codec to start from, a name in the zoo, folder or hub id; its quantizer is kept.
+            A causal STFT codec can start from one that looks ahead, and a codec of variable bitrate
             from one without.
         start_discriminator: folder of a discriminator to start from, or the name of a codec in the
             zoo that has one.
@@ -219,6 +223,7 @@ class CodecTrainingSettings(SharedSettings):
     steps: int = 20000
     continuous_steps: int = 0
     decoder_steps: int = 0
+    discriminator_warmup: int = 0
     adversarial_start: int = 0
     adversarial_warmup: int = 0
     start_from: str | None = None
@@ -233,11 +238,16 @@ class CodecTrainingSettings(SharedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_least(self, steps=1, continuous_steps=0, decoder_steps=0)
-        check_least(self, adversarial_start=0, adversarial_warmup=0)
+        check_least(self, discriminator_warmup=0, adversarial_start=0, adversarial_warmup=0)
         check_positive(self, "joint_learning_rate", "max_codebook_loss", "quantizer_init_seconds")
         if self.quantizer not in ("residual", "variable", "none"):
             raise ValueError(f"quantizer {self.quantizer!r}: known are residual, variable, none")
         check_least(self, latent_noise=0)
+        if self.architecture == AUTO and (self.start_from is None or self.quantizer == "none"):
+            raise ValueError(
+                "architecture auto: it is that of start_from, with its quantizer; set start_from, "
+                "and quantizer to residual or variable"
+            )
         if self.quantizer == "none" and self.continuous_steps:
             raise ValueError(
                 f"continuous_steps = {self.continuous_steps} with quantizer none: all steps are "
@@ -358,3 +368,5 @@ def check_sources(s: SharedSettings) -> None:
         check_corpus(corpus)
     if isinstance(s, TuningSettings):
         check_name(s.codec)
+    if isinstance(s, CodecTrainingSettings) and s.start_from is not None:
+        check_name(s.start_from)

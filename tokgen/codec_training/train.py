@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate.utils import set_seed
 
-from tokgen.codec_training.architectures import load_into, make_continuous, make_trainable
+from tokgen.codec_training.architectures import (
+    load_into,
+    make_continuous,
+    make_trainable,
+    open_trainable,
+)
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import open_crops, open_validation
 from tokgen.codec_training.discriminators.ensemble import find_discriminator
@@ -24,12 +30,13 @@ from tokgen.codec_training.discriminators.kinds import (
 )
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import phase_at, rate_factor
-from tokgen.codec_training.settings import CodecTrainingSettings
+from tokgen.codec_training.settings import AUTO, CodecTrainingSettings
 from tokgen.codec_training.validation import validate
 from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
+from tokgen.zoo.finding import find_codec
 
 __all__ = ["train_codec"]
 
@@ -66,21 +73,25 @@ def _train(
 
     # 1. Models and data.
     variable = s.variable if s.quantizer == "variable" else None
-    if s.quantizer == "none":
+    if s.architecture == AUTO:
+        codec = open_trainable(s.start_from or "", s.model, variable)
+    elif s.quantizer == "none":
         codec = make_continuous(s.architecture, s.model, s.latent_noise)
     else:
-        codec = make_trainable(s.architecture, s.model, variable)
-    if s.start_from:
+        codec = make_trainable(s.architecture, s.model, variable, new=not s.start_from)
+    if s.start_from and s.architecture != AUTO:
         load_into(codec, s.start_from)
-    discriminator = make_discriminator(s.discriminator)
+    discriminator, alone = make_discriminator(s.discriminator), s.discriminator_warmup
     if saved := find_discriminator(s.start_discriminator, s.start_from or ""):
-        discriminator = load_discriminator(saved).train()
+        discriminator, alone = load_discriminator(saved).train(), 0
     check_fits(discriminator, codec.n_channels, codec.n_bandwidths)
     with accelerator.main_process_first():
         claim_run(run, s)
         crops = open_crops(s, codec.sample_rate, kept or run, codec.n_channels)
     heard = open_validation(s)
-    card = card_facts(s, crops, base=Path(s.start_from or "").name, command=command)
+    licence = find_codec(s.start_from).card["licence"] if s.start_from else ""
+    base = Path(s.start_from or "").name
+    card = card_facts(s, crops, base=base, licence=licence, command=command)
     accelerator.print(crops.summary())
 
     # 2. The training. It continues from a checkpoint if there is one.
@@ -96,7 +107,8 @@ def _train(
         crops,
         s,
         run,
-        steps=s.steps,
+        steps=alone + s.steps,
+        first=alone,
         compile=s.compile,
         balance=s.balancer,
     )
@@ -106,7 +118,8 @@ def _train(
         start_trackers(accelerator, s)
 
     # 3. Train, and validate from time to time.
-    for step in training.steps():
+    for number in training.steps():
+        step = max(0, number - alone)  # of the codec
         phase = phase_at(step, s)
         if step == s.continuous_steps and step and not training.state.get("quantizer_ready"):
             sample = crops.batch(
@@ -130,9 +143,10 @@ def _train(
         rate = training.set_rates(step, factor, peak)
 
         # The codec reconstructs the audio.
-        codec.moves_codebooks = not phase.decoder_only
-        audio, generator = training.audio(step)
-        with accelerator.autocast():
+        learns = number >= alone  # before, the discriminators train alone
+        codec.moves_codebooks = learns and not phase.decoder_only
+        audio, generator = training.audio(number)
+        with accelerator.autocast(), torch.set_grad_enabled(learns):
             out = training.network(audio, quantize=phase.quantize)
         fake = out.waveform.float()
         losses = training.distances(fake, audio)
@@ -149,13 +163,14 @@ def _train(
             )
 
         # The discriminators learn to tell it from the original, and the codec to deceive them.
-        if step >= s.adversarial_start:
-            judge = step >= s.adversarial_start + s.adversarial_warmup
+        if step >= s.adversarial_start or not learns:
+            judge = learns and step >= s.adversarial_start + s.adversarial_warmup
             losses |= training.adversary.step(
                 audio, fake, generator, judge=judge, bandwidth=out.bandwidth
             )
         frozen = encoder if phase.decoder_only else ()
-        training.descend(training.total(losses, fake), frozen=frozen)
+        if learns:
+            training.descend(training.total(losses, fake), frozen=frozen)
         training.log({"learning_rate": rate, **losses})
 
         # Validate and save.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,7 @@ class TrainableCodec(nn.Module, ABC):
     """A codec's network in training.
 
     Attributes:
+        codec_class: the class of the trained codec.
         model: the library's own module.
         sample_rate: Hz.
         n_channels: channels of the audio.
@@ -78,6 +79,7 @@ class TrainableCodec(nn.Module, ABC):
             are used.
     """
 
+    codec_class: ClassVar[Any]
     model: Any
     sample_rate: int
     n_channels: int = 1
@@ -99,6 +101,9 @@ class TrainableCodec(nn.Module, ABC):
         if self.frozen:
             self.requires_grad_(False)
             self.model.importance.requires_grad_(True)
+
+    def check_new(self) -> None:
+        """Raise ValueError if a network with these settings cannot be trained from new weights."""
 
     def fit_statistics(self, waveforms: Tensor) -> None:
         """Fit fixed statistics, if there are any, to audio [B, C, N] before the first step."""
@@ -125,9 +130,9 @@ class TrainableCodec(nn.Module, ABC):
     def as_codec(self) -> PretrainedCodec:
         """Return a `Codec` with the same weights, as they are saved."""
 
-    def open_saved(self, source: str | Path) -> Any:
-        """Load the library's module from a folder or a hub id."""
-        return type(self.model).from_pretrained(source)
+    def open_saved(self, folder: Path) -> Any:
+        """Load the library's module from a folder, strictly."""
+        return self.codec_class.load_model(folder)
 
     def weights_of(self, saved: Any) -> dict[str, Tensor]:
         """Return the weights of a saved model, as they start this one.
@@ -166,6 +171,7 @@ def importance_config(variable: VariableSettings | None) -> dict[str, Any]:
 class TrainableStft(TrainableCodec):
     """`StftCodecModel` in training."""
 
+    codec_class = StftCodec
     model: StftCodecModel
 
     def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
@@ -200,25 +206,30 @@ class TrainableStft(TrainableCodec):
 class TrainableDac(TrainableCodec):
     """transformers' `DacModel` in training, with weight norm.
 
-    Strides must be even, since odd ones shift time.
+    Strides must be even, since odd ones shift time. A published codec with odd strides was trained
+    with the shift, and can be trained further.
     """
 
+    codec_class = DacCodec
     model: DacModel
 
     def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
         super().__init__()
         settings = DacConfig(**config, **importance_config(variable))
-        odd = [s for s in settings.downsampling_ratios if s % 2]
-        if odd:
-            raise ValueError(
-                f"strides {settings.downsampling_ratios}: {odd} are odd, and transposed "
-                "convolutions of odd stride lose one sample per frame; use even strides"
-            )
         self.variable = variable
         self.model = DacModel(settings) if variable is None else VariableDac(settings)
         reset_weights(self.model)
         self._split()
         self.sample_rate = settings.sampling_rate
+
+    def check_new(self) -> None:
+        strides = self.model.config.downsampling_ratios
+        odd = [s for s in strides if s % 2]
+        if odd:
+            raise ValueError(
+                f"strides {strides}: {odd} are odd, and transposed convolutions of odd stride "
+                "shift time by half a sample and lose one; use even strides"
+            )
 
     def forward(self, waveform: Tensor, quantize: bool = True) -> Reconstruction:
         n_samples, hop_length = waveform.shape[-1], int(self.model.config.hop_length)
@@ -233,10 +244,6 @@ class TrainableDac(TrainableCodec):
             out = quantize_through(self.model.quantizer, latents) if quantize else None
         decoded = self.model.decoder(latents if out is None else out.quantized)
         return reconstruction_of(fit_length(decoded, n_samples), out)
-
-    def open_saved(self, source: str | Path) -> Any:
-        plain = getattr(DacConfig.from_pretrained(source), "importance", None) is None
-        return (DacModel if plain else VariableDac).from_pretrained(source)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         self.model = fold_weight_norm(self.model)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tokgen.codec_training.trainable import Reconstruction, TrainableCodec, reconstruction_of
 from tokgen.nn.files import read_json
-from tokgen.nn.hub import CONFIG, resolve_folder
+from tokgen.nn.hub import CONFIG
 from tokgen.zoo.continuous import StftContinuous
 from tokgen.zoo.networks.autoencoder import StftAutoencoder
 from tokgen.zoo.networks.stft import StftCodecModel
@@ -26,6 +26,7 @@ class TrainableContinuous(TrainableCodec):
         config: settings of `StftAutoencoder`.
     """
 
+    codec_class = StftContinuous
     model: StftAutoencoder
 
     def __init__(self, noise: float = 0.0, **config: Any) -> None:
@@ -44,11 +45,11 @@ class TrainableContinuous(TrainableCodec):
     def encoder_parameters(self) -> list[nn.Parameter]:
         return list(self.model.encoder.parameters())
 
-    def open_saved(self, source: str | Path) -> Any:
+    def open_saved(self, folder: Path) -> Any:
         """Load a codec with or without quantizer."""
-        kind = read_json(resolve_folder(source) / CONFIG).get("model_type")
+        kind = read_json(folder / CONFIG).get("model_type")
         model = StftAutoencoder if kind == StftAutoencoder.model_type else StftCodecModel
-        return model.from_pretrained(source)
+        return model.from_pretrained(folder)
 
     def weights_of(self, saved: nn.Module) -> dict[str, Tensor]:
         ours = self.model.state_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -37,6 +36,7 @@ class TrainableEncodec(TrainableCodec):
     `normalize`, each chunk is divided by its loudness, and its decoded audio multiplied again.
     """
 
+    codec_class = EncodecCodec
     model: EncodecModel
 
     def __init__(self, variable: VariableSettings | None = None, **config: Any) -> None:
@@ -122,10 +122,6 @@ class TrainableEncodec(TrainableCodec):
         chunks, _ = self._chunks(waveforms)
         latents = [self.model.encoder(w).mT.flatten(0, 1) for w in chunks.split(16)]
         return self.quantizer.init_from_data(torch.cat(latents)).tolist()
-
-    def open_saved(self, source: str | Path) -> Any:
-        plain = getattr(EncodecConfig.from_pretrained(source), "importance", None) is None
-        return (EncodecModel if plain else VariableEncodec).from_pretrained(source)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         super().load_weights(weights)

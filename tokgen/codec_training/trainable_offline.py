@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ class TrainableOffline(TrainableCodec):
         ValueError: a codec of another kind, or one whose network has no separate decoder.
     """
 
+    codec_class = OfflineCodec
     model: OfflineModel
 
     def __init__(self, codec: str, beam: int | None = None) -> None:
@@ -67,5 +69,5 @@ class TrainableOffline(TrainableCodec):
     def as_codec(self) -> PretrainedCodec:
         return OfflineCodec.from_model(self.model, "offline")
 
-    def open_saved(self, source: Any) -> Any:
-        raise ValueError(f"start_from = {source}: give the codec as model.codec")
+    def open_saved(self, folder: Path) -> Any:
+        raise ValueError(f"start_from = {folder}: give the codec as model.codec")

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Keys of config.json that are not arguments of the constructor.
-NOT_SETTINGS = ("architectures", "tokgen_version", "transformers_version", "dtype")
+NOT_SETTINGS = ("architectures", "tokgen_version", "transformers_version", "dtype", "torch_dtype")
 
 
 class Pretrained(nn.Module, Pushable):
