@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
 from makers.audio import RATE, codec_tone
+from makers.rebuilt import REBUILT_MAKERS
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
@@ -336,6 +337,7 @@ MAKERS |= {
     "neucodec": partial(make_xcodec2, NeuCodecCodec),
     "speechtokenizer": make_speechtokenizer,
 }
+MAKERS |= REBUILT_MAKERS
 # Codecs that do not expose their stages
 CLOSED = {"encodec-48k", "encodec-48k-variable", "mimi", "xcodec2", "neucodec"}
 

@@ -2,6 +2,7 @@
 
 - `pretrained` - save, load and hash models
 - `files` - read config.json and the headers of weights
+- `torch_files` - open checkpoints of torch without running code
 - `checks` - compare settings with weights before a network is built
 - `hub` - find models in folders and on the Hugging Face hub, and upload them
 - `cards` - model cards

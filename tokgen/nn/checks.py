@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 
 from tokgen.nn.files import WeightsHeader, brief, shorten, walk
-from tokgen.nn.hub import CONFIG
 
 __all__ = [
     "building",
@@ -51,7 +50,7 @@ def check_settings(
     Raises:
         ValueError: wrong type, or a negative or too large integer.
     """
-    path = header.path.with_name(CONFIG)
+    path = header.path.with_name(header.settings)
     most = max(_SMALL, 4 * header.n_values)
     for name, value in config.items():
         wanted = kinds.get(name, Any)
@@ -92,8 +91,8 @@ def check_count(name: str, count: int, header: WeightsHeader) -> None:
     """Raise ValueError if a number of layers exceeds the number of tensors in the weights."""
     if count > len(header.tensors):
         raise ValueError(
-            f"{header.path.with_name(CONFIG)}: {name} = {count}, but {header.path.name} holds only "
-            f"{len(header.tensors)} tensors"
+            f"{header.path.with_name(header.settings)}: {name} = {count}, but {header.path.name} "
+            f"holds only {len(header.tensors)} tensors"
         )
 
 
@@ -108,7 +107,7 @@ def building(header: WeightsHeader, config: Mapping[str, Any], *, meta: bool) ->
     Raises:
         ValueError: too many layers, or the constructor fails.
     """
-    path, most = header.path.with_name(CONFIG), 200 + _LAYERS * len(header.tensors)
+    path, most = header.path.with_name(header.settings), 200 + _LAYERS * len(header.tensors)
     thread, count = threading.get_ident(), 0
 
     def check(parent: nn.Module, name: str, child: object) -> None:
@@ -153,7 +152,7 @@ def check_size(model: nn.Module, header: WeightsHeader) -> None:
     if n_values > most:
         name = max(named, key=lambda key: named[key].numel())
         raise ValueError(
-            f"{header.path.parent}: weights do not fit config.json, which makes a network of "
+            f"{header.path.parent}: weights do not fit {header.settings}, which makes a network of "
             f"{n_values} values ({name} has shape {tuple(named[name].shape)}), but "
             f"{header.path.name} holds {header.n_values}"
         )
@@ -167,8 +166,8 @@ def check_fit(state: Mapping[str, Tensor], header: WeightsHeader) -> None:
     ):
         if names:
             raise ValueError(
-                f"{header.path.parent}: weights do not fit config.json: {header.path.name} {kind} "
-                f"{_some(names)}"
+                f"{header.path.parent}: weights do not fit {header.settings}: {header.path.name} "
+                f"{kind} {_some(names)}"
             )
     check_common(state, header)
 
@@ -181,8 +180,9 @@ def check_common(state: Mapping[str, Tensor], header: WeightsHeader) -> None:
         dtype, shape = header.tensors[name]
         if shape != tuple(tensor.shape):
             raise ValueError(
-                f"{header.path.parent}: weights do not fit config.json: {name} has shape {shape} "
-                f"in {header.path.name}, but config.json makes it {tuple(tensor.shape)}"
+                f"{header.path.parent}: weights do not fit {header.settings}: {name} has shape "
+                f"{shape} in {header.path.name}, but {header.settings} makes it "
+                f"{tuple(tensor.shape)}"
             )
         if dtype.lstrip("B").startswith("F") != tensor.is_floating_point():
             raise ValueError(

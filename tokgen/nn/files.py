@@ -111,10 +111,12 @@ class WeightsHeader:
     Attributes:
         path: model.safetensors, or the index of several files.
         tensors: dtype ("F32" ...) and shape by name.
+        settings: name of the file beside it with the settings, for errors.
     """
 
     path: Path
     tensors: Tensors
+    settings: str = "config.json"
 
     @property
     def n_values(self) -> int:

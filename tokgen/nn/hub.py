@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -70,13 +72,18 @@ class Pushable:
 
 
 def resolve_folder(
-    name: str | Path, revision: str | None = None, **hub: Unpack[HubArguments]
+    name: str | Path,
+    revision: str | None = None,
+    *,
+    published: Sequence[str] = (),
+    **hub: Unpack[HubArguments],
 ) -> Path:
     """Return the local folder of a saved model. A hub id is downloaded.
 
     Args:
         name: folder, or hub id "owner/name".
         revision: branch, tag or commit of a hub id; None means the main branch.
+        published: patterns of the names of other files that make a folder a model's folder.
         hub: see `tokgen.hub.HubArguments`.
     Raises:
         FileNotFoundError: not a folder with a config.json, nor a hub model that can be reached.
@@ -84,13 +91,21 @@ def resolve_folder(
     """
     root = Path(name)
     if not root.is_dir():
-        root = _download(str(name), revision, **hub)
+        root = _download(str(name), revision, published, **hub)
     folder = root / hub.get("subfolder", "")
-    if not (folder / CONFIG).is_file():
+    if not (folder / CONFIG).is_file() and not _holds(folder, published):
         inside = folder / "model"
         hint = f"; the model of this run is {inside}" if (inside / CONFIG).is_file() else ""
         raise FileNotFoundError(f"{folder} holds no model: it has no {CONFIG}{hint}")
     return folder
+
+
+def _holds(folder: Path, patterns: Sequence[str]) -> bool:
+    """Return whether a folder has a file whose name matches one of some patterns."""
+    if not patterns or not folder.is_dir():
+        return False
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    return any(fnmatch(name, pattern) for name in names for pattern in patterns)
 
 
 def commit_of(folder: Path) -> str | None:
@@ -105,6 +120,7 @@ def commit_of(folder: Path) -> str | None:
 def _download(
     name: str,
     revision: str | None,
+    published: Sequence[str] = (),
     *,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
@@ -124,7 +140,7 @@ def _download(
                     token=token,
                     cache_dir=cache_dir,
                     local_files_only=local_files_only,
-                    allow_patterns=[inside + pattern for pattern in PATTERNS],
+                    allow_patterns=[inside + pattern for pattern in (*PATTERNS, *published)],
                 )
             )
     except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:

@@ -13,7 +13,7 @@ from tokgen.nn.files import read_json, shorten
 from tokgen.nn.hub import CONFIG, commit_of, resolve_folder
 from tokgen.nn.pretrained import folder_name
 from tokgen.zoo.names import find_in_zoo, is_hub_id, unknown_codec
-from tokgen.zoo.registry import ADAPTERS, CONTINUOUS, Adapter
+from tokgen.zoo.registry import ADAPTERS, CONTINUOUS, PUBLISHED, Adapter
 
 __all__ = ["OLD_CARD", "FoundCodec", "find_codec", "identify", "load_found"]
 
@@ -25,13 +25,13 @@ class FoundCodec:
     """A codec folder that was found by name.
 
     Attributes:
-        folder: folder with config.json.
+        folder: folder with config.json, or with the files that the codec's authors publish.
         name: name for the codec's spec.
         commit: commit or revision, if it comes from the hub.
         source: name that finds it again; None if it was found with other arguments.
         adapter: kind of codec.
         card: its "licence" and "summary".
-        config: its config.json.
+        config: its config.json, or what stands in its place.
     """
 
     folder: Path
@@ -99,9 +99,9 @@ def _locate(
     folder = find_in_zoo(name) if isinstance(name, str) else None
     label = str(name)
     if folder is not None and subfolder:
-        folder = resolve_folder(folder, subfolder=subfolder)
+        folder = resolve_folder(folder, subfolder=subfolder, published=PUBLISHED)
     if folder is None and Path(name).is_dir():
-        folder = resolve_folder(name, subfolder=subfolder)
+        folder = resolve_folder(name, subfolder=subfolder, published=PUBLISHED)
         label = folder_name(folder)
     if folder is not None:
         if revision is not None:
@@ -110,7 +110,7 @@ def _locate(
     if not is_hub_id(label):
         raise unknown_codec(label)
     try:
-        folder = resolve_folder(label, revision, subfolder=subfolder, **hub)
+        folder = resolve_folder(label, revision, subfolder=subfolder, published=PUBLISHED, **hub)
     except FileNotFoundError as error:
         raise unknown_codec(label, str(error)) from error
     label = f"{label}/{subfolder}" if subfolder else label
@@ -118,11 +118,19 @@ def _locate(
 
 
 def identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
-    """Return the adapter for a folder, its licence and summary, and its config.json."""
-    config = read_json(folder / CONFIG)
+    """Return the adapter for a folder, its licence and summary, and its config.json.
+
+    For a folder as a codec's authors publish it, settings are made in place of config.json.
+    """
+    path = folder / CONFIG
+    config = read_json(path) if path.is_file() else {}
     for adapter in ADAPTERS + CONTINUOUS:
         if config.get("model_type") in (adapter.model_type, *adapter.older_types):
             return adapter, _read_card(folder), config
+    names = [each.name for each in folder.iterdir() if each.is_file()]
+    for adapter in ADAPTERS:
+        if any(form.matches(names, config) for form in adapter.published):
+            return adapter, _read_card(folder), adapter.codec_class().read_published(folder)
     known = ", ".join(f"{a.library}'s {a.class_name}" for a in ADAPTERS + CONTINUOUS)
     found = config.get("model_type")
     raise ValueError(f"{folder} holds {shorten(found)}, which tokgen cannot run; it runs {known}")

@@ -38,6 +38,7 @@ class PretrainedCodec(Codec, Pushable):
     """A codec that loads from a folder or a hub id, and is saved or uploaded with a card."""
 
     library: ClassVar[str]  # that runs the network
+    published_files: ClassVar[tuple[str, ...]] = ()  # patterns of names, besides config.json
     trained_dtype: ClassVar[torch.dtype | None] = None  # recipes save weights in it; None keeps all
     loaded_card = LoadedCard()
 
@@ -138,7 +139,7 @@ class PretrainedCodec(Codec, Pushable):
             ValueError: another model's config, weights that do not fit, or a bandwidth that the
                 model does not have.
         """
-        folder = resolve_folder(source, revision, **hub)
+        folder = resolve_folder(source, revision, published=cls.published_files, **hub)
         model = cls.load_model(folder)
         hub_name = "/".join(filter(None, (str(source), hub.get("subfolder"))))
         name = name or (folder_name(folder) if Path(source).is_dir() else hub_name)

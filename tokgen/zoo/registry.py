@@ -5,11 +5,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pkgutil import resolve_name
 from typing import Any
 
-__all__ = ["ADAPTERS", "CONTINUOUS", "Adapter"]
+__all__ = ["ADAPTERS", "CONTINUOUS", "PUBLISHED", "Adapter", "Published"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A folder as a codec's authors publish it, without a `model_type`.
+
+    Attributes:
+        files: patterns of file names. Each matches a file of the folder.
+        settings: names of settings in config.json.
+    """
+
+    files: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+
+    def matches(self, names: Collection[str], config: dict[str, Any]) -> bool:
+        """Return whether a folder has this form.
+
+        Args:
+            names: of its files.
+            config: its config.json; {} without one.
+        """
+        found = all(any(fnmatch(name, p) for name in names) for p in self.files)
+        return found and all(key in config for key in self.settings)
 
 
 @dataclass(frozen=True)
@@ -23,6 +48,8 @@ class Adapter:
         older_types: spellings of `model_type` in older folders.
         codec: module in `tokgen.zoo` and name of the class: a `PretrainedCodec`, or a
             `PretrainedContinuous` in the table of continuous codecs.
+        published: forms of its published folders, if those have no `model_type`. Its class has
+            `read_published`.
     """
 
     library: str
@@ -30,6 +57,7 @@ class Adapter:
     model_type: str
     codec: str
     older_types: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
 
     def codec_class(self) -> Any:
         return resolve_name(f"tokgen.zoo.{self.codec}")
@@ -44,6 +72,16 @@ ADAPTERS = (
         older_types=("StftCodecModel",),
     ),
     Adapter("tokgen", "OfflineModel", "tokgen_offline_codec", "offline:OfflineCodec"),
+    Adapter(
+        "tokgen",
+        "BigCodecModel",
+        "bigcodec",
+        "rebuilt.bigcodec:BigCodec",
+        published=(
+            Published(("bigcodec.pt",)),
+            Published(("model.safetensors",), ("ngf", "up_ratios", "vq_num_quantizers")),
+        ),
+    ),
     Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
     Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
     Adapter("transformers", "MimiModel", "mimi", "adapters.mimi:MimiCodec"),
@@ -73,4 +111,17 @@ CONTINUOUS = (
         "pocket_tts_audio_tokenizer",
         "adapters.continuous:PocketTtsContinuous",
     ),
+)
+
+# Patterns of the names of published files, for downloads
+PUBLISHED = tuple(
+    sorted(
+        {
+            name
+            for adapter in ADAPTERS
+            for form in adapter.published
+            for name in form.files
+            if not form.settings  # those with config.json are downloaded like others
+        }
+    )
 )

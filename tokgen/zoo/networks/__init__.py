@@ -1,6 +1,8 @@
-"""Networks of tokgen's own codecs.
+"""Networks of tokgen's own codecs, and of codecs whose published weights they load.
 
 - `autoencoder` - encoder and decoder of the STFT codec
+- `alias_free` - layers of BigCodec and FACodec
+- `bigcodec` - network of BigCodec
 - `causal` - causal layers of the STFT codec
 - `spectrum` - waveform to spectral features and back
 - `stft` - network of the STFT codec

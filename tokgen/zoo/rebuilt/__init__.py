@@ -1,0 +1,5 @@
+"""Codecs whose published weights run in tokgen's own networks, which are in `tokgen.zoo.networks`.
+
+- `loading` - base class, and weight norm folded into plain weights
+- `bigcodec` - BigCodec
+"""
