@@ -77,3 +77,19 @@ def test_shared_settings(cls, more, message) -> None:
 def test_settings_of_one_recipe(make, message) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_single_settings_of_a_network_are_read_as_yaml() -> None:
+    argv = [
+        "--model.latent_dim",
+        "32",
+        "--model.causal=true",
+        "--model.importance",
+        "{widths: [4]}",
+    ]
+    argv += ["--discriminator.channels", "4"]
+    argv += ["--discriminator.kind", "ensemble"]
+    found = parse_settings(CodecTrainingSettings, ROOT / "recipes" / "train_codec.yaml", argv)
+    assert found.model["latent_dim"] == 32 and found.model["causal"] is True
+    assert found.model["importance"] == {"widths": [4]} and found.model["width"] == 320
+    assert (found.discriminator["channels"], found.discriminator["kind"]) == (4, "ensemble")

@@ -126,5 +126,10 @@ def test_odd_strides_and_unknown_architectures_are_refused():
         make_trainable("dac", odd)
     with pytest.raises(ValueError, match="architecture 'wave'"):
         make_trainable("wave", {})
+    with pytest.raises(ValueError, match=r"model\.latent_dims: .* \(did you mean latent_dim\?\)"):
+        make_trainable("stft", {"latent_dims": 32})
+    for name, wrong in (("stft", {"latent_dim": "x"}), ("dac", {"n_codebooks": "three"})):
+        with pytest.raises(ValueError, match="model: a setting has a wrong type"):
+            make_trainable(name, wrong)
     with pytest.raises(ValueError, match="continuous_steps=0"):
         make_trainable("dac", SMALL_DAC).init_quantizer(torch.zeros(1, 1, 160))

@@ -7,14 +7,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+
 from tokgen.codec_training.settings import AUTO
 from tokgen.codec_training.trainable import TrainableCodec, TrainableDac, TrainableStft
 from tokgen.codec_training.trainable_continuous import TrainableContinuous
 from tokgen.codec_training.trainable_encodec import TrainableEncodec
 from tokgen.codec_training.trainable_mimi import TrainableMimi
 from tokgen.codec_training.trainable_offline import TrainableOffline
+from tokgen.nn.files import brief
 from tokgen.nn.pretrained import NOT_SETTINGS
 from tokgen.quantizers.settings import VariableSettings
+from tokgen.runs.checks import closest
 from tokgen.zoo.finding import FoundCodec, find_codec
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.transformers_loading import from_transformers
@@ -58,11 +62,20 @@ def make_trainable(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
-    if variable is None:
-        codec = ARCHITECTURES[architecture](**config)
-    else:
-        codec = ARCHITECTURES[architecture](variable=variable, **config)
-        codec.freeze()
+    unknown = sorted(set(config) - _settings_of(architecture))
+    if unknown:
+        raise ValueError(
+            f"model.{unknown[0]}: architecture {architecture} has no such setting"
+            f"{closest(unknown[0], _settings_of(architecture))}"
+        )
+    try:
+        if variable is None:
+            codec = ARCHITECTURES[architecture](**config)
+        else:
+            codec = ARCHITECTURES[architecture](variable=variable, **config)
+            codec.freeze()
+    except (TypeError, StrictDataclassError) as error:
+        raise ValueError(f"model: a setting has a wrong type: {brief(error)}") from error
     if new:
         codec.check_new()
     return codec
@@ -109,12 +122,13 @@ def open_trainable(
             f"start_from = {source} has no quantizer: set architecture stft, quantizer none and "
             "model to the settings of its config.json"
         )
-    config = {k: v for k, v in found.config.items() if k not in (*NOT_SETTINGS, "model_type")}
-    if config.pop("importance", None) is not None and variable is None:
+    known = _settings_of(architecture)
+    config = {k: v for k, v in found.config.items() if k in known}
+    if found.config.get("importance") is not None and variable is None:
         raise ValueError(
             f"start_from = {source} has a variable bitrate: set quantizer variable to keep it"
         )
-    unknown = sorted(set(changes) - _settings_of(architecture))
+    unknown = sorted(set(changes) - known)
     if unknown:
         raise ValueError(
             f"model.{unknown[0]}: {source} is a {found.adapter.class_name}, which has no such "
@@ -168,5 +182,7 @@ def _architecture_of(found: FoundCodec) -> str:
 def _settings_of(architecture: str) -> set[str]:
     """Return the names of an architecture's settings."""
     if architecture in _CONFIGS:
-        return set(from_transformers(_CONFIGS[architecture])().to_dict())
-    return set(inspect.signature(StftCodecModel.__init__).parameters) - {"self", "importance"}
+        names = set(from_transformers(_CONFIGS[architecture])().to_dict())
+        return names - {"model_type", *NOT_SETTINGS}
+    network = TrainableOffline if architecture == "offline" else StftCodecModel
+    return set(inspect.signature(network.__init__).parameters) - {"self", "importance"}

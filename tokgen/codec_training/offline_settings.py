@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.corpus.settings import check_corpus
@@ -40,7 +41,7 @@ class OfflineSettings:
     corpora: list[str] = field(default_factory=lambda: ["recipes/data/allison"])
     validation: str | None = None
     quantizer: str = "qinco2"
-    quantizer_settings: dict = field(default_factory=dict)
+    quantizer_settings: dict[str, Any] = field(default_factory=dict)
     bitrate: float = 4.0
     codebook_size: int = 1024
     beam: int = 16

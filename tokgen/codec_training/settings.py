@@ -121,7 +121,7 @@ class SharedSettings:
     """
 
     corpora: list[str] = field(default_factory=lambda: ["recipes/data/allison"])
-    discriminator: dict | str = field(default_factory=dict)
+    discriminator: dict[str, Any] | str = field(default_factory=dict)
     discriminator_share: float = 1.0
     weights: LossWeights = field(default_factory=LossWeights)
     adversarial_loss: Literal["least_squares", "hinge", "hinge2"] = "least_squares"
@@ -216,7 +216,7 @@ class CodecTrainingSettings(SharedSettings):
 
     name: str = "train_codec"
     architecture: str = "stft"
-    model: dict = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
     quantizer: Literal["residual", "variable", "none"] = "residual"
     latent_noise: float = 0.0
     variable: VariableSettings = field(default_factory=VariableSettings)
