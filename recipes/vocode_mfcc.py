@@ -2,10 +2,12 @@
 
     accelerate launch -q recipes/vocode_mfcc.py                                 # minutes, on a CPU
     accelerate launch -q recipes/vocode_mfcc.py --config recipes/vocode_mfcc.paper.yaml
+    accelerate launch -q recipes/vocode_mfcc.py --config recipes/vocode_mfcc.delay.yaml
 
 This is the downstream experiment of Code Drift (O'Reilly et al., section V): a SoundStorm-like
-masked transformer predicts a codec's tokens from a 30-bin MFCC at the codec's frame rate. All
-outputs are in runs/<name>/. Run the same command again to continue an interrupted run.
+masked transformer predicts a codec's tokens from a 30-bin MFCC at the codec's frame rate. With
+`--model.kind delay` the transformer is autoregressive, with MusicGen's delay pattern. All outputs
+are in runs/<name>/. Run the same command again to continue an interrupted run.
 """
 
 from __future__ import annotations
@@ -101,11 +103,11 @@ from tokgen.generation.held_out import (
     longest_clip,
     training_and_test_tokens,
 )
-from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.loading import load_transformer
 from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
-from tokgen.training.masked import MaskedTraining
+from tokgen.training.kinds import make_training, make_transformer
 from tokgen.zoo.lookup import load_codec
 
 
@@ -148,19 +150,21 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
     say(f"{codec}; {len(train)} training utterances, {hours:.2f} h")
 
     # 2. The model and its training, which continues from a checkpoint if there is one.
-    model = MaskedTransformer.for_tokens(codec, tokens, s.model)
+    model = make_transformer(codec, tokens, s)
     size = sum(p.numel() for p in model.parameters()) / 1e6
     say(
-        f"{size:.1f}M parameters ({s.model.preset}), {accelerator.num_processes} process(es) on "
-        f"{accelerator.device.type}, precision {accelerator.mixed_precision}"
+        f"{size:.1f}M parameters ({s.model.preset}, {s.model.kind}), "
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, precision "
+        f"{accelerator.mixed_precision}"
     )
     with plain_errors():
-        training = MaskedTraining(accelerator, model, tokens, s, run)
+        training = make_training(accelerator, model, tokens, s, run)
     if accelerator.is_main_process:
         save_settings(run, s, **about)
         start_trackers(accelerator, s)
 
-    # 3. Train: hide part of one level, predict it from the levels below and the MFCC.
+    # 3. Train. A masked model hides part of one level and predicts it from the levels below and the
+    # MFCC; an autoregressive one predicts the codes of each step from those before.
     for batch in training.batches():
         loss = training.loss(batch)
         training.descend(loss)
@@ -175,7 +179,7 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 4. Generate the held-out utterances from their MFCCs, and without MFCCs as a lower bound. Load
     # the model as users do: Accelerate left the trained one in mixed precision.
-    model = MaskedTransformer.from_pretrained(run / "model").to(accelerator.device).eval()
+    model = load_transformer(run / "model").to(accelerator.device).eval()
     options: dict[str, Any] = {
         "seed": s.seed, "batch_size": s.generation_batch, "progress": accelerator.is_main_process
     }  # fmt: skip

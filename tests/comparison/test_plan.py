@@ -17,8 +17,10 @@ from tokgen.comparison.settings import (
     ComparisonSettings,
     TelephoneSettings,
 )
-from tokgen.generation.settings import SamplingSettings
+from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.metrics.tables import Table
+from tokgen.modelling.delay import DelayTransformer
+from tokgen.modelling.loading import load_transformer
 from tokgen.modelling.settings import ModelSettings
 from tokgen.results import Result
 from tokgen.tokens.columns import depths_of
@@ -53,6 +55,36 @@ def test_objects_and_names_give_one_table(
     assert (settings["name"], settings["runs"]) == ("run", str(tmp_path))
     with pytest.raises(ValueError, match="holds a run with steps = 2, not 3"):
         compare_codecs([tiny_codec], tiny_corpus, run, **{**FEW, "steps": 3})
+
+
+def test_an_autoregressive_model_has_a_row_beside_the_masked_one(
+    tiny_codec, tiny_corpus, tmp_path
+) -> None:
+    run, more = tmp_path / "run", {**FEW, "generators": ["masked", "delay"]}
+    table = compare_codecs([tiny_codec], tiny_corpus, run, **more)
+    assert table is not None
+    rows = {row.name: row for row in table.rows}
+    assert list(rows)[-2:] == ["tiny generated", "tiny generated (delay)"]
+    row = rows["tiny generated (delay)"]
+    assert row.kind == "generated" and row.values["pesq"].n == 2
+    assert "accuracy" in rows["tiny generated"].values and "accuracy" not in row.values
+    found = {(d.row, d.than) for d in table.differences}
+    assert ("tiny generated (delay)", "tiny generated") in found
+    model = load_transformer(run / "cells" / "tiny-delay-seed0" / "model")
+    assert isinstance(model, DelayTransformer)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"generators": ["delay", "delay"]}, "give each once, known are masked, delay"),
+        ({"generators": ["delay"], "task": TaskSettings("infill")}, "it only continues"),
+        ({"generators": ["delay"]}, "repeated editing needs a masked model"),
+    ],
+)
+def test_kinds_of_models_are_checked(more, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        ComparisonSettings(**more)
 
 
 def test_a_variable_bitrate_is_compared_with_a_fixed_one(tiny_codec, tiny_corpus, tmp_path) -> None:

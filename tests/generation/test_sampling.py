@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tokgen.generation.sampling import _draw, sample
+from tokgen.generation.nucleus import draw
+from tokgen.generation.sampling import sample
 from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
@@ -170,7 +171,7 @@ def test_draws_order_ties_as_torch_does() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randint(0, 9, (500, 70), generator=generator).float()
     noise = torch.rand(500, generator=generator)
-    codes, log_p = _draw(logits, 0.8, noise)
+    codes, log_p = draw(logits, 0.8, noise)
     ordered, order = logits.log_softmax(-1).sort(dim=-1, descending=True)
     p = ordered.exp()
     p = p * (p.cumsum(-1) - p < 0.8)
@@ -396,12 +397,12 @@ def test_draw_follows_the_nucleus() -> None:
     """Frequencies are the renormalised probabilities of the smallest set with mass top_p."""
     p = torch.tensor([0.1, 0.5, 0.05, 0.3, 0.05])
     noise = (torch.arange(4000) + 0.5)[None] / 4000
-    codes, log_p = _draw(p.log().expand(1, 4000, 5), 0.85, noise)
+    codes, log_p = draw(p.log().expand(1, 4000, 5), 0.85, noise)
     frequency = torch.bincount(codes[0], minlength=5) / 4000
     expected = torch.tensor([0.1, 0.5, 0, 0.3, 0]) / 0.9
     torch.testing.assert_close(frequency, expected, atol=1e-3, rtol=0)
     torch.testing.assert_close(log_p, p.log()[codes])
-    everything = torch.bincount(_draw(p.log().expand(1, 4000, 5), 1.0, noise)[0][0]) / 4000
+    everything = torch.bincount(draw(p.log().expand(1, 4000, 5), 1.0, noise)[0][0]) / 4000
     torch.testing.assert_close(everything, p, atol=1e-3, rtol=0)
 
 
@@ -409,7 +410,7 @@ def test_draw_follows_the_nucleus() -> None:
 @given(st.floats(0.01, 1.0), st.integers(0, 1000), st.sampled_from([1e-7, 0.3, 1 - 1e-7]))
 def test_drawn_codes_lie_in_the_nucleus(top_p: float, seed: int, u: float) -> None:
     logits = 4 * torch.randn(1, 1, 20, generator=torch.Generator().manual_seed(seed))
-    code, log_p = _draw(logits, top_p, torch.tensor([[u]]))
+    code, log_p = draw(logits, top_p, torch.tensor([[u]]))
     p = logits.softmax(-1)[0, 0]
     likelier = p[p > p[code[0, 0]]].sum().item()
     assert likelier < top_p + 1e-5

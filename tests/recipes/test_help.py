@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import train_entropy_model
+import tts_masked
 import vocode_mfcc
 from makers.paths import ROOT
 from tokgen.cli.parsing import texts_of
@@ -19,6 +20,7 @@ from tokgen.codec_training.variable_ablation.settings import VariableAblationSet
 from tokgen.comparison.settings import ComparisonSettings
 
 SETTINGS = {
+    "tts_masked": tts_masked.Settings,
     "vocode_mfcc": vocode_mfcc.Settings,
     "compare_codecs": ComparisonSettings,
     "train_codec": CodecTrainingSettings,
@@ -68,6 +70,12 @@ def test_flags_are_checked_before_torch_is_imported(name, flags, message) -> Non
     ("name", "flags", "message"),
     [
         ("vocode_mfcc", ["--corpus", "./nowhere"], "error: no folder or file ./nowhere"),
+        ("tts_masked", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),
+        (
+            "tts_masked",
+            ["--text.size.kernel", "4"],
+            "error: kernel = 4: must be odd",
+        ),
         ("train_entropy_model", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),
         ("train_entropy_model", ["--corpus", "./nowhere"], "error: no folder or file ./nowhere"),
         ("compare_codecs", ["--codec", "nowhere"], "error: no codec 'nowhere'; known: "),

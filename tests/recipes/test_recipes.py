@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import train_entropy_model
+import tts_masked
 import vocode_mfcc
 from makers.codecs import make_dac, make_encodec, make_variable, save_codec
 from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
@@ -37,6 +38,7 @@ TINY_CODEC = {
     "latent_dim": 16, "n_codebooks": 2, "codebook_size": 32, "codebook_dim": 4,
 }  # fmt: skip
 SETTINGS = {
+    "tts_masked": tts_masked.Settings,
     "vocode_mfcc": vocode_mfcc.Settings,
     "compare_codecs": ComparisonSettings,
     "train_codec": CodecTrainingSettings,

@@ -17,6 +17,7 @@ from tokgen.generation.clips import Generated
 from tokgen.generation.held_out import HeldOut
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.transformer import TokenTransformer
 from tokgen.nn.pretrained import hash_weights
 from tokgen.runs.store import ClipStore
 
@@ -47,7 +48,7 @@ class TrainedCell:
 
 
 def fill_cell(
-    model: MaskedTransformer,
+    model: TokenTransformer,
     held_out: HeldOut,
     folder: Path,
     accelerator: Any,
@@ -69,7 +70,8 @@ def fill_cell(
         seed: seed of sampling and of the masks for token accuracy.
         floor: generate the utterances without conditioning too.
     Returns:
-        The results. `accuracy` is empty except on the main process.
+        The results. `accuracy` is empty except on the main process, and for a model that is not
+        masked: it hides no codes.
     """
     plan = [asdict(task), asdict(sampling), batch_size, accelerator.num_processes]
     about = [seed, held_out.fingerprint, hash_weights(model)]
@@ -91,7 +93,7 @@ def fill_cell(
     made = generate("generated", unconditional=False)
     below = generate("unconditional", unconditional=True) if floor else []
     accuracy = []
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and isinstance(model, MaskedTransformer):
         store = ClipStore(folder / "accuracy", "tokens", about)
         counts = token_accuracy(model, held_out, seed=seed, store=store, progress=True)
         accuracy = accuracy_records(*counts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tokgen.codec.depth import stream_bits
+from tokgen.comparison.cells import TrainedCell
 from tokgen.comparison.compare import RowData
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.samples import Column
@@ -16,8 +18,18 @@ from tokgen.evaluation.scorer import Scorer, score_clips
 from tokgen.generation.held_out import HeldOut
 from tokgen.metrics.statistics import Estimate, bootstrap_mean, bootstrap_ratio
 from tokgen.runs.progress import progress_bar
+from tokgen.tokens.dataset import TokenDataset
 
-__all__ = ["Line", "score_lines"]
+__all__ = ["Entry", "Line", "lines_of", "score_lines"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Training tokens and held-out utterances of a codec."""
+
+    name: str
+    tokens: TokenDataset
+    held_out: HeldOut
 
 
 @dataclass(frozen=True)
@@ -116,3 +128,41 @@ def score_lines(
                 RowData(line.name, line.kind, line.codec, by_seed, extra, line.unconditional)
             )
     return rows
+
+
+def lines_of(
+    entries: Sequence[Entry],
+    made: dict[tuple[str, str], list[TrainedCell]],
+    drift: dict[str, dict[str, float]],
+) -> list[Line]:
+    """Return the lines of the table: originals, and what each codec resynthesized and generated.
+
+    If the first cell has a floor, it is a line too.
+    """
+    first = entries[0].held_out
+    lines = [Line("original", "original", first, [first.originals])]
+    for entry in entries:
+        known = drift.get(entry.name, {})
+        fields = [[{"drift_pesq": known.get(i, math.nan)} for i in first.ids]] if known else None
+        clips, name = [entry.held_out.resynthesis()], f"{entry.name} resynthesis"
+        lines.append(Line(name, "resynthesis", entry.held_out, clips, fields))
+    cell = next(iter(made.values()))[0]
+    if cell.floor:
+        name = f"{entries[0].name} unconditional"
+        below = None if cell.floor_depths is None else [cell.floor_depths]
+        line = Line(name, "generated", first, [cell.floor], unconditional=True, depths=below)
+        lines.append(line)
+    by_name, first_kind = {entry.name: entry for entry in entries}, next(iter(made))[1]
+    for (codec, kind), found in made.items():
+        entry = by_name[codec]
+        name = f"{codec} generated" + ("" if kind == first_kind else f" ({kind})")
+        extra = {
+            "training_speed": bootstrap_mean([m.steps_per_second for m in found]),
+            "sampling_speed": bootstrap_mean([m.times_real_time for m in found]),
+        }
+        clips = [m.clips for m in found]
+        accuracy = [m.accuracy for m in found] if all(m.accuracy for m in found) else None
+        depths = [m.depths for m in found if m.depths is not None] or None
+        line = Line(name, "generated", entry.held_out, clips, accuracy, extra, depths=depths)
+        lines.append(line)
+    return lines

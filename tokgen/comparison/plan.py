@@ -11,16 +11,16 @@ them. The other codecs are compared with the first one, paired over clips and se
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tokgen.codec.base import Codec
 from tokgen.comparison.cells import TrainedCell, fill_cell
 from tokgen.comparison.compare import compare
-from tokgen.comparison.lines import Line, score_lines
+from tokgen.comparison.lines import Entry, Line, lines_of, score_lines
 from tokgen.comparison.notes import notes_of
 from tokgen.comparison.settings import (
     MAY_CHANGE,
@@ -36,13 +36,11 @@ from tokgen.drift.depths import name_of
 from tokgen.evaluation.samples import write_samples
 from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.held_out import (
-    HeldOut,
     check_corpora,
     choose_held_out,
     longest_clip,
     training_and_test_tokens,
 )
-from tokgen.metrics.statistics import bootstrap_mean
 from tokgen.metrics.table_files import write_table
 from tokgen.metrics.tables import Table
 from tokgen.modelling.masked import MaskedTransformer
@@ -52,12 +50,11 @@ from tokgen.runs.folder import check_run_folder, clear_results
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
 from tokgen.runs.store import slug
-from tokgen.tokens.dataset import TokenDataset
 from tokgen.training.settings import settings_of_call
 from tokgen.training.train import train_model
 from tokgen.zoo.lookup import as_codec
 
-__all__ = ["RESULTS", "Entry", "compare_codecs", "run_comparison"]
+__all__ = ["RESULTS", "compare_codecs", "run_comparison"]
 
 # Results of a finished run; deleted when the run continues.
 RESULTS = (
@@ -121,15 +118,6 @@ def compare_codecs(
     return run_comparison(chosen, codecs, tokens=out / "tokens" if tokens is None else Path(tokens))
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Training tokens and held-out utterances of a codec."""
-
-    name: str
-    tokens: TokenDataset
-    held_out: HeldOut
-
-
 def run_comparison(
     s: ComparisonSettings, codecs: Sequence[str | Path | Codec], *, tokens: Path
 ) -> Table | None:
@@ -164,21 +152,24 @@ def _compare(
         scorer = _make_scorer(s, entries[0])
 
     # 2. Train one model per codec and seed, and generate with it. Finished cells are reused.
-    made: dict[str, list[TrainedCell]] = {entry.name: [] for entry in entries}
+    kinds = s.generators or [s.model.kind]
+    made: dict[tuple[str, str], list[TrainedCell]] = {}
     models: dict[str, MaskedTransformer] = {}  # of the first seed
     for seed in range(s.seed, s.seed + s.seeds):
-        for entry in entries:
-            accelerator.print(f"\n{entry.name}, seed {seed}: {entry.held_out.codec}")
-            cell = run / "cells" / f"{slug(entry.name)}-seed{seed}"
+        for entry, kind in product(entries, kinds):
+            accelerator.print(f"\n{entry.name}, {kind}, seed {seed}: {entry.held_out.codec}")
+            of_kind = "" if kind == "masked" else f"-{kind}"
+            cell = run / "cells" / f"{slug(entry.name)}{of_kind}-seed{seed}"
+            first = entry is entries[0] and kind == kinds[0]
             model = train_model(
                 make_accelerator(cell, s.mixed_precision, s.tracker, s.gradient_accumulation),
                 entry.tokens,
                 entry.held_out.codec,
                 cell,
-                replace(s, seed=seed),
+                replace(s, seed=seed, model=replace(s.model, kind=kind)),
                 may_change=MAY_CHANGE_IN_TRAINING,
             )
-            if s.telephone.rounds and seed == s.seed:
+            if s.telephone.rounds and seed == s.seed and isinstance(model, MaskedTransformer):
                 models[entry.name] = model
             found = fill_cell(
                 model,
@@ -189,9 +180,9 @@ def _compare(
                 sampling=s.sampling,
                 seed=seed,
                 batch_size=s.generation_batch,
-                floor=needs_floor(s) and seed == s.seed and entry is entries[0],
+                floor=needs_floor(s) and seed == s.seed and first,
             )
-            made[entry.name].append(found)
+            made.setdefault((entry.name, kind), []).append(found)
     conditions = conditions_of(accelerator)
     accelerator.end_training()  # the rest runs in one process
     if scorer is None:
@@ -202,7 +193,7 @@ def _compare(
     drift = _measure_drift(s, entries, run / "drift") if s.drift_passes else {}
 
     # 4. Score each clip of every line against the original.
-    lines = _lines(entries, made, drift)
+    lines = lines_of(entries, made, drift)
     rows = score_lines(scorer, lines, run / "scores")
 
     # 5. Compare every codec with the first, paired over clips and seeds.
@@ -310,41 +301,6 @@ def _measure_drift(
         )
         for found in measured.runs
     }
-
-
-def _lines(
-    entries: Sequence[Entry],
-    made: dict[str, list[TrainedCell]],
-    drift: dict[str, dict[str, float]],
-) -> list[Line]:
-    """Return the lines of the table: originals, and what each codec resynthesized and generated.
-
-    If the first cell has a floor, it is a line too.
-    """
-    first = entries[0].held_out
-    lines = [Line("original", "original", first, [first.originals])]
-    for entry in entries:
-        known = drift.get(entry.name, {})
-        fields = [[{"drift_pesq": known.get(i, math.nan)} for i in first.ids]] if known else None
-        clips, name = [entry.held_out.resynthesis()], f"{entry.name} resynthesis"
-        lines.append(Line(name, "resynthesis", entry.held_out, clips, fields))
-    cell = made[entries[0].name][0]
-    if cell.floor:
-        name = f"{entries[0].name} unconditional"
-        below = None if cell.floor_depths is None else [cell.floor_depths]
-        line = Line(name, "generated", first, [cell.floor], unconditional=True, depths=below)
-        lines.append(line)
-    for entry in entries:
-        found, name = made[entry.name], f"{entry.name} generated"
-        extra = {
-            "training_speed": bootstrap_mean([m.steps_per_second for m in found]),
-            "sampling_speed": bootstrap_mean([m.times_real_time for m in found]),
-        }
-        clips, accuracy = [m.clips for m in found], [m.accuracy for m in found]
-        depths = [m.depths for m in found if m.depths is not None] or None
-        line = Line(name, "generated", entry.held_out, clips, accuracy, extra, depths=depths)
-        lines.append(line)
-    return lines
 
 
 def _named(codec: Codec) -> Codec:

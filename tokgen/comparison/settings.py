@@ -12,6 +12,7 @@ from tokgen.drift.shifts import check_shift
 from tokgen.evaluation.metric import METRICS
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.settings import SamplingSettings, TaskSettings
+from tokgen.modelling.settings import KINDS
 from tokgen.runs.checks import check_least
 from tokgen.training import settings as training
 from tokgen.training.settings import ModelTrainingSettings
@@ -23,6 +24,7 @@ __all__ = [
     "RELATIVE",
     "ComparisonSettings",
     "TelephoneSettings",
+    "check_generators",
     "check_margins",
     "check_sources",
     "needs_floor",
@@ -91,6 +93,8 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
             tasks "continue" and "infill".
         task: generation task.
         sampling: how codes are generated.
+        generators: kinds of models to train on each codec's tokens, masked and delay (see
+            `ModelSettings`), each a row of the table; by default the kind of `model`.
         seeds: number of trainings per codec, with seed, seed + 1 ...
         n_test: number of held-out utterances to generate, from the start of the test split.
         min_test_seconds: shorter test utterances are left out.
@@ -111,6 +115,7 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
     conditioning: Literal["mfcc", "log_mel", "none"] = "mfcc"
     task: TaskSettings = field(default_factory=TaskSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    generators: list[Literal["masked", "delay"]] = field(default_factory=list)
     seeds: int = 1
     n_test: int = 100
     min_test_seconds: float = 0.0
@@ -130,6 +135,7 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
         check_least(self, seeds=1, generation_batch=1, n_test=1)
         if not self.codec or len(set(self.codec)) < len(self.codec):
             raise ValueError(f"codecs {self.codec}: give at least one, and each once")
+        check_generators(self)
         if self.drift_passes == 1 or self.drift_passes < 0:
             raise ValueError(f"drift_passes = {self.drift_passes}: give 2 or more, or 0 for none")
         check_margins(self.margins)
@@ -139,6 +145,20 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
             raise ValueError(
                 "conditioning 'none' with task 'vocode': use mfcc, log_mel or another task"
             )
+
+
+def check_generators(s: ComparisonSettings) -> None:
+    """Raise ValueError for kinds of models that are unknown, or cannot do what is asked of them."""
+    kinds = s.generators or [s.model.kind]
+    if len(set(kinds)) < len(kinds) or not set(kinds) <= set(KINDS):
+        raise ValueError(f"generators {kinds}: give each once, known are {', '.join(KINDS)}")
+    if "delay" in kinds and s.task.name == "infill":
+        raise ValueError("generators delay with task infill: it only continues; use vocode")
+    if "masked" not in kinds and s.telephone.rounds:
+        raise ValueError(
+            f"generators {kinds} with telephone.rounds = {s.telephone.rounds}: repeated editing "
+            "needs a masked model; set telephone.rounds to 0, or add masked"
+        )
 
 
 def needs_floor(s: ComparisonSettings) -> bool:
@@ -160,6 +180,7 @@ MAY_CHANGE_IN_TRAINING = (
     *(*training.MAY_CHANGE, "name", "runs", "test_corpus", "n_test", "min_test_seconds"),
     *("sampling", "generation_batch", "asr", "cer_cap", "mos", "speaker", "metrics", "margins"),
     *("n_saved", "seeds", "drift_passes", "phase", "telephone", "task"),
+    "generators",
 )
 # These may change when a comparison continues: their results are stored by content.
 MAY_CHANGE = (*(name for name in MAY_CHANGE_IN_TRAINING if name != "name"), "codec")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,13 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import DEPTH, Side
 from tokgen.codec.stable.decoding import check_searchable
 from tokgen.codec.stable.settings import Reached, StableDecoding
+from tokgen.generation.autoregressive import sample_delay
 from tokgen.generation.sampling import sample
 from tokgen.generation.settings import SamplingSettings, check_seed
+from tokgen.modelling.delay import DelayTransformer
 from tokgen.modelling.depths import join_depth, split_depth
 from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.transformer import TokenTransformer
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore
 from tokgen.tokens.conditioning import Conditioning, ConditioningSettings
@@ -58,16 +62,19 @@ class Generated:
         )
 
 
-def conditioning_for(model: MaskedTransformer, waveforms: Sequence[Tensor]) -> list[Tensor]:
+def conditioning_for(model: TokenTransformer, waveforms: Sequence[Tensor]) -> list[Tensor]:
     """Compute the conditioning [T, C] of waveforms [1, N] with the settings of the model."""
     settings = model.config["conditioning"]
     if settings is None:
-        raise ValueError("the model has no conditioning settings: it was made without conditioning")
+        raise ValueError(
+            "the model has no conditioning settings: it speaks text (tokgen.generation.speech) or "
+            "was made without conditioning"
+        )
     features = Conditioning(ConditioningSettings(**settings))
     return [features(w[None])[0].T for w in waveforms]
 
 
-def check_rate(model: MaskedTransformer, codec: Codec) -> None:
+def check_rate(model: TokenTransformer, codec: Codec) -> None:
     """Raise a ValueError if a codec has a variable bitrate, but the model has not."""
     if DEPTH in codec.side_names and not model.variable_depth:
         raise ValueError(
@@ -77,7 +84,7 @@ def check_rate(model: MaskedTransformer, codec: Codec) -> None:
 
 
 def generate_clips(
-    model: MaskedTransformer,
+    model: TokenTransformer,
     codec: Codec,
     n_samples: Sequence[int],
     settings: SamplingSettings,
@@ -176,16 +183,16 @@ def generate_clips(
                 multiple = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE
                 padded = min(multiple, n_frames[order[-1]])
                 began = time.perf_counter()
-                sampled = sample(
+                sampled = _sample(
                     model,
                     None if conditioning is None else _pad([conditioning[i].T for i in batch]),
                     torch.tensor([n_frames[i] for i in batch]),
                     settings,
+                    shape=(min(batch_size, len(order)), padded) if static else None,
                     seed=seed,
                     item_ids=[ids[i] for i in batch],
                     codes=_pad([codes[i] for i in batch]),
                     keep=_pad([keep[i] for i in batch]),
-                    shape=(min(batch_size, len(order)), padded) if static else None,
                 ).cpu()
                 seconds = np.array((time.perf_counter() - began) / len(batch))
                 done = [
@@ -219,6 +226,22 @@ def generate_clips(
                 out[i] = Generated(c, w, float(arrays["seconds"]), r, depth)
             bar.update(len(batch))
     return [out[i] for i in range(len(codes))]
+
+
+def _sample(
+    model: TokenTransformer,
+    conditioning: Tensor | None,
+    lengths: Tensor,
+    settings: SamplingSettings,
+    *,
+    shape: tuple[int, int] | None,
+    **options: Any,
+) -> Tensor:
+    """Generate codes as the kind of model does; only a masked one pads to a shape."""
+    if isinstance(model, DelayTransformer):
+        return sample_delay(model, conditioning, lengths, settings, **options)
+    assert isinstance(model, MaskedTransformer)
+    return sample(model, conditioning, lengths, settings, shape=shape, **options)
 
 
 def _check_frames(codec: Codec, n_frames: int, n_samples: int, what: str) -> None:

@@ -23,7 +23,8 @@ from tokgen.codec.stable.settings import StableDecoding
 from tokgen.generation.clips import Generated, check_rate, conditioning_for, generate_clips
 from tokgen.generation.prompts import around, frame_starts
 from tokgen.generation.settings import SamplingSettings, check_seed
-from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.loading import load_transformer
+from tokgen.modelling.transformer import TokenTransformer
 from tokgen.runs.device import pick_device
 from tokgen.zoo.recorded import codec_of
 
@@ -33,7 +34,7 @@ CONTINUATION_SECONDS = 3.0
 
 
 def generate(
-    model: MaskedTransformer | str | Path,
+    model: TokenTransformer | str | Path,
     codec: Codec | str | Path | None = None,
     *,
     like: Tensor | np.ndarray | str | Path | None = None,
@@ -96,8 +97,8 @@ def generate(
             f"a gap from start = {start} to end = {end}: must start at 0 s or later, and end after "
             "its start"
         )
-    if not isinstance(model, MaskedTransformer):
-        model = MaskedTransformer.from_pretrained(model).to(pick_device(device)).eval()
+    if not isinstance(model, TokenTransformer):
+        model = load_transformer(model).to(pick_device(device)).eval()
     if model.config["codec"] is None:
         raise ValueError("the model does not name its codec: use generate_clips with codes")
     made_for = CodecSpec(**model.config["codec"])

@@ -18,7 +18,7 @@ from tokgen.corpus.listed import open_corpus
 from tokgen.generation.clips import Generated, generate_clips
 from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
-from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.transformer import TokenTransformer
 from tokgen.runs.store import ClipStore, hash_audio
 from tokgen.tokens.cache import cached_tokens
 from tokgen.tokens.columns import codes_of, conditioning_of, sides_of
@@ -112,7 +112,7 @@ class HeldOut:
 
     def generate(
         self,
-        model: MaskedTransformer,
+        model: TokenTransformer,
         task: TaskSettings,
         sampling: SamplingSettings,
         *,

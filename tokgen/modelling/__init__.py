@@ -1,7 +1,10 @@
 """Token models.
 
+- `transformer` - what token transformers share: embeddings, conditioning and heads
 - `masked` - the masked transformer
-- `settings` - size of a model, and its presets
+- `delay` - the autoregressive transformer with MusicGen's delay pattern
+- `loading` - load a token transformer of either kind
+- `settings` - kind and size of a model, and its presets
 - `depths` - depth of frames as a level of its own
 - `masking` - mask schedule, training masks, loss and accuracy
 - `causal` - causal models of codes for entropy coding, and EnCodec's language model
@@ -9,4 +12,5 @@
 - `code_tables` - tables of code frequencies, for comparison
 - `integer` - arithmetic in whole numbers, the same on every machine
 - `integer_depth` - the small causal model in whole numbers, for streams
+- `text/` - text as the conditioning of token models
 """

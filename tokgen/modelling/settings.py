@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["PRESETS", "ModelSettings"]
+__all__ = ["KINDS", "PRESETS", "ModelSettings"]
+
+KINDS = ("masked", "delay")
 
 PRESETS: dict[str, dict[str, Any]] = {
     "small": {"dim": 256, "depth": 6, "heads": 4, "dim_head": 64},
@@ -15,10 +17,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Size of a recipe's transformer: a preset of `PRESETS`, and values that replace its own.
+    """Kind and size of a recipe's transformer: a preset, and values that replace its own.
 
+    Attributes:
+        preset: a name in `PRESETS`.
+        dim, depth, heads, dropout, embedding: values that replace the preset's.
+        kind: "masked" (SoundStorm's parallel decoding) or "delay" (autoregressive, with MusicGen's
+            delay pattern).
     Raises:
-        ValueError: unknown preset.
+        ValueError: unknown preset or kind.
     """
 
     preset: str = "small"
@@ -27,12 +34,16 @@ class ModelSettings:
     heads: int | None = None
     dropout: float | None = None
     embedding: str | None = None
+    kind: Literal["masked", "delay"] = "masked"
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"preset {self.preset!r}: known are {', '.join(PRESETS)}")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind!r}: known are {', '.join(KINDS)}")
 
     def arguments(self) -> dict[str, Any]:
-        """Return arguments for `MaskedTransformer`."""
-        changed = {k: v for k, v in vars(self).items() if k != "preset" and v is not None}
+        """Return arguments for `TokenTransformer`."""
+        sizes = {k: v for k, v in vars(self).items() if k not in ("preset", "kind")}
+        changed = {k: v for k, v in sizes.items() if v is not None}
         return {**PRESETS[self.preset], **changed}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, Features
 
 __all__ = [
+    "TEXT_FRAMES",
     "codes_of",
     "compute_statistics",
     "conditioning_column",
@@ -32,6 +33,8 @@ __all__ = [
     "token_features",
     "variable_levels",
 ]
+
+TEXT_FRAMES = "text_frames"  # conditioning that a text model made; only in memory
 
 
 def codes_of(rows: Dataset) -> list[Tensor]:
@@ -134,8 +137,12 @@ def sides_of(rows: Dataset, names: Sequence[str]) -> list[Side] | None:
 
 
 def conditioning_column(dataset: Dataset) -> str | None:
-    """Return the column that holds the conditioning, one of `CONDITIONINGS`, or None."""
-    return next((name for name in CONDITIONINGS if name in dataset.column_names), None)
+    """Return the column that holds the conditioning, or None.
+
+    It is one of `CONDITIONINGS`, or `TEXT_FRAMES`.
+    """
+    known = (TEXT_FRAMES, *CONDITIONINGS)
+    return next((name for name in known if name in dataset.column_names), None)
 
 
 def conditioning_of(rows: Dataset) -> list[Tensor] | None:

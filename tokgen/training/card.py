@@ -6,7 +6,12 @@ from dataclasses import asdict, fields
 
 from tokgen.nn.cards import ModelCardFacts
 from tokgen.tokens.dataset import TokenDataset
-from tokgen.training.settings import CausalTrainingSettings, LoopSettings, ModelTrainingSettings
+from tokgen.training.settings import (
+    CausalTrainingSettings,
+    LoopSettings,
+    ModelTrainingSettings,
+    TextTrainingSettings,
+)
 
 __all__ = ["card_facts"]
 
@@ -19,8 +24,8 @@ def card_facts(tokens: TokenDataset, settings: LoopSettings, *, precision: str) 
         settings: a recipe's own settings are left out, as are those that are None.
         precision: mixed precision that the training ran in, in place of the settings' "auto".
     """
-    causal = isinstance(settings, CausalTrainingSettings)
-    kind = CausalTrainingSettings if causal else ModelTrainingSettings
+    kinds = (CausalTrainingSettings, TextTrainingSettings)
+    kind = next((k for k in kinds if isinstance(settings, k)), ModelTrainingSettings)
     known = {field.name for field in fields(kind)} - {"tracker", "workers"}
     given = asdict(settings)
     if isinstance(model := given.get("model"), dict):

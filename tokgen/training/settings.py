@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from tokgen.modelling.settings import ModelSettings
+from tokgen.modelling.text.settings import UNITS, TextModelSettings
 from tokgen.runs.checks import check_least, check_positive, check_shares, closest
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "CausalTrainingSettings",
     "LoopSettings",
     "ModelTrainingSettings",
+    "TextTrainingSettings",
     "TrainingSettings",
     "learning_rate",
     "settings_of_call",
@@ -161,6 +163,33 @@ class CausalTrainingSettings(LoopSettings):
         check_shares(self, "level_dropout")
         if self.kind not in ("depth", "transformer"):
             raise ValueError(f"kind {self.kind!r}: known are depth, transformer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTrainingSettings(LoopSettings):
+    """Settings of the training of a text model, in addition to those of `LoopSettings`.
+
+    Attributes:
+        crop_seconds: longer clips are left out; the others are not cropped.
+        unit: "characters", or "phonemes" of English (extra `phonemes`).
+        size: size of the text model.
+    """
+
+    steps: int = 1500
+    batch_size: int = 16
+    crop_seconds: float = 16.0
+    learning_rate: float = 1e-3
+    warmup: int = 50
+    schedule: Literal["constant", "cosine"] = "cosine"
+    validate_every: int = 100
+    checkpoint_every: int = 100
+    unit: Literal["characters", "phonemes"] = "characters"
+    size: TextModelSettings = field(default_factory=TextModelSettings)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unit not in UNITS:
+            raise ValueError(f"unit {self.unit!r}: known are {', '.join(UNITS)}")
 
 
 Settings = TypeVar("Settings", bound=ModelTrainingSettings)

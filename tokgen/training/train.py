@@ -12,8 +12,9 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from tokgen.codec.base import Codec
-from tokgen.modelling.masked import MaskedTransformer
+from tokgen.modelling.loading import load_transformer
 from tokgen.modelling.settings import ModelSettings
+from tokgen.modelling.transformer import TokenTransformer
 from tokgen.plotting import plot_curves
 from tokgen.runs.accelerator import conditions_of, make_accelerator, start_trackers
 from tokgen.runs.folder import check_run_folder
@@ -21,8 +22,8 @@ from tokgen.runs.interrupts import Interrupted
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
 from tokgen.tokens.dataset import TokenDataset, load_tokens
+from tokgen.training.kinds import make_training, make_transformer
 from tokgen.training.loop import check_train_split
-from tokgen.training.masked import MaskedTraining
 from tokgen.training.settings import MAY_CHANGE, ModelTrainingSettings, settings_of_call
 from tokgen.zoo.recorded import codec_of
 
@@ -36,8 +37,8 @@ def train(
     *,
     preset: str | ModelSettings = "small",
     **settings: Any,
-) -> MaskedTransformer:
-    """Train a masked transformer on a token dataset.
+) -> TokenTransformer:
+    """Train a transformer on a token dataset: a masked one, unless `preset` has another kind.
 
     The same call continues a training that was interrupted, and does not train again if it was
     complete. It runs on a GPU if there is one. In a script that `accelerate launch` starts, all
@@ -54,8 +55,8 @@ def train(
         settings: fields of `ModelTrainingSettings`: those of `TrainingSettings`, such as `steps`,
             `batch_size` and `learning_rate`, and `mixed_precision` and `tracker`.
     Returns:
-        the trained model in eval mode, as `MaskedTransformer.from_pretrained(out + "/model")`
-        loads it, on the device that it was trained on.
+        the trained model in eval mode, as `load_transformer(out + "/model")` loads it, on
+        the device that it was trained on.
     Raises:
         TypeError: unknown setting.
         ValueError: a setting is out of range; the tokens are of another codec or have no train
@@ -103,7 +104,7 @@ def train_model(
     *,
     may_change: tuple[str, ...] = MAY_CHANGE,
     command: str = "",
-) -> MaskedTransformer:
+) -> TokenTransformer:
     """Train a model as `train` does, with an Accelerator that `make_accelerator` made for `folder`.
 
     Args:
@@ -117,8 +118,8 @@ def train_model(
         claim_run(folder, settings, free=may_change, **about)
     check_train_split(tokens)
     set_seed(settings.seed)
-    model = MaskedTransformer.for_tokens(codec, tokens, settings.model)
-    training = MaskedTraining(accelerator, model, tokens, settings, folder)
+    model = make_transformer(codec, tokens, settings)
+    training = make_training(accelerator, model, tokens, settings, folder)
     if accelerator.is_main_process:
         save_settings(folder, settings, **about)
         start_trackers(accelerator, settings)
@@ -134,4 +135,4 @@ def train_model(
         plot_curves(training.history, folder / "curves.png")
     accelerator.free_memory()
     # Load the model as users do: Accelerate left the trained one in mixed precision.
-    return MaskedTransformer.from_pretrained(folder / "model").to(accelerator.device).eval()
+    return load_transformer(folder / "model").to(accelerator.device).eval()
