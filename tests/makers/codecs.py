@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
 from makers.audio import RATE, codec_tone
-from makers.rebuilt import REBUILT_MAKERS
+from makers.rebuilt import REBUILT_CLOSED, REBUILT_MAKERS
 from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
@@ -339,7 +339,7 @@ MAKERS |= {
 }
 MAKERS |= REBUILT_MAKERS
 # Codecs that do not expose their stages
-CLOSED = {"encodec-48k", "encodec-48k-variable", "mimi", "xcodec2", "neucodec"}
+CLOSED = REBUILT_CLOSED | {"encodec-48k", "encodec-48k-variable", "mimi", "xcodec2", "neucodec"}
 
 VARIABLE = ("stft-variable", "dac-variable", "encodec-variable", "encodec-48k-variable")
 BLOCKWISE = {name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC, "stft-causal", *VARIABLE)} | {

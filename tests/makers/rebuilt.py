@@ -6,7 +6,9 @@ published files.
 
 from __future__ import annotations
 
+import io
 import math
+import tarfile
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -14,21 +16,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from tokgen.codec.base import Codec
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.networks.alias_free import Snake, low_pass
 from tokgen.zoo.networks.bigcodec import BigCodecModel
+from tokgen.zoo.networks.nemo import NemoCodecModel
+from tokgen.zoo.rebuilt.nemo import _settings
 
 __all__ = [
     "BIGCODEC",
+    "NEMO",
+    "REBUILT_CLOSED",
     "REBUILT_MAKERS",
     "bigcodec_checkpoint",
     "codec_in",
     "loud",
+    "nemo_weights",
     "weight_norm",
     "write_bigcodec",
+    "write_nemo",
 ]
 
 G, V = "weight_g", "weight_v"
@@ -124,6 +133,111 @@ def write_bigcodec(folder: Path) -> None:
     torch.save(bigcodec_checkpoint(), folder / "bigcodec.pt")
 
 
+_MODULES = "nemo.collections.tts.modules.audio_codec_modules."
+NEMO: dict[str, dict[str, Any]] = {
+    "nemo-mel": {
+        "sample_rate": 11025,
+        "samples_per_frame": 256,
+        "discriminator": {"_target_": "other"},
+        "audio_encoder": {
+            "_target_": f"{_MODULES}MultiBandMelEncoder",
+            "mel_bands": [[0, 10], [10, 20]],
+            "out_channels": 4,
+            "hidden_channels": 8,
+            "filters": 8,
+            "mel_processor": {
+                "_target_": f"{_MODULES}MelSpectrogramProcessor",
+                "mel_dim": 20,
+                "sample_rate": 11025,
+                "win_length": 512,
+                "hop_length": 256,
+            },
+        },
+        "audio_decoder": {
+            "_target_": f"{_MODULES}HiFiGANDecoder",
+            "up_sample_rates": [8, 8, 4],
+            "input_dim": 8,
+            "base_channels": 16,
+            "resblock_kernel_sizes": [3, 7],
+        },
+        "vector_quantizer": {
+            "_target_": f"{_MODULES}GroupFiniteScalarQuantizer",
+            "num_groups": 2,
+            "num_levels_per_group": [8, 5, 5, 5],
+        },
+    },
+    "nemo-nano": {
+        "sample_rate": 11025,
+        "samples_per_frame": 336,
+        "audio_encoder": {
+            "_target_": f"{_MODULES}HiFiGANEncoder",
+            "down_sample_rates": [6, 7, 8],
+            "encoded_dim": 6,
+            "base_channels": 2,
+            "resblock_dilation_sizes": [1],
+            "resblock_kernel_sizes": [3, 7],
+        },
+        "audio_decoder": {
+            "_target_": f"{_MODULES}CausalHiFiGANDecoder",
+            "up_sample_rates": [8, 7, 6],
+            "input_dim": 6,
+            "base_channels": 16,
+            "activation": "half_snake",
+            "output_activation": "clamp",
+            "resblock_kernel_sizes": [3, 7],
+        },
+        "vector_quantizer": {
+            "_target_": f"{_MODULES}GroupFiniteScalarQuantizer",
+            "num_groups": 2,
+            "num_levels_per_group": [9, 8, 7],
+        },
+    },
+}
+
+
+def nemo_weights(name: str) -> dict[str, Tensor]:
+    """Return small random weights as the checkpoint in a .nemo file holds them."""
+    settings = {k: v for k, v in _settings(NEMO[name]).items() if k != "model_type"}
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = NemoCodecModel(**settings)
+        loud(model, gain=1.5)
+        loud(model.audio_decoder, gain=0.7)
+        for key, buffer in model.named_buffers():
+            if key.endswith(".fb"):
+                buffer.uniform_(0, 0.1)
+    state = weight_norm(model.state_dict(), NEW)
+    levels = torch.tensor(settings["levels"], dtype=torch.int32)
+    for group in range(settings["n_codebooks"]):
+        places = model.places.int().view(1, -1, 1)
+        state[f"vector_quantizer.fsqs.{group}.dim_base_index"] = places
+        state[f"vector_quantizer.fsqs.{group}.num_levels"] = levels.view(1, -1, 1)
+    return state | {"discriminator.conv.weight": torch.zeros(2)}
+
+
+def write_nemo(folder: Path, settings: Any, weights: Any) -> None:
+    """Write a .nemo file, a tar of settings in YAML and a checkpoint."""
+    checkpoint = io.BytesIO()
+    torch.save(weights, checkpoint)
+    text = settings if isinstance(settings, bytes) else yaml.safe_dump(settings).encode()
+    with tarfile.open(folder / "codec.nemo", "w:") as archive:
+        for name, content in (
+            ("./model_config.yaml", text),
+            ("./model_weights.ckpt", checkpoint.getvalue()),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def make_nemo(name: str) -> Codec:
+    """2 levels of 1000 or 504 entries; 11,025 Hz, hop 256 or 336."""
+    return codec_in(lambda folder: write_nemo(folder, NEMO[name], nemo_weights(name)), name)
+
+
 REBUILT_MAKERS: dict[str, Callable[[], Codec]] = {
     "bigcodec": partial(codec_in, write_bigcodec, "bigcodec"),
+    **{name: partial(make_nemo, name) for name in NEMO},
 }
+# Those that do not expose their stages
+REBUILT_CLOSED = set(NEMO)

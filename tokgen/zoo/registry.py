@@ -82,6 +82,13 @@ ADAPTERS = (
             Published(("model.safetensors",), ("ngf", "up_ratios", "vq_num_quantizers")),
         ),
     ),
+    Adapter(
+        "tokgen",
+        "NemoCodecModel",
+        "nemo_audio_codec",
+        "rebuilt.nemo:NemoCodec",
+        published=(Published(("*.nemo",)),),
+    ),
     Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
     Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
     Adapter("transformers", "MimiModel", "mimi", "adapters.mimi:MimiCodec"),

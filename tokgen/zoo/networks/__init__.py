@@ -4,6 +4,8 @@
 - `alias_free` - layers of BigCodec and FACodec
 - `bigcodec` - network of BigCodec
 - `causal` - causal layers of the STFT codec
+- `nemo` - networks of NeMo's audio codecs
+- `nemo_layers` - layers of them
 - `spectrum` - waveform to spectral features and back
 - `stft` - network of the STFT codec
 """

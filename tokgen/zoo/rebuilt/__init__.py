@@ -2,4 +2,6 @@
 
 - `loading` - base class, and weight norm folded into plain weights
 - `bigcodec` - BigCodec
+- `nemo` - NeMo's spectral codecs and NanoCodec
+- `nemo_files` - read .nemo files
 """
