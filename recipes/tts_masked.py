@@ -189,7 +189,7 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
         plot_curves(training.history, run / "curves.png")
 
     # 4. Generate the test utterances from their texts alone, by the saved models.
-    speaker = Speaker.from_pretrained(run / "model", accelerator.device)
+    speaker = Speaker.from_pretrained(run / "model", device=accelerator.device)
     began = time.monotonic()
     with accelerator.split_between_processes(list(range(len(held_out)))) as mine:
         part = held_out.part(mine)

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
+
+import torch
 
 from tokgen.codec.base import Codec
 from tokgen.generation.clips import Generated, generate_clips
 from tokgen.generation.settings import SamplingSettings
+from tokgen.hub import HubArguments
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.text.model import TextModel
 
@@ -46,21 +49,27 @@ class Speaker:
             )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: Any = "cpu") -> Self:
-        """Load both from a folder that `save_pretrained` or `recipes/tts_masked.py` wrote.
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        revision: str | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        **hub: Unpack[HubArguments],
+    ) -> Self:
+        """Load both from what `save_pretrained` or `recipes/tts_masked.py` wrote.
 
+        Args:
+            name, revision, hub: as in `Pretrained.from_pretrained`.
+            device: device of both.
         Raises:
-            FileNotFoundError: one of them is missing.
+            FileNotFoundError: one of them is missing, and no such hub model is in reach.
             ValueError: see `Pretrained.from_pretrained`.
         """
-        folder = Path(folder)
-        if not (folder / TEXT).is_dir():
-            raise FileNotFoundError(
-                f"no folder {folder / TEXT}: a model that speaks has a text model there, as "
-                "recipes/tts_masked.py saves it"
-            )
-        model = MaskedTransformer.from_pretrained(folder).to(device).eval()
-        return cls(model, TextModel.from_pretrained(folder / TEXT).to(device).eval())
+        model = MaskedTransformer.from_pretrained(name, revision, **hub)
+        inner = "/".join(part for part in (hub.pop("subfolder", ""), TEXT) if part)
+        text = TextModel.from_pretrained(name, revision, subfolder=inner, **hub)
+        return cls(model.to(device).eval(), text.to(device).eval())
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the transformer to `folder` and the text model to the folder text in it."""
