@@ -7,7 +7,8 @@ Each quantizer is fitted to the latents of the train splits of `--corpora`, as
 `recipes/quantize_offline.py` does. A nested quantizer is fitted once, at the highest bitrate, and
 searches its codes anew for each bitrate. The others are fitted once per bitrate. "kmeans:16" is
 k-means with a beam search of 16 paths. With `--finetune_decoder N`, the decoder also trains N steps
-on the codes of each row, or of those at `--finetune_kbps`, and makes a second row of it.
+on the codes of each row and makes a second row of it; `--finetune_kbps` and `--finetune_quantizers`
+choose among the rows.
 
 A row has the share of the variance of the test clips' latents that is left, PESQ, SI-SDR, MOS, CER,
 the perplexity 2 ** entropy of the codes, their codebook use, the CPU seconds of the fit, and the
@@ -118,6 +119,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, OfflineSettin
     parser.add_argument(
         "--finetune_kbps", nargs="+", type=float, help="where --finetune_decoder trains; all"
     )
+    parser.add_argument(
+        "--finetune_quantizers", nargs="+", metavar="NAME[:BEAM]", help="of which it trains; all"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default=NAME, help="folder in --runs")
     a, rest = parser.parse_known_args(argv)
@@ -130,6 +134,11 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, OfflineSettin
     a.finetune_kbps = a.finetune_kbps or a.kbps
     if wrong := set(a.finetune_kbps) - set(a.kbps):
         raise ValueError(f"--finetune_kbps {min(wrong):g}: must be one of --kbps")
+    a.quantizers = [name.removesuffix(":1") for name in a.quantizers]
+    a.finetune_quantizers = a.finetune_quantizers or a.quantizers
+    for name in a.finetune_quantizers:
+        if name not in a.quantizers:
+            raise ValueError(f"--finetune_quantizers {name}: must be one of --quantizers")
     a.settings = read_settings(a.settings)
     return a, replace(parse_settings(OfflineSettings, RECIPE, rest), name=a.name)
 
@@ -167,7 +176,8 @@ def measure(a: argparse.Namespace, s: OfflineSettings, run: Path) -> Table | Non
         row = bench.row(cell, codec, beside_of(fits, greedy, cell))
         errors = latent_errors(latents, codec, row.codes)
         rows.append(replace(row, errors=errors, fit_seconds=fits.seconds(cell)))
-        if s.finetune_decoder and cell.kbps in a.finetune_kbps:
+        chosen = cell.kbps in a.finetune_kbps and cell.name in a.finetune_quantizers
+        if s.finetune_decoder and chosen:
             trained = fits.trained(cell)
             if trained is None:
                 return None

@@ -52,6 +52,11 @@ class Cell:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """The quantizer and beam, as they are asked for."""
+        return self.quantizer if self.beam == 1 else f"{self.quantizer}:{self.beam}"
+
+    @property
     def label(self) -> str:
         """The name of its line in plots."""
         return self.quantizer if self.beam == 1 else f"{self.quantizer}, beam {self.beam}"

@@ -14,6 +14,7 @@ from tokgen.codec_training.discriminators.layers import SLOPE, conv2d
 __all__ = ["BANDS", "SpectrumDiscriminator"]
 
 BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # edges, as shares of the spectrum
+NARROW = 3  # bins; below, oneDNN's bfloat16 convolution with stride 2 is wrong on CPUs with AMX
 
 
 class SpectrumDiscriminator(nn.Module):
@@ -59,7 +60,15 @@ class SpectrumDiscriminator(nn.Module):
         for (low, high), layers in zip(pairwise(self.edges), self.bands, strict=True):
             band = x[..., low:high]
             for layer in layers:
-                band = F.leaky_relu(layer(band), SLOPE)
+                band = F.leaky_relu(_convolve(layer, band), SLOPE)
                 features.append(band)
             ends.append(band)
         return [*features, self.output(torch.cat(ends, dim=-1))]
+
+
+def _convolve(layer: nn.Module, band: Tensor) -> Tensor:
+    """Apply a convolution; in float32 to few frequencies on a CPU."""
+    if band.device.type == "cpu" and band.shape[-1] < NARROW:
+        with torch.autocast("cpu", enabled=False):
+            return layer(band.float())
+    return layer(band)
