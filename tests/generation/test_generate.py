@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -11,30 +10,15 @@ from torch import Tensor
 
 from makers.audio import RATE, make_tone
 from makers.codecs import MAKERS, make_encodec, make_stft_codec, save_codec
+from makers.generators import make_generator
 from tokgen.audio.files import write_audio
-from tokgen.codec.base import Codec
 from tokgen.generation.clips import conditioning_for, generate_clips
 from tokgen.generation.generate import generate
 from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.tokens.conditioning import ConditioningSettings
 from tokgen.zoo.stft import StftCodec
 
 SETTINGS = SamplingSettings(steps=(4, 1))
-
-
-def make_model(codec: Codec, conditioned: bool = True) -> MaskedTransformer:
-    about = {"conditioning_dim": 0}
-    if conditioned:
-        about = {
-            "conditioning": asdict(ConditioningSettings.for_codec(codec.spec)),
-            "conditioning_mean": [-10.0] + [0.0] * 29,
-            "conditioning_std": [10.0] * 30,
-        }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        sizes = {"dim": 32, "depth": 1, "heads": 2, "dim_head": 32}
-        return MaskedTransformer.for_codec(codec, **sizes, **about).eval()
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +28,7 @@ def codec() -> StftCodec:
 
 @pytest.fixture(scope="module")
 def model(codec) -> MaskedTransformer:
-    return make_model(codec)
+    return make_generator(codec)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +92,7 @@ def test_like_conditions_a_continuation_and_a_gap(model, codec, speech) -> None:
 
 
 def test_a_model_without_conditioning_continues(codec, speech) -> None:
-    bare = make_model(codec, conditioned=False)
+    bare = make_generator(codec, conditioned=False)
     made = generate(bare, codec, prompt=speech, seconds=0.1, settings=SETTINGS)
     assert made.waveform.shape[-1] == 11300
     with pytest.raises(ValueError, match="made without conditioning"):
@@ -150,7 +134,7 @@ def test_fewer_levels_than_the_codec_has(codec, speech) -> None:
 
 def test_side_information_comes_from_the_audio() -> None:
     codec = make_encodec("encodec-48k")
-    model, speech = make_model(codec), make_tone(1.3, 0, 8000)
+    model, speech = make_generator(codec), make_tone(1.3, 0, 8000)
     made = generate(model, codec, infill=speech, start=0.2, end=0.4, settings=SETTINGS)
     [encoded] = codec.encode_batch_with_side([speech])
     heard = codec.decode_batch([made.codes], [speech.shape[-1]], [encoded.side])[0]
@@ -167,11 +151,19 @@ def test_side_information_comes_from_the_audio() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "one of like=, prompt= and infill="),
-        ({"prompt": 1, "infill": 1, "start": 0, "end": 0.1}, "one of like=, prompt= and infill="),
+        ({}, "one of like=, prompt=, infill= and vary="),
+        (
+            {"prompt": 1, "infill": 1, "start": 0, "end": 0.1},
+            "one of like=, prompt=, infill= and vary=",
+        ),
         ({"infill": 1}, "go together"),
         ({"prompt": 1, "start": 0.1}, "go together"),
         ({"like": 1, "seconds": 1.0}, "seconds= without prompt="),
+        ({"vary": 1, "infill": 1}, "one of like=, prompt=, infill= and vary="),
+        ({"like": 1, "keep": 0.5}, "keep= without vary="),
+        ({"vary": 1, "keep": 1.5}, r"keep = 1.5: must be in 0\.\.1"),
+        ({"like": 1, "window_seconds": 0.0}, "window_seconds = 0.0: must be above 0"),
+        ({"like": 1, "window_seconds": 4.0}, "overlap_seconds = 5.0: must be .* less than .* 4.0"),
         ({"prompt": 1, "seconds": 0.0}, "seconds = 0.0: must be above 0"),
         ({"prompt": 1, "seconds": float("inf")}, "seconds = inf: must be above 0 and finite"),
         ({"infill": 1, "start": 0.3, "end": 0.2}, "start = 0.3 to end = 0.2: must start at 0 s"),
@@ -184,7 +176,9 @@ def test_side_information_comes_from_the_audio() -> None:
 )
 def test_wrong_input_is_refused(given, message, model, codec, speech) -> None:
     audio = {0: torch.zeros(1, 0), 1: speech, 2: torch.zeros(2, 9)}
-    given = {k: audio[v] if k in ("like", "prompt", "infill") else v for k, v in given.items()}
+    given = {
+        k: audio[v] if k in ("like", "prompt", "infill", "vary") else v for k, v in given.items()
+    }
     with pytest.raises(ValueError, match=message):
         generate(model, codec, **given)
 
@@ -218,6 +212,6 @@ def test_stable_audio_encodes_to_the_generated_codes(model, codec, speech) -> No
 
 def test_stable_generation_needs_a_codec_that_can() -> None:
     codec = MAKERS["mimi"]()
-    model = make_model(codec, conditioned=False)
+    model = make_generator(codec, conditioned=False)
     with pytest.raises(ValueError, match="cannot decode stably"):
         generate(model, codec, prompt=make_tone(0.5, 0, codec.spec.sample_rate), stable=True)

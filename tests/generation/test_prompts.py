@@ -17,6 +17,7 @@ from tokgen.generation.prompts import (
     frame_starts,
     gap_start,
     periodic,
+    scattered,
     task_prompt,
 )
 from tokgen.generation.settings import TaskSettings
@@ -108,3 +109,20 @@ def test_tasks_by_name() -> None:
 def test_bad_settings_name_the_value(settings, message) -> None:
     with pytest.raises(ValueError, match=message):
         TaskSettings(**settings)
+
+
+@given(st.integers(1, 60), st.floats(0, 1), st.integers(0, 99))
+def test_scattered_keeps_a_share_of_each_level(n_frames: int, share: float, seed: int) -> None:
+    mask = scattered(SPEC, 320 * n_frames, share, seed=seed)
+    assert mask.shape == (4, n_frames)
+    assert mask.sum(-1).tolist() == [round(share * n_frames)] * 4
+    assert mask.equal(scattered(SPEC, 320 * n_frames, share, seed=seed))
+    assert not (scattered(SPEC, 320 * n_frames, share / 2, seed=seed) & ~mask).any()
+
+
+def test_levels_and_seeds_keep_different_frames() -> None:
+    masks = [scattered(SPEC, 32000, 0.5, seed=seed) for seed in (0, 1)]
+    assert not masks[0].equal(masks[1])
+    assert len({tuple(level.tolist()) for level in masks[0]}) == 4
+    with pytest.raises(ValueError, match=r"keep = 1.5: must be in 0\.\.1"):
+        scattered(SPEC, 320, 1.5, seed=0)

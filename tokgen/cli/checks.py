@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tokgen.bitstream.outputs import AUDIO, CODES, TGC, check_outputs, plan_outputs
-from tokgen.cli import settings
+from tokgen.cli import model_settings, settings
 from tokgen.corpus.settings import check_corpus
+from tokgen.generation.generators import check_generator
+from tokgen.generation.outputs import check_generated
 from tokgen.runs.checks import check_folder, check_writable
 from tokgen.runs.device import check_device
 from tokgen.storage import local_path
@@ -56,6 +58,8 @@ def check(s: Any) -> None:
         check_folder(out.parent)
     if isinstance(s, settings.Report):
         _check_report(s)
+    if isinstance(s, model_settings.Generate):
+        _check_generate(s)
     if isinstance(s, _WRITERS):
         _check_files(s)
 
@@ -108,6 +112,15 @@ def _check_no_folder(folders: Sequence[str], encode: bool) -> None:
     for folder in folders:
         verb = "`tokgen tokenize` encodes folders" if encode else "give its files"
         raise ValueError(f"{folder} is a folder: {verb}")
+
+
+def _check_generate(s: model_settings.Generate) -> None:
+    check_generator(s.model)
+    files = [file for file in (s.like, s.continue_, s.infill, s.vary) if file is not None]
+    for file in files:
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"no such file: {file or repr(file)}")
+    check_generated(s.out, s.n, inputs=files, stable=s.stable, overwrite=s.overwrite)
 
 
 def _check_report(s: settings.Report) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from tokgen.cli.parsing import Verb
+from tokgen.cli.parsing import Verb, flag_of
 from tokgen.cli.settings import Recipes
 
 __all__ = ["KNOWN", "complete", "make_plain_parser", "script"]
@@ -41,7 +41,7 @@ def make_plain_parser(verbs: Mapping[str, Verb]) -> argparse.ArgumentParser:
         kinds = get_type_hints(verb.settings)
         for field in fields(verb.settings):
             positional = field.name in verb.positional
-            flag = field.name if positional else f"--{field.name}"
+            flag = field.name if positional else flag_of(field.name)
             argument: Any = chosen.add_argument(flag, **_options(kinds[field.name], positional))
             if field.name == "codec":
                 argument.completer = _codec_names

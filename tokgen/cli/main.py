@@ -12,7 +12,7 @@ from contextlib import nullcontext, redirect_stdout
 from typing import Any, NoReturn
 
 import tokgen
-from tokgen.cli import settings, verbs
+from tokgen.cli import model_settings, settings, verbs
 from tokgen.cli.checks import STREAM, check
 from tokgen.cli.parsing import Verb, name_flags, read_settings
 from tokgen.cli.streams import ClosedOutput, Killed, output_errors
@@ -93,6 +93,21 @@ VERBS = {
                 "\\\n      --out s3://bucket/tokens --device cuda",
             ),
             f"; finished shards are kept{GO_ON}",
+        ),
+        Verb(
+            verbs.generate,
+            model_settings.Generate,
+            (),
+            (
+                "tokgen generate --model runs/vocode_mfcc/model --like speech.wav --out out.wav",
+                "tokgen generate --model runs/vocode_mfcc/model --continue prompt.wav \\\n"
+                "      --seconds 5 --out out.wav --n 4 --seed 1",
+                "tokgen generate --model runs/vocode_mfcc/model --infill speech.wav \\\n"
+                "      --from 1.2 --to 2.0 --out out.wav",
+                "tokgen generate --model runs/vocode_mfcc/model --vary speech.wav --keep 0.3 \\\n"
+                "      --out out.wav",
+            ),
+            WHOLE,
         ),
         Verb(
             verbs.score,

@@ -14,6 +14,7 @@ __all__ = [
     "JSON",
     "Verb",
     "first_line",
+    "flag_of",
     "groups_of",
     "is_required",
     "make_parser",
@@ -48,7 +49,7 @@ class Verb:
 
     @property
     def name(self) -> str:
-        return self.run.__name__
+        return self.run.__name__.replace("_", "-")
 
     @property
     def help(self) -> str:
@@ -57,6 +58,11 @@ class Verb:
 
 def first_line(cls: type) -> str:
     return (cls.__doc__ or "").splitlines()[0]
+
+
+def flag_of(name: str) -> str:
+    """Return the flag of a setting: `from_`, whose plain name is a word of Python, is --from."""
+    return f"--{name.rstrip('_')}"
 
 
 def groups_of(verb: Verb) -> dict[str, list[Field]]:
@@ -113,7 +119,7 @@ def make_parser(verb: Verb) -> Any:
         arguments = parser.add_argument_group(title)
         for field in group:
             arguments.add_argument(
-                f"--{field.name}",
+                flag_of(field.name),
                 type=kinds[field.name],
                 help=texts[field.name],
                 required=is_required(field),
@@ -147,6 +153,7 @@ def read_settings(verb: Verb, argv: Sequence[str]) -> tuple[Any, bool]:
         raise ValueError(f"{_explain(str(error), verb)}; see {parser.prog} --help") from error
     del found["config"]
     as_json = found.pop("json", False)
+    found = {field.name: found[flag_of(field.name)[2:]] for field in fields(verb.settings)}
     return verb.settings(**found), as_json
 
 
@@ -156,8 +163,8 @@ def name_flags(message: str, verb: Verb) -> str:
     A name without "_" is also a word. It is a flag at the start before "is" or "=", or after "set".
     """
     for field in fields(verb.settings):
-        name = field.name
-        if name in verb.positional:
+        name = flag_of(field.name)[2:]
+        if field.name in verb.positional:
             continue
         if "_" in name:
             message = re.sub(rf"(?<![\w./-]){name}(?:=True)?(?![\w./-])", f"--{name}", message)
@@ -173,7 +180,7 @@ def _explain(error: str, verb: Verb) -> str:
     message = plain_error(error, verb.settings)
     if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         flag = found[1].partition("=")[0]
-        known = [f"--{f.name}" for f in fields(verb.settings) if f.name not in verb.positional]
+        known = [flag_of(f.name) for f in fields(verb.settings) if f.name not in verb.positional]
         close = closest(flag, [*known, "--config", "--print_config", "--json", "--help"])
         return f"unknown {flag}{close}"
     if found := re.search(r"arguments are required: (.*)", message):
@@ -198,5 +205,5 @@ def _usage(verb: Verb, words: dict[str, list[str]]) -> str:
             word = word if word.startswith("{") else field.name.upper()
             parts.append(word if is_required(field) else f"[{word}]")
     required = groups_of(verb).get("required", [])
-    parts += [" ".join([f"--{field.name}", *words[field.name]]) for field in required]
+    parts += [" ".join([flag_of(field.name), *words[field.name]]) for field in required]
     return " ".join([f"tokgen {verb.name}", *parts, "[options]"])

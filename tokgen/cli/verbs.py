@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokgen.bitstream.outputs import CODES, TGC
-from tokgen.cli import settings
+from tokgen.cli import model_settings, settings
 from tokgen.cli.checks import STREAM, plan
 from tokgen.cli.streams import INPUT, OUTPUT, interrupted_by_kill, output_file, saved_input
 
@@ -29,6 +29,7 @@ __all__ = [
     "decompress",
     "drift",
     "encode",
+    "generate",
     "info",
     "recipes",
     "report",
@@ -176,6 +177,27 @@ def drift(s: settings.Drift) -> Result:
     from tokgen.drift.compare import measure_drift
 
     return measure_drift(s.codec, **_without(s, "codec"))
+
+
+def generate(s: model_settings.Generate) -> Result:
+    from tokgen.generation.files import generate_files
+
+    with interrupted_by_kill():
+        made = generate_files(
+            s.model,
+            s.out,
+            s.codec,
+            n=s.n,
+            seed=s.seed,
+            settings=model_settings.sampling_of(s),
+            stable=s.stable,
+            window_seconds=s.window_seconds,
+            overlap_seconds=s.overlap_seconds,
+            device=s.device,
+            overwrite=s.overwrite,
+            **model_settings.given_audio(s),
+        )
+    return _noted(made)
 
 
 def report(s: settings.Report) -> Result:

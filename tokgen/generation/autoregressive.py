@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.generation.nucleus import draw
+from tokgen.generation.sampling import BAR_DELAY
 from tokgen.generation.settings import SamplingSettings, check_seed
 from tokgen.modelling.delay import DelayTransformer
 from tokgen.runs.progress import progress_bar
@@ -50,7 +51,7 @@ def sample_delay(
         codes: int64 [B, K, T], given codes; only those at `keep` are read.
         keep: bool [B, K, T], true at given codes: all levels of the first frames of an item.
         item_ids: ids that select each item's noise; default 0..B-1.
-        progress: show a bar.
+        progress: show a bar if it takes long.
     Returns:
         codes int64 [B, K, T], 0 past the end of each item.
     Raises:
@@ -82,7 +83,9 @@ def sample_delay(
     unconditional = torch.arange(copies * n_items, device=device) >= n_items
     tokens = torch.full((n_items, n_levels), model.mask_id, device=device)
     out, state = [], None
-    with progress_bar("sampling", total=n_steps, unit="step", show=progress) as bar:
+    with progress_bar(
+        "sampling", total=n_steps, unit="step", delay=BAR_DELAY, show=progress
+    ) as bar:
         for step in range(n_steps):
             past = (step >= lengths).repeat(copies)
             logits, state = model.step(

@@ -16,12 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.codec.base import Codec
+from tokgen.codec.long_audio import decode_blocks
 from tokgen.codec.spec import DEPTH, Side
 from tokgen.codec.stable.decoding import check_searchable
 from tokgen.codec.stable.settings import Reached, StableDecoding
 from tokgen.generation.autoregressive import sample_delay
 from tokgen.generation.sampling import sample
 from tokgen.generation.settings import SamplingSettings, check_seed
+from tokgen.generation.windows import Windows, sample_windows
 from tokgen.modelling.delay import DelayTransformer
 from tokgen.modelling.depths import join_depth, split_depth
 from tokgen.modelling.masked import MaskedTransformer
@@ -99,6 +101,7 @@ def generate_clips(
     batch_size: int = 16,
     store: ClipStore | None = None,
     stable: bool | StableDecoding = False,
+    windows: Windows | None = None,
     progress: bool = False,
 ) -> list[Generated]:
     """Generate utterances from their conditioning, from kept codes, or from both.
@@ -121,7 +124,8 @@ def generate_clips(
         batch_size: utterances per batch. Batches hold utterances of similar length.
         store: saves each batch by id when it is done. A repeated call reads them from it.
         stable: decode so that the audio encodes to the generated codes, see `Codec.decode`.
-        progress: show a bar.
+        windows: generate longer utterances in windows; None generates all as a whole.
+        progress: show a bar. For one utterance, it is shown if the work takes long.
     Returns:
         one `Generated` per utterance, in the order of the input.
     Raises:
@@ -173,7 +177,10 @@ def generate_clips(
     static = settings.compile or device.type == "cuda"
     order = sorted(range(len(codes)), key=lambda i: n_frames[i])
     out: dict[int, Generated] = {}
-    with progress_bar("generating", total=len(order), unit="clip", show=progress) as bar:
+    one = len(order) == 1
+    with progress_bar(
+        "generating", total=len(order), unit="clip", show=progress and not one
+    ) as bar:
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             stored = [store.read(ids[i]) for i in batch] if store else []
@@ -183,12 +190,15 @@ def generate_clips(
                 multiple = -(-longest // FRAME_MULTIPLE) * FRAME_MULTIPLE
                 padded = min(multiple, n_frames[order[-1]])
                 began = time.perf_counter()
-                sampled = _sample(
+                sampled = sample_windows(
+                    _sample,
                     model,
                     None if conditioning is None else _pad([conditioning[i].T for i in batch]),
                     torch.tensor([n_frames[i] for i in batch]),
                     settings,
                     shape=(min(batch_size, len(order)), padded) if static else None,
+                    windows=windows,
+                    progress=progress and one,
                     seed=seed,
                     item_ids=[ids[i] for i in batch],
                     codes=_pad([codes[i] for i in batch]),
@@ -212,7 +222,11 @@ def generate_clips(
                 side = [{**s, DEPTH: d.float()} for s, (_, d) in zip(given, split, strict=True)]
             lengths = [n_samples[i] for i in batch]
             reached: list[Reached | None] = [None] * len(batch)
-            if stable is False:
+            if stable is False and windows is not None and one:
+                only = None if side is None else {k: v[None] for k, v in side[0].items()}
+                blocks = decode_blocks(codec, made[0][None], lengths[0], only)
+                audio = [torch.cat([block[0].cpu() for block in blocks], -1)]
+            elif stable is False:
                 audio = codec.decode_batch(made, lengths, side)
             else:
                 found = [
@@ -234,7 +248,7 @@ def _sample(
     lengths: Tensor,
     settings: SamplingSettings,
     *,
-    shape: tuple[int, int] | None,
+    shape: tuple[int, int] | None = None,
     **options: Any,
 ) -> Tensor:
     """Generate codes as the kind of model does; only a masked one pads to a shape."""

@@ -1,7 +1,8 @@
 """Prompts: bool masks [K, T] that are true at the codes to keep; the others are generated.
 
 These are the prompts of VampNet (Garcia et al. 2023): `beginning` for continuation, `around` a gap
-for inpainting, `periodic` and `coarse` for compression. Combine masks with `|` and `&`.
+for inpainting, `periodic` and `coarse` for compression. `scattered` keeps a share of the
+codes. Combine masks with `|` and `&`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "frame_starts",
     "gap_start",
     "periodic",
+    "scattered",
     "task_prompt",
 ]
 
@@ -112,6 +114,23 @@ def coarse(spec: CodecSpec, n_samples: int, levels: int) -> Tensor:
         )
     kept = torch.arange(spec.n_codebooks) < levels
     return kept[:, None].expand(-1, spec.n_frames(n_samples)).clone()
+
+
+def scattered(spec: CodecSpec, n_samples: int, share: float, *, seed: int) -> Tensor:
+    """Keep a share of the codes of each level, in frames that the seed chooses.
+
+    Each level keeps `round(share * T)` codes. A smaller share keeps a part of what a larger share
+    of the same seed keeps.
+
+    Raises:
+        ValueError: a share outside 0..1.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"keep = {share}: must be in 0..1, the share of codes that stay")
+    n_frames = spec.n_frames(n_samples)
+    order = np.random.default_rng((seed, n_frames)).random((spec.n_codebooks, n_frames))
+    rank = order.argsort(-1).argsort(-1)
+    return torch.from_numpy(rank < round(share * n_frames))
 
 
 def frame_starts(spec: CodecSpec, n_samples: int) -> Tensor:

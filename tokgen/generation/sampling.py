@@ -37,7 +37,9 @@ from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
 from tokgen.runs.progress import progress_bar
 
-__all__ = ["sample"]
+__all__ = ["BAR_DELAY", "sample"]
+
+BAR_DELAY = 5.0  # seconds before a progress bar is shown
 
 
 @torch.inference_mode()
@@ -70,7 +72,7 @@ def sample(
         n_codebooks: number of levels to generate; None for all.
         shape: number of items and frames to pad the batch to; None does not pad. Calls with equal
             shapes share one compiled graph.
-        progress: show a bar.
+        progress: show a bar if it takes long.
     Returns:
         codes int64 [B, n_codebooks, T], 0 past the end of each item. [B, n_codebooks + 1, T] for a
         model with a depth, 0 past the depth too; `split_depth` splits them.
@@ -104,7 +106,9 @@ def sample(
     steps = [settings.at(max(0, level - variable)) for level in range(n_levels)]
     tokens = torch.full((n_items, model.n_levels, n_frames), model.mask_id, device=device)
     live = inside[:, None].expand_as(tokens)
-    with progress_bar("sampling", total=sum(steps), unit="step", show=progress) as bar:
+    with progress_bar(
+        "sampling", total=sum(steps), unit="step", delay=BAR_DELAY, show=progress
+    ) as bar:
 
         def fill(levels: Sequence[int]) -> None:
             """Generate levels, one after the other."""

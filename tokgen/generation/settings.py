@@ -12,6 +12,7 @@ __all__ = [
     "TASKS",
     "SamplingSettings",
     "TaskSettings",
+    "WindowSettings",
     "check_seed",
 ]
 
@@ -89,6 +90,30 @@ class SamplingSettings:
     def at(self, level: int) -> int:
         """Return the number of steps of `level`."""
         return self.steps[min(level, len(self.steps) - 1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSettings:
+    """Windows in which long audio is generated.
+
+    Attributes:
+        window_seconds: longest audio that is generated as a whole; longer audio is generated in
+            windows of this length.
+        overlap_seconds: how much of the audio before its first new code a window sees.
+    """
+
+    window_seconds: float = 20.0
+    overlap_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        window, overlap = self.window_seconds, self.overlap_seconds
+        if not 0 < window < math.inf:
+            raise ValueError(f"window_seconds = {window}: must be above 0 and finite")
+        if not 0 <= overlap < window:
+            raise ValueError(
+                f"overlap_seconds = {overlap}: must be at least 0 and less than window_seconds = "
+                f"{window}"
+            )
 
 
 @dataclass(frozen=True)

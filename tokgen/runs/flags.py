@@ -102,7 +102,7 @@ def plain_flags(argv: Sequence[str], cls: type, switches: Sequence[str] = ()) ->
     Raises:
         ValueError: a flag that takes one value is given twice.
     """
-    kinds = {f"--{name}": kind for name, kind in get_type_hints(cls).items()}
+    kinds = {f"--{name.rstrip('_')}": kind for name, kind in get_type_hints(cls).items()}
     rest: list[str] = []
     lists: dict[str, list[str]] = {}
     given: set[str] = set()
@@ -137,7 +137,8 @@ def plain_error(message: str, cls: type) -> str:
     found = re.search(r'key "([\w.]+)":.*value: (.*)', message, re.DOTALL)
     kind: Any = cls
     for name in found[1].split(".") if found else []:
-        kind = get_type_hints(kind).get(name) if isinstance(kind, type) else None
+        known = get_type_hints(kind) if isinstance(kind, type) else {}
+        kind = known.get(name, known.get(f"{name}_"))  # `from_` is the flag --from
     if found is None or kind is None:
         return " ".join(message.split())
     union = get_origin(kind) in (Union, UnionType)
