@@ -1,7 +1,7 @@
 """Train a masked transformer to speak text, and score it.
 
-    accelerate launch -q recipes/tts_masked.py                                # an hour, on a CPU
-    accelerate launch -q recipes/tts_masked.py --corpus my_audio --text.unit characters
+    accelerate launch -q recipes/tts_masked.py                       # the included voice
+    accelerate launch -q recipes/tts_masked.py --text.unit phonemes  # English words as phonemes
 
 First a text model learns to align the symbols of transcripts with frames, and to predict durations
 and MFCCs. Then a masked transformer learns to generate a codec's tokens from the symbol and the

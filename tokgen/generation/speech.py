@@ -67,8 +67,9 @@ class Speaker:
             ValueError: see `Pretrained.from_pretrained`.
         """
         model = MaskedTransformer.from_pretrained(name, revision, **hub)
-        inner = "/".join(part for part in (hub.pop("subfolder", ""), TEXT) if part)
-        text = TextModel.from_pretrained(name, revision, subfolder=inner, **hub)
+        below = "/".join(part for part in (hub.get("subfolder"), TEXT) if part)
+        inner: HubArguments = {**hub, "subfolder": below}
+        text = TextModel.from_pretrained(name, revision, **inner)
         return cls(model.to(device).eval(), text.to(device).eval())
 
     def save_pretrained(self, folder: str | Path) -> Path:
