@@ -23,20 +23,26 @@ from tokgen.codec.base import Codec
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.networks.alias_free import Snake, low_pass
 from tokgen.zoo.networks.bigcodec import BigCodecModel
+from tokgen.zoo.networks.facodec import FaCodecModel
 from tokgen.zoo.networks.nemo import NemoCodecModel
 from tokgen.zoo.rebuilt.nemo import _settings
 
 __all__ = [
     "BIGCODEC",
+    "FACODEC",
     "NEMO",
     "REBUILT_CLOSED",
     "REBUILT_MAKERS",
     "bigcodec_checkpoint",
     "codec_in",
+    "facodec_checkpoints",
     "loud",
+    "make_facodec",
+    "make_nemo",
     "nemo_weights",
     "weight_norm",
     "write_bigcodec",
+    "write_facodec",
     "write_nemo",
 ]
 
@@ -235,9 +241,57 @@ def make_nemo(name: str) -> Codec:
     return codec_in(lambda folder: write_nemo(folder, NEMO[name], nemo_weights(name)), name)
 
 
+FACODEC = {
+    "sample_rate": 16000,
+    "strides": [8, 8, 5],
+    "encoder_channels": 2,
+    "decoder_channels": 16,
+    "latent_dim": 256,  # the published code can have no other
+    "n_levels": [1, 2, 3],
+    "codebook_size": 64,
+    "codebook_dim": 4,
+    "timbre_layers": 4,
+    "timbre_heads": 4,
+    "timbre_width": 1024,
+    "timbre_kernel": 5,
+}
+
+
+def facodec_checkpoints(**settings: int) -> dict[str, dict[str, Tensor]]:
+    """Return small random weights as the two published files hold them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = FaCodecModel(**FACODEC | settings)
+        loud(model.encoder, gain=1.5)
+        loud(model.decoder.quantizer)
+        loud(model.decoder.model, gain=0.5)
+    state = model.state_dict() | filters(model)
+    state = weight_norm(state, without=("_codebook", "timbre"))
+    prefixes = {"ns3_facodec_encoder.bin": "encoder.", "ns3_facodec_decoder.bin": "decoder."}
+    files = {
+        name: {key[len(prefix) :]: t for key, t in state.items() if key.startswith(prefix)}
+        for name, prefix in prefixes.items()
+    }
+    files["ns3_facodec_decoder.bin"]["f0_predictor.heads.0.bias"] = torch.zeros(1)
+    return files
+
+
+def write_facodec(folder: Path, **settings: int) -> None:
+    """Write the two published files."""
+    for name, state in facodec_checkpoints(**settings).items():
+        torch.save(state, folder / name)
+
+
+def make_facodec() -> Codec:
+    """6 levels of 64 entries; 16 kHz, hop 320, and a small transformer."""
+    small = {"latent_dim": 16, "timbre_width": 8, "timbre_layers": 1}
+    return codec_in(lambda folder: write_facodec(folder, **small), "facodec")
+
+
 REBUILT_MAKERS: dict[str, Callable[[], Codec]] = {
     "bigcodec": partial(codec_in, write_bigcodec, "bigcodec"),
+    "facodec": make_facodec,
     **{name: partial(make_nemo, name) for name in NEMO},
 }
 # Those that do not expose their stages
-REBUILT_CLOSED = set(NEMO)
+REBUILT_CLOSED = {*NEMO, "facodec"}

@@ -131,6 +131,12 @@ def identify(folder: Path) -> tuple[Adapter, dict[str, str], dict[str, Any]]:
     for adapter in ADAPTERS:
         if any(form.matches(names, config) for form in adapter.published):
             return adapter, _read_card(folder), adapter.codec_class().read_published(folder)
+    if not path.is_file():
+        forms = [" and ".join(f.files) for a in ADAPTERS for f in a.published if not f.settings]
+        raise ValueError(
+            f"{folder} has no {CONFIG}, and not all files of a codec that tokgen loads as it is "
+            f"published: {', '.join(forms)}"
+        )
     known = ", ".join(f"{a.library}'s {a.class_name}" for a in ADAPTERS + CONTINUOUS)
     found = config.get("model_type")
     raise ValueError(f"{folder} holds {shorten(found)}, which tokgen cannot run; it runs {known}")

@@ -89,6 +89,13 @@ ADAPTERS = (
         "rebuilt.nemo:NemoCodec",
         published=(Published(("*.nemo",)),),
     ),
+    Adapter(
+        "tokgen",
+        "FaCodecModel",
+        "facodec",
+        "rebuilt.facodec:FaCodec",
+        published=(Published(("ns3_facodec_encoder.bin", "ns3_facodec_decoder.bin")),),
+    ),
     Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
     Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
     Adapter("transformers", "MimiModel", "mimi", "adapters.mimi:MimiCodec"),

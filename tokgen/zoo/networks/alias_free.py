@@ -187,6 +187,16 @@ class AngleLevel(nn.Module):
         self.out_proj = nn.Linear(codebook_dim, dim)
         self._codebook = nn.Embedding(codebook_size, codebook_dim)
 
+    def choose(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """latents [B, D, T] -> indices [B, T] and quantized [B, D, T].
+
+        The quantized latents are rounded as in training with the straight-through gradient, so that
+        the levels after this one choose the same codes as the published networks.
+        """
+        indices, projected = self.encode(latents), self.in_proj(latents.mT)
+        rows = projected + (self._codebook(indices) - projected)
+        return indices, self.out_proj(rows).mT
+
     def encode(self, latents: Tensor) -> Tensor:
         """latents [B, D, T] -> indices [B, T]."""
         projected = F.normalize(self.in_proj(latents.mT).flatten(0, 1))

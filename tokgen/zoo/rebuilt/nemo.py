@@ -1,9 +1,9 @@
 """NeMo's audio codecs (NVIDIA): spectral codecs at 44.1 and 22.05 kHz, and NanoCodec.
 
 They load from a folder or hub id with one .nemo file. Their quantizers are groups of finite scalar
-quantizers: a level is a group, of 1000 entries in the spectral codecs, where it stands for a band of
+quantizers: a level is a group. In the spectral codecs it has 1000 entries, and stands for a band of
 the mel spectrogram, lowest first. Groups do not refine each other. Decoding without the last groups
-sets them to the centre of their range, which the codecs were not trained for.
+sets them to the middle of their range, which the codecs were not trained for.
 
 Audio is padded with zeros to whole frames. NeMo fails for few frames (less than two to seven),
 since its networks pad by reflection; this codec pads such audio with more zeros, and such codes
