@@ -80,12 +80,15 @@ def test_torchaudio_and_tqdm_are_imported_in_one_place():
         assert [f for f in files if package in imports(f)] == [ROOT / "tokgen" / place]
 
 
-@pytest.mark.parametrize("extra", ["eval", "train", "speechtokenizer"])
+@pytest.mark.parametrize("extra", ["eval", "quality", "train", "speechtokenizer"])
 def test_packages_of_extras_are_imported_through_require(extra):
     """Only `require` imports them, so that errors name the extra."""
     modules = {
         "faiss-cpu": "faiss",
+        "ai-edge-litert": "ai_edge_litert",
         "moonshine-voice": "moonshine_voice",
+        "utmos-pytorch": "utmos_pytorch",
+        "visqol-python": "visqol",
         "swift-f0": "swift_f0",
         "vector-quantize-pytorch": "vector_quantize_pytorch",
     }

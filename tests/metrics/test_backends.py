@@ -12,8 +12,9 @@ from makers.audio import make_tone
 from makers.hub import local_hub
 from makers.speech_models import save_wav2vec2, save_wavlm
 from tokgen.metrics import backends
+from tokgen.metrics.asr.ctc import WAV2VEC2, Wav2Vec2Recogniser
+from tokgen.metrics.asr.names import make_recogniser
 from tokgen.metrics.backends import find_model, hub_model_in_reach
-from tokgen.metrics.cer import WAV2VEC2, Wav2Vec2Recogniser, make_recogniser
 from tokgen.metrics.speaker import FILES, WAVLM, WavlmEncoder, make_speaker_encoder
 
 RATE = 16000

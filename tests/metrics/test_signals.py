@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from makers.audio import make_tone
-from tokgen.metrics.cer import (
-    RecognitionError,
-    make_recogniser,
-)
+from tokgen.metrics.asr.base import RecognitionError
+from tokgen.metrics.asr.names import make_recogniser
 from tokgen.metrics.mos import make_mos
 from tokgen.metrics.pesq import pesq_wb
 from tokgen.metrics.si_sdr import si_sdr
