@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from makers.codecs import BlockCodec
+from makers.codecs import BlockCodec, make_variable
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.clips import DriftClips
 from tokgen.drift.compare import measure_drift
-from tokgen.drift.phase import Correlation, phase_sensitivity, shift_grid
+from tokgen.drift.phase import Correlation, PhaseSummary, phase_sensitivity, shift_grid
 
 
 class Constant(BlockCodec):
@@ -73,8 +73,22 @@ def test_failed_clips_are_counted(tiny_corpus, tiny_codec, tmp_path):
 
 def test_too_short_clips_are_refused(tiny_corpus, tiny_codec, tmp_path):
     clips = DriftClips(open_corpus(tiny_corpus, split="test"), seconds=0.02)
-    with pytest.raises(ValueError, match="longer than a frame and two shifts"):
+    with pytest.raises(ValueError, match="not longer than a frame and two shifts"):
         phase_sensitivity(tiny_codec, clips, out=tmp_path, progress=False)
+
+
+def test_clips_out_of_reach_of_the_bitrate_fail_by_name(tiny_corpus, tiny_codec, tmp_path):
+    corpus = open_corpus(tiny_corpus, split="train").select(ids=["a one", "b", "f"])
+    codec = make_variable(None).with_rate(bitrate=0.31)
+    found = phase_sensitivity(codec, DriftClips(corpus), out=tmp_path, progress=False)
+    assert [clip for clip, _ in found.failures] == ["b", "f"]
+    assert all("bitrate = 0.31 kbps" in reason for _, reason in found.failures)
+    assert (found.mean_match.n, found.mean_match.n_failed) == (1, 2)
+    content = json.loads(json.dumps(found.as_dict(), allow_nan=True))
+    assert PhaseSummary.from_dict(content).failures == found.failures
+    drift = measure_drift([tiny_codec, codec], corpus, tmp_path / "drift", passes=2, phase=True,
+                          progress=False)  # fmt: skip
+    assert ": b: bitrate = 0.31 kbps" in drift.table()
 
 
 def test_correlation_of_few_codecs_is_unknown():

@@ -32,6 +32,7 @@ from tokgen.drift.summary import (
     summary_parts,
     write_csv,
 )
+from tokgen.metrics.failures import SHOWN_CLIPS, SHOWN_REASONS
 from tokgen.metrics.statistics import format_estimate
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.checks import check_folder
@@ -71,6 +72,7 @@ class DriftComparison(Result):
             for name, e in ((p.name, p.mean_match) for p in self.phases):
                 failed = f", {e.n_failed} failed" if e.n_failed else ""
                 lines.append(f"  {name}: {format_estimate(e, 3)} (n {e.n}{failed})")
+            lines += _failure_lines(self.phases)
             lines.append(f"with PESQ @ {self.correlation.passes}: {self.correlation}")
         files = "drift.json, drift.csv, drift.png" + (", phase.*" if self.phases else "")
         return [*lines, f"{self.out}: {files}"]
@@ -223,6 +225,19 @@ def measure_drift(
         claim_folder(out, {**about, "codecs": specs}, overwrite=overwrite)
         drift = _measure_drift(rows, chosen, out, about, seed, samples, progress)
         return _add_phase(drift, loaded, chosen, about, progress) if phase else drift
+
+
+def _failure_lines(phases: Sequence[PhaseSummary]) -> list[str]:
+    """Return a line for each reason for which clips have no match under shifts."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for phase in phases:
+        for clip, reason in phase.failures:
+            reasons.setdefault((phase.name, reason), []).append(clip)
+    lines = []
+    for (name, reason), clips in list(reasons.items())[:SHOWN_REASONS]:
+        more = f" and {len(clips) - SHOWN_CLIPS} more" if len(clips) > SHOWN_CLIPS else ""
+        lines.append(f"  failed in {name}: {', '.join(clips[:SHOWN_CLIPS])}{more}: {reason}")
+    return lines
 
 
 def with_treatment(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
+from tokgen.codec.depth import OutOfReach
 from tokgen.drift.clips import DriftClips
 from tokgen.drift.depths import live_match, match_over_levels, name_of, rate_plan
 from tokgen.drift.summary import DriftSummary
@@ -53,6 +53,7 @@ class PhaseSummary:
         mean_match: mean over all shifts and levels.
         level_match: mean over all shifts, for each level. A clip without live codes counts as
             failed.
+        failures: clip and reason of each clip that failed.
     """
 
     name: str
@@ -61,6 +62,7 @@ class PhaseSummary:
     match: list[Estimate]
     mean_match: Estimate
     level_match: list[Estimate]
+    failures: list[tuple[str, str]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content for a JSON file."""
@@ -84,6 +86,7 @@ class PhaseSummary:
             match,
             Estimate.from_dict(content.get("mean_match") or {}),
             [Estimate.from_dict(e) for e in content.get("level_match") or []],
+            [(str(clip), str(reason)) for clip, reason in content.get("failures") or []],
         )
 
 
@@ -99,12 +102,12 @@ def phase_sensitivity(
     The shifted excerpt has real audio at both ends; it is not padded with zeros.
 
     Args:
-        clips: clips, cut by `REACH_MS` at both ends. A clip counts as failed if it cannot be read
-            or is then shorter than a frame.
+        clips: clips, cut by `REACH_MS` at both ends. A clip counts as failed if it cannot be read,
+            is then shorter than a frame, or is out of reach of the codec's bitrate.
         out: folder whose subfolder clips keeps the results of clips. After a kill, the same call
             resumes.
     Raises:
-        ValueError: no clip is long enough.
+        ValueError: all clips failed; the message has the first reasons.
     """
     rate = codec.spec.sample_rate
     shifts = shift_grid(rate)
@@ -113,22 +116,28 @@ def phase_sensitivity(
     store = ClipStore(out / "clips", f"{name}-phase", plan + rate_plan(codec))
     failed = np.full((len(shifts), codec.spec.n_codebooks), np.nan)
     rows, totals = [], []  # [shifts, K] and [shifts] per clip
+    failures: list[tuple[str, str]] = []
     bar = progress_bar(f"phase {name}", total=len(clips), unit="clip", show=progress)
     with bar:
-        for index in range(len(clips)):
+        for index, clip_id in enumerate(clips.ids()):
             arrays = store.read(index)
             if arrays is None:
-                arrays = {"match": failed}
-                with suppress(AudioError):  # the drift run over the same clips reports it
+                try:
                     audio = clips.load(index, rate)
-                    if audio.shape[-1] - 2 * margin >= codec.spec.hop_length:
-                        arrays = _matches(codec, audio, shifts)
-                        store.write(index, arrays)
+                    if audio.shape[-1] - 2 * margin < codec.spec.hop_length:
+                        raise AudioError(clip_id, "not longer than a frame and two shifts")
+                    arrays = _matches(codec, audio, shifts)
+                    store.write(index, arrays)
+                except (AudioError, OutOfReach) as error:
+                    reason = error.reason if isinstance(error, AudioError) else str(error)
+                    failures.append((clip_id, reason))
+                    arrays = {"match": failed}
             rows.append(arrays["match"])
             totals.append(arrays.get("total", arrays["match"].mean(-1)))
             bar.update()
     if all(np.isnan(row).all() for row in rows):
-        raise ValueError(f"no clip of {clips.corpus.name} is longer than a frame and two shifts")
+        reasons = "; ".join(f"{clip}: {reason}" for clip, reason in failures[:3])
+        raise ValueError(f"no clip of {clips.corpus.name} has a match under shifts: {reasons}")
     cube, table = np.stack(rows), np.stack(totals)  # [clips, shifts, K] and [clips, shifts]
     by_level = np.ma.masked_invalid(cube).mean(1).filled(np.nan)
     mean = partial(bootstrap_mean, limits=(0.0, 1.0))
@@ -139,6 +148,7 @@ def phase_sensitivity(
         [mean(column) for column in table.T],
         mean(table.mean(1)),
         [mean(column) for column in by_level.T],
+        failures,
     )
 
 
