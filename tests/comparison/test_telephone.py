@@ -12,6 +12,7 @@ import torch
 
 from makers.audio import make_tone
 from makers.codecs import MAKERS, BlockCodec, make_stft_codec
+from tokgen.codec.depth import OutOfReach
 from tokgen.comparison.settings import TelephoneSettings
 from tokgen.comparison.telephone import (
     UNTOUCHED,
@@ -224,3 +225,36 @@ def test_codecs_that_cannot_are_refused(scorer, tmp_path) -> None:
 def test_bad_settings_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TelephoneSettings(**wrong)
+
+
+class Narrow(BlockCodec):
+    """Cannot reach its bitrate on audio of one length."""
+
+    def encode_batch_with_side(self, waveforms, *args, **more):
+        if any(w.shape[-1] == round(SECONDS[1] * 16000) for w in waveforms):
+            raise OutOfReach("bitrate = 1 kbps: too little")
+        return super().encode_batch_with_side(waveforms, *args, **more)
+
+
+def test_a_clip_out_of_reach_fails_in_every_round(scorer, tmp_path) -> None:
+    codec = Narrow(name="narrow", hop=16)
+    settings = TelephoneSettings(rounds=2, n_clips=2, gap_seconds=0.1)
+    clips = [make_tone(s, i) for i, s in enumerate(SECONDS[:2])]
+    held_out = HeldOut(
+        codec, ["a", "b"], [0, 1], [None] * 2, [c.shape[-1] for c in clips],
+        [codec.encode(c[None])[0] for c in clips], None, None, clips,
+    )  # fmt: skip
+    for _ in range(2):  # the second call reads what the first kept
+        call = play_telephone(
+            model_of(codec), held_out, settings, SAMPLING, scorer, out=tmp_path, progress=False
+        )
+        assert call.lost == {"b": "bitrate = 1 kbps: too little"}
+        assert np.isfinite(call.values["match_untouched"][0]).all()
+        assert np.isnan(call.values["match_untouched"][1]).all()
+        assert call.last[1].numel() == 0
+    write_telephone([call], settings, scorer, tmp_path / "files")
+    content = json.loads((tmp_path / "files/telephone.json").read_text())
+    [failure] = content["failures"]
+    assert (failure["codec"], failure["clip"]) == ("narrow", "b")
+    curve = next(c for c in content["curves"] if c["metric"] == "match_untouched")
+    assert [(p["n"], p["n_failed"]) for p in curve["points"]] == [(1, 1), (1, 1)]

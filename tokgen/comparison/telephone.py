@@ -13,7 +13,7 @@ would do; `grid` finds its frames again.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from torch.nn.functional import pad
 
 from tokgen.codec.aligned import LEAD
 from tokgen.codec.base import Codec
+from tokgen.codec.depth import OutOfReach
 from tokgen.codec.grid import check_grid
 from tokgen.codec.spec import Encoded, Side
 from tokgen.codec.stable.decoding import check_searchable
@@ -73,12 +74,15 @@ class Call:
         codec: name of the codec.
         values: field to values [clips, rounds], NaN for a failure. The fields of `COUNTED` are
             numbers of segments.
-        last: waveforms [1, N] after the last round.
+        last: waveforms [1, N] after the last round; without samples for those in `lost`.
+        lost: ids of the clips that came out of reach of the codec's bitrate, with the reason. All
+            their values are NaN.
     """
 
     codec: str
     values: dict[str, np.ndarray]
     last: list[Tensor]
+    lost: dict[str, str] = field(default_factory=dict)
 
     def records(self, round_: int) -> list[dict[str, float]]:
         """Return the fields of each clip after a round, counted from 1."""
@@ -128,14 +132,18 @@ def play_telephone(
             arrays = [store.read(i) for i in members]
             if any(a is None for a in arrays):
                 part = held_out.part(members)
-                arrays = [*_edit(model, part, settings, sampling, scorer, seed)]
+                arrays = [*_edit_reachable(model, part, settings, sampling, scorer, seed)]
                 for i, content in zip(members, arrays, strict=True):
                     store.write(i, content or {})
             found += [a for a in arrays if a is not None]
             bar.update(len(members))
-    fields = [name for name in found[0] if name != "last"]
-    values = {name: np.stack([a[name] for a in found]) for name in fields}
-    return Call(codec.spec.name, values, [torch.from_numpy(a["last"]) for a in found])
+    values = {name: np.stack([a[name] for a in found]) for name in _fields(scorer)}
+    lost = {
+        i: bytes(a["reason"]).decode()
+        for i, a in zip(held_out.ids, found, strict=True)
+        if "reason" in a
+    }
+    return Call(codec.spec.name, values, [torch.from_numpy(a["last"]) for a in found], lost)
 
 
 def check_codec(codec: Codec, settings: TelephoneSettings) -> None:
@@ -191,6 +199,37 @@ def _hear(
         side = {name: e.side[name] for name in codec.side_names}
         found.append(_Heard(e.codes.cpu(), side, lead + w.shape[-1], lead + place))
     return found
+
+
+def _fields(scorer: Scorer) -> list[str]:
+    """Return the fields that are kept of each round."""
+    fields = [*(m.name for m in UNTOUCHED), *COUNTED]
+    for name in SCORED:
+        if name in scorer.metrics:
+            fields += METRICS[name].ratio or (name,)
+    return fields
+
+
+def _edit_reachable(
+    model: MaskedTransformer,
+    part: HeldOut,
+    settings: TelephoneSettings,
+    sampling: SamplingSettings,
+    scorer: Scorer,
+    seed: int,
+) -> list[dict[str, np.ndarray]]:
+    """Edit utterances as `_edit`; those out of reach get NaN, no samples and a "reason"."""
+    try:
+        return _edit(model, part, settings, sampling, scorer, seed)
+    except OutOfReach as error:
+        if len(part) == 1:
+            failed = {f: np.full(settings.rounds, math.nan) for f in _fields(scorer)}
+            failed |= {f: np.zeros(settings.rounds) for f in COUNTED}
+            reason = np.frombuffer(str(error).encode(), np.uint8)
+            return [failed | {"last": np.zeros((1, 0), np.float32), "reason": reason}]
+    each = [_edit_reachable(model, part.part([i]), settings, sampling, scorer, seed)
+            for i in range(len(part))]  # fmt: skip
+    return [found for [found] in each]
 
 
 def _edit(
@@ -253,9 +292,7 @@ def _edit(
             same = (again[i].codes.cpu() == part.codes[i])[compared].double()
             scores["match_untouched"] = float(same.mean()) if len(same) else math.nan
             rows[i].append(scores)
-    fields = [*(m.name for m in UNTOUCHED), *COUNTED]
-    for name in set(SCORED) & set(scorer.metrics):
-        fields += METRICS[name].ratio or (name,)
+    fields = _fields(scorer)
     return [
         {f: np.array([r[f] for r in row], dtype=np.float64) for f in fields}
         | {"last": heard[i].numpy()}

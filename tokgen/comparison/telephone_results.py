@@ -121,6 +121,11 @@ def write_telephone(
             f"{MIN_SEGMENT_SECONDS:g} s or without an utterance are left out",
             "match_untouched": "tokgen (share of codes equal to the original's, after re-encoding)",
         },
+        "failures": [
+            {"codec": call.codec, "clip": clip, "reason": reason}
+            for call in calls
+            for clip, reason in call.lost.items()
+        ],
         "curves": [curve.as_dict() for curve in curves],
         "differences": differences,
         "untouched": [

@@ -28,7 +28,8 @@ class Column:
         kind: "original", "resynthesis" or "generated".
         codec: name of the codec that decoded it; ignored for originals.
         sample_rate: Hz.
-        clips: waveforms [1, N] of the first utterances, or of all.
+        clips: waveforms [1, N] of the first utterances, or of all. One without samples is left
+            out.
         depths: levels of each frame [T] of the clips; None if all frames have all levels.
         spec: of the codec; needed for depths.
     """
@@ -61,7 +62,7 @@ def write_samples(
     for i in range(min(n, len(ids))):
         files = {}
         for column, short in zip(columns, slugs, strict=True):
-            if i >= len(column.clips):
+            if i >= len(column.clips) or not column.clips[i].numel():
                 continue
             files[column.name] = f"{i:03d}.{short}.wav"
             path = folder / files[column.name]

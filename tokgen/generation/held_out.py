@@ -29,6 +29,7 @@ __all__ = [
     "HeldOut",
     "check_corpora",
     "choose_held_out",
+    "held_out_ids",
     "longest_clip",
     "training_and_test_tokens",
 ]
@@ -196,7 +197,13 @@ def check_corpora(
 
 
 def choose_held_out(
-    tokens: TokenDataset, codec: Codec, corpus: str, *, n: int, min_seconds: float = 0.0
+    tokens: TokenDataset,
+    codec: Codec,
+    corpus: str,
+    *,
+    n: int,
+    min_seconds: float = 0.0,
+    ids: Sequence[str] | None = None,
 ) -> HeldOut:
     """Choose the first `n` utterances of the test split that are long enough.
 
@@ -205,16 +212,16 @@ def choose_held_out(
         corpus: a corpus as `open_corpus` accepts it.
         n: maximum number of utterances.
         min_seconds: shortest duration in seconds.
+        ids: choose only these; None chooses among all.
     Raises:
         ValueError: there is no test split, or it has no such utterance.
     """
-    if "test" not in tokens.splits:
-        raise ValueError(f"{corpus} has no test split: {sorted(tokens.splits)}; set test_corpus")
     if n < 1:
         raise ValueError(f"n_test = {n}: must be at least 1")
+    known = held_out_ids(tokens, min_seconds, corpus)
+    chosen = set(known if ids is None else ids) & set(known)
     split = tokens.splits["test"]
-    enough = min_seconds * codec.spec.sample_rate
-    items = [i for i, length in enumerate(split["n_samples"]) if length >= enough][:n]
+    items = [i for i, name in enumerate(split["id"]) if name in chosen][:n]
     if not items:
         raise ValueError(
             f"no test utterance of {corpus} to generate: n_test = {n}, "
@@ -236,6 +243,24 @@ def choose_held_out(
         sides=sides_of(rows, codec.side_names),
         originals=[opened.load(entries[i], rate).waveform for i in rows["id"]],
     )
+
+
+def held_out_ids(tokens: TokenDataset, min_seconds: float, corpus: str) -> list[str]:
+    """Return the ids of the test utterances that are long enough.
+
+    Args:
+        tokens: tokens with a test split.
+        min_seconds: shortest duration in seconds.
+        corpus: name of the corpus, for the error.
+    Raises:
+        ValueError: there is no test split.
+    """
+    if "test" not in tokens.splits:
+        raise ValueError(f"{corpus} has no test split: {sorted(tokens.splits)}; set test_corpus")
+    split = tokens.splits["test"]
+    enough = min_seconds * tokens.provenance.sample_rate
+    pairs = zip(split["id"], split["n_samples"], strict=True)
+    return [name for name, length in pairs if length >= enough]
 
 
 def training_and_test_tokens(
