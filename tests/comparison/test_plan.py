@@ -8,7 +8,9 @@ from dataclasses import asdict
 
 import pytest
 
+from makers.audio import make_tone
 from makers.codecs import make_stft_codec, make_variable, save_codec
+from tokgen.audio.files import write_audio
 from tokgen.codec.depth import stream_bits
 from tokgen.comparison.plan import compare_codecs
 from tokgen.comparison.settings import (
@@ -123,7 +125,7 @@ def test_a_variable_bitrate_is_compared_with_a_fixed_one(tiny_codec, tiny_corpus
         ({"seed": -1}, ValueError, "seed is -1, but must be at least 0"),
         ({"step": 1}, TypeError, r"compare_codecs\(\) has no setting 'step' .did you mean steps"),
         ({"runs": "x"}, TypeError, "no setting 'runs'"),
-        ({"metrics": ["visqol"]}, ValueError, r"metrics \['visqol'\]: known are"),
+        ({"metrics": ["polqa"]}, ValueError, r"metrics \['polqa'\]: known are"),
         ({"conditioning": "none"}, ValueError, "use mfcc, log_mel or another task"),
     ],
 )
@@ -145,3 +147,33 @@ def test_names_that_may_change_are_settings() -> None:
     known = set(asdict(ComparisonSettings()))
     assert set(MAY_CHANGE) | set(MAY_CHANGE_IN_TRAINING) <= known
     assert set(MAY_CHANGE) - set(MAY_CHANGE_IN_TRAINING) == {"codec"}
+
+
+def test_test_clips_out_of_reach_are_in_no_row_and_named(tiny_codec, tmp_path) -> None:
+    lines = ["file_name,text,split"]
+    for i, (seconds, split) in enumerate(((1.2, "train"), (1.0, "train"), (0.4, "test"),
+                                          (1.1, "test"), (0.9, "test"))):  # fmt: skip
+        write_audio(tmp_path / f"{i}.wav", make_tone(seconds, i), 16000)
+        lines.append(f"{i}.wav,one,{split}")
+    (tmp_path / "metadata.csv").write_text("\n".join(lines) + "\n")
+    codec = make_variable(None).with_rate(bitrate=0.31)  # shorter clips need more
+    options = {**FEW, "n_test": 2}
+    table = compare_codecs([tiny_codec, codec], tmp_path, tmp_path / "run", **options)
+    assert table is not None and {row.values["pesq"].n for row in table.rows} == {2}
+    [failure] = [f for f in table.failures if f.metric == "codes"]
+    assert failure.clip == "2" and failure.row == f"{table.rows[-1].codec} resynthesis"
+    assert "bitrate = 0.31 kbps" in failure.reason
+    assert "1 test utterance is in no row: a codec could not encode it" in table.notes
+    index = json.loads((tmp_path / "run/samples/index.json").read_text())
+    assert index["clips"][0]["id"] == "3"
+    saved = json.loads((tmp_path / "run/table.json").read_text())
+    assert saved["failures"] == table.failures_as_dict()
+
+
+def test_metrics_of_whole_rows_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"\['fad'\]: compare whole rows, not clips; `tokgen score`"
+    ):
+        ComparisonSettings(metrics=["pesq", "fad"])
+    with pytest.raises(ValueError, match=r"margins of \['fad'\]"):
+        ComparisonSettings(margins={"fad": 0.1})

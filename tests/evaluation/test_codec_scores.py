@@ -193,10 +193,12 @@ def test_the_language_of_the_corpus_decides_on_cer(tiny_codec, tmp_path, monkeyp
 
 
 def test_wrong_settings_are_refused_before_anything_is_loaded(tiny_corpus):
-    with pytest.raises(ValueError, match=r"\['visqol'\]: known are"):
-        score_codec("no codec", tiny_corpus, metrics=["visqol"])
-    with pytest.raises(ValueError, match="asr 'whisper': known are auto, wav2vec2, moonshine"):
-        score_codec("no codec", tiny_corpus, asr="whisper")
+    with pytest.raises(ValueError, match=r"\['polqa'\]: known are"):
+        score_codec("no codec", tiny_corpus, metrics=["polqa"])
+    with pytest.raises(
+        ValueError, match="asr 'kaldi': known are auto, wav2vec2, whisper, moonshine"
+    ):
+        score_codec("no codec", tiny_corpus, asr="kaldi")
     with pytest.raises(ValueError, match="mos 'squim:x': known are"):
         MetricSettings(mos="squim:x")
     assert MetricSettings(metrics=["pesq, f0", "cer"]).metrics == ["pesq", "f0", "cer"]
@@ -220,7 +222,24 @@ def test_a_codec_with_side_information(tiny_corpus):
     )
 
 
-def test_a_clip_out_of_reach_of_the_bitrate_is_named(tiny_corpus):
-    codec = make_variable(None).with_rate(bitrate=0.2955)
-    with pytest.raises(ValueError, match=r"^a one: bitrate = 0\.2955 kbps: .* on this audio"):
-        score_codec(codec, tiny_corpus, metrics=["si_sdr"])
+def test_clips_out_of_reach_of_the_bitrate_fail_by_name(tiny_codec, tiny_corpus):
+    codec = make_variable(None).with_rate(bitrate=0.31)
+    options = {"workers": 0, "progress": False, "clips": 4}
+    found = score_codec([tiny_codec, codec], tiny_corpus, metrics=["cer", "si_sdr"],
+                        asr="moonshine", language="de", **options)  # fmt: skip
+    row = "stft-variable decoded"
+    failures = [f for f in found.to_dict()["failures"] if f["row"] == row]
+    assert failures and all(f["metric"] == "si_sdr" for f in failures)  # CER does not apply
+    assert all("bitrate = 0.31 kbps" in f["reason"] for f in failures)
+    [_, measures] = found.codecs
+    assert measures.n_lost == len(failures) < 4
+    estimate = values_of(found.scores)[row]["si_sdr"]
+    assert (estimate.n, estimate.n_failed) == (4 - len(failures), len(failures))
+    [difference] = found.scores.means.differences  # over the clips that both have
+    assert (difference.row, difference.than) == (row, "tiny decoded")
+    assert (difference.estimate.n, difference.estimate.n_failed) == (estimate.n, estimate.n_failed)
+    assert f"failed in {row}: si_sdr {len(failures)}" in found.table()
+    hopeless = make_variable(None).with_rate(bitrate=0.2955)
+    none = score_codec(hopeless, tiny_corpus, metrics=["si_sdr"], **options)
+    assert values_of(none.scores)["stft-variable decoded"]["si_sdr"].n_failed == 4
+    json.dumps(none.to_dict(), allow_nan=False)

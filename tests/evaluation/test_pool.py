@@ -16,11 +16,13 @@ import torch
 
 from makers.audio import make_tone
 from tokgen.evaluation import scorer as scoring
+from tokgen.evaluation.clips import score_clips
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.reasons import DIED
 from tokgen.evaluation.rows import score_audio
-from tokgen.evaluation.scorer import Clip, Scorer, score_clips
-from tokgen.metrics.cer import RecognitionError, Wav2Vec2Recogniser
+from tokgen.evaluation.scorer import Clip, Scorer
+from tokgen.metrics.asr.base import RecognitionError
+from tokgen.metrics.asr.ctc import Wav2Vec2Recogniser
 
 CLIPS = [make_tone(1.2 + 0.1 * (i % 3), i) for i in range(6)]
 NOISY = [c + 0.05 * torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in CLIPS]
@@ -81,12 +83,12 @@ class Fragile(Scorer):
         super().__init__(("pesq", "si_sdr"))
         self.once = once
 
-    def score(self, clip, reference, text, sample_rate, metrics=None):
+    def score(self, clip, reference, text, sample_rate, metrics=None, language=None):
         if clip.shape[-1] == 7777 and not (self.once and self.once.exists()):
             if self.once:
                 self.once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().score(clip, reference, text, sample_rate, metrics)
+        return super().score(clip, reference, text, sample_rate, metrics, language)
 
 
 def fragile_rows():
@@ -137,7 +139,7 @@ class Batched(Wav2Vec2Recogniser):
     def to(self, device) -> None:
         self.place = str(device)
 
-    def _hear(self, audio):
+    def _hear(self, audio, language):
         self.sizes.append(len(audio))
         return [f"{len(a)} samples" for a in audio]
 

@@ -12,7 +12,7 @@ from makers.paths import ALLISON
 from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation import scorer as scoring
 from tokgen.evaluation.rows import score_audio
-from tokgen.metrics.cer import RecognitionError
+from tokgen.metrics.asr.base import RecognitionError
 
 CLIPS = [make_tone(s, i) for i, s in enumerate((1.2, 0.9, 1.5))]
 NOISY = [c + 0.05 * torch.randn(c.shape, generator=torch.Generator().manual_seed(1)) for c in CLIPS]
@@ -198,12 +198,14 @@ def test_failures_of_a_recogniser_are_counted(monkeypatch):
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match=r"\['visqol'\]: known are cer, f0, mos, pesq"):
-        score_audio({"a": []}, reference="a", sample_rate=16000, metrics=["visqol"])
+    with pytest.raises(
+        ValueError, match=r"\['pesk'\] \(did you mean pesq\?\): known are cer, dnsmos"
+    ):
+        score_audio({"a": []}, reference="a", sample_rate=16000, metrics=["pesk"])
     with pytest.raises(ValueError, match="reference row 'b': rows are a"):
         score_audio({"a": CLIPS}, reference="b", sample_rate=16000)
-    with pytest.raises(ValueError, match=r"\['visqol'\]: known are"):
-        score_audio({"a": CLIPS}, reference="a", sample_rate=16000, metrics="pesq, visqol")
+    with pytest.raises(ValueError, match=r"\['pesk'\] \(did you mean pesq\?\): known are"):
+        score_audio({"a": CLIPS}, reference="a", sample_rate=16000, metrics="pesq, pesk")
     with pytest.raises(ValueError, match="workers = -1: must be at least 0"):
         score_audio({"a": CLIPS}, reference="a", sample_rate=16000, workers=-1)
     with pytest.raises(ValueError, match=r"mos 'dnsmos'.*: known are auto, squim"):

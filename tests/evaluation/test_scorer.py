@@ -9,8 +9,9 @@ import torch
 
 from makers.audio import make_tone
 from tokgen.evaluation import scorer as scoring
+from tokgen.evaluation.clips import score_clips
 from tokgen.evaluation.metric import METRICS
-from tokgen.evaluation.scorer import Scorer, score_clips
+from tokgen.evaluation.scorer import Scorer
 from tokgen.runs.store import RecordStore
 
 CLIPS = [make_tone(1.2, i) for i in range(4)]
@@ -25,11 +26,11 @@ class Counting(Scorer):
         super().__init__(("pesq", "si_sdr"))
         self.n, self.stop_after = 0, stop_after
 
-    def score(self, clip, reference, text, sample_rate, metrics=None):
+    def score(self, clip, reference, text, sample_rate, metrics=None, language=None):
         if self.n == self.stop_after:
             raise KeyboardInterrupt
         self.n += 1
-        return super().score(clip, reference, text, sample_rate, metrics)
+        return super().score(clip, reference, text, sample_rate, metrics, language)
 
 
 def score(scorer, out, clips=NOISY, texts=TEXTS):
@@ -89,7 +90,7 @@ def test_every_metric_has_a_value(monkeypatch) -> None:
 
     monkeypatch.setattr(scoring, "make_recogniser", lambda name: Parrot())
     monkeypatch.setattr(scoring.speaker, "make_speaker_encoder", lambda name: Sign())
-    scorer = Scorer(tuple(set(METRICS) - {"mos"}))
+    scorer = Scorer(tuple(set(METRICS) - {"mos", "utmos", "nisqa", "fad"}))
     record = scorer.score(CLIPS[0], CLIPS[0], "one three", 16000)
     assert (record["edits"], record["chars"]) == (4, 9)
     assert record["speaker"] == pytest.approx(1.0) and record["f0"] == 0 == record["voicing"]
@@ -104,8 +105,10 @@ def test_every_metric_has_a_value(monkeypatch) -> None:
 
 
 def test_unknown_metrics_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"metrics \['visqol'\]: known are cer, f0, mos"):
-        Scorer(("pesq", "visqol"))
+    with pytest.raises(
+        ValueError, match=r"metrics \['pesk'\] \(did you mean pesq\?\): known are cer, dnsmos"
+    ):
+        Scorer(("pesq", "pesk"))
 
 
 def test_records_end_before_a_broken_line(tmp_path) -> None:

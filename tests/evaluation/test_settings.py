@@ -16,7 +16,9 @@ from tokgen.evaluation.settings import MetricSettings, ScoringSettings
         ({"metrics": ["pesk"]}, r"metrics \['pesk'\] \(did you mean pesq\?\): known are"),
         ({"metrics": ["pesq,pesq"]}, "give each once"),
         ({"asr": "moonshin"}, r"asr 'moonshin' \(did you mean moonshine\?\): known are auto"),
-        ({"asr": "moonshine:x"}, "known are auto, wav2vec2, moonshine"),
+        ({"asr": "auto:x"}, "known are auto, wav2vec2, whisper, moonshine"),
+        ({"asr": "whisper:./none"}, "no such folder"),
+        ({"fad": "vggish"}, "known are clap, wavlm, resemblyzer"),
         ({"asr": "wav2vec2:"}, "give a folder or a hub id after the colon"),
         ({"asr": "wav2vec2:./none"}, "no such folder"),
         ({"speaker": "wavlm:none/at/all"}, "no such folder"),
@@ -41,7 +43,7 @@ def test_wrong_settings_are_refused_before_imports(tiny_corpus) -> None:
 import sys
 from tokgen.cli.main import main
 flags = ["score", "--corpus", {str(tiny_corpus)!r}, "--codec", "speech-16k"]
-for wrong in (["--metrics", "visqol"], ["--asr", "whisper"], ["--workers", "-1"],
+for wrong in (["--metrics", "polqa"], ["--asr", "kaldi"], ["--workers", "-1"],
               ["--mos", "squim"], ["--codec", "speech-16k"], ["--out", "a.txt"]):
     assert main([*flags, *wrong]) == 2, wrong
 heavy = {{"torch", "transformers", "pesq", "datasets", "scipy"}} & set(sys.modules)

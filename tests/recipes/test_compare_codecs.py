@@ -139,7 +139,7 @@ def test_continuation_without_any_conditioning(flags, tmp_path) -> None:
         ({"conditioning": "none"}, "conditioning 'none' with task 'vocode'"),
         ({"conditioning": "mel"}, "conditioning is 'mel', but must be one of mfcc, log_mel, none"),
         ({"drift_passes": 1}, "drift_passes = 1: give 2 or more"),
-        ({"metrics": '["visqol"]'}, r"metrics \['visqol'\]: known are"),
+        ({"metrics": '["polqa"]'}, r"metrics \['polqa'\]: known are"),
         ({"metrics": '["pesq", "pesq"]'}, "give each once"),
         ({"margins": '{"polqa": 0.1}'}, r"margins of \['polqa'\]: judged are mos, pesq, cer"),
         ({"margins": '{"accuracy": 0.1}'}, r"margins of \['accuracy'\]: judged are"),

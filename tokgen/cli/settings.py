@@ -9,7 +9,7 @@ from typing import Literal
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.corpus.settings import CorpusSettings
 from tokgen.drift.settings import DriftSettings
-from tokgen.evaluation.settings import ScoringSettings, check_once
+from tokgen.evaluation.settings import CLIP_FILES, ScoringSettings, check_once
 from tokgen.runs.checks import check_least, check_positive, check_rate, check_writable
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.settings import TokenizeSettings
@@ -228,21 +228,30 @@ class Score(ScoringSettings, CorpusSettings, DeviceSettings):
     Attributes:
         codec: name in the zoo (see `tokgen codecs`), folder, hub id, mp3:KBPS or opus:KBPS; repeat
             the flag for several codecs.
+        clips: number of clips to score, from the first on; all by default.
         out: .json file for the numbers.
-        overwrite: replace an existing file.
+        per_clip: .json, .csv or .parquet file for the values of single clips, with the reason of
+            each that failed.
+        overwrite: replace existing files.
     """
 
     codec: list[str]
+    clips: int | None = None
     out: Path | None = None
+    per_clip: Path | None = None
     overwrite: bool = False
 
     def __post_init__(self) -> None:
         ScoringSettings.__post_init__(self)
         CorpusSettings.__post_init__(self)
         check_once(self.codec)
-        if self.out is not None:
-            inputs = (self.corpus, self.mos_reference or self.corpus)
-            check_writable(self.out, overwrite=self.overwrite, inputs=inputs, suffixes=(".json",))
+        check_least(self, clips=1)
+        inputs = (self.corpus, self.mos_reference or self.corpus)
+        for path, suffixes in ((self.out, (".json",)), (self.per_clip, CLIP_FILES)):
+            if path is not None:
+                check_writable(path, overwrite=self.overwrite, inputs=inputs, suffixes=suffixes)
+        if self.out is not None and self.out == self.per_clip:
+            raise ValueError(f"out and per_clip are both {self.out}: give two files")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,11 +165,14 @@ def tokenize(s: settings.Tokenize) -> Result | None:
 
 def score(s: settings.Score) -> Result:
     from tokgen.evaluation.codec_scores import score_codec
+    from tokgen.evaluation.per_clip import write_clips
     from tokgen.runs.folder import write_json
 
-    scores = score_codec(**_without(s, "out", "overwrite"))
+    scores = score_codec(**_without(s, "out", "per_clip", "overwrite"))
     if s.out is not None:
         write_json(s.out, scores.to_dict())
+    if s.per_clip is not None:
+        write_clips(scores.clip_values(), s.per_clip)
     return scores
 
 

@@ -6,6 +6,7 @@
 - `notes` - notes below the table
 - `lines` - audio of the rows and its scores
 - `cells` - results of one training
+- `entries` - tokens and test utterances of the codecs
 - `telephone` - repeated editing
 - `telephone_results` - files and plot of repeated editing
 """

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
 from tokgen.codec.depth import OutOfReach
+from tokgen.comparison.lines import Entry
 from tokgen.comparison.settings import ComparisonSettings
 from tokgen.comparison.telephone import check_codec
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.depths import name_of
 from tokgen.evaluation.metric import OF_TEXT
 from tokgen.generation.held_out import (
-    HeldOut,
     check_corpora,
     choose_held_out,
     held_out_ids,
@@ -24,19 +24,9 @@ from tokgen.generation.held_out import (
 )
 from tokgen.metrics.failures import Failure
 from tokgen.runs.store import slug
-from tokgen.tokens.dataset import TokenDataset
 from tokgen.zoo.lookup import as_codec
 
-__all__ = ["Entry", "lost_notes", "prepare_entries"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Training tokens and held-out utterances of a codec."""
-
-    name: str
-    tokens: TokenDataset
-    held_out: HeldOut
+__all__ = ["lost_notes", "prepare_entries"]
 
 
 def prepare_entries(

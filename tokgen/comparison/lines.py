@@ -12,9 +12,10 @@ from torch import Tensor
 from tokgen.codec.depth import stream_bits
 from tokgen.comparison.cells import TrainedCell
 from tokgen.comparison.compare import RowData
+from tokgen.evaluation.clips import score_clips
 from tokgen.evaluation.pool import ScoringPool
 from tokgen.evaluation.samples import Column
-from tokgen.evaluation.scorer import Scorer, score_clips
+from tokgen.evaluation.scorer import Scorer
 from tokgen.generation.held_out import HeldOut
 from tokgen.metrics.statistics import Estimate, bootstrap_mean, bootstrap_ratio
 from tokgen.runs.progress import progress_bar

@@ -10,7 +10,6 @@ them. The other codecs are compared with the first one, paired over clips and se
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -20,6 +19,7 @@ from typing import Any
 from tokgen.codec.base import Codec
 from tokgen.comparison.cells import TrainedCell, fill_cell
 from tokgen.comparison.compare import compare
+from tokgen.comparison.entries import lost_notes, prepare_entries
 from tokgen.comparison.lines import Entry, Line, lines_of, score_lines
 from tokgen.comparison.notes import notes_of
 from tokgen.comparison.settings import (
@@ -28,19 +28,14 @@ from tokgen.comparison.settings import (
     ComparisonSettings,
     needs_floor,
 )
-from tokgen.comparison.telephone import Call, check_codec, play_telephone
+from tokgen.comparison.telephone import Call, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import measure_drift
 from tokgen.drift.depths import name_of
 from tokgen.evaluation.samples import write_samples
 from tokgen.evaluation.scorer import Scorer
-from tokgen.generation.held_out import (
-    check_corpora,
-    choose_held_out,
-    longest_clip,
-    training_and_test_tokens,
-)
+from tokgen.generation.held_out import longest_clip
 from tokgen.metrics.table_files import write_table
 from tokgen.metrics.tables import Table
 from tokgen.modelling.masked import MaskedTransformer
@@ -52,7 +47,6 @@ from tokgen.runs.settings import claim_run, save_settings
 from tokgen.runs.store import slug
 from tokgen.training.settings import settings_of_call
 from tokgen.training.train import train_model
-from tokgen.zoo.lookup import as_codec
 
 __all__ = ["RESULTS", "compare_codecs", "run_comparison"]
 
@@ -144,7 +138,7 @@ def _compare(
     # 1. Tokens of every codec, and the utterances to generate, the same for all codecs.
     with accelerator.main_process_first():
         claim_run(run, s, free=MAY_CHANGE)
-        entries = _prepare(s, codecs, tokens, str(accelerator.device))
+        entries, lost = prepare_entries(s, codecs, tokens, str(accelerator.device))
     scorer, held_out = None, entries[0].held_out
     if accelerator.is_main_process:
         clear_results(run, RESULTS)
@@ -197,13 +191,15 @@ def _compare(
     rows = score_lines(scorer, lines, run / "scores")
 
     # 5. Compare every codec with the first, paired over clips and seeds.
+    notes = notes_of(s, [entry.held_out for entry in entries], **conditions)
     table = compare(
         rows,
         scorer.backends,
         margins=s.margins,
         drift_passes=s.drift_passes,
-        notes=notes_of(s, [entry.held_out for entry in entries], **conditions),
+        notes=[*notes, *lost_notes(lost)],
     )
+    table.failures.extend(lost)
     write_table(table, run)
     columns = [line.column() for line in lines]
     if calls:
@@ -215,42 +211,6 @@ def _compare(
     return table
 
 
-def _prepare(
-    s: ComparisonSettings, codecs: Sequence[str | Path | Codec], cache: Path, device: str
-) -> list[Entry]:
-    """Load the codecs and tokenize the corpus with each, or reuse the tokens."""
-    entries: list[Entry] = []
-    enough = max(s.min_test_seconds, s.task.shortest_seconds)
-    check_corpora(
-        s.corpus, s.test_corpus, n=s.n_test, min_seconds=enough, with_text="cer" in s.metrics
-    )
-    loaded = [_named(as_codec(named, device=device)) for named in codecs]
-    names = [codec.spec.name for codec in loaded]
-    if len({slug(name) for name in names}) < len(names):
-        raise ValueError(f"codecs are named {names}: rename a folder, so that they differ")
-    for spec in (codec.spec for codec in loaded):
-        if s.task.levels > spec.n_codebooks:
-            raise ValueError(f"levels = {s.task.levels}: {spec.name} has {spec.n_codebooks}")
-    for codec in loaded if s.telephone.rounds else ():
-        check_codec(codec, s.telephone)
-    conditioning = None if s.conditioning == "none" else s.conditioning
-    test_corpus = s.test_corpus or s.corpus
-    for codec in loaded:
-        tokens, test_tokens = training_and_test_tokens(
-            s.corpus, s.test_corpus, codec, cache, conditioning
-        )
-        held_out = choose_held_out(test_tokens, codec, test_corpus, n=s.n_test, min_seconds=enough)
-        if "cer" in s.metrics and not any(held_out.texts):
-            raise ValueError(f"{test_corpus} has no transcripts for cer: leave it out of metrics")
-        entries.append(Entry(codec.spec.name, tokens, held_out))
-        if held_out.ids != entries[0].held_out.ids:
-            raise ValueError(
-                f"{entries[0].name} and {codec.spec.name} do not have the same test utterances: "
-                "one of them could not encode some; leave those out of the corpus"
-            )
-    return entries
-
-
 def _make_scorer(s: ComparisonSettings, first: Entry) -> Scorer:
     return Scorer(
         s.metrics,
@@ -258,6 +218,7 @@ def _make_scorer(s: ComparisonSettings, first: Entry) -> Scorer:
         cer_cap=s.cer_cap,
         mos=s.mos,
         speaker_encoder=s.speaker,
+        utmos=s.utmos,
         mos_reference=longest_clip(s.corpus, first.tokens) if "mos" in s.metrics else None,
         sample_rate=first.held_out.codec.spec.sample_rate,
     )
@@ -301,12 +262,3 @@ def _measure_drift(
         )
         for found in measured.runs
     }
-
-
-def _named(codec: Codec) -> Codec:
-    """Return a codec whose name has its level or bitrate, if it has one."""
-    name = name_of(codec)
-    if name != codec.spec.name:
-        codec = copy.copy(codec)
-        codec.spec = replace(codec.spec, name=name)
-    return codec

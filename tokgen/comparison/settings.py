@@ -9,7 +9,7 @@ from typing import Literal
 
 from tokgen.corpus.settings import check_corpus
 from tokgen.drift.shifts import check_shift
-from tokgen.evaluation.metric import METRICS
+from tokgen.evaluation.metric import METRICS, OF_ROWS
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.settings import KINDS
@@ -68,7 +68,8 @@ class TelephoneSettings:
 
 def check_margins(margins: Mapping[str, float]) -> None:
     """Raise ValueError for margins of metrics without a verdict, and for invalid margins."""
-    known = [*(name for name, metric in METRICS.items() if metric.better), "drift_pesq"]
+    judged = [n for n, metric in METRICS.items() if metric.better and n not in OF_ROWS]
+    known = [*judged, "drift_pesq"]
     unknown = sorted(set(margins) - set(known))
     if unknown:
         raise ValueError(f"margins of {unknown}: judged are {', '.join(known)}")
@@ -133,6 +134,10 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
         super().__post_init__()
         MetricSettings.__post_init__(self)
         check_least(self, seeds=1, generation_batch=1, n_test=1)
+        if whole := [name for name in OF_ROWS if name in self.metrics]:
+            raise ValueError(
+                f"metrics {whole}: compare whole rows, not clips; `tokgen score` measures them"
+            )
         if not self.codec or len(set(self.codec)) < len(self.codec):
             raise ValueError(f"codecs {self.codec}: give at least one, and each once")
         check_generators(self)

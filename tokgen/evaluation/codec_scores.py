@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,12 @@ from tokgen.corpus.listed import Corpus, as_corpus
 from tokgen.corpus.reading import Utterance
 from tokgen.drift.clips import find_audio_rate
 from tokgen.drift.compare import AnyCodec
-from tokgen.evaluation.metric import check_backends, parse_metrics
+from tokgen.evaluation.metric import METRICS, OF_RATE, check_backends, parse_metrics
 from tokgen.evaluation.pool import check_workers
 from tokgen.evaluation.rows import AudioRow, Scores, make_scorer, score_rows
 from tokgen.evaluation.settings import DEFAULT_METRICS, check_cap, check_mos, check_once
-from tokgen.metrics.codebook import codebook_use, live_codes
+from tokgen.metrics.codebook import codebook_use, live_codes, perplexity
+from tokgen.metrics.ngrams import NgramEntropy, ngram_entropies
 from tokgen.results import Grid, Result, finite
 from tokgen.runs.progress import progress_bar
 from tokgen.zoo.lookup import as_roundtrip, load_roundtrip
@@ -51,6 +53,10 @@ class CodecMeasures:
         kbps: mean over the audio, without entropy coding of codes, with the bits of the depth. Of
             MP3 and Opus, the requested bitrate; of a continuous codec, that of float16 latents.
         kbps_of: what `kbps` counts, if it is not codes.
+        perplexity: of the codes of each level: 2 ** entropy, the entries in use if all were
+            equally frequent. Empty for a codec without codes.
+        ngrams: entropy of runs of 1, 2 and 3 codes of each level.
+        n_lost: clips that the codec could not code. They are not part of the other measures.
     """
 
     row: str
@@ -60,6 +66,9 @@ class CodecMeasures:
     speed: float
     kbps: float
     kbps_of: str = ""
+    perplexity: list[float] = field(default_factory=list)
+    ngrams: list[list[NgramEntropy]] = field(default_factory=list)
+    n_lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,7 @@ class CodecScores(Result):
                     f"{found.codec['name']}: codebook use, % of log2(size), {found.n_frames} "
                     f"frames: {use}"
                 )
+                lines += _code_lines(found)
             lines += [
                 f"{found.codec['name']}: encode + decode, clip by clip: {found.speed:.0f} x real "
                 f"time ({self.seconds:.0f} s)",
@@ -100,6 +110,10 @@ class CodecScores(Result):
             *lines,
             *(f"left out {r.source}: {r.reason}" for r in self.rejections),
         ]
+
+    def clip_values(self) -> list[dict[str, Any]]:
+        """Return one record for each clip, row and metric, as `write_clips` writes them."""
+        return self.scores.clip_values()
 
     def records(self) -> list[dict[str, Any]]:
         """Return one record for each row and metric."""
@@ -112,6 +126,7 @@ class CodecScores(Result):
             {
                 "corpus": self.corpus,
                 "scores": table.rows_as_dict(),
+                "differences": table.to_dict()["differences"],
                 "codecs": [asdict(found) for found in self.codecs],
                 "notes": table.notes,
                 "failures": table.failures_as_dict(),
@@ -131,12 +146,15 @@ def score_codec(
     max_seconds: float | None = None,
     language: str | None = None,
     follow_links: bool = False,
+    clips: int | None = None,
     metrics: str | Sequence[str] = DEFAULT_METRICS,
     asr: str = "auto",
     cer_cap: float | None = None,
     mos: str = "auto",
     mos_reference: str | Path | Tensor | None = None,
     speaker: str = "auto",
+    utmos: str = "auto",
+    fad: str = "clap",
     workers: int | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
@@ -156,7 +174,8 @@ def score_codec(
         split, where, min_seconds, max_seconds: part of the corpus to score, as in `open_corpus`.
         language, follow_links: as in `open_corpus`. CER does not apply to clips in a language that
             the recogniser does not know.
-        metrics, asr, cer_cap, mos, speaker, workers: as in `score_audio`.
+        clips: number of clips to score, from the first on; None for all.
+        metrics, asr, cer_cap, mos, speaker, utmos, fad, workers: as in `score_audio`.
         mos_reference: clean speech for SQUIM, not a clip of the corpus: an audio file, or [1, N] at
             the first codec's rate.
         device: device to load codecs on that are given by name.
@@ -166,7 +185,9 @@ def score_codec(
         FileNotFoundError: no such codec, corpus or file.
     """
     metrics = parse_metrics(metrics)
-    check_backends(asr=asr, mos=mos, speaker=speaker)
+    check_backends(asr=asr, mos=mos, speaker=speaker, fad=fad)
+    if clips is not None and clips < 1:
+        raise ValueError(f"clips = {clips}: must be at least 1, or None for all")
     check_cap(cer_cap)
     check_mos(metrics, mos, mos_reference)
     check_workers(workers)
@@ -186,6 +207,8 @@ def score_codec(
         language=language,
         follow_links=follow_links,
     )
+    if clips is not None:
+        corpus = corpus.select(n=clips)
     for i, one in enumerate(given):
         if isinstance(one, str | Path) and waveform_kind(one):
             codecs[i] = load_roundtrip(one, audio_rate=find_audio_rate(corpus))
@@ -195,28 +218,30 @@ def score_codec(
         mos_reference, _ = read_audio(mos_reference, sample_rate=rates[0])
     rejected = list(corpus.rejections)
     by_form = _read(corpus, forms, rejected)
-    clips = by_form[forms[0]]
-    texts = [clip.text for clip in clips]
-    languages = [clip.language for clip in clips]
+    heard = by_form[forms[0]]
+    texts = [clip.text for clip in heard]
+    languages = [clip.language for clip in heard]
+    ids = [clip.id for clip in heard]
     scorer = make_scorer(
-        metrics, texts, languages, asr, mos, speaker, cer_cap=cer_cap, mos_reference=mos_reference,
-        sample_rate=rates[0],
-        channels=max(len(clip.waveform) for clips in by_form.values() for clip in clips),
+        metrics, texts, languages, asr, mos, speaker, cer_cap=cer_cap, utmos=utmos, fad=fad,
+        mos_reference=mos_reference, sample_rate=rates[0],
+        channels=max(len(clip.waveform) for found in by_form.values() for clip in found),
     )  # fmt: skip
     best = [clip.waveform for clip in by_form[max(forms)]]
     rows = [AudioRow(ORIGINAL, "original", None, best, best, max(rates))]
     found = []
     for one in codecs:
         originals = [clip.waveform for clip in by_form[one.spec.sample_rate, one.spec.channels]]
-        row, measures = _decode(one, originals, [clip.id for clip in clips], progress)
+        row, measures = _decode(one, originals, progress)
         rows.append(row)
         found.append(measures)
     scores = score_rows(
-        scorer, rows, texts, languages, [clip.speaker for clip in clips], reference=ORIGINAL,
-        ids=[clip.id for clip in clips], workers=workers, progress=progress,
+        scorer, rows, texts, languages, [clip.speaker for clip in heard], reference=ORIGINAL,
+        than=rows[1].name, ids=ids, workers=workers, progress=progress,
     )  # fmt: skip
-    if "si_sdr" in metrics and len(set(rates)) > 1:
-        scores.means.notes.append("SI-SDR at the rate of each codec")
+    if len(set(rates)) > 1:
+        of_rate = [METRICS[name].label for name in OF_RATE if name in metrics]
+        scores.means.notes.extend(f"{label} at the rate of each codec" for label in of_rate)
     seconds = sum(w.shape[-1] for w in best) / max(rates)
     return CodecScores(corpus.name, scores, found, seconds, rejected)
 
@@ -255,35 +280,59 @@ def _name_apart(codecs: Sequence[Codec | WaveformCodec], given: Sequence[AnyCode
 
 
 def _decode(
-    codec: Codec | WaveformCodec, originals: Sequence[Tensor], ids: Sequence[str], progress: bool
+    codec: Codec | WaveformCodec, originals: Sequence[Tensor], progress: bool
 ) -> tuple[AudioRow, CodecMeasures]:
-    """Encode and decode clips [1, N] or [C, N] one by one."""
+    """Encode and decode clips [1, N] or [C, N] one by one. Those out of reach are lost."""
     rate, name = codec.spec.sample_rate, codec.spec.name
     decoded, took = list[Tensor](), 0.0
+    lost: dict[int, str] = {}
     found: list[tuple[Tensor, Tensor | None]] = []  # codes [K, T] and depth [T] of each clip
     bar = progress_bar(f"decoding {name}", originals, unit="clip", delay=2.0, show=progress)
-    for clip_id, waveform in zip(ids, bar, strict=True):
+    for i, waveform in enumerate(bar):
         began = time.perf_counter()
         try:
             audio, encoded = _roundtrip(codec, waveform)
         except OutOfReach as error:
-            raise ValueError(f"{clip_id}: {error}") from error
+            lost[i] = str(error)
+            decoded.append(waveform[:, :0])
+            continue
         decoded.append(audio.cpu())
         took += time.perf_counter() - began
         if encoded is not None:
             depth = None if encoded.depth is None else encoded.depth[0].cpu()
             found.append((encoded.codes[0].cpu(), depth))
-    row = AudioRow(f"{name} decoded", "resynthesis", name, decoded, originals, rate)
-    speed = sum(w.shape[-1] for w in originals) / rate / took
+    row = AudioRow(f"{name} decoded", "resynthesis", name, decoded, originals, rate, lost)
+    speed = sum(w.shape[-1] for w in decoded) / rate / took if took else math.nan
     about = row.name, codec.spec.as_dict()
     if not isinstance(codec, Codec):
         kbps_of = "float16 latents" if isinstance(codec, ContinuousCodec) else "as requested"
-        return row, CodecMeasures(*about, [], 0, speed, codec.spec.bitrate / 1000, kbps_of)
-    use = codebook_use([live_codes(*clip) for clip in found], codec.spec.codebook_size)
+        return row, CodecMeasures(
+            *about, [], 0, speed, codec.spec.bitrate / 1000, kbps_of, n_lost=len(lost)
+        )
+    if not found:
+        return row, CodecMeasures(*about, [], 0, speed, math.nan, n_lost=len(lost))
+    live, size = [live_codes(*clip) for clip in found], codec.spec.codebook_size
     n_frames = sum(codes.shape[-1] for codes, _ in found)
     bits = sum(stream_bits(codes.shape[-1], len(codes), codec.spec, d) for codes, d in found)
     kbps = bits * codec.spec.frame_rate / n_frames / 1000
-    return row, CodecMeasures(*about, use.tolist(), n_frames, speed, kbps)
+    return row, CodecMeasures(
+        *about, codebook_use(live, size).tolist(), n_frames, speed, kbps,
+        perplexity=perplexity(live, size).tolist(), ngrams=ngram_entropies(live, size),
+        n_lost=len(lost),
+    )  # fmt: skip
+
+
+def _code_lines(found: CodecMeasures) -> list[str]:
+    """Describe perplexity and n-gram entropy, level by level."""
+    name = found.codec["name"]
+    lines = [f"{name}: perplexity of the codes: {' '.join(f'{p:.0f}' for p in found.perplexity)}"]
+    if all(level[0].n_runs for level in found.ngrams):
+        pairs = [(level[1].bits - level[0].bits, level[1]) for level in found.ngrams]
+        bits = " ".join(f"{after:.2f}" for after, _ in pairs)
+        shares = [run.n_different / max(1, run.n_runs) for _, run in pairs]
+        few = ", biased low: most pairs occur once" if max(shares) > 0.5 else ""
+        lines.append(f"{name}: entropy of a code after the one before, bits{few}: {bits}")
+    return lines
 
 
 def _roundtrip(codec: Codec | WaveformCodec, waveform: Tensor) -> tuple[Tensor, Encoded | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from tokgen.evaluation.reasons import join
+from tokgen.evaluation.reasons import DIED, join
 from tokgen.evaluation.scorer import Clip, Scorer
 from tokgen.runs.workers import begin_worker, usable_cores
 
@@ -65,6 +65,12 @@ class ScoringPool:
     def languages(self) -> tuple[str, ...]:
         """Languages of the scorer's recogniser."""
         return self.scorer.languages
+
+    def failed(
+        self, text: str | None, reason: str = DIED, metrics: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Return the record of a clip on which metrics failed, as `Scorer.failed`."""
+        return self.scorer.failed(text, reason, metrics)
 
     def score_all(self, clips: Iterable[Clip]) -> Iterator[dict[str, Any]]:
         """Yield the records of clips, in order."""
@@ -126,13 +132,17 @@ def _begin(scorer: Scorer) -> None:
     begin_worker()
 
 
-def _to_numpy(clip: Clip) -> tuple[np.ndarray, np.ndarray, str | None, int]:
+def _to_numpy(clip: Clip) -> tuple[np.ndarray, np.ndarray, str | None, int, str | None]:
     audio, reference = (w.detach().cpu().numpy() for w in (clip.audio, clip.reference))
-    return audio, reference, clip.text, clip.sample_rate
+    return audio, reference, clip.text, clip.sample_rate, clip.language
 
 
 def _score(
-    audio: np.ndarray, reference: np.ndarray, text: str | None, sample_rate: int
+    audio: np.ndarray,
+    reference: np.ndarray,
+    text: str | None,
+    sample_rate: int,
+    language: str | None,
 ) -> dict[str, Any]:
     waveforms = torch.from_numpy(audio), torch.from_numpy(reference)
-    return _scorer.score(*waveforms, text, sample_rate, _scorer.rest)
+    return _scorer.score(*waveforms, text, sample_rate, _scorer.rest, language)

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from tokgen.evaluation.metric import METRICS
+from tokgen.evaluation.transcripts import has_words
 from tokgen.metrics import pesq, pitch, speaker
 from tokgen.metrics.failures import Failure
 from tokgen.metrics.languages import language_code
@@ -30,7 +31,7 @@ __all__ = [
     "join",
     "notes_on",
     "warn_of_high_cer",
-    "why_no_cer",
+    "why_no_text",
 ]
 
 DIED = "scoring this clip ended its process twice"
@@ -38,34 +39,42 @@ HIGH_CER = 0.5  # of originals; recognisers that know the language stay far belo
 KINDS = ("failures", "not_applicable")
 
 
-def why_no_cer(text: str | None, language: str | None, known: Sequence[str]) -> str:
-    """Return why a clip has no CER; "" if it has one.
+def why_no_text(metric: str, text: str | None, language: str | None, known: Sequence[str]) -> str:
+    """Return why a clip has no "cer" or "wer"; "" if it has one.
 
     Args:
+        metric: "cer" or "wer".
         text: transcript.
         language: code or name; None if it is unknown.
         known: languages of the recogniser; none if it does not state them.
     """
     if text is None:
         return "no transcript"
-    if not normalise_text(text):
+    if not normalise_text(text, language):
         return "no letters in the transcript"
     if language and known and language_code(language) not in known:
-        return f"the recogniser knows {', '.join(known)}, but the language is {language}"
+        return f"the recogniser knows {_some(known)}, but the language is {language}"
+    if metric == "wer" and not has_words(language):
+        return f"{language} does not separate words"
     return ""
+
+
+def _some(languages: Sequence[str]) -> str:
+    """Name languages, the first of many."""
+    return ", ".join(languages) if len(languages) < 9 else f"{len(languages)} languages"
 
 
 def explain(
     record: Mapping[str, Any], clip: Tensor, reference: Tensor, sample_rate: int
 ) -> dict[str, Any]:
-    """Return the reasons for the values of a record that are not finite, except CER and PESQ.
+    """Return the reasons for the values of a record that are not finite, of metrics that give none.
 
     Args:
         record: metric to value, of one clip.
         clip, reference: waveforms [1, N].
     """
     failed, senseless = {}, {}
-    for metric in ("mos", "si_sdr", "speaker", "f0", "voicing"):
+    for metric in ("mos", "utmos", "si_sdr", "speaker", "f0", "voicing"):
         if metric not in record or math.isfinite(record[metric]):
             continue
         if metric == "si_sdr" and record[metric] == math.inf:
@@ -130,7 +139,7 @@ def warn_of_high_cer(original: Estimate | None, known: Sequence[str] = ()) -> li
     """
     if original is None or not original.mean > HIGH_CER:
         return []
-    languages = f" (it knows {', '.join(known)})" if known else ""
+    languages = f" (it knows {_some(known)})" if known else ""
     note = (
         f"CER of the originals is {original.mean:.2f}, so CER says little here: the clips may be "
         f"in a language that the recogniser does not know{languages}, be no speech, or have the "
@@ -143,7 +152,7 @@ def warn_of_high_cer(original: Estimate | None, known: Sequence[str] = ()) -> li
 
 def _reason(metric: str, clip: Tensor, reference: Tensor, sample_rate: int) -> str:
     """Return why a metric of a clip is not finite."""
-    signals = {"": clip} if metric == "mos" else {"": clip, "the reference: ": reference}
+    signals = {"": clip} if metric in ("mos", "utmos") else {"": clip, "the reference: ": reference}
     for prefix, waveform in signals.items():
         if problem := _problem(metric, waveform, sample_rate):
             return prefix + problem

@@ -9,6 +9,7 @@ from typing import Literal
 from tokgen.runs.checks import check_least
 
 __all__ = [
+    "CLIP_FILES",
     "DEFAULT_METRICS",
     "MetricSettings",
     "ScoringSettings",
@@ -17,6 +18,7 @@ __all__ = [
     "check_once",
 ]
 
+CLIP_FILES = (".json", ".csv", ".parquet")  # forms of the values of clips
 DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
 
 
@@ -25,12 +27,18 @@ class MetricSettings:
     """Settings of the metrics.
 
     Attributes:
-        metrics: cer, mos, pesq, si_sdr, speaker, f0 and voicing, separated by commas.
-        asr: speech recognizer for cer: auto, wav2vec2, moonshine, or wav2vec2:<folder or hub id>.
+        metrics: names separated by commas: cer, wer, mos, pesq, si_sdr, speaker, f0, voicing, stoi,
+            estoi, mel, stft, visqol, visqol_audio, dnsmos, dnsmos_sig, dnsmos_bak, dnsmos_p808,
+            plcmos, utmos, nisqa, fad.
+        asr: speech recognizer for cer and wer: auto, wav2vec2, whisper, moonshine, or one of the
+            last three with :<folder or hub id>.
         cer_cap: largest cer of a clip, such as 1; none by default.
         mos: predictor for mos; squim needs clean speech (mos_reference), distillmos none.
         speaker: encoder for the metric speaker: auto, wavlm, resemblyzer, or wavlm:<folder or hub
             id>.
+        utmos: weights for utmos: auto, a hub id, a folder or a file.
+        fad: embedding for fad: clap, wavlm, resemblyzer, or one of the first two with :<folder or
+            hub id>.
     """
 
     metrics: list[str] = field(default_factory=lambda: list(DEFAULT_METRICS))
@@ -38,12 +46,14 @@ class MetricSettings:
     cer_cap: float | None = None
     mos: Literal["auto", "squim", "distillmos"] = "auto"
     speaker: str = "auto"
+    utmos: str = "auto"
+    fad: str = "clap"
 
     def __post_init__(self) -> None:
         from tokgen.evaluation.metric import check_backends, parse_metrics
 
         object.__setattr__(self, "metrics", parse_metrics(self.metrics))
-        check_backends(asr=self.asr, mos=self.mos, speaker=self.speaker)
+        check_backends(asr=self.asr, mos=self.mos, speaker=self.speaker, fad=self.fad)
         check_cap(self.cer_cap)
 
 
