@@ -89,7 +89,7 @@ def test_recognisers_of_several_languages_are_told_the_language(monkeypatch):
     monkeypatch.setattr(scoring, "make_recogniser", lambda name: Polyglot())
     clip = five_clips()[2][0]
     found = score_audio(
-        {"original": [clip] * 4}, texts=["3 Hunde", "三", "three dogs", "tre cani"],
+        {"original": [clip] * 4}, texts=["3 Hunde", "三", "three dogs", "buon giorno"],
         language=["de", "Chinese", None, "it"], sample_rate=16000, metrics="cer,wer",
         progress=False, workers=0,
     )  # fmt: skip
