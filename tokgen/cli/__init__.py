@@ -2,7 +2,7 @@
 
 - `main` - parse the command line and run a verb
 - `parsing` - read the settings of a verb
-- `model_settings` - settings of `tokgen generate`
+- `model_settings` - settings of `tokgen generate` and `tokgen export-tokens`
 - `settings` - the settings of each verb
 - `checks` - check files and names before anything is loaded
 - `streams` - the standard input and output

@@ -18,6 +18,7 @@ from tokgen.generation.outputs import check_generated
 from tokgen.runs.checks import check_folder, check_writable
 from tokgen.runs.device import check_device
 from tokgen.storage import local_path
+from tokgen.tokens.export.outputs import check_export
 from tokgen.zoo.names import check_name
 
 __all__ = ["STREAM", "check", "plan"]
@@ -58,6 +59,8 @@ def check(s: Any) -> None:
         check_folder(out.parent)
     if isinstance(s, settings.Report):
         _check_report(s)
+    if isinstance(s, model_settings.ExportTokens):
+        check_export(s.out, overwrite=s.overwrite)
     if isinstance(s, model_settings.Generate):
         _check_generate(s)
     if isinstance(s, _WRITERS):

@@ -95,6 +95,17 @@ VERBS = {
             f"; finished shards are kept{GO_ON}",
         ),
         Verb(
+            verbs.export_tokens,
+            model_settings.ExportTokens,
+            (),
+            (
+                "tokgen export-tokens --tokens tokens --out exported --layout offsets",
+                "tokgen export-tokens --tokens owner/tokens --out exported --layout delay \\\n"
+                "      --format webdataset",
+            ),
+            AGAIN,
+        ),
+        Verb(
             verbs.generate,
             model_settings.Generate,
             (),

@@ -1,4 +1,4 @@
-"""Settings of `tokgen generate`.
+"""Settings of `tokgen generate` and `tokgen export-tokens`.
 
 A name that is a word of Python ends in "_": `continue_` is the flag --continue.
 """
@@ -12,11 +12,27 @@ from typing import Any
 from tokgen.generation.settings import SamplingSettings, WindowSettings
 from tokgen.runs.checks import check_least, check_shares
 from tokgen.runs.device import DeviceSettings
+from tokgen.tokens.export.settings import ExportSettings
 
-__all__ = ["Generate", "given_audio", "sampling_of"]
+__all__ = ["ExportTokens", "Generate", "given_audio", "sampling_of"]
 
 _SOURCES = {"continue": "continue_", "infill": "infill", "vary": "vary"}
 _NEEDS = {"seconds": "continue", "from": "infill", "to": "infill", "keep": "vary"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportTokens(ExportSettings):
+    """Export a token dataset as sequences for the training of language models.
+
+    Attributes:
+        tokens: folder, URL or hub id of a token dataset.
+        out: folder to write.
+        overwrite: replace an earlier export.
+    """
+
+    tokens: str
+    out: Path
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

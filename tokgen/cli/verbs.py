@@ -29,6 +29,7 @@ __all__ = [
     "decompress",
     "drift",
     "encode",
+    "export_tokens",
     "generate",
     "info",
     "recipes",
@@ -180,6 +181,13 @@ def drift(s: settings.Drift) -> Result:
     from tokgen.drift.compare import measure_drift
 
     return measure_drift(s.codec, **_without(s, "codec"))
+
+
+def export_tokens(s: model_settings.ExportTokens) -> Result:
+    from tokgen.tokens.export.writing import export_tokens as export
+
+    with interrupted_by_kill():
+        return export(**vars(s))
 
 
 def generate(s: model_settings.Generate) -> Result:
