@@ -17,7 +17,7 @@ from tokgen.codec.base import Codec
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.settings import ModelSettings
 from tokgen.modelling.text.model import TextModel
-from tokgen.runs.progress import progress_bar
+from tokgen.runs.progress import progress_bar, quiet_libraries
 from tokgen.tokens.columns import TEXT_FRAMES, conditioning_of, matrices
 from tokgen.tokens.conditioning import CONDITIONINGS
 from tokgen.tokens.dataset import TokenDataset
@@ -85,7 +85,8 @@ def _aligned(part: Dataset, model: TextModel, bar: Any) -> Dataset | None:
         return None
     column = Dataset(pa.table({TEXT_FRAMES: matrices(frames)}))
     kept = part.select(rows).remove_columns([c for c in CONDITIONINGS if c in part.column_names])
-    return concatenate_datasets([kept.flatten_indices(), column], axis=1)
+    with quiet_libraries():
+        return concatenate_datasets([kept.flatten_indices(), column], axis=1)
 
 
 def speaking_transformer(
