@@ -21,8 +21,9 @@ from tokgen.storage import local_path
 from tokgen.tokens.export.outputs import check_export
 from tokgen.zoo.names import check_name
 
-__all__ = ["STREAM", "check", "plan"]
+__all__ = ["EXPORTED", "STREAM", "check", "plan"]
 
+EXPORTED = ("encoder.onnx", "decoder.onnx", "codec.json")
 STREAM = "-"  # standard input or output
 _WRITERS = settings.Encode | settings.Decode | settings.Compress | settings.Decompress
 _SUFFIXES: dict[type, str] = {settings.Encode: CODES, settings.Compress: TGC}
@@ -57,6 +58,9 @@ def check(s: Any) -> None:
         check_folder(s.out)
     if isinstance(s, settings.Tokenize) and (out := local_path(s.out)) is not None:
         check_folder(out.parent)
+    if isinstance(s, settings.Export):
+        for name in EXPORTED:
+            check_writable(s.out / name, overwrite=s.overwrite)
     if isinstance(s, settings.Report):
         _check_report(s)
     if isinstance(s, model_settings.ExportTokens):

@@ -84,6 +84,16 @@ VERBS = {
             WHOLE,
         ),
         Verb(
+            verbs.export,
+            settings.Export,
+            ("codec",),
+            (
+                "tokgen export speech-16k --out exported",
+                "tokgen export descript/dac_16khz --out exported --json",
+            ),
+            AGAIN,
+        ),
+        Verb(
             verbs.tokenize,
             settings.Tokenize,
             (),

@@ -22,6 +22,7 @@ __all__ = [
     "Decompress",
     "Drift",
     "Encode",
+    "Export",
     "Info",
     "Recipes",
     "Report",
@@ -82,6 +83,22 @@ class Encode(DeviceSettings):
     def __post_init__(self) -> None:
         check_least(self, n_codebooks=1, beam=1)
         check_rate(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a codec as ONNX files.
+
+    Attributes:
+        codec: name in the zoo (see `tokgen codecs`), folder, or hub id of tokgen's STFT codec or
+            a DAC.
+        out: folder of encoder.onnx, decoder.onnx and codec.json.
+        overwrite: replace existing files.
+    """
+
+    codec: str
+    out: Path
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ __all__ = [
     "decompress",
     "drift",
     "encode",
+    "export",
     "export_tokens",
     "generate",
     "info",
@@ -75,6 +76,12 @@ def encode(s: settings.Encode) -> Result:
         return encode_file(file, out=out, **_without(s, "files", "out"), **more)
 
     return _code_one(run, s, CODES)
+
+
+def export(s: settings.Export) -> Result:
+    from tokgen.zoo.export.files import export_codec
+
+    return export_codec(**vars(s))
 
 
 def decode(s: settings.Decode) -> Result:

@@ -18,6 +18,7 @@
 - `auto` - register the codecs with transformers' Auto classes
 - `transformers_config` - the STFT codec's settings as a configuration of transformers
 - `transformers_model` - the STFT codec as a model of transformers
+- `export/` - codecs as files for other runtimes
 - `networks/` - tokgen's own networks
 - `rebuilt/` - codecs whose published weights run in networks of tokgen's
 - `adapters/` - codecs of other libraries, one module each

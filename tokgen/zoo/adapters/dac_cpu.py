@@ -26,7 +26,7 @@ class Snake(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T] -> [B, C, T]."""
         inverse = (self.alpha + 1e-9).reciprocal()
-        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+        if _is_general(x):
             return x + inverse * torch.sin(self.alpha * x).pow(2)
         out = torch.empty_like(x)
         step = max(1, BLOCK_VALUES // x.shape[-1])
@@ -42,7 +42,7 @@ class PointwiseConv1d(nn.Conv1d):
     """A convolution of kernel size 1 that uses oneDNN with any number of threads."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+        if _is_general(x):
             return super().forward(x)
         kernel = self.weight[:, :, None]
         flat = torch.mkldnn_convolution(x[:, :, None], kernel, self.bias, (0, 0), (1, 1), (1, 1), 1)
@@ -60,3 +60,9 @@ def adapt(network: nn.Module) -> None:
             child.__class__ = PointwiseConv1d
         else:
             adapt(child)
+
+
+def _is_general(x: Tensor) -> bool:
+    """Return whether x needs operations of torch: for gradients, export, other devices or types."""
+    special = torch.is_grad_enabled() or torch.compiler.is_compiling()
+    return special or x.device.type != "cpu" or x.dtype != torch.float32
