@@ -94,6 +94,9 @@ class _Fourier(nn.Module):
 class StftEncoder(nn.Module):
     """Encoder and quantizer of an STFT codec."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, codec: StftCodec) -> None:
         super().__init__()
         model = codec.model
@@ -123,6 +126,9 @@ class StftEncoder(nn.Module):
 
 class StftDecoder(nn.Module):
     """Codebooks and decoder of an STFT codec."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, codec: StftCodec) -> None:
         super().__init__()
