@@ -80,7 +80,7 @@ def test_torchaudio_and_tqdm_are_imported_in_one_place():
         assert [f for f in files if package in imports(f)] == [ROOT / "tokgen" / place]
 
 
-@pytest.mark.parametrize("extra", ["eval", "quality", "train", "speechtokenizer"])
+@pytest.mark.parametrize("extra", ["eval", "quality", "train", "snac", "speechtokenizer"])
 def test_packages_of_extras_are_imported_through_require(extra):
     """Only `require` imports them, so that errors name the extra."""
     modules = {

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tokgen.codec.spec import CodecSpec
 from tokgen.generation.nucleus import draw
 from tokgen.generation.sampling import sample
 from tokgen.generation.settings import SamplingSettings
@@ -29,7 +30,7 @@ class Recorder(nn.Module):
         super().__init__()
         self.unused = nn.Parameter(torch.zeros(1))
         self.n_codebooks, self.codebook_size, self.mask_id = K, V, V
-        self.n_levels, self.variable_depth = K, False
+        self.n_levels, self.variable_depth, self.level_sizes = K, False, ()
         self.logits, self.dropped = logits, dropped
         self.calls: list[tuple[int, Tensor]] = []
         self.asked: list[int] = []  # number of positions in each call
@@ -482,3 +483,34 @@ def test_bad_arguments_are_refused() -> None:
 def test_bad_settings_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SamplingSettings(**wrong)
+
+
+@pytest.mark.parametrize("all_positions", [False, True])
+def test_codes_past_the_size_of_a_level_are_never_sampled(all_positions: bool) -> None:
+    sizes = (V, 3, 5)
+    codec = CodecSpec("x", 16000, 320, K, V, level_sizes=sizes).as_dict()
+    tiny = {"dim": 16, "depth": 1, "heads": 2, "dim_head": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MaskedTransformer(
+            n_codebooks=K,
+            codebook_size=V,
+            conditioning_dim=C,
+            embedding="learned",
+            codec=codec,
+            **tiny,  # type: ignore[arg-type]
+        ).eval()
+        for level, size in enumerate(sizes):  # the model would like to
+            model.head_bias.data[level, size:] = 50.0
+    conditioning = torch.randn(3, C, 23, generator=torch.Generator().manual_seed(1))
+    wanted = SamplingSettings(guidance_scale=3.0, temperature=2.0, top_p=1.0)
+    shape = (3, 30) if all_positions else None
+    codes = sample(model, conditioning, LENGTHS, wanted, seed=0, shape=shape)
+    for level, size in enumerate(sizes):
+        assert codes[:, level].max() < size
+        assert len(codes[:, level].unique()) > 2
+    keep = torch.zeros(3, K, 23, dtype=torch.bool)
+    keep[0, 1, 0] = True
+    given = torch.full((3, K, 23), 3)
+    with pytest.raises(ValueError, match=r"of level 1 lie outside 0\.\.2"):
+        sample(model, conditioning, LENGTHS, wanted, seed=0, codes=given, keep=keep)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tokgen.codec.spec import CodecSpec
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import (
     TrainingMask,
@@ -341,3 +342,45 @@ def test_learns_codes_that_follow_the_conditioning() -> None:
         losses.append(loss.item())
     assert losses[0] > 3
     assert sum(losses[-5:]) / 5 < 1
+
+
+SIZES = [V, 7, 9]
+
+
+def sized_model() -> MaskedTransformer:
+    """A model of a codec whose levels have `SIZES` entries."""
+    codec = CodecSpec("x", 16000, 320, K, V, level_sizes=tuple(SIZES)).as_dict()
+    return make_model(codec=codec)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_codes_past_the_size_of_a_level_have_no_logit(positions: bool) -> None:
+    model = sized_model()
+    tokens = torch.full((3, K, 12), V)
+    every = model(tokens)
+    for level, size in enumerate(SIZES):
+        alone = model(tokens, level=level)
+        assert alone.shape[-1] == size
+        torch.testing.assert_close(alone, every[:, level, :, :size])
+        assert (every[:, level, :, size:] == -torch.inf).all()
+    levels = torch.tensor([2, 1, 0])
+    where = torch.ones(3, 12, dtype=torch.bool) if positions else None
+    mixed = model(tokens, level=levels, positions=where).reshape(3, 12, V)
+    torch.testing.assert_close(mixed, every[torch.arange(3), levels])
+
+
+def test_a_model_of_levels_of_different_sizes_trains_and_loads(tmp_path: Path) -> None:
+    model = sized_model()
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.stack([torch.randint(n, (4, 12), generator=generator) for n in SIZES], 1)
+    mask = training_mask(codes, torch.full((4,), 12), V, generator)
+    loss = masked_cross_entropy(model(mask.tokens, level=mask.level), codes, mask)
+    loss.backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    assert loss.isfinite() and all(g.isfinite().all() for g in grads)
+    for level, size in enumerate(SIZES):
+        assert not model.head_weight.grad[level, size:].any()
+    model.save_pretrained(tmp_path)
+    again = MaskedTransformer.from_pretrained(tmp_path)
+    assert again.level_sizes == tuple(SIZES)
+    assert again(codes).equal(model(codes))

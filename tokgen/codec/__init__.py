@@ -13,6 +13,7 @@
 - `long_audio` - code files of any length in bounded memory
 - `piecewise` - code audio that comes piece by piece
 - `packing` - codes as packed bits, and back
+- `ragged` - codes of levels that have different frame rates, as codes [B, K, T]
 - `spec` - a codec's numbers, and the results of encoding and quantizing
 - `stable` - decode so that encoding the audio again gives the same codes
 - `stages` - `StagedCodec` exposes encoder, quantizer and decoder for tuning

@@ -197,7 +197,19 @@ def check_codes(codes: Tensor, spec: CodecSpec) -> Tensor:
             f"codes span {low}..{high}: {spec.name} has entries 0..{spec.codebook_size - 1}; "
             "a MASK token left in, or codes of another codec?"
         )
+    if spec.level_sizes:
+        _check_sizes(codes, spec)
     return codes
+
+
+def _check_sizes(codes: Tensor, spec: CodecSpec) -> None:
+    """Check that no code lies outside its level, for levels of different sizes."""
+    for level, (row, size) in enumerate(zip(codes.unbind(1), spec.level_sizes, strict=False)):
+        if (high := int(row.max())) >= size:
+            raise ValueError(
+                f"level {level} has code {high}: {spec.name} has entries 0..{size - 1} there; "
+                "codes of another codec, or levels in another order?"
+            )
 
 
 def check_codes_layout(codes: Tensor, spec: CodecSpec) -> None:

@@ -43,7 +43,7 @@ class CodecSpec:
         sample_rate: Hz.
         hop_length: samples per frame, exact.
         n_codebooks: number of levels K, coarse first.
-        codebook_size: entries per level; need not be a power of two.
+        codebook_size: entries per level; need not be a power of two. The most, if levels differ.
         weight_hash: SHA-256 over names, dtypes, shapes and bytes of the weights (hex).
         revision: hub commit or version; None for a local folder.
         library: library that runs the network ("tokgen", "transformers", ...).
@@ -54,6 +54,7 @@ class CodecSpec:
         chunk_stride: samples from the start of one chunk to the next.
         latency_samples: algorithmic latency of a causal codec: coding takes until sample
             s + latency_samples - 1 to give sample s of the result. 0 means that it is not causal.
+        level_sizes: entries of each level, if they differ (DualCodec); else empty. See `sizes`.
     """
 
     name: str
@@ -69,6 +70,7 @@ class CodecSpec:
     chunk_length: int = 0
     chunk_stride: int = 0
     latency_samples: int = field(default=0, compare=False)  # not in older files
+    level_sizes: tuple[int, ...] = ()  # not in older files
 
     def __post_init__(self) -> None:
         for name in ("name", "weight_hash", "library", "licence", "revision"):
@@ -81,6 +83,7 @@ class CodecSpec:
                 raise ValueError(f"CodecSpec.{name} = {value!r}: must be an integer of at least 0")
         sizes = "hop_length", "n_codebooks", "codebook_size", "channels"
         check_sizes(self, "sample_rate", *sizes)
+        self._check_level_sizes()
         if self.chunk_length and not (
             self.chunk_length % self.hop_length == 0 and 0 < self.chunk_stride <= self.chunk_length
         ):
@@ -88,6 +91,24 @@ class CodecSpec:
                 f"chunks of {self.chunk_length} samples every {self.chunk_stride}: the length must "
                 f"be a multiple of hop_length {self.hop_length}, the stride 1..{self.chunk_length}"
             )
+
+    def _check_level_sizes(self) -> None:
+        found = self.level_sizes
+        if not isinstance(found, (list, tuple)) or not all(type(size) is int for size in found):
+            raise ValueError(f"CodecSpec.level_sizes = {found!r}: must be a list of integers")
+        object.__setattr__(self, "level_sizes", tuple(found))  # JSON has lists
+        if found and (len(found) != self.n_codebooks or max(found) != self.codebook_size):
+            raise ValueError(
+                f"CodecSpec.level_sizes = {list(found)}: must be {self.n_codebooks} sizes, the "
+                f"largest of them codebook_size = {self.codebook_size}"
+            )
+        if found and min(found) < 1:
+            raise ValueError(f"CodecSpec.level_sizes = {list(found)}: each must be at least 1")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Entries of each level."""
+        return self.level_sizes or (self.codebook_size,) * self.n_codebooks
 
     @property
     def frame_rate(self) -> float:
@@ -99,7 +120,9 @@ class CodecSpec:
     @property
     def bitrate(self) -> float:
         """Bits per second with all levels, without entropy coding."""
-        return self.frame_rate * self.n_codebooks * math.log2(self.codebook_size)
+        if not self.level_sizes:
+            return self.frame_rate * self.n_codebooks * math.log2(self.codebook_size)
+        return self.frame_rate * sum(map(math.log2, self.level_sizes))
 
     @property
     def latency_ms(self) -> float | None:
@@ -133,10 +156,14 @@ class CodecSpec:
         return chunks * self.chunk_stride
 
     def as_dict(self) -> dict:
-        """Return the fields; without `latency_samples` if the codec is not causal."""
+        """Return the fields, without `latency_samples` and `level_sizes` if they say nothing."""
         fields = asdict(self)
         if not self.latency_samples:
             del fields["latency_samples"]
+        if self.level_sizes:
+            fields["level_sizes"] = list(self.level_sizes)
+        else:
+            del fields["level_sizes"]
         return fields
 
 

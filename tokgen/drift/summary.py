@@ -199,6 +199,7 @@ def summarise(run: DriftRun) -> DriftSummary:
             add(n, metric, [bootstrap_mean(column[column != math.inf], limits=limits)])
     codes = [(c.codes, c.depth) for c in run.clips if c.codes is not None]
     if run.codebook_size is not None:
+        sizes = run.spec.get("level_sizes") or run.codebook_size
         for metric in (m for m in (*PER_LEVEL, *PER_DEPTH) if m in run.clips[0].values):
             means = np.stack([clip.over_levels(metric) for clip in run.clips])  # [clips, passes]
             first = 1 if metric.endswith("previous") else 0  # no pass comes before pass 1
@@ -208,7 +209,7 @@ def summarise(run: DriftRun) -> DriftSummary:
                 add(n + 1, metric, [bootstrap_mean(column, limits=limits) for column in columns])
         for n in range(len(codes[0][0])):
             live = [live_codes(c[n], None if depth is None else depth[n]) for c, depth in codes]
-            for metric, estimates in use_with_interval(live, run.codebook_size).items():
+            for metric, estimates in use_with_interval(live, sizes).items():
                 add(n + 1, metric, estimates)
     return DriftSummary(
         run.name,

@@ -316,7 +316,7 @@ def _decode(
     bits = sum(stream_bits(codes.shape[-1], len(codes), codec.spec, d) for codes, d in found)
     kbps = bits * codec.spec.frame_rate / n_frames / 1000
     return row, CodecMeasures(
-        *about, codebook_use(live, size).tolist(), n_frames, speed, kbps,
+        *about, codebook_use(live, codec.spec.sizes).tolist(), n_frames, speed, kbps,
         perplexity=perplexity(live, size).tolist(), ngrams=ngram_entropies(live, size),
         n_lost=len(lost),
     )  # fmt: skip

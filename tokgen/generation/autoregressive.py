@@ -98,6 +98,7 @@ def sample_delay(
             if guided:
                 with_it, without = logits.chunk(2)
                 logits = (with_it - without).mul_(settings.scale).add_(without)
+                logits = logits.masked_fill_(logits.isnan(), -torch.inf)  # no such codes
             drawn, _ = draw(logits.div_(settings.temperature), settings.top_p, noise[:, step])
             tokens = torch.where(given[..., step] >= 0, given[..., step], drawn)
             tokens = tokens.where(live[..., step], model.mask_id)

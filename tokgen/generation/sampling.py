@@ -170,6 +170,10 @@ def _known(
         raise ValueError(
             f"codes to keep lie outside 0..{model.codebook_size - 1}: a MASK among them?"
         )
+    for level in range(model.n_codebooks if model.level_sizes else 0):
+        row, size = level + model.variable_depth, model.size_of(level)
+        if (codes[:, row] >= size)[given[:, row]].any():
+            raise ValueError(f"codes to keep of level {level} lie outside 0..{size - 1}")
     if model.variable_depth:
         if (given.any(1) & ~given[:, 0]).any():
             raise ValueError("codes are kept without their depth: keep level 0 of their frames too")

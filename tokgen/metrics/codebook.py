@@ -55,9 +55,16 @@ def entropy_bits(codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int)
     return -torch.special.xlogy(p, p).sum(-1) / math.log(2)
 
 
-def codebook_use(codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int) -> Tensor:
-    """Return the entropy [K] in % of the largest possible, log2(codebook_size)."""
-    return 100 * entropy_bits(codes, codebook_size) / math.log2(codebook_size)
+def codebook_use(
+    codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int | Sequence[int]
+) -> Tensor:
+    """Return the entropy [K] in % of the largest possible, log2(codebook_size).
+
+    Levels may have a size each.
+    """
+    sizes = _sizes(codebook_size, len(codes[0]))
+    largest = torch.tensor([math.log2(size) for size in sizes], dtype=torch.float64)
+    return 100 * entropy_bits(codes, max(sizes)) / largest
 
 
 def perplexity(codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int) -> Tensor:
@@ -66,7 +73,7 @@ def perplexity(codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int) -
 
 
 def use_with_interval(
-    codes: Sequence[Sequence[np.ndarray]], codebook_size: int
+    codes: Sequence[Sequence[np.ndarray]], codebook_size: int | Sequence[int]
 ) -> dict[str, list[Estimate]]:
     """Estimate codebook use with 95 % bootstrap intervals over clips.
 
@@ -76,18 +83,19 @@ def use_with_interval(
 
     Args:
         codes: [K, T_i] of each clip, or K arrays of any lengths.
-        codebook_size: entries per level.
+        codebook_size: entries per level, or one size for each level.
     Returns:
         "codebook_use" and "codebook_use_corrected", each K + 1 estimates in percent: the mean over
         levels, then each level; n counts clips. A level without codes is NaN, and is left out of
         the mean.
     """
-    n_clips, top = len(codes), math.log(codebook_size)
+    n_clips, sizes = len(codes), _sizes(codebook_size, len(codes[0]))
     rng = np.random.default_rng(0)
     weights = rng.multinomial(n_clips, np.full(n_clips, 1 / n_clips), N_RESAMPLES)
     weights = np.concatenate([np.ones((1, n_clips), dtype=weights.dtype), weights])
     plain, corrected = [], []
     for level in range(len(codes[0])):
+        top = math.log(sizes[level])
         _, inverse = np.unique(np.concatenate([c[level] for c in codes]), return_inverse=True)
         bounds = np.cumsum([0, *(len(c[level]) for c in codes)])
         if not len(inverse):
@@ -110,6 +118,13 @@ def use_with_interval(
         name: [_centred(row, n_clips) for row in (_mean_of_known(values), *values)]
         for name, values in found.items()
     }
+
+
+def _sizes(codebook_size: int | Sequence[int], n_levels: int) -> Sequence[int]:
+    """Return the entries of each of the first levels."""
+    if isinstance(codebook_size, int):
+        return (codebook_size,) * n_levels
+    return codebook_size[:n_levels]
 
 
 def _mean_of_known(values: np.ndarray) -> np.ndarray:

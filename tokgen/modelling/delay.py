@@ -72,10 +72,8 @@ class DelayTransformer(TokenTransformer):
             codes, conditioning, drop_conditioning, lengths
         )
         x = self.transformer(x)
-        logits = [
-            linear(x[:, k : k + n_frames], self.head_weight[k], self.head_bias[k])
-            for k in range(n_levels)
-        ]
+        weight, bias = self._heads()
+        logits = [linear(x[:, k : k + n_frames], weight[k], bias[k]) for k in range(n_levels)]
         return torch.stack(logits, 1)
 
     def step(
@@ -101,10 +99,8 @@ class DelayTransformer(TokenTransformer):
         shown = None if conditioning is None else conditioning[..., None]
         x = self._embed(tokens) + self._condition(tokens, shown, drop_conditioning)
         x, state = self.transformer(x, cache=state, return_hiddens=True)
-        logits = [
-            linear(x[:, -1], self.head_weight[k], self.head_bias[k])
-            for k in range(self.n_codebooks)
-        ]
+        weight, bias = self._heads()
+        logits = [linear(x[:, -1], weight[k], bias[k]) for k in range(self.n_codebooks)]
         return torch.stack(logits, 1), state
 
     def _condition_steps(

@@ -7,6 +7,8 @@ frames of at least k levels. Other positions are neither predicted nor shown: th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,14 @@ from torch import Tensor, nn
 from tokgen.codec.depth import Rate
 from tokgen.nn.dense import linear
 
-__all__ = ["DepthLevel", "join_depth", "live_levels", "rate_setting", "split_depth"]
+__all__ = [
+    "DepthLevel",
+    "join_depth",
+    "limit_sizes",
+    "live_levels",
+    "rate_setting",
+    "split_depth",
+]
 
 
 def join_depth(codes: Tensor, depth: Tensor) -> Tensor:
@@ -44,6 +53,14 @@ def live_levels(tokens: Tensor) -> Tensor:
     """
     index = torch.arange(tokens.shape[-2], device=tokens.device)[:, None]
     return index <= tokens[..., :1, :] + 1
+
+
+def limit_sizes(bias: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the biases [K, V] of levels of some sizes, -inf past them; no sizes change nothing."""
+    if not sizes:
+        return bias
+    ends = torch.tensor(sizes, device=bias.device)[:, None]
+    return bias.masked_fill(torch.arange(bias.shape[1], device=bias.device) >= ends, -torch.inf)
 
 
 def rate_setting(rate: Rate | None) -> dict[str, float] | None:

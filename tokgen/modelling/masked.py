@@ -53,6 +53,7 @@ class MaskedTransformer(TokenTransformer):
         Returns:
             [B, T, V] for one level, [n, V] for n `positions` of it, [B, K, T, V] for all levels.
             The depth has K logits if it is the one level of all items; otherwise -inf follows them.
+            So it is with levels that have fewer than V codes.
         Raises:
             ValueError: wrong number of levels, wrong shape of the conditioning, or `positions`
                 without a level.
@@ -83,7 +84,8 @@ class MaskedTransformer(TokenTransformer):
             if self.depth_level is not None and level == 0:
                 return self.depth_level.logits(x)
             head = level - self.variable_depth
-            return linear(x, self.head_weight[head], self.head_bias[head])
+            size = self.size_of(head)
+            return linear(x, self.head_weight[head][:size], self.head_bias[head][:size])
         if positions is not None:
             return self._heads_at(x[positions], level[:, None].expand_as(positions)[positions])
         weight, bias = self._heads()

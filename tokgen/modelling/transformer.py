@@ -17,7 +17,7 @@ from x_transformers import Decoder, Encoder
 from tokgen.codec.base import Codec
 from tokgen.codec.depth import Rate
 from tokgen.codec.spec import CodecSpec
-from tokgen.modelling.depths import DepthLevel, live_levels, rate_setting
+from tokgen.modelling.depths import DepthLevel, limit_sizes, live_levels, rate_setting
 from tokgen.modelling.settings import ModelSettings
 from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.dense import use_onednn
@@ -50,6 +50,8 @@ class TokenTransformer(Pretrained):
             `tokgen.modelling.depths`); None if all frames have all levels.
     Attributes:
         n_levels: levels of the tokens: K, or K + 1 with the depth.
+        level_sizes: entries of each level, if the codec's levels differ; else empty. Codes past
+            the size of a level have the logit -inf, or none.
     """
 
     layers: ClassVar[type[Encoder] | type[Decoder]] = Encoder
@@ -89,8 +91,9 @@ class TokenTransformer(Pretrained):
         else:
             Rate(**rate)  # raises if it is wrong
         super().__init__(settings)
-        if codec is not None:
-            CodecSpec(**codec)  # raises if it is wrong
+        self.level_sizes: tuple[int, ...] = ()
+        if codec is not None:  # raises if it is wrong
+            self.level_sizes = CodecSpec(**codec).level_sizes[:n_codebooks]
         if conditioning is not None:
             ConditioningSettings(**conditioning)
         if embedding not in ("codes", "learned"):
@@ -170,7 +173,9 @@ class TokenTransformer(Pretrained):
                     f"{codec.spec.name} does not expose its code vectors: use embedding='learned'"
                 )
             vectors = vectors[: model.n_codebooks]
-            scale = vectors.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-8)
+            n_codes = torch.tensor([model.size_of(k) for k in range(len(vectors))])
+            n_values = (n_codes.to(vectors) * vectors.shape[-1])[:, None, None]
+            scale = (vectors.square().sum((1, 2), keepdim=True) / n_values).sqrt().clamp(min=1e-8)
             model.code_vectors.copy_((vectors / scale).detach().to(model.code_vectors))
         return model
 
@@ -255,9 +260,14 @@ tokgen.write_audio("generated.wav", generated.waveform, codec.spec.sample_rate)
 
     def _heads(self) -> tuple[Tensor, Tensor]:
         """Weights [L, V, dim] and biases [L, V] of the heads of all levels."""
+        bias = limit_sizes(self.head_bias, self.level_sizes)
         if self.depth_level is None:
-            return self.head_weight, self.head_bias
-        return self.depth_level.beside(self.head_weight, self.head_bias)
+            return self.head_weight, bias
+        return self.depth_level.beside(self.head_weight, bias)
+
+    def size_of(self, level: int) -> int:
+        """Return the number of codes of a level, 0..K - 1."""
+        return self.level_sizes[level] if self.level_sizes else self.codebook_size
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """Embed tokens [B, L, T] as [B, T, dim], summed over levels."""

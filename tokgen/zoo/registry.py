@@ -103,6 +103,25 @@ ADAPTERS = (
     Adapter("transformers", "Xcodec2Model", "xcodec2", "adapters.xcodec2:Xcodec2Codec"),
     Adapter("transformers", "NeuCodecModel", "neucodec", "adapters.xcodec2:NeuCodecCodec"),
     Adapter(
+        "transformers",
+        "WavTokenizerModel",
+        "wavtokenizer",
+        "adapters.wavtokenizer:WavTokenizerCodec",
+    ),
+    Adapter(
+        "transformers",
+        "HiggsAudioV2TokenizerModel",
+        "higgs_audio_v2_tokenizer",
+        "adapters.higgs:HiggsCodec",
+    ),
+    Adapter(
+        "snac",
+        "SNAC",
+        "snac",
+        "adapters.snac:SnacCodec",
+        published=(Published(("config.json",), ("vq_strides", "encoder_rates", "noise")),),
+    ),
+    Adapter(
         "speechtokenizer",
         "SpeechTokenizer",
         "speechtokenizer",

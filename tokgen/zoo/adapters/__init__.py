@@ -9,8 +9,11 @@
 - `encodec` - EnCodec, run by transformers
 - `encodec_variable` - EnCodec with an importance network
 - `ffmpeg` - MP3 and Opus, run by FFmpeg; their encoder delays
+- `higgs` - the tokenizer of Higgs Audio v2, run by transformers
 - `mimi` - Mimi, run by transformers
+- `snac` - SNAC, run by its own package
 - `speechtokenizer` - SpeechTokenizer, run by its own package
+- `wavtokenizer` - WavTokenizer, run by transformers
 - `xcodec` - X-Codec, run by transformers
 - `xcodec2` - X-Codec2 and NeuCodec, run by transformers
 """

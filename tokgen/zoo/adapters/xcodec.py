@@ -50,14 +50,13 @@ class XcodecCodec(SearchedLevels, TransformersCodec, ResidualCodec):
         }
 
     def __init__(self, model: XcodecModel, spec: CodecSpec) -> None:
+        super().__init__(model, spec)
         config: Any = model.config
-        semantic_hop = math.prod((*config.semantic_model_config.conv_stride, *config.strides))
-        if semantic_hop != config.hop_length:
+        if (semantic_hop := self.semantic_hop()) != config.hop_length:
             raise ValueError(
-                f"{spec.name}: the semantic branch has a frame every {semantic_hop} samples, the "
+                f"{spec.name}: the semantic branch has a frame every {semantic_hop:g} samples, the "
                 f"acoustic one every {config.hop_length}; their strides in config.json must agree"
             )
-        super().__init__(model, spec)
         model.semantic_model.requires_grad_(False)
 
     @property
@@ -68,11 +67,23 @@ class XcodecCodec(SearchedLevels, TransformersCodec, ResidualCodec):
         check_layout(waveform)
         n_samples = self.spec.n_frames(waveform.shape[-1]) * self.spec.hop_length
         waveform = fit_length(waveform, n_samples)
-        padded = F.pad(waveform[:, 0], (self.model.pad, self.model.pad))
-        hidden = self.model.semantic_model(padded, output_hidden_states=True).hidden_states
-        semantic = self.model.encoder_semantic(torch.stack(hidden, dim=1).mean(dim=1).mT)
+        semantic = self.model.encoder_semantic(self.semantic_features(waveform).mT)
         latents = torch.cat([self.model.acoustic_encoder(waveform), semantic], dim=1)
         return self.model.fc(latents.mT).mT
+
+    def semantic_hop(self) -> float:
+        """Return the samples per frame of the semantic branch."""
+        config: Any = self.model.config
+        return math.prod((*config.semantic_model_config.conv_stride, *config.strides))
+
+    def semantic_features(self, waveform: Tensor) -> Tensor:
+        """Return the features [B, T, C] of the semantic model for whole frames [B, 1, N]."""
+        return self.mean_hidden_state(F.pad(waveform[:, 0], (self.model.pad, self.model.pad)))
+
+    def mean_hidden_state(self, waveform: Tensor) -> Tensor:
+        """Return the mean over the layers of the semantic model [B, T, C] for [B, N]."""
+        hidden = self.model.semantic_model(waveform, output_hidden_states=True).hidden_states
+        return torch.stack(hidden, dim=1).mean(dim=1)
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
         return self.model.acoustic_decoder(self.model.fc2(quantized.mT).mT)
