@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tokgen.codec.spec import CodecSpec
 from tokgen.generation.autoregressive import sample_delay
 from tokgen.generation.nucleus import draw
 from tokgen.generation.settings import SamplingSettings
@@ -106,3 +107,20 @@ def test_gaps_are_refused(model, conditioning, change, message) -> None:
         run(model, conditioning, LENGTHS, codes=codes)
     with pytest.raises(ValueError, match="a MASK among them"):
         run(model, None, LENGTHS[:1], codes=codes[:1] + V, keep=torch.ones(1, K, 10) > 0)
+
+
+def test_codes_past_the_size_of_a_level_are_never_sampled(conditioning) -> None:
+    sizes = (V, 3, 5)
+    codec = CodecSpec("x", 16000, 320, K, V, level_sizes=sizes).as_dict()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = DelayTransformer(
+            n_codebooks=K, codebook_size=V, conditioning_dim=C, embedding="learned", dim=16,
+            depth=1, heads=2, dim_head=16, codec=codec,
+        ).eval()  # fmt: skip
+    for level, size in enumerate(sizes):  # the model would like to
+        model.head_bias.data[level, size:] = 50.0
+    codes = run(model, conditioning, LENGTHS, scale=3.0, top_p=1.0)
+    for level, size in enumerate(sizes):
+        assert codes[:, level].max() < size
+        assert len(codes[:, level].unique()) > 1

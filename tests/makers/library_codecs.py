@@ -1,13 +1,18 @@
-"""Tiny codecs of other libraries with random weights: SNAC, WavTokenizer, Higgs Audio v2."""
+"""Tiny codecs with random weights: SNAC, WavTokenizer, Higgs Audio v2, VoiceCraft's EnCodec."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from transformers import EncodecConfig, EncodecModel
 
 from tokgen.codec.base import Codec
+from tokgen.zoo.adapters.audiocraft import AudiocraftCodec
 from tokgen.zoo.adapters.higgs import HiggsCodec
 from tokgen.zoo.adapters.snac import SnacCodec
 from tokgen.zoo.adapters.snac import make_model as make_snac_model
@@ -18,11 +23,15 @@ __all__ = [
     "LIBRARY_CLOSED",
     "LIBRARY_MAKERS",
     "SNAC",
+    "VOICECRAFT",
     "make_higgs",
     "make_snac",
+    "make_voicecraft",
     "make_wavtokenizer",
+    "voicecraft_checkpoint",
 ]
 
+VOICECRAFT = "encodec_4cb2048_giga.th"
 SNAC: dict[str, Any] = {
     "sampling_rate": 8000,
     "encoder_dim": 8,
@@ -119,9 +128,59 @@ def make_higgs(bandwidth: float | None = None) -> HiggsCodec:
     return HiggsCodec.from_model(model, bandwidth=bandwidth)
 
 
+def voicecraft_checkpoint() -> dict[str, Tensor]:
+    """Return weights with the names of audiocraft: 4 levels of 32 entries; 16 kHz, hop 40."""
+    config = EncodecConfig(
+        sampling_rate=16000,
+        upsampling_ratios=[5, 4, 2],
+        num_filters=4,
+        hidden_size=8,
+        num_lstm_layers=2,
+        codebook_size=32,
+        target_bandwidths=[8.0],
+        use_causal_conv=False,
+        pad_mode="constant",
+        use_conv_shortcut=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = EncodecModel(config)
+        for name, weight in model.encoder.named_parameters():
+            if name.endswith("weight.original0"):
+                weight.data *= 2
+            elif name.endswith("bias"):
+                weight.data.zero_()
+        for level in model.quantizer.layers:  # zeros by default
+            level.codebook.embed.normal_(std=0.1)
+    transposed = {f"decoder.layers.{i}" for i, m in enumerate(model.decoder.layers) if _turned(m)}
+    state = {}
+    for name, tensor in model.state_dict().items():
+        layer = ".".join(name.split(".")[:3])
+        conv = ".convtr.convtr." if layer in transposed else ".conv.conv."
+        name = name.replace(".conv.", conv).replace("quantizer.layers", "quantizer.vq.layers")
+        name = name.replace(".layers.", ".model.", not name.startswith("quantizer"))
+        name = name.replace(".codebook.", "._codebook.")
+        for spelling, old in (("original0", "weight_g"), ("original1", "weight_v")):
+            name = name.replace(f"parametrizations.weight.{spelling}", old)
+        state[name] = tensor
+    return state
+
+
+def _turned(layer: torch.nn.Module) -> bool:
+    return isinstance(getattr(layer, "conv", None), torch.nn.ConvTranspose1d)
+
+
+def make_voicecraft() -> Codec:
+    """A codec from `voicecraft_checkpoint`."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save({"best_state": {"model": voicecraft_checkpoint()}}, Path(folder) / VOICECRAFT)
+        return AudiocraftCodec.from_pretrained(folder, name="voicecraft")
+
+
 LIBRARY_MAKERS: dict[str, Callable[[], Codec]] = {
     "snac": make_snac,
     "wavtokenizer": make_wavtokenizer,
     "higgs": make_higgs,
+    "voicecraft": make_voicecraft,
 }
 LIBRARY_CLOSED = {"snac"}

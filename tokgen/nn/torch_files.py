@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from tokgen.nn.files import WeightsHeader, brief, shorten
 
@@ -21,6 +23,8 @@ __all__ = ["MAX_PICKLE_BYTES", "header_of", "open_checkpoint", "tensors_of"]
 
 MAX_PICKLE_BYTES = 16 << 20  # of the pickle inside the zip, without the tensors
 _MAX_ENTRIES = 100_000
+_TYPES = {f"builtins.{name}" for name in ("bool", "dict", "float", "int", "list", "str", "tuple")}
+_TYPES |= {"typing.Any", "typing.Union"}  # that ignored objects refer to
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -35,12 +39,24 @@ _DTYPES = {
 }  # as safetensors names them
 
 
-def open_checkpoint(file: Path | IO[bytes], name: str = "") -> Any:
+class _Placeholder:
+    """Stands for an object that was not loaded."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
+def open_checkpoint(file: Path | IO[bytes], name: str = "", *, ignore: Collection[str] = ()) -> Any:
     """Return what a checkpoint holds, on the CPU.
 
     Args:
         file: path, or an open file that can seek.
         name: for errors; "" means the path.
+        ignore: packages whose objects are not loaded. Empty objects take their place, so their
+            code does not run, and they need not be installed.
     Raises:
         ValueError: not a zip of `torch.save`, damaged, compressed, or of objects other than tensors
             and plain containers.
@@ -59,7 +75,8 @@ def open_checkpoint(file: Path | IO[bytes], name: str = "") -> Any:
         file.seek(0)
     try:
         mmap = isinstance(file, Path)  # so that tensors are read when they are used
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+        with safe_globals(_placeholders(file, ignore)):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{name} holds objects other than tensors, which can run code, so it is not opened: "
@@ -67,6 +84,26 @@ def open_checkpoint(file: Path | IO[bytes], name: str = "") -> Any:
         ) from error
     except Exception as error:  # torch raises errors of many kinds for damaged files
         raise ValueError(f"{name} is damaged: {brief(error)}; download it again") from error
+
+
+def _placeholders(file: Path | IO[bytes], ignore: Collection[str]) -> list[Any]:
+    """Return what stands for the objects of some packages, and for the types that they use."""
+    if not ignore:
+        return []
+    found = get_unsafe_globals_in_checkpoint(file)
+    if not isinstance(file, Path):
+        file.seek(0)
+    out: list[Any] = []
+    for name in found:
+        if name == "collections.defaultdict":
+            out.append((_plain_dict, name))
+        elif name in _TYPES or name.split(".")[0] in ignore:
+            out.append((_Placeholder, name))
+    return out
+
+
+def _plain_dict(*_: Any) -> dict[Any, Any]:
+    return {}
 
 
 def _check_zip(file: Path | IO[bytes]) -> None:

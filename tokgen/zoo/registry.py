@@ -98,6 +98,13 @@ ADAPTERS = (
     ),
     Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
     Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
+    Adapter(
+        "transformers",
+        "EncodecModel",
+        "voicecraft_encodec",
+        "adapters.audiocraft:AudiocraftCodec",
+        published=(Published(("encodec_*.th",)),),
+    ),
     Adapter("transformers", "MimiModel", "mimi", "adapters.mimi:MimiCodec"),
     Adapter("transformers", "XcodecModel", "xcodec", "adapters.xcodec:XcodecCodec"),
     Adapter("transformers", "Xcodec2Model", "xcodec2", "adapters.xcodec2:Xcodec2Codec"),

@@ -1,5 +1,6 @@
 """Codecs of other libraries.
 
+- `audiocraft` - EnCodec as audiocraft and VoiceCraft publish it, run by transformers
 - `carried` - causal layers of EnCodec and Mimi, piece by piece
 - `continuous` - VibeVoice's and Pocket TTS's tokenizers, run by transformers
 - `dac` - DAC, run by transformers
