@@ -252,6 +252,8 @@ def stream_bits(n_frames: int, n_codebooks: int, spec: CodecSpec, depth: Tensor 
     """
     per_code = math.log2(spec.codebook_size)
     if depth is None:
+        if spec.level_sizes:
+            return n_frames * sum(map(math.log2, spec.level_sizes[:n_codebooks]))
         return n_frames * n_codebooks * per_code
     return float(depth.sum()) * per_code + depth_bits(depth, spec.n_codebooks)
 
