@@ -37,7 +37,7 @@ from tokgen.codec.stable.transports import make_transport
 from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.drift.clips import DriftClips
 from tokgen.evaluation.metric import parse_metrics
-from tokgen.evaluation.reasons import why_no_cer
+from tokgen.evaluation.reasons import why_no_text
 from tokgen.evaluation.scorer import Scorer
 from tokgen.metrics.pesq import measure_pesq
 from tokgen.nn.spectral_losses import MultiScaleMel
@@ -156,7 +156,7 @@ def read_clips(
             print(f"left out {entry.id}: {error.reason}")
             continue
         whole = not seconds or waveform.shape[-1] < round(seconds * rate)
-        speaks = whole and not why_no_cer(entry.text, entry.language, languages)
+        speaks = whole and not why_no_text("cer", entry.text, entry.language, languages)
         yield Clip(entry.id, waveform[None], entry.text if speaks else None)
 
 
