@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tokgen.runs.device import DeviceSettings, pick_device
+from tokgen.runs.device import DeviceSettings, float64, pick_device
 
 
 @pytest.fixture
@@ -47,3 +47,17 @@ def test_the_error_says_what_the_machine_has(machine, name, message):
     machine(2, False)
     with pytest.raises(ValueError, match=message):
         pick_device(name)
+
+
+def test_float64_leaves_mps_which_lacks_it():
+    class OnMps:
+        device = torch.device("mps")
+
+        def cpu(self) -> torch.Tensor:
+            return torch.ones(2)
+
+        def double(self) -> torch.Tensor:
+            raise TypeError("MPS has no float64")
+
+    assert float64(OnMps()).dtype == torch.float64  # type: ignore[arg-type]
+    assert float64(torch.arange(3)).tolist() == [0, 1, 2]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokgen.codec.spec import DEPTH, IMPORTANCE, CodecSpec, Encoded, Side
+from tokgen.runs.device import float64
 
 __all__ = [
     "Allocating",
@@ -168,8 +169,8 @@ def scale_for_bitrate(
 
 def _starts(importance: Tensor, n_codebooks: int, most: int) -> Tensor:
     """Return the sorted scales at which one more level of a frame is kept."""
-    levels = torch.arange(1, most, device=importance.device)
-    starts = levels / (importance.detach().double().flatten()[:, None] * n_codebooks)
+    frames = float64(importance.detach()).flatten()[:, None]
+    starts = torch.arange(1, most, device=frames.device) / (frames * n_codebooks)
     return starts.flatten().sort().values
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tokgen.codec.checks import check_mono, check_waveform
 from tokgen.codec.spec import CodecSpec
+from tokgen.runs.device import float64
 
 __all__ = [
     "MIN_FRAMES",
@@ -236,5 +237,5 @@ def _loudest(audio: Tensor, hop: int, n_frames: int) -> int:
     levels = audio[: len(audio) // hop * hop].view(-1, hop).square().mean(1)
     levels = (levels + 1e-6 * levels.mean() + 1e-12).log()
     size = min(n_frames + 1, len(levels))
-    sums = F.pad(levels.double().cumsum(0), (1, 0))
+    sums = F.pad(float64(levels).cumsum(0), (1, 0))
     return int((sums[size:] - sums[:-size]).argmax()) * hop

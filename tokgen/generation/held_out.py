@@ -19,6 +19,7 @@ from tokgen.generation.clips import Generated, generate_clips
 from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.transformer import TokenTransformer
+from tokgen.runs.device import float64
 from tokgen.runs.store import ClipStore, hash_audio
 from tokgen.tokens.cache import cached_tokens
 from tokgen.tokens.columns import codes_of, conditioning_of, sides_of
@@ -95,7 +96,7 @@ class HeldOut:
         """Return the seconds of audio in frames that have at least one generated code."""
         total = 0.0
         for n, keep in zip(self.n_samples, self.keep(task, seed=seed), strict=True):
-            total += n * float((~keep).any(0).double().mean())
+            total += n * float(float64((~keep).any(0)).mean())
         return total / self.codec.spec.sample_rate
 
     def part(self, members: Sequence[int]) -> HeldOut:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tokgen.modelling.depths import live_levels
+from tokgen.runs.device import float64
 
 __all__ = [
     "TrainingMask",
@@ -41,7 +42,8 @@ def n_masked(step: int, steps: int, total: Tensor, masked: Tensor) -> Tensor:
     """
     if step + 1 >= steps:
         return torch.zeros_like(total)
-    wanted = torch.floor(cosine_schedule((step + 1) / steps) * total.double() + 1e-9).long()
+    share = cosine_schedule((step + 1) / steps)
+    wanted = torch.floor(share * float64(total) + 1e-9).long().to(total.device)
     return torch.minimum(wanted.clamp(min=1), masked - 1).clamp(min=0)
 
 

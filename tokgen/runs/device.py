@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
-__all__ = ["DeviceSettings", "check_device", "pick_device"]
+__all__ = ["DeviceSettings", "check_device", "float64", "pick_device"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +55,8 @@ def pick_device(name: str | torch.device = "auto") -> torch.device:
         has = ", ".join(f"{n} of {kind}" for kind, n in counts.items())
         raise ValueError(f"device {str(name)!r}: this machine has {has}")
     return torch.device(str(name))
+
+
+def float64(values: Tensor) -> Tensor:
+    """Return values in float64, on the CPU if their device is mps, which has no such type."""
+    return (values.cpu() if values.device.type == "mps" else values).double()

@@ -20,6 +20,7 @@ from tokgen.codec.stable.settings import Reached, StableAudio, StableDecoding
 from tokgen.codec.stable.targets import CodeTargets
 from tokgen.codec.stable.transports import make_transport, round_to_16_bits
 from tokgen.codec.windows import Reach
+from tokgen.runs.device import float64
 
 __all__ = [
     "WHOLE_SECONDS",
@@ -136,9 +137,9 @@ def measure(
 
     def kept(audio: Tensor) -> Tensor:
         again = torch.cat([codec.encode(x, codes.shape[1]) for x in audio.split(1)])
-        return (again == codes).double().mean((1, 2)).cpu()
+        return float64(again == codes).mean((1, 2)).cpu()
 
-    power, change = (x.double().square().sum((1, 2)) for x in (plain, waveform - plain))
+    power, change = (float64(x).square().sum((1, 2)) for x in (plain, waveform - plain))
     ratio = torch.where(change > 0, power / change, torch.inf)
     survived = {
         name: kept(make_transport(name, rate)(waveform, noise)) for name in settings.robust_to

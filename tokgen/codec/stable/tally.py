@@ -15,6 +15,7 @@ from tokgen.codec.spec import Encoded
 from tokgen.codec.stable.decoding import StableBlock
 from tokgen.codec.stable.settings import Reached, StableDecoding
 from tokgen.codec.stable.transports import make_transport
+from tokgen.runs.device import float64
 
 __all__ = ["CHUNK_SECONDS", "Tally"]
 
@@ -58,8 +59,8 @@ class Tally:
         """Add the next block of audio."""
         self.n_frames += block.n_frames
         self.steps += block.steps * block.n_frames
-        self.power += block.plain.double().square().sum().item()
-        self.change += (block.audio - block.plain).double().square().sum().item()
+        self.power += float64(block.plain).square().sum().item()
+        self.change += float64(block.audio - block.plain).square().sum().item()
         zeros = min(self.lead, block.audio.shape[-1])
         self.waiting.append(F.pad(block.audio[..., zeros:], (zeros, 0)))
         self.lead -= zeros

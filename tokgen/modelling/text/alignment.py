@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokgen.runs.device import float64
+
 __all__ = ["alignment_loss", "best_durations", "diagonal_prior", "expand"]
 
 _NEVER = -1e4
@@ -32,10 +34,10 @@ def diagonal_prior(
     Returns:
         float32 [B, T, L], about -10,000 past the end of the symbols.
     """
-    frame = torch.arange(shape[0], device=n_symbols.device)[None, :, None].double()
-    symbol = torch.arange(shape[1], device=n_symbols.device)[None, None].double()
-    most = (n_symbols[:, None, None] - 1).double()
-    frames = torch.maximum(n_frames[:, None, None].double(), frame + 1)
+    most = float64(n_symbols[:, None, None]) - 1
+    frame = torch.arange(shape[0], device=most.device)[None, :, None].double()
+    symbol = torch.arange(shape[1], device=most.device)[None, None].double()
+    frames = torch.maximum(float64(n_frames[:, None, None]), frame + 1)
     alpha, beta = sharpness * (frame + 1), sharpness * (frames - frame)
     k = torch.minimum(symbol, most)
 
@@ -44,7 +46,7 @@ def diagonal_prior(
 
     choose = -torch.log(most + 1) - log_beta(most - k + 1, k + 1)
     found = choose + log_beta(k + alpha, most - k + beta) - log_beta(alpha, beta)
-    return found.masked_fill(symbol > most, _NEVER).float()
+    return found.masked_fill(symbol > most, _NEVER).float().to(n_symbols.device)
 
 
 def alignment_loss(scores: Tensor, n_symbols: Tensor, n_frames: Tensor) -> Tensor:
