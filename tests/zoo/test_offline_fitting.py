@@ -15,6 +15,7 @@ from makers.audio import make_tone
 from makers.continuous import make_continuous
 from tokgen.quantizers.offline.registry import make_quantizer
 from tokgen.quantizers.offline.settings import QincoTraining
+from tokgen.zoo.cards import describe_codec
 from tokgen.zoo.offline_fitting import FITTED, fit_codec, levels_for
 
 QINCO = {"preset": None, "n_blocks": 1, "embedding_dim": 8, "hidden_dim": 8, "preselect": 4}
@@ -49,6 +50,32 @@ def test_a_fit_is_made_once_and_completed_if_it_was_cut(continuous, tmp_path):
     assert tokgen.load_codec(tmp_path / "codec").spec.weight_hash == codec.spec.weight_hash
     assert fit(continuous, tmp_path / "pq", "pq")["n_frames"] == 200
     assert tokgen.load_codec(tmp_path / "pq/codec").search is None  # it has no beam
+
+
+def test_other_processes_wait_for_the_first_one(continuous, tmp_path, monkeypatch):
+    class Second:
+        is_main_process = False
+
+    def sleep(seconds):  # the first process is done meanwhile
+        assert not (tmp_path / FITTED).exists()
+        fit(continuous, tmp_path)
+
+    monkeypatch.setattr("tokgen.zoo.offline_fitting.time.sleep", sleep)
+    quantizer = make_quantizer("kmeans", dim=8, n_codebooks=2, codebook_size=16)
+    monkeypatch.setattr(quantizer, "fit", None)  # calling it would be a TypeError
+    more = {"name": "x", "accelerator": Second()}
+    found = fit_codec(continuous, quantizer, torch.zeros(1, 8), tmp_path, **more)
+    assert found["n_frames"] == 200
+
+
+def test_the_facts_and_messages_of_a_fitted_codec(continuous, tmp_path):
+    fit(continuous, tmp_path)
+    codec = tokgen.load_codec(tmp_path / "codec")
+    facts = describe_codec(codec)
+    assert "search       beam of 4 paths" in str(facts) and facts.to_dict()["beam"] == 4
+    assert "beam" not in describe_codec(codec.with_beam(1)).to_dict()
+    with pytest.raises(ValueError, match=rf"{tmp_path.name}/codec was fitted to its latents"):
+        codec.with_beam(2, "angle")
 
 
 def test_qinco2_continues_and_counts_the_seconds_of_all_steps(continuous, tmp_path, monkeypatch):

@@ -85,6 +85,7 @@ class CodecFacts(Result):
         side_names: names of the side information that the codec writes beside its codes.
         variable: whether the codec can give each frame a number of levels of its own.
         mean_kbps: mean bitrate that a variable codec meets; None if none was chosen.
+        beam: paths of the beam search that the codec was saved with; 1 is greedy.
     """
 
     spec: CodecSpec | ContinuousSpec
@@ -93,6 +94,7 @@ class CodecFacts(Result):
     side_names: tuple[str, ...] = ()
     variable: bool = False
     mean_kbps: float | None = None
+    beam: int = 1
 
     def parts(self) -> list[Grid | str]:
         s = self.spec
@@ -119,6 +121,8 @@ class CodecFacts(Result):
             facts["bitrate"] += ", or a variable one below"
         if self.mean_kbps is not None:
             facts["bitrate"] = f"{self.mean_kbps:g} kbps on average, variable"
+        if self.beam > 1:
+            facts["search"] = f"beam of {self.beam} paths"
         if self.side_names:
             facts["side values"] = ", ".join(self.side_names)
         return [f"{key:12} {value}" for key, value in facts.items()]
@@ -130,6 +134,8 @@ class CodecFacts(Result):
         about: dict[str, Any] = {"network": self.network, "n_parameters": self.n_parameters}
         if self.variable:
             about |= {"variable": True, "mean_kbps": self.mean_kbps}
+        if self.beam > 1:
+            about["beam"] = self.beam
         return numbers(self.spec) | about | {"side_names": list(self.side_names)}
 
 
@@ -141,7 +147,8 @@ def describe_codec(codec: Codec | ContinuousCodec) -> CodecFacts:
         return CodecFacts(codec.spec, name, n_parameters)
     mean_kbps = None if codec.rate is None else codec.rate.bitrate
     about = tuple(codec.side_names), codec.variable, mean_kbps
-    return CodecFacts(codec.spec, name, n_parameters, *about)
+    beam = 1 if codec.search is None else codec.search.beam
+    return CodecFacts(codec.spec, name, n_parameters, *about, beam=beam)
 
 
 def numbers(spec: CodecSpec | ContinuousSpec) -> dict[str, Any]:

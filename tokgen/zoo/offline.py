@@ -144,6 +144,11 @@ class OfflineCodec(PretrainedCodec):
         self.model.quantizer.save_pretrained(folder / QUANTIZER)
 
     @property
+    def _place(self) -> str:
+        """Where the codec was loaded from, since the folder of many is called "codec"."""
+        return self.spec.name if self.loaded_from is None else self.loaded_from[0]
+
+    @property
     def continuous(self) -> ContinuousCodec:
         """The codec without its quantizer."""
         return self.model.continuous
@@ -151,10 +156,10 @@ class OfflineCodec(PretrainedCodec):
     def with_beam(self, beam: int, distance: str | None = None) -> Self:
         if distance not in (None, "latent"):
             raise ValueError(
-                f"distance {distance!r}: {self.spec.name} was fitted to its latents; use 'latent'"
+                f"distance {distance!r}: {self._place} was fitted to its latents; use 'latent'"
             )
         if beam != 1 and not self.model.quantizer.searches:
-            raise ValueError(f"beam = {beam}: the quantizer of {self.spec.name} has none; use 1")
+            raise ValueError(f"beam = {beam}: the quantizer of {self._place} has none; use 1")
         codec = copy.copy(self)
         codec.search = None if beam == 1 else Search(beam, "latent")
         return codec

@@ -21,9 +21,10 @@ from tokgen.runs.checkpoints import Checkpoints
 from tokgen.runs.folder import write_json
 from tokgen.zoo.offline import OfflineCodec
 
-__all__ = ["FITTED", "fit_codec", "levels_for"]
+__all__ = ["FITTED", "POLL_SECONDS", "fit_codec", "levels_for"]
 
 FITTED = "fit.json"  # is written last
+POLL_SECONDS = 1.0  # while another process fits
 
 
 def levels_for(bitrate: float, frame_rate: float, codebook_size: int) -> int:
@@ -60,7 +61,8 @@ def fit_codec(
 ) -> dict[str, float] | None:
     """Fit a quantizer and save the codec in `folder`/codec, unless an earlier call has done so.
 
-    QINCo2 continues from its checkpoints in `folder`/checkpoints.
+    QINCo2 continues from its checkpoints in `folder`/checkpoints. Other quantizers are fitted in
+    the first process of a launch; the others wait for `fit.json`.
 
     Args:
         continuous: codec of the latents.
@@ -81,6 +83,10 @@ def fit_codec(
     Raises:
         ValueError, TypeError: as for `OfflineQuantizer.fit` and `OfflineCodec.join`.
     """
+    fits = accelerator is None or accelerator.is_main_process
+    trains = isinstance(quantizer, Qinco2)  # in all processes; others are fitted by the first one
+    while not fits and not trains and not (folder / FITTED).is_file():
+        time.sleep(POLL_SECONDS)
     if (folder / FITTED).is_file():
         found = read_json(folder / FITTED)
         return {key: math.nan if value is None else value for key, value in found.items()}
@@ -95,7 +101,7 @@ def fit_codec(
         quantizer.fit(frames, seed=seed)
     seconds = (time.process_time() - began) / share if share > 0 else math.nan
     found = {"seconds": seconds, "n_frames": len(frames)}
-    if accelerator is None or accelerator.is_main_process:
+    if fits:
         codec = OfflineCodec.join(
             continuous, quantizer, name, beam=beam if quantizer.searches else 1
         )
