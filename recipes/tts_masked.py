@@ -227,6 +227,8 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
             cer_cap=s.cer_cap,
             mos=s.mos,
             speaker=s.speaker,
+            utmos=s.utmos,
+            fad=s.fad,
             mos_reference=longest_clip(s.corpus, tokens),
         )
         content = scores.to_dict()

@@ -27,7 +27,7 @@ from tokgen.audio.torchaudio_shim import import_torchaudio
 from tokgen.corpus.listed import open_corpus
 from tokgen.evaluation.rows import score_audio
 from tokgen.extras import require
-from tokgen.metrics.cer import MIN_SAMPLES
+from tokgen.metrics.asr.base import MIN_SAMPLES
 from tokgen.metrics.text import normalise_text
 
 RATE = 16000

@@ -183,7 +183,8 @@ def check_sources(s: ComparisonSettings) -> None:
 # These may change when a training of a comparison continues. "name" is that of the comparison.
 MAY_CHANGE_IN_TRAINING = (
     *(*training.MAY_CHANGE, "name", "runs", "test_corpus", "n_test", "min_test_seconds"),
-    *("sampling", "generation_batch", "asr", "cer_cap", "mos", "speaker", "metrics", "margins"),
+    *("sampling", "generation_batch", "asr", "cer_cap", "mos", "speaker", "utmos", "fad"),
+    *("metrics", "margins"),
     *("n_saved", "seeds", "drift_passes", "phase", "telephone", "task"),
     "generators",
 )
