@@ -72,7 +72,6 @@ class RowDistances:
         """Return how many embeddings the distances compare, and whether these are few."""
         notes = []
         for n, width in sorted(self.sizes):
-            few = "; there are fewer than numbers in one, so compare it only with rows of the same"
-            few += " clips"
+            few = ", which are few: compare it only with rows of the same clips"
             notes.append(f"FAD of {n} embeddings of {width} numbers{few if n <= width else ''}")
         return notes
