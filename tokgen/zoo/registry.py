@@ -96,6 +96,13 @@ ADAPTERS = (
         "rebuilt.facodec:FaCodec",
         published=(Published(("ns3_facodec_encoder.bin", "ns3_facodec_decoder.bin")),),
     ),
+    Adapter(
+        "focalcodec",
+        "FocalCodec",
+        "focalcodec",
+        "adapters.focalcodec:FocalCodec",
+        published=(Published(("model.safetensors",), ("encoder_name", "compressor_name")),),
+    ),
     Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
     Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
     Adapter(

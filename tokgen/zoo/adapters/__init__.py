@@ -11,6 +11,7 @@
 - `encodec_variable` - EnCodec with an importance network
 - `ffmpeg` - MP3 and Opus, run by FFmpeg; their encoder delays
 - `higgs` - the tokenizer of Higgs Audio v2, run by transformers
+- `focalcodec` - FocalCodec, run by its own package
 - `mimi` - Mimi, run by transformers
 - `snac` - SNAC, run by its own package
 - `speechtokenizer` - SpeechTokenizer, run by its own package

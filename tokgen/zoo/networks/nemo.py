@@ -232,6 +232,8 @@ class NemoCodecModel(Pretrained):
     """
 
     model_type = "nemo_audio_codec"
+    sizes: Tensor
+    places: Tensor
 
     def __init__(
         self,
@@ -259,6 +261,7 @@ class NemoCodecModel(Pretrained):
     def _min_frames(self) -> int:
         """Return the fewest frames at which every reflection is shorter than its input."""
         encoder, decoder = self.audio_encoder, self.audio_decoder
+        parts: list[tuple[nn.Module, int]]
         if isinstance(encoder, _WaveEncoder):
             rates = self.config["encoder"]["down_sample_rates"]
             down = encoder.down_sample_conv_layers

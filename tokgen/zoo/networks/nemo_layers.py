@@ -6,7 +6,7 @@ samples of padding, which with reflection must be fewer than the input has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,11 +33,11 @@ class _HalfSnake(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.snake_act = _Snake(self.half)
+        self.n_snake = channels // 2
+        self.snake_act = _Snake(self.n_snake)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = x[:, : self.half], x[:, self.half :]
+        first, second = x[:, : self.n_snake], x[:, self.n_snake :]
         return torch.cat([self.snake_act(first), F.leaky_relu(second)], dim=1)
 
 
@@ -48,9 +48,13 @@ class Activation(nn.Module):
         super().__init__()
         if name not in ACTIVATIONS:
             raise ValueError(f"activation {name!r} is unknown; use {', '.join(ACTIVATIONS)}")
-        made = {"elu": nn.ELU, "lrelu": nn.LeakyReLU}
-        in_channels = {"snake": _Snake, "half_snake": _HalfSnake}
-        self.activation = made[name]() if name in made else in_channels[name](channels)
+        kinds: dict[str, Callable[[], nn.Module]] = {
+            "elu": nn.ELU,
+            "lrelu": nn.LeakyReLU,
+            "snake": lambda: _Snake(channels),
+            "half_snake": lambda: _HalfSnake(channels),
+        }
+        self.activation = kinds[name]()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(x)
@@ -94,7 +98,7 @@ class Conv(nn.Module):
             stride,
             padding=0 if causal else around,
             dilation=dilation,
-            padding_mode="zeros" if causal else pad_mode,
+            padding_mode="zeros" if causal else pad_mode,  # type: ignore[arg-type]
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class FaCodec(RebuiltCodec):
 
     model: FaCodecModel
     network = FaCodecModel
-    side_names = (SPEAKER,)
+    side_names: tuple[str, ...] = (SPEAKER,)
     whole_reason = "makes one speaker vector of an utterance"
 
     @staticmethod
