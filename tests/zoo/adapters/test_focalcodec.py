@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from makers.audio import make_tone
 from tests.codec import test_base as contract
+from tokgen.audio.resampling import resample
 from tokgen.codec.base import Codec
 from tokgen.zoo.adapters.focalcodec import FocalCodec, focalcodec_package
 from tokgen.zoo.lookup import load_codec, read_card
@@ -111,6 +113,32 @@ def test_equals_the_package(codec: Codec, folder: Path, n_frames: int) -> None:
     audio = theirs.toks_to_sig(tokens)
     torch.testing.assert_close(codec.decode(codes)[0], audio, atol=1e-4, rtol=0)
     assert n_frames < 2 or audio.std() > 0.001
+
+
+@torch.inference_mode()
+def test_causal_networks_return_another_rate(tmp_path: Path) -> None:
+    package = pytest.importorskip("focalcodec")
+    config = copy.deepcopy(CONFIG) | {"decoder_name": "WaveNeXt"}
+    for part in ("encoder", "compressor", "decompressor", "decoder"):
+        config[f"{part}_config"]["causal"] = True
+    config["encoder_config"]["max_cached_steps"] = 512
+    config["decoder_config"]["hop_length"] = 480
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        theirs = package.FocalCodec(**config).eval()
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    codec = load_codec(tmp_path)
+    assert (codec.spec.sample_rate, codec.spec.hop_length) == (24000, 960)
+    for n in (1, 959, 960, 961, 24000):
+        waveform = make_tone(n / 24000, 0, 24000)[None][..., :n]
+        codes = codec.encode(waveform)
+        assert codes.shape == (1, 1, -(-n // 960))
+        assert codec.decode(codes, n).shape == waveform.shape
+    tokens = theirs.sig_to_toks(resample(waveform[0, 0], 24000, 16000)[None])
+    assert torch.equal(codes[:, 0], tokens)
+    audio = theirs.toks_to_sig(tokens)
+    torch.testing.assert_close(codec.decode(codes)[0], audio, atol=1e-4, rtol=0)
 
 
 def test_saves_and_loads(codec: Codec, tmp_path: Path) -> None:

@@ -127,7 +127,9 @@ class FocalCodec(PretrainedCodec):
             whole = fit_length(audio, n_frames * self.spec.hop_length)
             at_input = resample(whole[0, 0], self.spec.sample_rate, _INPUT_RATE)
             factor = math.prod(self.model.compressor_config.get("downscale_factors", [1]))
-            needed = n_frames * factor * step + frame - step
+            needed = n_frames * factor * step
+            if not self.model.encoder.causal:  # causal ones pad by themselves
+                needed += frame - step
             return Encoded(self.model.sig_to_toks(fit_length(at_input, needed)[None])[:, None])
 
         return encode_each(self, waveform, lengths, encode)
