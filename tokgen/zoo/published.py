@@ -46,7 +46,7 @@ class PublishedCodec:
         library: library that runs it here; "" without an adapter.
         installed: the library is installed, and has this network.
         sample_rate: Hz, of decoded audio.
-        hop_length: samples per frame, of the finest level.
+        hop_length: samples per frame of codes, as the codec of `load_codec` makes them.
         codebooks: levels x entries at the highest bitrate; "" for MP3 and Opus.
         kbps: highest bitrate.
         licence: of the weights; "" if it was not found.
@@ -198,5 +198,8 @@ def _installed(library: str, adapter: str) -> bool:
     spec = find_spec(library)
     if spec is None or library != "transformers":
         return spec is not None
-    places = [Path(place) for place in spec.submodule_search_locations or ()]
-    return any((place / "models" / adapter).is_dir() for place in places)
+    classes = {a.model_type: a.class_name for a in ADAPTERS + CONTINUOUS}
+    wanted = classes.get(adapter, adapter).removesuffix("Model").lower()
+    places = [Path(place) / "models" for place in spec.submodule_search_locations or ()]
+    folders = (folder.name for place in places for folder in place.iterdir())
+    return any(name.replace("_", "") == wanted for name in folders)
