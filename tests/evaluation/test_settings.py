@@ -44,7 +44,9 @@ import sys
 from tokgen.cli.main import main
 flags = ["score", "--corpus", {str(tiny_corpus)!r}, "--codec", "speech-16k"]
 for wrong in (["--metrics", "polqa"], ["--asr", "kaldi"], ["--workers", "-1"],
-              ["--mos", "squim"], ["--codec", "speech-16k"], ["--out", "a.txt"]):
+              ["--mos", "squim"], ["--codec", "speech-16k"], ["--out", "a.txt"],
+              ["--per_clip", "a.txt"], ["--clips", "0"], ["--fad", "vggish"],
+              ["--out", "a.json", "--per_clip", "a.json"]):
     assert main([*flags, *wrong]) == 2, wrong
 heavy = {{"torch", "transformers", "pesq", "datasets", "scipy"}} & set(sys.modules)
 assert not heavy, heavy
