@@ -82,7 +82,7 @@ class DelayTraining(Training[DelayTransformer, TrainingSettings, TrainingBatch])
 
     def empty_sums(self) -> Tensor:
         """Zeros for nats, right codes and frames of each level."""
-        return torch.zeros(3, self.model.n_codebooks, dtype=torch.float64)
+        return torch.zeros(3, self.model.n_codebooks)
 
     def describe(self, sums: Tensor) -> dict[str, float]:
         nats, right, frames = sums.cpu()
@@ -94,13 +94,13 @@ class DelayTraining(Training[DelayTransformer, TrainingSettings, TrainingBatch])
 
     def validate(self, batches: Callable[[int], Iterator[TokenBatch]]) -> dict[str, float]:
         """Loss and accuracy of all codes, each after the true codes of earlier steps."""
-        total = self.empty_sums()
+        total = self.empty_sums().double()
         for batch in batches(self.settings.batch_size):
             nats, right, inside = self._score(batch, None)
             found = torch.stack(
                 [nats.sum((0, 2)), right.sum((0, 2)), inside.sum().expand(len(total[0]))]
             )
-            total += found.double().cpu()
+            total += found.cpu().double()
         nats, right, frames = total
         return {
             "validation/loss": (nats.sum() / frames.sum()).item(),
