@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tokgen.codec_training.discriminators.layers import SLOPE, conv2d
 
-__all__ = ["BANDS", "SpectrumDiscriminator"]
+__all__ = ["BANDS", "NARROW", "SpectrumDiscriminator"]
 
 BANDS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # edges, as shares of the spectrum
 NARROW = 3  # bins; below, oneDNN's bfloat16 convolution with stride 2 is wrong on CPUs with AMX
