@@ -16,6 +16,7 @@ PAGES = {
     "cards/speech-16k.md": "codecs/speech-16k/README.md",
     "cards/speech-16k-code.md": "codecs/speech-16k-code/README.md",
     "cards/speech-16k-live.md": "codecs/speech-16k-live/README.md",
+    "cards/speech-16k-continuous.md": "codecs/speech-16k-continuous/README.md",
     "cards/speech-16k-vbr.md": "codecs/speech-16k-vbr/README.md",
     "cards/allison.md": "recipes/data/allison/README.md",
 }

@@ -1,6 +1,6 @@
 """The interface of autoencoders without a quantizer: `ContinuousCodec`.
 
-codec = load_continuous("runs/speech-16k-continuous/codec")
+codec = load_continuous("speech-16k-continuous")
 latents = codec.encode(waveform)                          # [B, D, T]
 decoded = codec.decode(latents, waveform.shape[-1])       # [B, 1, N]
 

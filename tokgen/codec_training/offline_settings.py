@@ -37,7 +37,7 @@ class OfflineSettings:
     """
 
     name: str = "quantize_offline"
-    codec: str = "runs/speech-16k-continuous/codec"
+    codec: str = "speech-16k-continuous"
     corpora: list[str] = field(default_factory=lambda: ["recipes/data/allison"])
     validation: str | None = None
     quantizer: str = "qinco2"

@@ -1,6 +1,6 @@
 """Load continuous codecs by name, and the STFT codec without its quantizer.
 
-codec = load_continuous("runs/speech-16k-continuous/codec")
+codec = load_continuous("speech-16k-continuous")
 latents = codec.encode(waveform)  # [B, D, T]
 """
 
