@@ -37,7 +37,8 @@ class Settings(CausalTrainingSettings):
 
     Attributes:
         name: the run's folder is runs/<name>.
-        tokens: token dataset with train and test splits; None tokenizes `corpus` with `codec`.
+        tokens: token dataset, a folder or hub id; None tokenizes `corpus` with `codec`. Without a
+            test split, 5 % of its rows become one.
         corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
         grids: grids of frames that the training clips of `corpus` are tokenized on. More of them
             give more codes of the same speech.
@@ -89,6 +90,7 @@ from tokgen.runs.accelerator import conditions_of, make_accelerator, start_track
 from tokgen.runs.folder import write_json
 from tokgen.tokens.columns import codes_of
 from tokgen.tokens.dataset import load_tokens
+from tokgen.tokens.splitting import with_test_split
 from tokgen.training.causal import CausalTraining, make_causal_model
 from tokgen.training.code_bits import measure_code_bits
 from tokgen.training.grids import add_grids
@@ -126,7 +128,7 @@ def train_and_measure(s: Settings, run: Path, command: str) -> int:
         else:
             if s.grids > 1:
                 raise ValueError(f"grids = {s.grids} needs the audio: set corpus, not tokens")
-            plain = tokens = load_tokens(s.tokens)
+            plain = tokens = with_test_split(load_tokens(s.tokens))
             codec = codec_of(tokens.provenance.spec, s.codec, device="cpu")
         about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
         about |= conditions_of(accelerator)

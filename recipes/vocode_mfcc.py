@@ -3,6 +3,7 @@
     accelerate launch -q recipes/vocode_mfcc.py                                 # minutes, on a CPU
     accelerate launch -q recipes/vocode_mfcc.py --config recipes/vocode_mfcc.paper.yaml
     accelerate launch -q recipes/vocode_mfcc.py --config recipes/vocode_mfcc.delay.yaml
+    accelerate launch -q recipes/vocode_mfcc.py --name mine --tokens tokens
 
 This is the downstream experiment of Code Drift (O'Reilly et al., section V): a SoundStorm-like
 masked transformer predicts a codec's tokens from a 30-bin MFCC at the codec's frame rate. With
@@ -41,8 +42,12 @@ class Settings(ModelTrainingSettings, MetricSettings):
 
     Attributes:
         name: the run's folder is runs/<name>.
-        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
-        codec: a name in the zoo, a folder or a hub id.
+        tokens: token dataset to train on, a folder or hub id; None tokenizes `corpus`. If it has no
+            test split, 5 % of its rows become one.
+        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits; None is
+            the included one. With `tokens`, the audio to compare with: None uses decoded codes.
+        codec: a name in the zoo, a folder or a hub id; None is the codec that `tokens` name, or
+            speech-16k.
         conditioning: features to generate from, "mfcc" (the paper) or "log_mel".
         sampling: how codes are generated.
         n_test: number of held-out utterances to generate, from the start of the test split.
@@ -55,8 +60,9 @@ class Settings(ModelTrainingSettings, MetricSettings):
     """
 
     name: str = "vocode_mfcc"
-    corpus: str = "recipes/data/allison"
-    codec: str = "speech-16k"
+    tokens: str | None = None
+    corpus: str | None = None
+    codec: str | None = None
     conditioning: Literal["mfcc", "log_mel"] = "mfcc"
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     n_test: int = 100
@@ -69,15 +75,22 @@ class Settings(ModelTrainingSettings, MetricSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.tokens is None:
+            object.__setattr__(self, "corpus", self.corpus or "recipes/data/allison")
+            object.__setattr__(self, "codec", self.codec or "speech-16k")
+        elif self.test_corpus:
+            raise ValueError("test_corpus with tokens, which hold the test split: leave it out")
         MetricSettings.__post_init__(self)
         check_least(self, n_test=1, min_test_seconds=0, generation_batch=1, n_saved=0)
 
 
 def check_sources(s: Settings) -> None:
     """Raise FileNotFoundError if the codec or a corpus does not exist."""
-    check_name(s.codec)
-    check_corpus(s.corpus)
-    check_corpus(s.test_corpus or s.corpus)
+    if s.codec is not None:
+        check_name(s.codec)
+    for corpus in (s.corpus, s.test_corpus):
+        if corpus:
+            check_corpus(corpus)
 
 
 N_LOGGED = 3  # utterances that the tracker gets
@@ -103,6 +116,7 @@ from tokgen.generation.held_out import (
     longest_clip,
     training_and_test_tokens,
 )
+from tokgen.generation.training_tokens import open_training_tokens
 from tokgen.modelling.loading import load_transformer
 from tokgen.plotting import plot_curves, plot_spectrograms
 from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
@@ -128,13 +142,19 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 1. Tokens. They are reused if the corpus and the codec have not changed.
     with accelerator.main_process_first(), plain_errors():
-        check_corpora(s.corpus, s.test_corpus, n=s.n_test, min_seconds=s.min_test_seconds)
-        codec = load_codec(s.codec, device=str(accelerator.device))
+        device = str(accelerator.device)
+        if s.tokens is not None:
+            tokens, codec = open_training_tokens(s.tokens, s.codec, s.conditioning, device=device)
+            test_tokens = tokens
+        else:
+            corpus, test_corpus = s.corpus or "", s.test_corpus
+            check_corpora(corpus, test_corpus, n=s.n_test, min_seconds=s.min_test_seconds)
+            codec = load_codec(s.codec or "", device=device)
+            tokens, test_tokens = training_and_test_tokens(
+                corpus, test_corpus, codec, Path(s.runs) / "tokens", s.conditioning
+            )
         if s.stable:
             check_searchable(codec)
-        tokens, test_tokens = training_and_test_tokens(
-            s.corpus, s.test_corpus, codec, Path(s.runs) / "tokens", s.conditioning
-        )
         held_out = choose_held_out(
             test_tokens,
             codec,
@@ -192,15 +212,23 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 5. Score against the original audio, and save some utterances.
     if accelerator.is_main_process:
-        rate = codec.spec.sample_rate
+        named, rate = s.codec or codec.spec.name, codec.spec.sample_rate
         audio = {
             "original": held_out.originals,
             "resynthesis": held_out.resynthesis(),
             "generated": [g.waveform for g in generated],
             "unconditional": [g.waveform for g in floor],
         }
+        if s.corpus is None:  # no audio: compare with the best that a generator can reach
+            del audio["original"]
         columns = [
-            Column(row, "generated" if row == "unconditional" else row, s.codec, rate, clips)
+            Column(
+                row,
+                "generated" if row == "unconditional" else row,
+                named,
+                rate,
+                clips,
+            )
             for row, clips in audio.items()
         ]
         write_samples(run / "samples", columns, held_out.ids, held_out.texts, s.n_saved)
@@ -218,7 +246,8 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
             speaker=s.speaker,
             utmos=s.utmos,
             fad=s.fad,
-            mos_reference=longest_clip(s.corpus, tokens),
+            mos_reference=longest_clip(s.corpus, tokens, codec),
+            reference=next(iter(audio)),
         )
         timing = {
             "train": trained - started,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from datasets import DatasetDict
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
@@ -31,6 +32,8 @@ from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.runs.settings import parse_settings
 from tokgen.tokens.cache import cached_tokens
+from tokgen.tokens.dataset import load_tokens
+from tokgen.tokens.tokenizing import tokenize_corpus
 from tokgen.zoo.lookup import load_codec
 
 TINY_CODEC = {
@@ -135,6 +138,31 @@ def test_vocode_mfcc_trains_on_a_variable_bitrate(vocode_flags, tiny_corpus, tmp
         assert made.depth is not None
         heard, _ = read_audio(tmp_path / "vary" / "samples" / f"{i:03d}.generated.wav")
         torch.testing.assert_close(made.waveform, heard, atol=1e-4, rtol=0)
+
+
+def test_vocode_mfcc_trains_on_tokens_without_splits_or_audio(
+    vocode_flags, tiny_codec_folder, tiny_corpus, tmp_path
+):
+    codec = load_codec(tiny_codec_folder)
+    tokenize_corpus(tiny_corpus, codec, tmp_path / "made", workers=1, progress=False)
+    rows = load_tokens(tmp_path / "made").splits["train"]
+    DatasetDict(train=rows).save_to_disk(str(tmp_path / "one"))
+    flags = vocode_flags("tokens", metrics='["si_sdr"]', steps=2)
+    at = flags.index("--corpus")
+    flags[at : at + 2] = ["--tokens", tmp_path / "one"]
+    run("vocode_mfcc.py", *flags)
+    folder = tmp_path / "tokens"
+    found = json.loads((folder / "metrics.json").read_text())
+    assert list(found["rows"]) == ["resynthesis", "generated", "unconditional"]
+    settings = json.loads((folder / "settings.json").read_text())["settings"]
+    assert settings["tokens"] == str(tmp_path / "one") and settings["corpus"] is None
+    assert (folder / "model/model.safetensors").is_file()
+    plain = tmp_path / "plain"
+    tokenize_corpus(tiny_corpus, codec, plain, workers=1, progress=False, conditioning=None)
+    flags[flags.index("--tokens") + 1] = plain
+    flags[flags.index("--name") + 1] = "other"
+    out = run("vocode_mfcc.py", *flags, code=1)
+    assert "have no conditioning: tokenize with --conditioning mfcc" in out
 
 
 def test_vocode_mfcc_refuses_other_settings_under_one_name(vocode_flags, tmp_path):

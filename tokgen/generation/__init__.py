@@ -13,5 +13,6 @@
 - `outputs` - plan and check the files that generation writes
 - `files` - generate utterances and write them as audio files
 - `speech` - speech from text alone
+- `training_tokens` - open an existing token dataset to train on
 - `held_out` - choose test utterances and generate them
 """

@@ -200,7 +200,7 @@ def check_corpora(
 def choose_held_out(
     tokens: TokenDataset,
     codec: Codec,
-    corpus: str,
+    corpus: str | None,
     *,
     n: int,
     min_seconds: float = 0.0,
@@ -210,7 +210,8 @@ def choose_held_out(
 
     Args:
         tokens: tokens with a test split, made from `corpus` by `codec`.
-        corpus: a corpus as `open_corpus` accepts it.
+        corpus: a corpus as `open_corpus` accepts it. None if the audio is not at hand: the
+            originals are then what the codec decodes.
         n: maximum number of utterances.
         min_seconds: shortest duration in seconds.
         ids: choose only these; None chooses among all.
@@ -219,21 +220,18 @@ def choose_held_out(
     """
     if n < 1:
         raise ValueError(f"n_test = {n}: must be at least 1")
-    known = held_out_ids(tokens, min_seconds, corpus)
+    name = tokens.provenance.corpus if corpus is None else corpus
+    known = held_out_ids(tokens, min_seconds, name)
     chosen = set(known if ids is None else ids) & set(known)
     split = tokens.splits["test"]
-    items = [i for i, name in enumerate(split["id"]) if name in chosen][:n]
+    items = [i for i, one in enumerate(split["id"]) if one in chosen][:n]
     if not items:
         raise ValueError(
-            f"no test utterance of {corpus} to generate: n_test = {n}, "
+            f"no test utterance of {name} to generate: n_test = {n}, "
             f"min_test_seconds = {min_seconds}"
         )
     rows = split.select(items)
-    opened = open_corpus(corpus, split="test")
-    wanted = set(rows["id"])
-    entries = {e.id: e for e in opened.entries if e.id in wanted}
-    rate = codec.spec.sample_rate
-    return HeldOut(
+    found = HeldOut(
         codec=codec,
         ids=list(rows["id"]),
         items=items,
@@ -242,8 +240,22 @@ def choose_held_out(
         codes=codes_of(rows),
         conditioning=conditioning_of(rows),
         sides=sides_of(rows, codec.side_names),
-        originals=[opened.load(entries[i], rate).waveform for i in rows["id"]],
+        originals=[],
     )
+    if corpus is None:
+        return replace(found, originals=found.resynthesis())
+    # The test split may have been made from the tokens, so the audio may be in any split.
+    opened = open_corpus(corpus)
+    entries = {e.id: e for e in opened.entries}
+    entries |= {e.id: e for e in opened.with_plain_splits().entries if e.split == "test"}
+    missing = [i for i in found.ids if i not in entries]
+    if missing:
+        raise ValueError(
+            f"{name} lacks {len(missing)} of the test utterances of the tokens, such as "
+            f"{missing[0]!r}: give the corpus that they were made of, or none"
+        )
+    rate = codec.spec.sample_rate
+    return replace(found, originals=[opened.load(entries[i], rate).waveform for i in found.ids])
 
 
 def held_out_ids(tokens: TokenDataset, min_seconds: float, corpus: str) -> list[str]:
@@ -297,11 +309,19 @@ def training_and_test_tokens(
     return tokens, cached_tokens(test, codec, cache, conditioning=conditioning)
 
 
-def longest_clip(corpus: str, tokens: TokenDataset) -> Tensor:
-    """Load the longest training utterance [1, N], for use as the reference of the MOS metric."""
+def longest_clip(corpus: str | None, tokens: TokenDataset, codec: Codec | None = None) -> Tensor:
+    """Load the longest training utterance [1, N], for use as the reference of the MOS metric.
+
+    Without a corpus, `codec` decodes it.
+    """
     train = tokens.splits["train"]
     n_samples = train["n_samples"]
-    wanted = train[max(range(len(train)), key=lambda i: n_samples[i])]["id"]
-    opened = open_corpus(corpus, split="train")
+    longest = max(range(len(train)), key=lambda i: n_samples[i])
+    if corpus is None:
+        if codec is None:
+            raise ValueError("corpus and codec are both None: give one to get audio from")
+        return tokens.decode(codec, "train", longest)[0]
+    wanted = train[longest]["id"]
+    opened = open_corpus(corpus)
     entry = next(e for e in opened.entries if e.id == wanted)
     return opened.load(entry, tokens.provenance.sample_rate).waveform

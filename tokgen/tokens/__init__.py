@@ -10,6 +10,7 @@
 - `saved` - open the files of a dataset, and name those that are damaged or lie outside
 - `checks` - check rows against their provenance
 - `columns` - types, values and statistics of the columns
+- `splitting` - hold out a test split of datasets that have none
 - `export` - export datasets for the training of language models, and read them back
 - `layouts` - layouts of codes for language models: `flatten`, `add_offsets`, `delay`
 - `rates` - the bitrate of tokens whose frames differ in depth
