@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import DacConfig, DacModel, EncodecConfig, EncodecModel
 
 from makers.audio import RATE, codec_tone
+from makers.dualcodec import make_dualcodec
 from makers.library_codecs import LIBRARY_CLOSED, LIBRARY_MAKERS
 from makers.rebuilt import REBUILT_CLOSED, REBUILT_MAKERS
 from tokgen.audio.torchaudio_shim import import_torchaudio
@@ -337,11 +338,12 @@ MAKERS |= {
     "xcodec2": partial(make_xcodec2, Xcodec2Codec),
     "neucodec": partial(make_xcodec2, NeuCodecCodec),
     "speechtokenizer": make_speechtokenizer,
+    "dualcodec": make_dualcodec,
 }
 MAKERS |= REBUILT_MAKERS | LIBRARY_MAKERS
 # Codecs that do not expose their stages
 CLOSED = REBUILT_CLOSED | LIBRARY_CLOSED
-CLOSED |= {"encodec-48k", "encodec-48k-variable", "mimi", "xcodec2", "neucodec"}
+CLOSED |= {"encodec-48k", "encodec-48k-variable", "mimi", "xcodec2", "neucodec", "dualcodec"}
 
 VARIABLE = ("stft-variable", "dac-variable", "encodec-variable", "encodec-48k-variable")
 BLOCKWISE = {name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC, "stft-causal", *VARIABLE)} | {

@@ -103,6 +103,13 @@ ADAPTERS = (
         "adapters.focalcodec:FocalCodec",
         published=(Published(("model.safetensors",), ("encoder_name", "compressor_name")),),
     ),
+    Adapter(
+        "tokgen",
+        "DualCodecModel",
+        "dualcodec",
+        "rebuilt.dualcodec:DualCodec",
+        published=(Published(("dualcodec_*.safetensors", "w2vbert2_mean_var_stats_*.pt")),),
+    ),
     Adapter("transformers", "DacModel", "dac", "adapters.dac:DacCodec"),
     Adapter("transformers", "EncodecModel", "encodec", "adapters.encodec:EncodecCodec"),
     Adapter(

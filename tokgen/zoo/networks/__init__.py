@@ -4,6 +4,7 @@
 - `alias_free` - layers of BigCodec and FACodec
 - `bigcodec` - network of BigCodec
 - `causal` - causal layers of the STFT codec
+- `dualcodec` - network of DualCodec
 - `facodec` - network of FACodec
 - `nemo` - networks of NeMo's audio codecs
 - `nemo_layers` - layers of them

@@ -2,6 +2,7 @@
 
 - `loading` - base class, and weight norm folded into plain weights
 - `bigcodec` - BigCodec
+- `dualcodec` - DualCodec
 - `facodec` - FACodec
 - `nemo` - NeMo's spectral codecs and NanoCodec
 - `nemo_files` - read .nemo files
