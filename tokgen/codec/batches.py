@@ -133,9 +133,10 @@ def check_side(codec: Coder, side: Side | None, codes: Tensor) -> Side:
             continue
         expected = len(codes), codec.side_length(name, codec.spec.n_samples(codes.shape[-1]))
         if values.shape != expected:
+            each = "one per chunk, " if codec.spec.chunk_length else ""
             raise ValueError(
-                f"{name} of shape {tuple(values.shape)}: {codec.spec.name} needs one per chunk, "
-                f"{expected}, for codes of shape {tuple(codes.shape)}"
+                f"{name} of shape {tuple(values.shape)}: {codec.spec.name} needs {each}{expected}, "
+                f"for codes of shape {tuple(codes.shape)}"
             )
     return found
 
