@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from tokgen.results import Grid, Result
 from tokgen.runs.folder import write_json
 from tokgen.runs.locks import lock_folder
@@ -133,7 +135,8 @@ def export_tokens(
 def _exported(part: Dataset, layout: Layout, side_names: list[str]) -> Iterator[ExportedRow]:
     for start in range(0, len(part), _ROWS):
         rows = part.select(range(start, min(start + _ROWS, len(part))))
-        depths = depths_of(rows) or [None] * len(rows)
+        found = depths_of(rows)
+        depths: list[Tensor | None] = [None] * len(rows) if found is None else [*found]
         columns = {name: list(rows[name]) for name in ("id", "n_samples", "text", "speaker")}
         sides = {side_column(name): list(rows[side_column(name)]) for name in side_names}
         for i, (codes, depth) in enumerate(zip(codes_of(rows), depths, strict=True)):
