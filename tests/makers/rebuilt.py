@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
@@ -23,18 +24,22 @@ from tokgen.codec.base import Codec
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.networks.alias_free import Snake, low_pass
 from tokgen.zoo.networks.bigcodec import BigCodecModel
+from tokgen.zoo.networks.esc import EscModel
 from tokgen.zoo.networks.facodec import FaCodecModel
 from tokgen.zoo.networks.nemo import NemoCodecModel
+from tokgen.zoo.rebuilt.esc import _settings as esc_settings
 from tokgen.zoo.rebuilt.nemo import _settings
 
 __all__ = [
     "BIGCODEC",
+    "ESC",
     "FACODEC",
     "NEMO",
     "REBUILT_CLOSED",
     "REBUILT_MAKERS",
     "bigcodec_checkpoint",
     "codec_in",
+    "esc_weights",
     "facodec_checkpoints",
     "loud",
     "make_facodec",
@@ -42,6 +47,7 @@ __all__ = [
     "nemo_weights",
     "weight_norm",
     "write_bigcodec",
+    "write_esc",
     "write_facodec",
     "write_nemo",
 ]
@@ -288,10 +294,51 @@ def make_facodec() -> Codec:
     return codec_in(lambda folder: write_facodec(folder, **small), "facodec")
 
 
+ESC: dict[str, Any] = {
+    "in_freq": 96,
+    "h_dims": [6, 8, 12],
+    "max_streams": 3,
+    "sr": 8000,
+    "swin_heads": [2, 4],
+    "mlp_ratio": 2.0,
+    "group_size": 2,
+    "codebook_size": 32,
+    "codebook_dims": [6, 4, 4],
+}  # under `model` in config.yaml
+
+
+def esc_weights(**settings: Any) -> dict[str, Tensor]:
+    """Return small random weights as model.pth holds them, under "model_state_dict"."""
+    config = esc_settings(ESC | settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = EscModel(**{k: v for k, v in config.items() if k != "model_type"})
+        loud(model)
+        for name, weight in model.named_parameters():
+            if "bias_table" in name:
+                nn.init.normal_(weight)
+    index = {
+        name.replace("bias_table", "index"): torch.zeros(16, 16, dtype=torch.long)
+        for name in model.state_dict()
+        if "bias_table" in name
+    }
+    window = torch.hann_window(config["win_length"])
+    return model.state_dict() | index | {"ft.window": window, "ift.window": window}
+
+
+def write_esc(folder: Path, **settings: Any) -> None:
+    """Write the two published files."""
+    beside = {"step": 3, "best_perf": np.float64(0.5)}
+    torch.save(beside | {"model_state_dict": esc_weights(**settings)}, folder / "model.pth")
+    config = {"model_name": "csvq+swinT", "model": ESC | settings}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
 REBUILT_MAKERS: dict[str, Callable[[], Codec]] = {
     "bigcodec": partial(codec_in, write_bigcodec, "bigcodec"),
+    "esc": partial(codec_in, write_esc, "esc"),
     "facodec": make_facodec,
     **{name: partial(make_nemo, name) for name in NEMO},
 }
 # Those that do not expose their stages
-REBUILT_CLOSED = {*NEMO, "facodec"}
+REBUILT_CLOSED = {*NEMO, "esc", "facodec"}

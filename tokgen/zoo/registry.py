@@ -97,6 +97,13 @@ ADAPTERS = (
         published=(Published(("ns3_facodec_encoder.bin", "ns3_facodec_decoder.bin")),),
     ),
     Adapter(
+        "tokgen",
+        "EscModel",
+        "esc",
+        "rebuilt.esc:Esc",
+        published=(Published(("model.pth", "config.yaml")),),
+    ),
+    Adapter(
         "focalcodec",
         "FocalCodec",
         "focalcodec",

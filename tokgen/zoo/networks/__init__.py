@@ -5,6 +5,8 @@
 - `bigcodec` - network of BigCodec
 - `causal` - causal layers of the STFT codec
 - `dualcodec` - network of DualCodec
+- `esc` - network of ESC
+- `esc_layers` - layers of it
 - `facodec` - network of FACodec
 - `nemo` - networks of NeMo's audio codecs
 - `nemo_layers` - layers of them

@@ -10,20 +10,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, get_type_hints
+from typing import IO, Any, ClassVar, get_type_hints
 
 import torch
 from torch import Tensor
 
 from tokgen.nn.checks import building, check_finite, check_fit, check_settings
-from tokgen.nn.files import read_json
+from tokgen.nn.files import brief, read_json
 from tokgen.nn.hub import CONFIG
 from tokgen.nn.pretrained import NOT_SETTINGS, Pretrained
 from tokgen.nn.torch_files import header_of
 from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.registry import PUBLISHED
 
-__all__ = ["RebuiltCodec", "fold_weight_norm"]
+__all__ = ["MAX_YAML_BYTES", "RebuiltCodec", "fold_weight_norm", "parse_yaml"]
+
+MAX_YAML_BYTES = 1 << 20
 
 _G, _V = "weight_g", "weight_v"
 _ORIGINAL_G, _ORIGINAL_V = "parametrizations.weight.original0", "parametrizations.weight.original1"
@@ -102,3 +104,26 @@ def fold_weight_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             out[name] = tensor
     return out
+
+
+def parse_yaml(file: IO[bytes], size: int, name: str) -> dict[str, Any]:
+    """Return the settings of an open YAML file.
+
+    Args:
+        file: see above.
+        size: bytes.
+        name: of the file, for errors.
+    Raises:
+        ValueError: too large, damaged, or no mapping.
+    """
+    import yaml
+
+    if size > MAX_YAML_BYTES:
+        raise ValueError(f"{name} has {size} bytes, over {MAX_YAML_BYTES}")
+    try:
+        settings = yaml.safe_load(file.read())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise ValueError(f"{name} cannot be read: {brief(error)}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{name} holds a {type(settings).__name__}, not settings")
+    return settings

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tokgen.nn.files import brief, shorten
 from tokgen.nn.torch_files import open_checkpoint, tensors_of
+from tokgen.zoo.rebuilt.loading import parse_yaml
 
-__all__ = ["MAX_YAML_BYTES", "SETTINGS", "find_nemo", "read_nemo_settings", "read_nemo_weights"]
+__all__ = ["SETTINGS", "find_nemo", "read_nemo_settings", "read_nemo_weights"]
 
 SETTINGS = "model_config.yaml"
-MAX_YAML_BYTES = 1 << 20
 _WEIGHTS = "model_weights.ckpt"
 _MAX_MEMBERS = 1000
 
@@ -43,19 +43,8 @@ def read_nemo_settings(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: not a .nemo file, damaged, or too large.
     """
-    import yaml
-
     with _member(path, SETTINGS) as (file, size):
-        if size > MAX_YAML_BYTES:
-            raise ValueError(f"{path}: {SETTINGS} has {size} bytes, over {MAX_YAML_BYTES}")
-        text = file.read()
-    try:
-        settings = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ValueError(f"{path}: {SETTINGS} cannot be read: {brief(error)}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path}: {SETTINGS} holds a {type(settings).__name__}, not settings")
-    return settings
+        return parse_yaml(file, size, f"{path}: {SETTINGS}")
 
 
 def read_nemo_weights(path: Path) -> dict[str, Tensor]:
