@@ -49,7 +49,7 @@ def test_equals_nemo(name: str, n_frames: int) -> None:
     codec = make_nemo(name)
     hop = codec.spec.hop_length
     waveform = tone(n_frames * hop)
-    # NeMo 2.3 and later count a frame less of a spectrogram, and mask the last one
+    # NeMo 2.5 and later count a frame less of a spectrogram, and mask the last one
     length = torch.tensor([waveform.shape[-1] + (hop if name == "nemo-mel" else 0)])
     encoded, _ = theirs.audio_encoder(audio=waveform[:, 0], audio_len=length)
     frames = torch.tensor([n_frames])

@@ -7,9 +7,9 @@ sets them to the middle of their range, which the codecs were not trained for.
 
 Audio is padded with zeros to whole frames. NeMo fails for few frames (less than two to seven),
 since its networks pad by reflection; this codec pads such audio with more zeros, and such codes
-with copies of the last frame. NeMo 2.3 and later give spectral codecs one frame less and set it to
-zeros, because they count the frames of the spectrogram otherwise than the NeMo that trained them;
-this codec gives all frames.
+with copies of the last frame. NeMo 2.5 and later give spectral codecs one frame less and set it to
+zeros, because they count the frames of the spectrogram otherwise than NeMo up to 2.4, which was
+current when the codecs were published; this codec gives all frames.
 """
 
 from __future__ import annotations
