@@ -40,7 +40,7 @@ def test_a_copy_has_what_the_commands_name(tmp_path: Path, capsys: pytest.Captur
         text=True,
         check=True,
     )
-    assert "corpus: recipes/data/allison" in done.stdout and "name: vocode_mfcc" in done.stdout
+    assert "batch_size: 8" in done.stdout and "name: vocode_mfcc" in done.stdout
 
 
 def test_recipes_that_a_recipe_imports_come_along(tmp_path: Path, monkeypatch) -> None:

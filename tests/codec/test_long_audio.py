@@ -150,8 +150,8 @@ def test_codecs_that_need_the_whole_get_it(name: str, monkeypatch: pytest.Monkey
     waveform = codec_tone(codec, seconds=1.5)
     found = encode_blocks(codec, cut(waveform, [999]))
     assert_same(found, codec.encode_with_side(waveform))
-    parts = list(decode_blocks(codec, found.codes, 7777))
-    assert torch.equal(torch.cat(parts, dim=-1), codec.decode(found.codes, 7777))
+    parts = list(decode_blocks(codec, found.codes, 7777, found.side))
+    assert torch.equal(torch.cat(parts, dim=-1), codec.decode(found.codes, 7777, found.side))
     with pytest.raises(WholeOnly, match=f"{codec.spec.name} .*, so it cannot code audio piece"):
         CodecStream(codec)
     monkeypatch.setattr(long_audio, "WHOLE_SECONDS", 1.2)

@@ -430,7 +430,10 @@ def test_last_number_of_steps_repeats() -> None:
     assert [chosen.at(k) for k in range(4)] == [20, 10, 10, 10]
 
 
-def test_progress_bar_is_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_bar_is_on_stderr(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokgen.generation.sampling.BAR_DELAY", 0.0)
     sample(Recorder(), None, LENGTHS, SamplingSettings(steps=(2, 1)), seed=0, progress=True)
     captured = capsys.readouterr()
     assert "4/4" in captured.err

@@ -346,7 +346,9 @@ CLOSED = REBUILT_CLOSED | LIBRARY_CLOSED
 CLOSED |= {"encodec-48k", "encodec-48k-variable", "mimi", "xcodec2", "neucodec", "dualcodec"}
 
 VARIABLE = ("stft-variable", "dac-variable", "encodec-variable", "encodec-48k-variable")
-BLOCKWISE = {name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC, "stft-causal", *VARIABLE)} | {
+BLOCKWISE = {
+    name: MAKERS[name] for name in (*DAC_STRIDES, *ENCODEC, "stft-causal", "voicecraft", *VARIABLE)
+} | {
     "stft": partial(make_stft_codec, kernel_size=7, encoder_depth=2, decoder_depth=2),
     "encodec-centred": partial(make_encodec, "encodec-24k", use_causal_conv=False),
 }  # codecs that code audio block by block

@@ -96,7 +96,7 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_table(flags, tmp_path) ->
 
     # More seeds and another margin reuse the results; other settings are refused.
     more = run("compare_codecs.py", *flags("cut", seeds=3, margins='{"pesq": 0.5}'))
-    assert "tiny, seed 2" in more and more.count("continuing at step 6 of 6") == 4
+    assert "tiny, masked, seed 2" in more and more.count("continuing at step 6 of 6") == 4
     assert (cut / "cells/tiny-seed2/model/config.json").is_file()
     fewer = run("compare_codecs.py", *flags("cut", **{"drift_passes": 0, "telephone.rounds": 0}))
     assert "2 trainings per codec" in fewer

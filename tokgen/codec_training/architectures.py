@@ -62,6 +62,7 @@ def make_trainable(
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture {architecture!r}: known are {', '.join(ARCHITECTURES)}")
+    config = {k: v for k, v in config.items() if (k, v) != ("importance", None)}
     unknown = sorted(set(config) - _settings_of(architecture))
     if unknown:
         raise ValueError(
