@@ -1,4 +1,4 @@
-"""What a recogniser heard, in records of clips: edits of characters and words."""
+"""Transcripts of a recogniser in records of clips: edits of characters and words."""
 
 from __future__ import annotations
 

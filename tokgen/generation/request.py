@@ -1,4 +1,4 @@
-"""What one call generates: the audio that is given, and the codes to keep of it."""
+"""A request to generate: the audio that is given, and the codes to keep of it."""
 
 from __future__ import annotations
 

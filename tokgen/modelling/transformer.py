@@ -1,4 +1,4 @@
-"""What token transformers share: embeddings, conditioning, heads, and how they are made and saved.
+"""Base class of token transformers: embeddings, conditioning, heads, creation and saving.
 
 The embeddings of a frame's tokens and of its conditioning are summed. Attention mixes the frames,
 and one head per level predicts the codes of that level.

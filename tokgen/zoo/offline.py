@@ -145,7 +145,7 @@ class OfflineCodec(PretrainedCodec):
 
     @property
     def _place(self) -> str:
-        """Where the codec was loaded from, since the folder of many is called "codec"."""
+        """Place the codec was loaded from, since the folder of many is called "codec"."""
         return self.spec.name if self.loaded_from is None else self.loaded_from[0]
 
     @property

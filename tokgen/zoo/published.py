@@ -85,7 +85,7 @@ class PublishedCodec:
 
     @property
     def run(self) -> str:
-        """Where it was run, as the table shows it."""
+        """Place of the run, as the table shows it."""
         return "; ".join(trial.brief for trial in self.trials) or "not run"
 
 

@@ -280,7 +280,7 @@ model = TextModel.from_pretrained("folder or hub id of this model")
 
 
 def _places(durations: Tensor, n_frames: int) -> Tensor:
-    """Where frames lie in their symbols, [B, T, 3]: share passed, share left, log of the length."""
+    """Places of frames in their symbols, [B, T, 3]: share passed, share left, log of the length."""
     index, before = expand(durations, n_frames)
     length = durations.gather(-1, index).float().clamp(min=1)
     passed = ((before + 0.5) / length).clamp(max=1)

@@ -97,7 +97,7 @@ class _Block(nn.Module):
         return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
     def _mask(self, height: int, width: int, device: torch.device) -> Tensor:
-        """What is added to attention [count, n, n] between places of each window."""
+        """Attention mask [count, n, n] between places of each window; it is added."""
 
         def parts(size: int) -> Tensor:
             place = torch.arange(size, device=device)
