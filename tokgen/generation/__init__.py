@@ -7,7 +7,7 @@
 - `windows` - generate long utterances in windows that overlap
 - `prompts` - masks of the codes to keep, for continuation and infilling
 - `clips` - generate a list of utterances: codes and audio
-- `request` - what one call generates: the audio that is given, and the codes to keep of it
+- `request` - a request: the audio that is given, and the codes to keep of it
 - `generators` - find the generator beside a codec
 - `generate` - generate one utterance: like audio, after a prompt, in a gap, or as a variation
 - `outputs` - plan and check the files that generation writes

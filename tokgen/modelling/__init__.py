@@ -1,6 +1,6 @@
 """Token models.
 
-- `transformer` - what token transformers share: embeddings, conditioning and heads
+- `transformer` - base class of token transformers: embeddings, conditioning and heads
 - `masked` - the masked transformer
 - `delay` - the autoregressive transformer with MusicGen's delay pattern
 - `loading` - load a token transformer of either kind
