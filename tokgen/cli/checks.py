@@ -19,6 +19,7 @@ from tokgen.runs.checks import check_folder, check_writable
 from tokgen.runs.device import check_device
 from tokgen.storage import local_path
 from tokgen.tokens.export.outputs import check_export
+from tokgen.tokens.places import is_dataset_place
 from tokgen.zoo.names import check_name
 
 __all__ = ["EXPORTED", "STREAM", "check", "plan"]
@@ -45,7 +46,9 @@ def check(s: Any) -> None:
                 'codec is "": give a name that `tokgen codecs` lists, a folder, or a hub id'
             )
         if Path(codec).is_file():
-            also = f", or a {TGC} or {CODES} file" if isinstance(s, settings.Info) else ""
+            also = (
+                f", a dataset, or a {TGC} or {CODES} file" if isinstance(s, settings.Info) else ""
+            )
             raise ValueError(f"{codec} is a file: give the name or the folder of a codec{also}")
         check_name(codec, waveform=isinstance(s, settings.Drift | settings.Score))
         if codec in codecs[:i]:
@@ -139,7 +142,9 @@ def _check_report(s: settings.Report) -> None:
 
 
 def _codecs_of(s: Any) -> list[str]:
-    if isinstance(s, settings.Info) and s.codec.lower().endswith((TGC, CODES)):
+    if isinstance(s, settings.Info) and (
+        s.codec.lower().endswith((TGC, CODES)) or is_dataset_place(s.codec)
+    ):
         return []
     codec = None if getattr(s, "revision", None) else getattr(s, "codec", None)
     return codec if isinstance(codec, list) else [] if codec is None else [codec]

@@ -36,6 +36,7 @@ VERBS = {
             (
                 "tokgen info speech-16k",
                 "tokgen info descript/dac_16khz --revision main",
+                "tokgen info tokens",
                 "tokgen info speech.tgc",
             ),
         ),

@@ -39,11 +39,11 @@ class Codecs:
 
 @dataclass(frozen=True, kw_only=True)
 class Info:
-    """Describe a codec, or a file of codes.
+    """Describe a codec, a token or latent dataset, or a file of codes.
 
     Attributes:
         codec: name in the zoo (see `tokgen codecs`), folder, or hub id; or a .tgc or
-            .safetensors file.
+            .safetensors file; or the folder, Parquet file, URL or hub id of a dataset.
         revision: revision of a hub id.
     """
 

@@ -16,6 +16,8 @@ from tokgen.bitstream.outputs import CODES, TGC
 from tokgen.cli import model_settings, settings
 from tokgen.cli.checks import STREAM, plan
 from tokgen.cli.streams import INPUT, OUTPUT, interrupted_by_kill, output_file, saved_input
+from tokgen.tokens.places import is_dataset_place
+from tokgen.zoo.names import is_hub_id
 
 if TYPE_CHECKING:
     from tokgen.results import Result
@@ -58,10 +60,22 @@ def info(s: settings.Info) -> Result:
         from tokgen.bitstream.codes_file import read_codes
 
         return read_codes(s.codec)
+    from tokgen.tokens.describing import describe_dataset
+
+    if is_dataset_place(s.codec):
+        return describe_dataset(s.codec, revision=s.revision)
     from tokgen.zoo.cards import describe_codec
     from tokgen.zoo.lookup import load_network
 
-    return describe_codec(load_network(s.codec, revision=s.revision))
+    try:
+        return describe_codec(load_network(s.codec, revision=s.revision))
+    except FileNotFoundError as error:
+        if not is_hub_id(s.codec):
+            raise
+        try:
+            return describe_dataset(s.codec, revision=s.revision)
+        except FileNotFoundError as other:
+            raise FileNotFoundError(f"{error}; nor a dataset: {other}") from other
 
 
 def encode(s: settings.Encode) -> Result:

@@ -10,6 +10,9 @@
 - `saved` - open the files of a dataset, and name those that are damaged or lie outside
 - `checks` - check rows against their provenance
 - `columns` - types, values and statistics of the columns
+- `describing` - describe datasets of both kinds, of a folder, URL or hub id: `describe_dataset`
+- `facts` - facts about a dataset, as text and JSON
+- `places` - tell places of datasets from those of codecs
 - `splitting` - hold out a test split of datasets that have none
 - `export` - export datasets for the training of language models, and read them back
 - `layouts` - layouts of codes for language models: `flatten`, `add_offsets`, `delay`

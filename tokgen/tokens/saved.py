@@ -35,6 +35,7 @@ __all__ = [
     "PLAN",
     "REJECTIONS",
     "check_inside",
+    "iter_columns",
     "lengths_in",
     "one_line",
     "open_arrow",
@@ -161,6 +162,27 @@ def read_shard(storage: Storage, name: str, columns: Sequence[str] | None = None
     """
     with storage.open(name) as file, pq.ParquetFile(file, pre_buffer=False) as table:
         return table.read(columns, use_threads=False)
+
+
+def iter_columns(location: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield some columns of a Parquet file, of one group of rows at a time, without threads.
+
+    An empty table with all columns comes first.
+
+    Args:
+        location: path or URL.
+        columns: names of columns; those that the file lacks are left out.
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
+    try:
+        with _open(location) as file, pq.ParquetFile(file, pre_buffer=False) as table:
+            yield table.schema_arrow.empty_table()
+            names = [name for name in columns if name in table.schema_arrow.names]
+            for group in range(table.num_row_groups):
+                yield table.read_row_group(group, names, use_threads=False)
+    except _DAMAGE as error:
+        raise ValueError(f"{location} cannot be read ({one_line(error)}): {_FIX}") from error
 
 
 def check_inside(folder: Path, paths: Iterable[Path]) -> None:
