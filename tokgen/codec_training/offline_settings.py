@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tokgen.codec_training.discriminators.saved import find_discriminator
 from tokgen.codec_training.settings import CodecTrainingSettings
 from tokgen.corpus.settings import check_corpus
 from tokgen.quantizers.offline.settings import KINDS, QincoTraining
 from tokgen.runs.checks import check_least, check_positive
-from tokgen.zoo.names import check_name
+from tokgen.zoo.names import check_name, find_in_zoo
 
 __all__ = ["OfflineSettings", "check_sources", "decoder_settings"]
 
@@ -31,7 +32,8 @@ class OfflineSettings:
         frames: most frames to fit to, drawn at random.
         training: how qinco2 trains.
         finetune_decoder: steps in which the decoder trains; 0 for none.
-        finetune: how it trains; corpora, validation, steps and names are those of this recipe.
+        finetune: how it trains; corpora, validation, steps and names are those of this recipe, and
+            `start_discriminator: auto` is the discriminator beside `codec`, if it has one.
         seed: of the draw of frames and of the quantizer.
         runs: parent folder of the runs.
     """
@@ -79,6 +81,10 @@ def decoder_settings(
         runs: see above.
         beam: paths of the search in training; None means those of the codec.
     """
+    start = s.finetune.start_discriminator
+    if start == "auto":
+        found = find_discriminator("auto", s.codec)
+        start = s.codec if found and find_in_zoo(s.codec) else found and str(found)
     return replace(
         s.finetune,
         name=name,
@@ -89,4 +95,5 @@ def decoder_settings(
         validation=s.validation,
         runs=runs,
         seed=s.seed,
+        start_discriminator=start,
     )

@@ -22,12 +22,12 @@ from tokgen.codec_training.architectures import (
 )
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import open_crops, open_validation
-from tokgen.codec_training.discriminators.ensemble import find_discriminator
 from tokgen.codec_training.discriminators.kinds import (
     check_fits,
     load_discriminator,
     make_discriminator,
 )
+from tokgen.codec_training.discriminators.saved import find_discriminator
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import phase_at, rate_factor
 from tokgen.codec_training.settings import AUTO, CodecTrainingSettings

@@ -21,8 +21,8 @@ from accelerate.utils import set_seed
 from tokgen.codec.base import Codec
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
-from tokgen.codec_training.discriminators.ensemble import find_discriminator
 from tokgen.codec_training.discriminators.kinds import load_discriminator, make_discriminator
+from tokgen.codec_training.discriminators.saved import find_discriminator
 from tokgen.codec_training.idempotence import Reencoder, rotate
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.phases import Phase, rate_factor

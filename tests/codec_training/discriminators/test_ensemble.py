@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from makers.audio import make_tone
 from tokgen.codec_training.discriminators.bands import SpectrumDiscriminator
-from tokgen.codec_training.discriminators.ensemble import Discriminator, find_discriminator
-from tokgen.zoo.names import find_in_zoo
+from tokgen.codec_training.discriminators.ensemble import Discriminator
 
 
 def test_discriminators_see_neither_level_nor_offset():
@@ -35,19 +33,6 @@ def test_discriminator_saves_and_loads(tmp_path):
     again = Discriminator.from_pretrained(tmp_path)
     audio = torch.randn(1, 1, 1000)
     assert critic(audio)[0][-1].equal(again(audio)[0][-1])
-
-
-def test_a_saved_discriminator_is_found_by_codec_or_folder(tmp_path):
-    saved = tmp_path / "run" / "discriminator"
-    Discriminator(periods=[2], period_channels=[4, 8], windows=[], channels=2).save_pretrained(
-        saved
-    )
-    assert find_discriminator(str(saved), "anything") == saved
-    assert find_discriminator("auto", str(tmp_path / "run" / "codec")) == saved
-    assert find_discriminator("speech-16k", "") == find_in_zoo("speech-16k") / "discriminator"
-    assert find_discriminator(None, "speech-16k") is find_discriminator("auto", "nowhere") is None
-    with pytest.raises(FileNotFoundError, match=r"'nowhere' has no config\.json"):
-        find_discriminator("nowhere", "speech-16k")
 
 
 def test_narrow_bands_are_right_in_bfloat16() -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import Tensor, nn
 
 from tokgen.codec_training.discriminators.bands import SpectrumDiscriminator
 from tokgen.codec_training.discriminators.period import PeriodDiscriminator
-from tokgen.nn.hub import CONFIG
 from tokgen.nn.pretrained import Pretrained
-from tokgen.zoo.names import find_in_zoo
 
-__all__ = ["Discriminator", "find_discriminator"]
+__all__ = ["Discriminator"]
 
 
 class Discriminator(Pretrained):
@@ -62,32 +58,3 @@ class Discriminator(Pretrained):
         x = waveform - waveform.mean(-1, keepdim=True)
         x = 0.8 * x / (x.abs().amax(-1, keepdim=True) + 1e-9)
         return [part(x) for part in self.parts]
-
-
-def find_discriminator(source: str | None, codec: str) -> Path | None:
-    """Find the folder of a saved discriminator.
-
-    Args:
-        source: a folder, the name of a codec in the zoo that has one, "auto", or None.
-        codec: name in the zoo, or a folder. "auto" looks for `discriminator/` in it and next to it.
-    Returns:
-        None if `source` is None, or if it is "auto" and there is none.
-    Raises:
-        FileNotFoundError: the given folder has no discriminator.
-    """
-    if source is None:
-        return None
-    named = find_in_zoo(source)
-    places = [Path(source)] if named is None else [named / "discriminator", Path(source)]
-    if source == "auto":
-        folder = find_in_zoo(codec) or Path(codec)
-        places = [folder / "discriminator", folder.parent / "discriminator"]
-    for place in places:
-        if (place / CONFIG).is_file():
-            return place
-    if source == "auto":
-        return None
-    raise FileNotFoundError(
-        f"start_discriminator = {source!r} has no {CONFIG}: give a folder that train_codec.py "
-        'saved, the name of a codec that has one, "auto", or null for a new one'
-    )
