@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from makers.audio import make_tone
-from makers.codecs import MAKERS, make_stft_codec
+from makers.codecs import MAKERS, make_stft_codec, with_noise
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.bitstream.codes_file import read_codes
 from tokgen.bitstream.files import decode_file, encode_file, settings_for
@@ -39,6 +40,26 @@ def test_names_and_objects_give_the_same(
         assert (found.n_samples, found.sample_rate) == (11200, 16000)
         decoded, rate = read_audio(tmp_path / "b.wav")
         assert rate == 16000 and decoded.shape == waveform.shape
+
+
+def test_a_codec_with_another_decoder_decodes_the_codes(
+    wav: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    made = encode_file(wav, tiny_codec, tmp_path / "a.safetensors")
+    found, tuned = read_codes(tmp_path / "a.safetensors"), with_noise(tiny_codec, "decoder")
+    assert found.encoder_hash == made.encoder_hash == tuned.spec.encoder_hash
+    assert found.weight_hash == tiny_codec.spec.weight_hash != tuned.spec.weight_hash
+    for source in (made, tmp_path / "a.safetensors"):
+        decode_file(source, tmp_path / "b.wav", tuned, overwrite=True)
+        decoded = read_audio(tmp_path / "b.wav")[0]
+        expected = tuned.decode(made.codes[None], 11200)[0].clamp(-1, 1)
+        torch.testing.assert_close(decoded, expected, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match=r"'tiny' \(encoder \w+\), not by 'noisy' \(encoder"):
+        found.check_codec(with_noise(tiny_codec, "quantizer").spec)
+    old = replace(found, encoder_hash="")  # of an older version
+    old.check_codec(tiny_codec.spec)
+    with pytest.raises(ValueError, match=r"'tiny' \(weights \w+\), not by 'noisy' \(weights"):
+        old.check_codec(tuned.spec)
 
 
 def test_results_say_what_was_made(wav: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:

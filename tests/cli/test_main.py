@@ -69,6 +69,7 @@ def test_encode_and_decode(tool, tmp_path: Path, tiny_codec: StftCodec) -> None:
             "kind": "tokgen codes 1",
             "codec": "tiny",
             "weight_hash": tiny_codec.spec.weight_hash,
+            "encoder_hash": tiny_codec.spec.encoder_hash,
             "n_samples": str(waveform.shape[-1]),
             "sample_rate": "16000",
         }

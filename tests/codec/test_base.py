@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from makers.audio import codec_tone
-from makers.codecs import MAKERS, make_encodec
+from makers.codecs import MAKERS, assert_same, make_encodec, noisy_decoder
 from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import Encoded
+from tokgen.nn.pretrained import hashes_of
+from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.stft import StftCodec
 
@@ -104,6 +106,22 @@ def test_padding_does_not_change_codes(codec: Codec) -> None:
 @pytest.mark.parametrize("name", ["speech-16k", "speech-16k-code"])
 def test_padding_does_not_change_codes_of_real_codecs(name: str) -> None:
     assert_padding_changes_nothing(load_codec(name))
+
+
+def test_the_encoder_hash_is_of_what_the_codes_depend_on(codec: Codec) -> None:
+    assert isinstance(codec, PretrainedCodec)
+    spec, waveform = codec.spec, codec_tone(codec, codec.spec.sample_rate)
+    if not codec.decoder_parts:
+        assert codec.spec.name == "esc" and spec.encoder_hash == spec.weight_hash
+        return
+    before, decoded = codec.encode_with_side(waveform), codec.roundtrip(waveform)
+    with noisy_decoder(codec):
+        found = hashes_of(codec.model, codec.decoder_parts)
+        assert_same(codec.encode_with_side(waveform), before)
+        assert not torch.equal(codec.roundtrip(waveform), decoded)
+    assert found["encoder_hash"] == spec.encoder_hash
+    assert len({spec.encoder_hash, spec.weight_hash, found["weight_hash"]}) == 3
+    assert torch.equal(codec.roundtrip(waveform), decoded)
 
 
 def test_encoding_twice_gives_the_same_codes(codec: Codec) -> None:

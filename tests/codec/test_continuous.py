@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from makers.codecs import noisy_decoder
 from makers.continuous import CONTINUOUS, make_continuous
 from tokgen.codec.continuous import ContinuousCodec, ContinuousSpec
+from tokgen.nn.pretrained import hashes_of
+from tokgen.zoo.continuous import PretrainedContinuous
 
 
 @pytest.fixture(scope="module", params=CONTINUOUS)
@@ -49,6 +52,18 @@ def test_latents_do_not_depend_on_the_batch(codec: ContinuousCodec) -> None:
     assert latents.shape == (4, codec.spec.latent_dim, 100)
     for found, expected in zip(latents, alone, strict=True):
         assert torch.equal(found[:, : expected.shape[-1]], expected)
+
+
+def test_the_encoder_hash_is_of_what_the_latents_depend_on(codec: ContinuousCodec) -> None:
+    assert isinstance(codec, PretrainedContinuous)
+    spec, waveform = codec.spec, noise(20 * codec.spec.hop_length)
+    before, decoded = codec.encode(waveform), codec.roundtrip(waveform)
+    with noisy_decoder(codec):
+        found = hashes_of(codec.model, codec.decoder_parts)
+        assert torch.equal(codec.encode(waveform), before)
+        assert not torch.equal(codec.roundtrip(waveform), decoded)
+    assert found["encoder_hash"] == spec.encoder_hash
+    assert len({spec.encoder_hash, spec.weight_hash, found["weight_hash"]}) == 3
 
 
 def test_gradients_reach_audio_and_latents(codec: ContinuousCodec) -> None:

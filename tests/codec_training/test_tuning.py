@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from makers.audio import make_tone
 from makers.recipes import ROOT
+from tokgen.codec.identity import encodes_like
 from tokgen.codec_training.crops import open_crops
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.loop import CodecTraining
@@ -147,3 +148,4 @@ def test_a_frozen_encoder_keeps_all_codes(settings, tmp_path, dtype):
     codes = base.encode(audio)
     assert torch.equal(tuned.encode(audio), codes)
     assert not torch.allclose(tuned.decode(codes), base.decode(codes), atol=1e-3)
+    assert encodes_like(tuned.spec, base.spec)

@@ -118,7 +118,7 @@ def test_names_and_files_in_place_of_objects(model, codec, speech, tmp_path, mon
     monkeypatch.setenv("TOKGEN_ZOO", str(tmp_path / "zoo"))
     assert made(folder).equal(expected.codes)
     save_codec(make_stft_codec(1, "little", n_codebooks=3, codebook_size=32), saved)
-    with pytest.raises(ValueError, match=r"made for codec 'little' \(\w+\), these tokens are of"):
+    with pytest.raises(ValueError, match=r"made for codec 'little' \(encoder \w+\), not for"):
         made(folder)
 
 

@@ -6,8 +6,10 @@ contract of `Codec` for each of them.
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,7 @@ from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.stages import StagedCodec
 from tokgen.codec.windows import fit_length
 from tokgen.nn.cards import ModelCardFacts
-from tokgen.nn.pretrained import hash_weights
+from tokgen.nn.pretrained import hash_weights, hashes_of
 from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.adapters.dac_variable import VariableDac
@@ -61,6 +63,16 @@ def make_stft_codec(seed: int = 0, name: str = "tiny", **settings: int) -> StftC
         torch.manual_seed(seed)
         model = StftCodecModel(**{**small, **settings})
     return StftCodec.from_model(model, name, licence="CC0-1.0")
+
+
+def with_noise(codec: StftCodec, part: str, name: str = "noisy") -> StftCodec:
+    """Return a codec with other weights in its "encoder", "quantizer" or "decoder"."""
+    model = copy.deepcopy(codec.model)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.get_submodule(part).parameters():
+            weight += 0.1 * torch.randn(weight.shape, generator=generator)
+    return StftCodec.from_model(model, name, licence=codec.spec.licence)
 
 
 def save_codec(codec: StftCodec, folder: Path, summary: str = "for tests") -> Path:
@@ -290,7 +302,7 @@ def vary(codec: Codec, level: float | None) -> Any:
         last.bias -= spread.mean()
         last.weight_g *= 2 / spread.std()
         last.bias *= 2 / spread.std()
-    codec.spec = replace(codec.spec, weight_hash=hash_weights(codec.model))
+    codec.spec = replace(codec.spec, **hashes_of(codec.model, codec.decoder_parts))
     return codec if level is None else codec.with_rate(level=level)
 
 
@@ -414,6 +426,21 @@ class BlockCodec(StagedCodec):
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
         return self.model.decoder * quantized.mT.flatten(1)[:, None]
+
+
+@contextmanager
+def noisy_decoder(codec: Any) -> Iterator[None]:
+    """Add noise to the weights that only decoding uses, and take it away again."""
+    parts = codec.decoder_parts or codec.parts_of_decoder(codec.model)
+    state = codec.model.state_dict()
+    kept = {k: w.clone() for k, w in state.items() if k.startswith(parts) and w.is_floating_point()}
+    try:
+        for name in kept:
+            state[name] += 0.1 * (1 + state[name].abs()) * torch.rand_like(state[name])
+        yield
+    finally:
+        for name, weight in kept.items():
+            state[name].copy_(weight)
 
 
 def assert_same(found: Encoded, expected: Encoded) -> None:

@@ -12,6 +12,7 @@ import tokgen
 from makers.audio import make_tone
 from makers.continuous import make_continuous
 from makers.recipes import kill_when, launch, run
+from tokgen.codec.identity import encodes_like
 
 RECIPE = "quantize_offline.py"
 QINCO = "{preset: null, n_blocks: 1, embedding_dim: 8, hidden_dim: 8, preselect: 4}"
@@ -67,6 +68,8 @@ def test_a_run_that_is_killed_twice_ends_with_the_same_codec(flags, tmp_path):
     audio = make_tone(1.0, 0)[None]
     codes = plain.encode(audio)
     assert codes.equal(tuned.encode(audio)) and tuned.search.beam == 4
+    assert encodes_like(plain.spec, tuned.spec)
+    assert plain.spec.weight_hash != tuned.spec.weight_hash
     assert not plain.decode(codes).equal(tuned.decode(codes))
     assert "quantize_offline.py" in (whole / "codec/README.md").read_text()
 

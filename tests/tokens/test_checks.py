@@ -12,7 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value
 
+from makers.codecs import with_noise
 from makers.tokens import rows_of
+from tokgen.corpus.listed import open_corpus
+from tokgen.modelling.masked import MaskedTransformer
+from tokgen.tokens.cache import cached_tokens
 from tokgen.tokens.dataset import TokenDataset, check_codec, load_tokens
 from tokgen.tokens.provenance import Provenance, attach_provenance
 from tokgen.tokens.tokenizing import tokenize_corpus
@@ -205,17 +209,60 @@ def test_provenance_beside_the_rows_that_contradicts_them(
     out = tmp_path / "x"
     tokenize_corpus(tiny_corpus, tiny_codec, out, workers=1, progress=False)
     about = json.loads((out / "provenance.json").read_text())
-    codec = {**about["codec"], "weight_hash": "0" * 64}
+    codec = {**about["codec"], "weight_hash": "0" * 64, "encoder_hash": "0" * 64}
     for value, reason in (
         ({"n_codebooks": 3}, "n_codebooks: 3 → 4"),
         ({"precision": "x" * 9999}, "precision: x{60}… → float32"),
-        ({"codec": codec}, "weights of codec 'tiny': 000000000000 → "),
+        ({"codec": codec}, "codec 'tiny': encoder 000000000000 → encoder "),
     ):
         (out / "provenance.json").write_text(json.dumps({**about, **value}))
         with pytest.raises(ValueError, match=rf"provenance.json contradicts the rows.*{reason}"):
             load_tokens(out)
     (out / "provenance.json").write_text(json.dumps({**about, "corpus": "renamed"}))
     assert len(rows_of(out)) == 3
+
+
+def test_a_codec_with_another_decoder_decodes_the_rows(
+    tokens: TokenDataset, tiny_codec: StftCodec, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    tuned = with_noise(tiny_codec, "decoder")
+    codes, n_samples = tokens.codes("train", 0), tokens.splits["train"][0]["n_samples"]
+    decoded = tokens.decode(tuned, "train", 0)
+    assert decoded.equal(tuned.decode(codes, n_samples))
+    assert not decoded.equal(tokens.decode(tiny_codec, "train", 0))
+    model = MaskedTransformer.for_codec(tiny_codec, dim=32, depth=1, heads=2, dim_head=16)
+    model.check_codec(tuned.spec)
+
+    about = Provenance.from_json(json.dumps(tokens.provenance.as_dict()), "x")
+    assert about.codec["encoder_hash"] == tuned.spec.encoder_hash
+    assert about.codec["weight_hash"] == tiny_codec.spec.weight_hash != tuned.spec.weight_hash
+    cached = [cached_tokens(open_corpus(tiny_corpus), c, tmp_path) for c in (tiny_codec, tuned)]
+    assert cached[0].source == cached[1].source  # was not encoded again
+
+
+@pytest.mark.parametrize("part", ["encoder", "quantizer"])
+def test_a_codec_with_another_encoder_or_quantizer_is_refused(
+    part: str, tokens: TokenDataset, tiny_codec: StftCodec
+) -> None:
+    other = with_noise(tiny_codec, part)
+    message = r"codec 'tiny' \(encoder \w{12}\), not .*'noisy' \(encoder \w{12}\)"
+    with pytest.raises(ValueError, match=f"{message}: tokenize again, or load 'tiny'"):
+        tokens.decode(other, "train", 0)
+    model = MaskedTransformer.for_codec(tiny_codec, dim=32, depth=1, heads=2, dim_head=16)
+    with pytest.raises(ValueError, match=message):
+        model.check_codec(other.spec)
+
+
+def test_a_provenance_of_older_versions_is_compared_by_all_weights(
+    tokens: TokenDataset, tiny_codec: StftCodec
+) -> None:
+    about = tokens.provenance.as_dict()
+    del about["codec"]["encoder_hash"]
+    old = Provenance.from_json(json.dumps(about), "x")
+    check_codec(old, tiny_codec.spec)
+    assert old.makes_equal_rows(tokens.provenance) and tokens.provenance.makes_equal_rows(old)
+    with pytest.raises(ValueError, match=r"codec 'tiny' \(weights \w+\), not by 'noisy'"):
+        check_codec(old, with_noise(tiny_codec, "decoder").spec)
 
 
 def test_numbers_of_another_codec_with_the_same_hash(tokens: TokenDataset) -> None:

@@ -191,11 +191,11 @@ def test_latents_too_large_for_float16_are_rejected(
 
 def test_a_codec_of_other_weights_is_refused(latents: LatentDataset, tiny_codec: StftCodec) -> None:
     other = make_continuous("other", seed=1)
-    ours, theirs = latents.provenance.codec["weight_hash"][:12], other.spec.weight_hash[:12]
+    ours, theirs = latents.provenance.codec["encoder_hash"][:12], other.spec.encoder_hash[:12]
     with pytest.raises(
         ValueError,
-        match=rf"latents were made by codec 'tiny-continuous' \(weights {ours}\), not by 'other' "
-        rf"\(weights {theirs}\): tokenize again, or load 'tiny-continuous'",
+        match=rf"latents were made by codec 'tiny-continuous' \(encoder {ours}\), not by 'other' "
+        rf"\(encoder {theirs}\): tokenize again, or load 'tiny-continuous'",
     ):
         latents.decode(other, "train", 0)
     with pytest.raises(TypeError, match="decodes codes, not latents: load 'tiny-continuous' with"):

@@ -446,8 +446,9 @@ def test_what_changed_since_the_dataset_was_made_is_named(
     shutil.copytree(tiny_corpus, folder)
     run(folder, tiny_codec, out)
     other = make_stft_codec(5)
-    hashes = [codec.spec.weight_hash[:12] for codec in (tiny_codec, other)]
-    assert changes(folder, other, out) == f"weights of codec 'tiny': {hashes[0]} → {hashes[1]}"
+    hashes = [codec.spec.encoder_hash[:12] for codec in (tiny_codec, other)]
+    changed = f"codec 'tiny': encoder {hashes[0]} → encoder {hashes[1]}"
+    assert changes(folder, other, out) == changed
     assert changes(folder, tiny_codec, out, n_codebooks=1) == "n_codebooks: 4 → 1"
     assert changes(folder, tiny_codec, out, conditioning=None) == "conditioning: mfcc → none"
     (folder / "c.wav").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_codecs_are_listed_with_latents_in_place_of_levels(
     cards = {card.name: card for card in list_codecs()}
     card = cards["tiny-continuous"]
     assert (card.class_name, card.summary) == ("StftAutoencoder", "for tests")
-    assert card.spec.as_dict() == {**make_continuous().spec.as_dict(), "weight_hash": ""}
+    assert card.spec == replace(make_continuous().spec, weight_hash="")
     rows = {row[0]: row for row in list_codecs().parts()[0].rows}
     assert rows["tiny-continuous"] == (
         "tiny-continuous", "16000", "320", "50", "8 latents", "6.40", "", "CC0-1.0", "for tests",

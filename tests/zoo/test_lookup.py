@@ -55,7 +55,7 @@ def test_a_zoo_codec_is_listed_and_loaded(tiny_codec: Codec, zoo: Path) -> None:
     assert card.class_name == "StftCodecModel"
     codec = load_codec("tiny")
     assert codec.spec == tiny_codec.spec
-    assert card.spec.as_dict() == {**codec.spec.as_dict(), "weight_hash": ""}
+    assert card.spec == replace(codec.spec, weight_hash="")
     waveform = make_tone(1.0, 0)[None]
     assert torch.equal(codec.encode(waveform), tiny_codec.encode(waveform))
 
@@ -104,7 +104,7 @@ def test_config_json_decides(tmp_path: Path, dac_folder: Path) -> None:
     assert codec.spec.library == "transformers"
     assert codec.spec.hop_length == 8
     card = read_card(dac_folder)
-    assert card.spec.as_dict() == {**codec.spec.as_dict(), "weight_hash": ""}
+    assert card.spec == replace(codec.spec, weight_hash="")
 
 
 def test_codec_toml_of_a_transformers_codec(dac_folder: Path) -> None:

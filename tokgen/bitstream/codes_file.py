@@ -21,6 +21,7 @@ from torch import Tensor
 from tokgen.bitstream.tgc.layout import MAGIC
 from tokgen.codec.aligned import leads_in
 from tokgen.codec.depth import mean_kbps
+from tokgen.codec.identity import encodes_like, show_hashes
 from tokgen.codec.spec import DEPTH, MAX_BEAM, MAX_SAMPLE_RATE, CodecSpec, Side
 from tokgen.nn.files import brief, read_tensors
 from tokgen.results import Grid, Result
@@ -50,6 +51,7 @@ class CodesFile(Result):
         beam: paths of the beam search that chose the codes; 1 is greedy.
         channels: channels of the audio: 1, or those of the codec.
         kbps: bitrate of codes of variable depth, with that of the depth; None for other codes.
+        encoder_hash: hash of encoder and quantizer, as in `CodecSpec`; "" in older files.
     """
 
     codes: Tensor
@@ -62,6 +64,7 @@ class CodesFile(Result):
     beam: int = 1
     channels: int = 1
     kbps: float | None = None
+    encoder_hash: str = ""
 
     @property
     def depth(self) -> Tensor | None:
@@ -91,6 +94,7 @@ class CodesFile(Result):
             "path": None if self.path is None else str(self.path),
             "codec": self.codec,
             "weight_hash": self.weight_hash,
+            "encoder_hash": self.encoder_hash or self.weight_hash,
             "beam": self.beam,
             "n_codebooks": self.codes.shape[0],
             "n_frames": self.codes.shape[1],
@@ -105,16 +109,17 @@ class CodesFile(Result):
         return found
 
     def check_codec(self, spec: CodecSpec) -> None:
-        """Check that a codec made the codes.
+        """Check that a codec made the codes, or one of which only the decoder differs.
 
         Raises:
             ValueError: another codec made them, or their numbers are not those of the codec.
         """
         where = self.path or "the codes"
-        if self.weight_hash != spec.weight_hash:
+        if not encodes_like(self, spec):
+            ours, other = show_hashes(self, spec)
             raise ValueError(
-                f"{where}: made by codec {self.codec!r} (weights {self.weight_hash[:12]!r}), not "
-                f"by {spec.name!r} (weights {spec.weight_hash[:12]!r}): use {self.codec!r}"
+                f"{where}: made by codec {self.codec!r} ({ours}), not by {spec.name!r} ({other}): "
+                f"use {self.codec!r}"
             )
         levels, frames = self.codes.shape
         lead = leads_in(self.side, 1, spec)[0]
@@ -172,6 +177,8 @@ def write_codes(
         "n_samples": str(n_samples),
         "sample_rate": str(spec.sample_rate),
     }
+    if spec.encoder_hash:
+        metadata["encoder_hash"] = spec.encoder_hash
     if beam > 1:
         metadata["beam"] = str(beam)
     if channels > 1:
@@ -245,6 +252,7 @@ def read_codes(path: str | Path, *, name: str | None = None) -> CodesFile:
                 beam=_whole(metadata, "beam", MAX_BEAM) if "beam" in metadata else 1,
                 channels=_whole(metadata, "channels", 255) if "channels" in metadata else 1,
                 kbps=_number(metadata, "kbps") if "kbps" in metadata else None,
+                encoder_hash=_text(metadata, "encoder_hash") if "encoder_hash" in metadata else "",
             )
         except (SafetensorError, ValueError) as error:
             raise ValueError(f"{label} is damaged: {brief(error)}") from error

@@ -188,6 +188,7 @@ class CompressedWriter:
 
     def _header(self, side: Mapping[str, np.ndarray], n_samples: int | None) -> Header:
         spec = self._codec.spec
+        encoder = short_hash(spec.encoder_hash)
         in_blocks = {
             name: 1 if name == DEPTH else spec.chunk_length // spec.hop_length
             for name in self._codec.side_names
@@ -207,6 +208,7 @@ class CompressedWriter:
             n_samples=n_samples,
             side={name: v for name, v in side.items() if name not in in_blocks},
             side_periods=in_blocks,
+            encoder_hash="" if spec.encoder_hash == spec.weight_hash else encoder,
         )
 
     def _check_open(self) -> None:

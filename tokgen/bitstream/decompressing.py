@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import BinaryIO
 
 import torch
@@ -19,6 +20,7 @@ from tokgen.bitstream.tgc.layout import Header, short_hash
 from tokgen.codec.aligned import leads_in
 from tokgen.codec.base import Codec
 from tokgen.codec.checks import WholeOnly
+from tokgen.codec.identity import encodes_like, show_hashes
 from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Side, join
 
 __all__ = ["StreamAudio", "check_header"]
@@ -27,16 +29,19 @@ _QUIET_FRAMES = 64  # of zeros, whose middle frame stands for missing ones
 
 
 def check_header(header: Header, codec: Codec) -> None:
-    """Check that a codec made a stream.
+    """Check that a codec made a stream, or one of which only the decoder differs.
 
     Raises:
         ValueError: another codec made it, or its numbers are not those of the codec.
     """
     spec = codec.spec
-    if header.weight_hash != short_hash(spec.weight_hash):
+    hashes = short_hash(spec.weight_hash), short_hash(spec.encoder_hash)
+    short = replace(spec, weight_hash=hashes[0], encoder_hash=hashes[1])
+    if not encodes_like(header, short):
+        ours, other = show_hashes(header, short)
         raise ValueError(
-            f"made by codec {header.codec!r} (weights {header.weight_hash!r}), not by "
-            f"{spec.name!r} (weights {short_hash(spec.weight_hash)!r}): use {header.codec!r}"
+            f"made by codec {header.codec!r} ({ours}), not by {spec.name!r} ({other}): use "
+            f"{header.codec!r}"
         )
     if header.has_depth and not codec.variable:
         raise ValueError(

@@ -6,6 +6,7 @@ model, `config.json` with `model.safetensors`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from tokgen.bitstream.tgc.entropy import (
@@ -59,22 +60,23 @@ def choose_model(
     """
     if codec.rate is not None:
         entropy = "packed" if str(entropy) == AUTO else entropy
-        mode, model = _choose_model(codec, entropy)
+        mode, model = _choose_model(codec, entropy, entropy_folder(codec))
         if mode not in DEPTH_MODES:
             raise ValueError(
                 f"entropy = {mode}: trained models need all levels of each frame, but their number "
                 f"varies; use entropy = packed, or encode {codec.spec.name} with n_codebooks"
             )
         return mode, model
-    return _choose_model(codec, entropy)
+    return _choose_model(codec, entropy, entropy_folder(codec))
 
 
 def _choose_model(
-    codec: Codec, entropy: str | Path | EntropyModel
+    codec: Codec, entropy: str | Path | EntropyModel, folder: Path | None
 ) -> tuple[str, EntropyModel | None]:
+    """Choose as `choose_model`, from the models in a folder."""
     if isinstance(entropy, EntropyModel):
         return mode_of(entropy), entropy
-    spec, folder = codec.spec, entropy_folder(codec)
+    spec = codec.spec
     table, trained = (None if folder is None else folder / name for name in (STATIC, TRAINED))
     has_table, has_trained = (p is not None and p.is_file() for p in (table, trained))
     mode = str(entropy)
@@ -108,6 +110,9 @@ def model_of(
 ) -> EntropyModel | None:
     """Return the entropy model that a stream of a codec was made with.
 
+    It is searched for beside this codec, and beside the zoo's codec that the stream names, of which
+    this one may be a version with another decoder.
+
     Args:
         given: a model to use if the stream names it.
     Raises:
@@ -117,16 +122,16 @@ def model_of(
         return None
     if given is not None and short_hash(given.model_hash) == header.model_hash:
         return given
-    try:
-        model = _choose_model(codec, header.mode)[1]
-    except ValueError:
-        model = None
-    if model is None or short_hash(model.model_hash) != header.model_hash:
-        raise ValueError(
-            f"the entropy model {header.model_hash!r} ({header.mode}) is not beside the codec "
-            f"{codec.spec.name!r}: give the model that the file was made with"
-        )
-    return model
+    maker = find_in_zoo(header.codec)  # a name, never a path
+    for folder in (entropy_folder(codec), None if maker is None else maker / FOLDER):
+        with suppress(ValueError):
+            model = _choose_model(codec, header.mode, folder)[1]
+            if model is not None and short_hash(model.model_hash) == header.model_hash:
+                return model
+    raise ValueError(
+        f"the entropy model {header.model_hash!r} ({header.mode}) is not beside the codec "
+        f"{codec.spec.name!r}: give the model that the file was made with"
+    )
 
 
 def mode_of(model: EntropyModel) -> str:

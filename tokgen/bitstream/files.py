@@ -139,6 +139,7 @@ def encode_file(
     beam = 1 if codec.search is None else codec.search.beam
     about = spec.sample_rate, spec.name, spec.weight_hash
     more: Any = {"beam": beam, "channels": channels, "kbps": kbps_of(side, spec)}
+    more["encoder_hash"] = spec.encoder_hash
     found = CodesFile(codes, n_samples, *about, side, **more)
     if out is None:
         return found

@@ -10,6 +10,7 @@
 - `depth_files` - files with the depth of decoded audio, for reports
 - `grid` - find where the frames of decoded audio begin
 - `grid_segments` - find the parts of audio that a codec decoded
+- `identity` - compare codecs by the hashes of their weights, and key results by what they depend on
 - `long_audio` - code files of any length in bounded memory
 - `piecewise` - code audio that comes piece by piece
 - `packing` - codes as packed bits, and back

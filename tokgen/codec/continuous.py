@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tokgen.codec.base import WaveformCodec
 from tokgen.codec.batches import pad_batch
 from tokgen.codec.checks import check_lengths, check_waveform, zero_padding
-from tokgen.codec.spec import WaveformSpec, check_sizes
+from tokgen.codec.spec import WaveformSpec, check_sizes, with_encoder_hash
 from tokgen.codec.windows import Reach, Windows, fit_length, run_whole
 
 __all__ = ["LATENT_BITS", "ContinuousCodec", "ContinuousSpec"]
@@ -30,7 +30,7 @@ LATENT_BITS = 16  # of a latent in a dataset, which is float16
 
 @dataclass(frozen=True)
 class ContinuousSpec(WaveformSpec):
-    """The numbers of a continuous codec. Those of equal `weight_hash` make equal latents.
+    """The numbers of a continuous codec. Those of equal `encoder_hash` make equal latents.
 
     `bitrate` is that of float16 latents.
 
@@ -38,6 +38,7 @@ class ContinuousSpec(WaveformSpec):
         latent_dim: D, latents per frame.
         weight_hash, revision, licence: as in `CodecSpec`.
         channels, chunk_length, chunk_stride: as in `CodecSpec`; mono, without chunks.
+        encoder_hash: as in `CodecSpec`; of the encoder alone.
     """
 
     chunk_length: ClassVar[int] = 0
@@ -46,6 +47,7 @@ class ContinuousSpec(WaveformSpec):
     weight_hash: str = ""
     revision: str | None = None
     licence: str = ""
+    encoder_hash: str = field(default="", compare=False)  # not in older files
 
     def __post_init__(self) -> None:
         check_sizes(self, "sample_rate", "hop_length", "latent_dim")
@@ -70,6 +72,10 @@ class ContinuousSpec(WaveformSpec):
         """Return T = ceil(N / hop_length)."""
         assert self.hop_length is not None
         return -(-n_samples // self.hop_length)
+
+    def as_dict(self) -> dict:
+        """Return the fields, without those of newer versions that say nothing."""
+        return with_encoder_hash(asdict(self))
 
 
 class ContinuousCodec(WaveformCodec):

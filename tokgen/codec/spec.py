@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ __all__ = [
     "WaveformSpec",
     "check_sizes",
     "join",
+    "with_encoder_hash",
 ]
 
 MAX_SAMPLE_RATE = 768_000  # the highest rate of audio converters
@@ -36,7 +37,7 @@ DISTANCES = ("projected", "latent")  # that a beam search minimises, see tokgen.
 
 @dataclass(frozen=True)
 class CodecSpec:
-    """The numbers of a codec. Codecs with equal `weight_hash` produce equal codes.
+    """The numbers of a codec. Codecs with equal `encoder_hash` produce equal codes.
 
     Attributes:
         name: name passed to `load_codec`, or the folder's name.
@@ -55,6 +56,9 @@ class CodecSpec:
         latency_samples: algorithmic latency of a causal codec: coding takes until sample
             s + latency_samples - 1 to give sample s of the result. 0 means that it is not causal.
         level_sizes: entries of each level, if they differ (DualCodec); else empty. See `sizes`.
+        encoder_hash: the same over the weights that codes depend on, of encoder and quantizer. It
+            equals `weight_hash` if they cannot be told from the decoder's, and is "" if it is not
+            known. See `tokgen.codec.identity`.
     """
 
     name: str
@@ -71,9 +75,10 @@ class CodecSpec:
     chunk_stride: int = 0
     latency_samples: int = field(default=0, compare=False)  # not in older files
     level_sizes: tuple[int, ...] = ()  # not in older files
+    encoder_hash: str = field(default="", compare=False)  # not in older files
 
     def __post_init__(self) -> None:
-        for name in ("name", "weight_hash", "library", "licence", "revision"):
+        for name in ("name", "weight_hash", "encoder_hash", "library", "licence", "revision"):
             value = getattr(self, name)
             if not isinstance(value, str) and (value is not None or name != "revision"):
                 raise ValueError(f"CodecSpec.{name} = {value!r}: must be a string")
@@ -156,8 +161,8 @@ class CodecSpec:
         return chunks * self.chunk_stride
 
     def as_dict(self) -> dict:
-        """Return the fields, without `latency_samples` and `level_sizes` if they say nothing."""
-        fields = asdict(self)
+        """Return the fields, without those of newer versions that say nothing."""
+        fields = with_encoder_hash(asdict(self))
         if not self.latency_samples:
             del fields["latency_samples"]
         if self.level_sizes:
@@ -165,6 +170,13 @@ class CodecSpec:
         else:
             del fields["level_sizes"]
         return fields
+
+
+def with_encoder_hash(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a spec, without `encoder_hash` if `weight_hash` says the same."""
+    if fields["encoder_hash"] in ("", fields["weight_hash"]):
+        del fields["encoder_hash"]
+    return fields
 
 
 def check_sizes(spec: CodecSpec | WaveformSpec, *names: str) -> None:

@@ -92,8 +92,12 @@ class StagedCodec(Codec):
     def decode_latents(self, quantized: Tensor) -> Tensor:
         """f_d: quantized [B, D, T] -> waveform [B, 1, T * hop_length]."""
 
-    def prepare_training(self) -> None:
-        """Give encoder and decoder the form in which they train. Saving changes it back."""
+    def prepare_training(self, *, freeze_encoder: bool = False) -> None:
+        """Give encoder and decoder the form in which they train. Saving changes it back.
+
+        Args:
+            freeze_encoder: leave the encoder as it is, so that it keeps its weights to the bit.
+        """
 
     @in_float32
     def quantize_through(self, latents: Tensor) -> Quantized:

@@ -92,7 +92,7 @@ class Reencoder(nn.Module):
             raise ValueError(f"passes = {passes}: must be at least 1")
         self.codec, self.loss, self.passes = check_stages(codec), loss, passes
         self.hold_first, self.detach_target = hold_first, detach_target or hold_first
-        self.codec.prepare_training()
+        self.codec.prepare_training(freeze_encoder=freeze_encoder)
         self.model = codec.model.eval()
         if loss == "margin" and codec.search_levels() is None:
             raise ValueError(

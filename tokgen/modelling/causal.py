@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec.base import Codec
+from tokgen.codec.identity import check_made_for
 from tokgen.codec.spec import CodecSpec
 from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.pretrained import Pretrained
@@ -100,13 +101,7 @@ class CausalModel(Pretrained):
 
     def check_codec(self, spec: CodecSpec) -> None:
         """Raise a ValueError if the model was made for another codec."""
-        ours = self.config["codec"] or {}
-        if ours.get("weight_hash") != spec.weight_hash:
-            raise ValueError(
-                f"the entropy model was made for codec {ours.get('name')!r} "
-                f"({str(ours.get('weight_hash'))[:12]}), not for {spec.name!r} "
-                f"({spec.weight_hash[:12]}): use the model's codec"
-            )
+        check_made_for(self.config["codec"], spec, "the entropy model")
 
     def check_codes(self, codes: Tensor) -> None:
         """Raise a ValueError unless codes have the shape [B, n, T] with 1 <= n <= K."""

@@ -16,6 +16,7 @@ from x_transformers import Decoder, Encoder
 
 from tokgen.codec.base import Codec
 from tokgen.codec.depth import Rate
+from tokgen.codec.identity import check_made_for
 from tokgen.codec.spec import CodecSpec
 from tokgen.modelling.depths import DepthLevel, limit_sizes, live_levels, rate_setting
 from tokgen.modelling.settings import ModelSettings
@@ -43,7 +44,7 @@ class TokenTransformer(Pretrained):
         embedding: "codes" maps the codec's own code vectors linearly, "learned" has one table per
             level.
         code_dim: width d of the code vectors, for "codes".
-        codec: the codec's `CodecSpec.as_dict()`; the model refuses other codecs.
+        codec: the codec's `CodecSpec.as_dict()`; the model refuses codecs with other codes.
         conditioning: `ConditioningSettings` as a dict; None if there is no conditioning.
         conditioning_mean, conditioning_std: [C] each, to standardise the conditioning.
         rate: the codec's level or bitrate, such as {"bitrate": 2.5}, if frames have a depth (see
@@ -205,13 +206,7 @@ class TokenTransformer(Pretrained):
 
     def check_codec(self, spec: CodecSpec) -> None:
         """Raise a ValueError if the model was made for another codec."""
-        ours = self.config["codec"] or {}
-        if ours.get("weight_hash") != spec.weight_hash:
-            raise ValueError(
-                f"the model was made for codec {ours.get('name')!r} "
-                f"({str(ours.get('weight_hash'))[:12]}), these tokens are of {spec.name!r} "
-                f"({spec.weight_hash[:12]}), whose codes mean something else: use the model's codec"
-            )
+        check_made_for(self.config["codec"], spec, "the model")
 
     def write_card(self, folder: str | Path, facts: ModelCardFacts) -> None:
         """Write the card (README.md) of a saved model, unless there is one written by hand.

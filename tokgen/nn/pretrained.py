@@ -28,6 +28,7 @@ __all__ = [
     "Pretrained",
     "folder_name",
     "hash_weights",
+    "hashes_of",
     "load_weights",
 ]
 
@@ -177,14 +178,35 @@ def load_weights(
     model.load_state_dict(state, strict=True, assign=assign)
 
 
-def hash_weights(model: nn.Module) -> str:
-    """SHA-256 (hex) of a state dict: names, dtypes, shapes and bytes."""
+def hash_weights(model: nn.Module, without: tuple[str, ...] = ()) -> str:
+    """SHA-256 (hex) of a state dict: names, dtypes, shapes and bytes.
+
+    Args:
+        model: see above.
+        without: beginnings of the names of weights that are left out.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(without):
+            continue
         tensor = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def hashes_of(model: nn.Module, decoder: tuple[str, ...]) -> dict[str, str]:
+    """Return the `weight_hash` and the `encoder_hash` of a codec's network.
+
+    Args:
+        model: see above.
+        decoder: beginnings of the names of weights that only decoding uses.
+    """
+    every = hash_weights(model)
+    return {
+        "weight_hash": every,
+        "encoder_hash": hash_weights(model, decoder) if decoder else every,
+    }
 
 
 def folder_name(path: str | Path) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import re
 import warnings
 from pathlib import Path
 
 from tokgen.codec.base import Codec
-from tokgen.codec.continuous import ContinuousCodec
+from tokgen.codec.continuous import ContinuousCodec, ContinuousSpec
+from tokgen.codec.spec import CodecSpec
 from tokgen.corpus.listed import Corpus
 from tokgen.tokens.dataset import TokenDataset, load_tokens
 from tokgen.tokens.latents import LatentDataset, load_latents
@@ -27,7 +29,8 @@ def cached_tokens(
 ) -> TokenDataset:
     """Return the token dataset of a corpus from a cache; `tokenize_corpus` makes it if needed.
 
-    Datasets in the folder `cache` are named by codec, weights and corpus content.
+    Datasets in the folder `cache` are named by codec, hash of its encoder and corpus content. The
+    name of the codec does not count: codecs of which only the decoder differs share a dataset.
     """
     kind = ""
     if codec.search is not None:
@@ -58,10 +61,8 @@ def _made(
     progress: bool,
 ) -> Path:
     """Return the folder of a corpus' dataset in a cache; `kind` ends its name."""
-    spec = codec.spec
-    safe = re.sub(r"[^\w.-]", "_", spec.name)
     kind = ("" if conditioning == "mfcc" else f"-{conditioning or 'plain'}") + kind
-    out = Path(cache) / f"{safe}-{spec.weight_hash[:12]}-{corpus.fingerprint[:12]}{kind}"
+    out = _place(codec.spec, Path(cache), f"{corpus.fingerprint[:12]}{kind}")
     report = tokenize_corpus(
         corpus,
         codec,
@@ -74,3 +75,14 @@ def _made(
     for rejection in report.rejections:
         warnings.warn(f"left out {rejection}", stacklevel=3)
     return out
+
+
+def _place(spec: CodecSpec | ContinuousSpec, cache: Path, ending: str) -> Path:
+    """Return the folder of a dataset: one that is there, or a new one."""
+    safe = re.sub(r"[^\w.-]", "_", spec.name)
+    former = cache / f"{safe}-{spec.weight_hash[:12]}-{ending}"  # of older versions
+    encoder = (spec.encoder_hash or spec.weight_hash)[:12]
+    levels = f"{spec.n_codebooks}-" if isinstance(spec, CodecSpec) else ""
+    same = cache.glob(f"*-{encoder}-{levels}{glob.escape(ending)}") if encoder else ()
+    found = [former] if former.is_dir() else sorted(same)
+    return found[0] if found else cache / f"{safe}-{encoder}-{levels}{ending}"

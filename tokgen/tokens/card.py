@@ -135,9 +135,11 @@ def _text(
         rejected += "; `rejections.jsonl` names each with a reason"
     rejected += "." * (n_rejected is not None)
     conditioning = next(iter(provenance.conditioning_sizes), None)
+    encoder = f", encoder's `{spec.encoder_hash}`" if spec.encoder_hash else ""
     facts = {
         "codec": _code(spec.name) + (f", revision {_code(spec.revision)}" if spec.revision else ""),
-        "weights": f"SHA-256 `{spec.weight_hash}`, licence {_code(spec.licence or 'not stated')}",
+        "weights": f"SHA-256 `{spec.weight_hash}`{encoder}, licence "
+        f"{_code(spec.licence or 'not stated')}",
         "sample rate": f"{provenance.sample_rate} Hz",
         "frames": f"{spec.frame_rate:g} a second, {provenance.hop_length} samples each",
         **_values(provenance),

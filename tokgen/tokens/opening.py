@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tokgen.codec.continuous import ContinuousSpec
+from tokgen.codec.identity import encodes_like, show_hashes
 from tokgen.codec.spec import CodecSpec
 from tokgen.hub import why_unavailable
 from tokgen.storage import Storage
@@ -290,11 +291,14 @@ def with_provenance(splits: DatasetDict, provenance: Provenance) -> DatasetDict:
 
 
 def check_same_weights(provenance: Provenance, spec: CodecSpec | ContinuousSpec) -> None:
-    """Raise ValueError if another codec made the rows; the message names both."""
+    """Raise ValueError if another codec made the rows; the message names both.
+
+    A codec of which only the decoder differs makes equal rows, and is accepted.
+    """
     theirs = provenance.codec_spec
-    if theirs.weight_hash != spec.weight_hash:
-        ours, other = (each.weight_hash[:12] for each in (theirs, spec))
+    if not encodes_like(theirs, spec):
+        ours, other = show_hashes(theirs, spec)
         raise ValueError(
-            f"the {provenance.content} were made by codec {theirs.name!r} (weights {ours}), not by "
-            f"{spec.name!r} (weights {other}): tokenize again, or load {theirs.name!r}"
+            f"the {provenance.content} were made by codec {theirs.name!r} ({ours}), not by "
+            f"{spec.name!r} ({other}): tokenize again, or load {theirs.name!r}"
         )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokgen.codec.continuous import ContinuousSpec
 from tokgen.codec.depth import Rate
+from tokgen.codec.identity import encodes_like, show_hashes
 from tokgen.codec.spec import MAX_BEAM, CodecSpec
 from tokgen.tokens.conditioning import ConditioningSettings
 
@@ -190,7 +191,8 @@ class Provenance:
         for name, kind in (("codec", dict), ("conditioning", dict | None), ("side_names", list)):
             if not isinstance(getattr(self, name), kind):
                 raise ValueError(f"{name} = {_short(getattr(self, name))}: of another type")
-        texts += [self.codec.get(n, "") for n in ("weight_hash", "library", "licence")]
+        of_codec = ("weight_hash", "encoder_hash", "library", "licence")
+        texts += [self.codec.get(n, "") for n in of_codec]
         texts += [self.codec.get("name"), self.codec.get("revision") or "", *self.side_names]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a name or a hash is not a string")
@@ -248,15 +250,13 @@ class Provenance:
             }
 
         found, mine, theirs = [], content(self), content(other)
-        hashes = [p.codec["weight_hash"][:12] for p in (self, other)]
-        if self.codec["weight_hash"] != other.codec["weight_hash"]:
-            names = [_short(p.codec["name"]) for p in (self, other)]
+        specs = self.codec_spec, other.codec_spec
+        if not encodes_like(*specs):
+            names, hashes = [_short(each.name) for each in specs], show_hashes(*specs)
             if names[0] == names[1]:
-                found.append(f"weights of codec {names[0]!r}: {hashes[0]} → {hashes[1]}")
+                found.append(f"codec {names[0]!r}: {hashes[0]} → {hashes[1]}")
             else:
-                found.append(
-                    f"codec: {names[0]!r} (weights {hashes[0]}) → {names[1]!r} ({hashes[1]})"
-                )
+                found.append(f"codec: {names[0]!r} ({hashes[0]}) → {names[1]!r} ({hashes[1]})")
         if mine["conditioning"] != theirs["conditioning"]:
             kinds = ("conditioning", "tokgen_version")
             mine, theirs = (

@@ -116,6 +116,7 @@ class CodecFacts(Result):
             "licence": s.licence or "not stated",
             "revision": s.revision or "local",
             "weights": s.weight_hash,
+            "encoder": s.encoder_hash or s.weight_hash,
         }
         if self.variable:
             facts["bitrate"] += ", or a variable one below"

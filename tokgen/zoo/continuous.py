@@ -20,7 +20,7 @@ from tokgen.codec.windows import Reach
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
 from tokgen.nn.files import brief
 from tokgen.nn.hub import CONFIG, Pushable
-from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
+from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights, hashes_of
 from tokgen.runs.device import pick_device
 from tokgen.runs.progress import quiet_libraries
 from tokgen.zoo.finding import find_codec, load_found
@@ -61,9 +61,15 @@ def load_continuous(
 
 
 class PretrainedContinuous(ContinuousCodec, Pushable):
-    """A continuous codec that loads from a folder, and is saved or uploaded with a card."""
+    """A continuous codec that loads from a folder, and is saved or uploaded with a card.
+
+    Attributes:
+        decoder_parts: beginnings of the names of weights that only decoding uses. Latents do not
+            depend on them: they are not in `spec.encoder_hash`.
+    """
 
     library: ClassVar[str] = "tokgen"  # that runs the network
+    decoder_parts: ClassVar[tuple[str, ...]] = ()
     trained_dtype: ClassVar[torch.dtype | None] = None  # recipes save weights in it
     loaded_card = LoadedCard()
 
@@ -100,7 +106,7 @@ class PretrainedContinuous(ContinuousCodec, Pushable):
     @classmethod
     def from_model(cls, model: Any, name: str = "continuous", **about: Any) -> Self:
         """Wrap a model; `about` are more fields of the spec."""
-        about = {"weight_hash": hash_weights(model), **about}
+        about = {**hashes_of(model, cls.decoder_parts), **about}
         return cls(model, cls.read_spec(name, cls.config_of(model), **about))
 
     @classmethod
@@ -176,6 +182,7 @@ class StftContinuous(PretrainedContinuous):
 
     model: StftAutoencoder
     trained_dtype = torch.float16
+    decoder_parts = ("decoder.",)
 
     def __init__(self, model: StftAutoencoder, spec: ContinuousSpec) -> None:
         super().__init__(model, spec)

@@ -21,7 +21,7 @@ from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_c
 from tokgen.nn.checks import check_count
 from tokgen.nn.files import WeightsHeader, brief
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
-from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights
+from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights, hashes_of
 from tokgen.runs.progress import quiet_libraries
 from tokgen.zoo.transformers_loading import from_transformers, load_transformers
 
@@ -35,9 +35,15 @@ __all__ = [
 
 
 class PretrainedCodec(Codec, Pushable):
-    """A codec that loads from a folder or a hub id, and is saved or uploaded with a card."""
+    """A codec that loads from a folder or a hub id, and is saved or uploaded with a card.
+
+    Attributes:
+        decoder_parts: beginnings of the names of weights that only decoding uses, such as
+            "decoder.". Codes do not depend on them: they are not in `spec.encoder_hash`.
+    """
 
     library: ClassVar[str]  # that runs the network
+    decoder_parts: ClassVar[tuple[str, ...]] = ()
     published_files: ClassVar[tuple[str, ...]] = ()  # patterns of names, besides config.json
     trained_dtype: ClassVar[torch.dtype | None] = None  # recipes save weights in it; None keeps all
     loaded_card = LoadedCard()
@@ -82,6 +88,11 @@ class PretrainedCodec(Codec, Pushable):
         """Return a network's settings as in config.json, with the model's type."""
 
     @classmethod
+    def parts_of_decoder(cls, model: Any) -> tuple[str, ...]:
+        """Return `decoder_parts` for a network."""
+        return cls.decoder_parts
+
+    @classmethod
     def class_for(cls, config: dict[str, Any]) -> type[Any]:
         """Return the subclass for a model with these settings."""
         return cls
@@ -108,7 +119,8 @@ class PretrainedCodec(Codec, Pushable):
         config = cls.config_of(model)
         name = name or config["model_type"]
         about = {"library": cls.library, "revision": revision, "licence": licence}
-        spec = cls.read_spec(name, config, bandwidth, weight_hash=hash_weights(model), **about)
+        about |= hashes_of(model, cls.parts_of_decoder(model))
+        spec = cls.read_spec(name, config, bandwidth, **about)
         codec = cls.class_for(config)(model.eval(), spec)
         if bandwidth is not None and codec.variable:
             codec = codec.with_rate(bitrate=bandwidth)

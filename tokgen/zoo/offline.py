@@ -122,6 +122,11 @@ class OfflineCodec(PretrainedCodec):
         return {**model.config(), "model_type": "offline"}
 
     @classmethod
+    def parts_of_decoder(cls, model: OfflineModel) -> tuple[str, ...]:
+        parts = getattr(model.continuous, "decoder_parts", ())
+        return tuple(f"{AUTOENCODER}.{part}" for part in parts)
+
+    @classmethod
     def load_model(cls, folder: Path) -> OfflineModel:
         config = read_json(folder / CONFIG)
         continuous = load_continuous(folder / AUTOENCODER)

@@ -43,6 +43,7 @@ class StftCodec(PretrainedCodec, WindowedCodec):
     model: StftCodecModel
     library = "tokgen"
     trained_dtype = torch.float16
+    decoder_parts = ("decoder.",)
 
     def __init__(self, model: StftCodecModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)

@@ -205,6 +205,7 @@ def test_wrong_streams_are_refused() -> None:
         ("mode", "zip"),
         ("codec", "x" * 256),
         ("weight_hash", "ab"),
+        ("encoder_hash", "ab"),
         ("model_hash", ""),
         ("side", {"x": np.array([np.nan])}),
         ("side_periods", {"x": 0}),

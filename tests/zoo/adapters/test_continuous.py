@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_saved_model_loads_and_equals_transformers(
     assert codec.spec.weight_hash == made.spec.weight_hash
     assert (codec.spec.library, codec.spec.sample_rate) == ("transformers", 24000)
     card = read_card(tmp_path / "model")
-    assert card.spec.as_dict() == {**codec.spec.as_dict(), "weight_hash": ""}
+    assert card.spec == replace(codec.spec, weight_hash="")
     with pytest.raises(ValueError, match="continuous codec and has no codes"):
         load_codec(tmp_path / "model")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from transformers import DacModel
 
 from makers.audio import codec_tone
 from makers.codecs import make_dac
+from tokgen.codec_training.idempotence import Reencoder
 from tokgen.zoo.adapters.dac_training import (
     apply_weight_norm,
     fold_weight_norm,
@@ -70,6 +72,15 @@ def test_every_convolution_has_it() -> None:
         assert norm.numel() == len(layer.weight)  # one for each slice along the first axis
         found = layer.weight.flatten(1).norm(dim=1)
         torch.testing.assert_close(norm.flatten(), found)
+
+
+def test_a_frozen_encoder_is_saved_as_it_is(tmp_path: Path) -> None:
+    codec = make_dac("dac-even")
+    before = codec.spec.encoder_hash
+    Reencoder(codec, freeze_encoder=True)
+    assert has_weight_norm(codec.model.decoder) and not has_weight_norm(codec.model.encoder)
+    codec.save_pretrained(tmp_path)
+    assert load_codec(tmp_path).spec.encoder_hash == before
 
 
 def test_tuning_leaves_the_quantizer_as_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,7 +198,7 @@ def test_saved_loaded_and_listed(name: str, tmp_path: Path) -> None:
     found = load_codec(tmp_path / name)
     assert isinstance(found, EncodecCodec)
     card = read_card(tmp_path / name)
-    assert card.spec.as_dict() == {**found.spec.as_dict(), "weight_hash": ""}
+    assert card.spec == replace(found.spec, weight_hash="")
     waveform = tone(9000)
     assert torch.equal(loaded.encode(waveform), codec.encode(waveform))
     low = EncodecCodec.from_pretrained(tmp_path / name, bandwidth=1.0)

@@ -35,6 +35,7 @@ class StreamFacts:
         mean_depth: levels per frame of the blocks that are readable; None if all frames have
             `n_codebooks`.
         depth_bits: bits that the depth of these blocks takes; 0 if all frames have `n_codebooks`.
+        encoder_hash: as in `Header`; that of all weights if the file has no other.
     """
 
     codec: str
@@ -53,6 +54,7 @@ class StreamFacts:
     complete: bool = False
     mean_depth: float | None = None
     depth_bits: int = 0
+    encoder_hash: str = ""
 
     @property
     def seconds(self) -> float | None:
@@ -88,6 +90,7 @@ class TgcFacts(Result):
             facts = {
                 "codec": printable(s.codec),
                 "weights": s.weight_hash,
+                "encoder": s.encoder_hash,
                 "entropy": f"{s.mode} {s.model_hash}".strip(),
                 "audio": f"{s.sample_rate} Hz, {s.channels} channels",
                 "length": "unknown" if s.seconds is None else f"{s.seconds:.2f} s",
@@ -181,4 +184,5 @@ class _Depth:
 def _facts(header: Header) -> StreamFacts:
     h = header
     about = h.codec, h.weight_hash, h.mode, h.model_hash, h.sample_rate, h.channels
-    return StreamFacts(*about, h.n_codebooks, h.codebook_size, h.n_samples)
+    encoder = h.encoder_hash or h.weight_hash
+    return StreamFacts(*about, h.n_codebooks, h.codebook_size, h.n_samples, encoder_hash=encoder)

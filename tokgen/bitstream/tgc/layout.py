@@ -51,6 +51,7 @@ _SIDE = struct.Struct("<II")
 _BLOCK = struct.Struct("<4sIHII")
 _END = struct.Struct("<4sIQ")
 _CRC = struct.Struct("<I")
+_HASH = 8  # bytes of a hash
 BLOCK_BYTES = _BLOCK.size + _CRC.size
 END_BYTES = _END.size + _CRC.size
 
@@ -74,6 +75,8 @@ class Header:
         side: side information float32 [S] of the whole stream, by name.
         side_periods: frames per value of the side information that blocks hold, by name. `depth`,
             with one value for each frame, makes a stream of variable depth.
+        encoder_hash: `short_hash` of the weights of encoder and quantizer, see
+            `tokgen.codec.identity`; "" in older files, and if it is that of all weights.
     """
 
     codec: str
@@ -89,6 +92,7 @@ class Header:
     n_samples: int | None = None
     side: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     side_periods: Mapping[str, int] = field(default_factory=dict)
+    encoder_hash: str = ""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -113,6 +117,8 @@ class Header:
         hashes = {"weight_hash": self.weight_hash, "model_hash": self.model_hash}
         if self.mode == "packed" and not self.model_hash:
             del hashes["model_hash"]
+        if self.encoder_hash:
+            hashes["encoder_hash"] = self.encoder_hash
         for what, text in hashes.items():
             if not re.fullmatch("[0-9a-f]{16}", text):
                 raise ValueError(f"{what} is {text[:80]!r}, but must be 16 hex digits")
@@ -194,6 +200,7 @@ def pack_header(header: Header) -> tuple[bytes, int]:
         rest += _text(kind) + _SIDE.pack(0, packed.size) + packed.tobytes()
     for kind, period in header.side_periods.items():
         rest += _text(kind) + _SIDE.pack(period, 0)
+    rest += bytes.fromhex(header.encoder_hash)
     size = _FIXED.size + len(rest) + _CRC.size
     if size > 65_535:
         raise ValueError(f"a header of {size} bytes: at most 65535; it holds the side information")
@@ -258,6 +265,7 @@ def parse_header(data: bytes) -> tuple[Header, int]:
             at += 4 * count
     except (IndexError, struct.error, ValueError) as error:
         raise ValueError("its header is cut short") from error
+    encoder = body[at : at + _HASH] if len(body) >= at + _HASH else b""
     if (DEPTH in periods) != (data[4] == VERSION_WITH_DEPTH):
         raise ValueError(
             f"it has version {data[4]}, but streams with {DEPTH!r}, and no others, have "
@@ -272,6 +280,7 @@ def parse_header(data: bytes) -> tuple[Header, int]:
         None if n == _UNKNOWN else n,
         side,
         periods,
+        encoder.hex(),
     ), crc
 
 

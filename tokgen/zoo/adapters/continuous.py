@@ -30,6 +30,7 @@ class TransformersContinuous(PretrainedContinuous):
 
     library = "transformers"
     model_class: ClassVar[str]  # name of the model's class in transformers
+    decoder_parts = ("decoder.",)
 
     @classmethod
     def config_of(cls, model: Any) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class DacCodec(TransformersCodec, WindowedCodec):
 
     model: DacModel
     model_class = "DacModel"
+    decoder_parts = ("decoder.",)
 
     @classmethod
     def network_class(cls, config: dict[str, Any]) -> Any:
@@ -181,9 +182,10 @@ class DacCodec(TransformersCodec, WindowedCodec):
     def quantize_through(self, latents: Tensor) -> Quantized:
         return quantize_through(self.model.quantizer, latents)
 
-    def prepare_training(self) -> None:
+    def prepare_training(self, *, freeze_encoder: bool = False) -> None:
         """Apply weight norm to encoder and decoder."""
-        apply_weight_norm(self.model, quantizer=False)
+        frozen = ("quantizer", "encoder") if freeze_encoder else ("quantizer",)
+        apply_weight_norm(self.model, frozen=frozen)
 
     def save_pretrained(
         self,

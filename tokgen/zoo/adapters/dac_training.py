@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 __all__ = ["apply_weight_norm", "fold_weight_norm", "has_weight_norm", "reset_weights"]
 
 
-def apply_weight_norm(model: DacModel, *, quantizer: bool = True) -> None:
+def apply_weight_norm(model: DacModel, *, frozen: tuple[str, ...] = ()) -> None:
     """Split the weights of convolutions into direction and norm. The outputs stay the same.
 
     Args:
-        quantizer: also those of the quantizer. A frozen one keeps its weights to the bit without.
+        model: see above.
+        frozen: names of parts that keep their weights to the bit, so without weight norm.
     """
     if has_weight_norm(model):
         return
-    plain = copy.deepcopy(model.quantizer)
+    plain = {name: copy.deepcopy(model.get_submodule(name)) for name in frozen}
     model.apply_weight_norm()
-    if not quantizer:
-        model.quantizer = plain
+    for name, part in plain.items():
+        setattr(model, name, part)
 
 
 def fold_weight_norm(model: DacModel) -> DacModel:

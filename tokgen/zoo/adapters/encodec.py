@@ -70,6 +70,7 @@ class EncodecCodec(SearchedLevels, TransformersCodec):
 
     model: EncodecModel
     model_class = "EncodecModel"
+    decoder_parts = ("decoder.",)
 
     @classmethod
     def network_class(cls, config: dict[str, Any]) -> Any:

@@ -33,6 +33,7 @@ class MimiCodec(TransformersCodec):
 
     model: MimiModel
     model_class = "MimiModel"
+    decoder_parts = ("decoder.", "decoder_transformer.", "upsample.")
     whole_reason = "attends over minutes of past audio"
 
     @staticmethod

@@ -68,6 +68,7 @@ class SnacCodec(PretrainedCodec):
 
     model: Any
     library = "snac"
+    decoder_parts = ("decoder.",)
     whole_reason = "codes an utterance in one piece"
 
     @staticmethod

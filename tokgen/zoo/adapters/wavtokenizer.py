@@ -25,6 +25,7 @@ class WavTokenizerCodec(TransformersCodec, ResidualCodec):
 
     model: Any
     model_class = "WavTokenizerModel"
+    decoder_parts = ("backbone.", "head.")
     whole_reason = "attends over all of an utterance"
 
     @staticmethod

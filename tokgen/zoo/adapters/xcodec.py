@@ -35,6 +35,7 @@ class XcodecCodec(SearchedLevels, TransformersCodec, ResidualCodec):
 
     model: XcodecModel
     model_class = "XcodecModel"
+    decoder_parts = ("acoustic_decoder.", "decoder_semantic.", "fc2.")
     whole_reason = "normalises and attends over all of an utterance"
 
     @staticmethod

@@ -36,6 +36,7 @@ class Xcodec2Codec(TransformersCodec):
 
     model: Any
     model_class = "Xcodec2Model"
+    decoder_parts = ("acoustic_decoder.",)
     extractor_class: ClassVar[str] = "Xcodec2FeatureExtractor"
     rates: ClassVar = ("sampling_rate", "sampling_rate")  # input and output, in config.json
     whole_reason = "normalises and attends over all of an utterance"

@@ -44,6 +44,7 @@ class BigCodec(RebuiltCodec, ResidualCodec):
 
     model: BigCodecModel
     network = BigCodecModel
+    decoder_parts = ("decoder.model.",)
     whole_reason = "has an LSTM that runs over an utterance"
 
     @staticmethod

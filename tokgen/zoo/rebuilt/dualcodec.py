@@ -50,6 +50,7 @@ class DualCodec(RebuiltCodec):
 
     model: DualCodecModel
     network = DualCodecModel
+    decoder_parts = ("dac.decoder.",)
     whole_reason = "attends over all of an utterance"
 
     @staticmethod

@@ -52,6 +52,7 @@ class FaCodec(RebuiltCodec):
 
     model: FaCodecModel
     network = FaCodecModel
+    decoder_parts = ("decoder.model.", "decoder.timbre_linear.")
     side_names: tuple[str, ...] = (SPEAKER,)
     whole_reason = "makes one speaker vector of an utterance"
 

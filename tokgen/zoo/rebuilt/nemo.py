@@ -67,6 +67,7 @@ class NemoCodec(RebuiltCodec):
 
     model: NemoCodecModel
     network = NemoCodecModel
+    decoder_parts = ("audio_decoder.",)
     whole_reason = "is run over whole utterances, as in NeMo"
 
     @staticmethod
