@@ -131,7 +131,8 @@ def tune(
     reencoder = make_reencoder(s, base)
     saved = find_discriminator(s.start_discriminator, s.codec)
     if saved is None:
-        discriminator, alone = make_discriminator(s.discriminator), s.discriminator_warmup
+        alone = s.discriminator_warmup if s.adversarial_share else 0
+        discriminator = make_discriminator(s.discriminator)
     else:
         discriminator, alone = load_discriminator(saved).train(), 0
     accelerator.print(
