@@ -41,6 +41,7 @@ if __name__ == "__main__":
 from torch import Tensor
 
 from tokgen.codec.base import Codec
+from tokgen.codec.identity import unclaimed
 from tokgen.codec_training.train import train_codec
 from tokgen.corpus.listed import open_corpus
 from tokgen.nn.cards import ModelCardFacts
@@ -70,7 +71,7 @@ def quantize(s: OfflineSettings, run: Path, command: str) -> int:
     n_codebooks = levels_for(s.bitrate, continuous.spec.frame_rate, s.codebook_size)
     about = {"codec": continuous.spec.as_dict()}
     with accelerator.main_process_first():
-        claim_run(run, s, free=MAY_CHANGE, **about)
+        claim_run(run, s, free=(*MAY_CHANGE, *unclaimed(continuous.spec, "codec")), **about)
 
         # 1. Latents. Those of a corpus are reused if it and the codec have not changed.
         cache = Path(s.runs) / "latents"

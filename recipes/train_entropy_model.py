@@ -80,6 +80,7 @@ if __name__ == "__main__":
 
 from accelerate.utils import set_seed
 
+from tokgen.codec.identity import unclaimed
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import training_and_test_tokens
 from tokgen.modelling.causal import CausalModel
@@ -132,7 +133,8 @@ def train_and_measure(s: Settings, run: Path, command: str) -> int:
             codec = codec_of(tokens.provenance.spec, s.codec, device="cpu")
         about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
         about |= conditions_of(accelerator)
-        claim_run(run, s, free=MAY_CHANGE, **about)
+        named = unclaimed(codec.spec, "codec", "data.codec")
+        claim_run(run, s, free=(*MAY_CHANGE, *named), **about)
 
     # 2. The model and its training, which continues from a checkpoint if there is one.
     with plain_errors():

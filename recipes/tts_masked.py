@@ -97,6 +97,7 @@ if __name__ == "__main__":
 
 from accelerate.utils import gather_object, set_seed
 
+from tokgen.codec.identity import unclaimed
 from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.samples import Column, write_samples
 from tokgen.generation.held_out import (
@@ -149,7 +150,8 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
         held_out = held_out.part([i for i, text in enumerate(held_out.texts) if text])
         about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
         about |= conditions_of(accelerator)
-        claim_run(run, s, free=MAY_CHANGE, **about)
+        named = unclaimed(codec.spec, "codec", "data.codec")
+        claim_run(run, s, free=(*MAY_CHANGE, *named), **about)
         text_model = TextModel.for_tokens(codec, tokens, s.text.size, s.text.unit)
     if accelerator.is_main_process:
         save_settings(run, s, **about)

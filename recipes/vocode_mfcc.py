@@ -107,6 +107,7 @@ if __name__ == "__main__":
 
 from accelerate.utils import gather_object, set_seed
 
+from tokgen.codec.identity import unclaimed
 from tokgen.codec.stable.decoding import check_searchable
 from tokgen.evaluation.rows import score_audio
 from tokgen.evaluation.samples import Column, write_samples
@@ -164,7 +165,8 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
         )
         about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
         about |= conditions_of(accelerator)
-        claim_run(run, s, free=MAY_CHANGE, **about)
+        named = unclaimed(codec.spec, "codec", "data.codec")
+        claim_run(run, s, free=(*MAY_CHANGE, *named), **about)
     train = tokens.splits["train"]
     hours = sum(train["n_samples"]) / codec.spec.sample_rate / 3600
     say(f"{codec}; {len(train)} training utterances, {hours:.2f} h")

@@ -24,7 +24,6 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ from ceilings import machine
 from rates import highest_rate, lowest_rate
 from tokgen.codec.base import Codec
 from tokgen.codec.grid import THRESHOLD, find_grid
+from tokgen.codec.identity import audio_key
 from tokgen.codec.stable.transports import make_transport
 from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.plotting import new_figure, save_figure
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         corpora = {x: open_corpus(x, split=a.split) for x in a.natural}
         store = None
         if a.keep is not None:
-            plan = [asdict(codec.spec), {x: c.fingerprint for x, c in corpora.items()}]
+            plan = [audio_key(codec), {x: c.fingerprint for x, c in corpora.items()}]
             store = RecordStore(a.keep, f"{name}-natural", [*plan, a.lengths, a.seed, THRESHOLD])
         rows = list(natural(codec, corpora, a.excerpts, a.lengths, noise, store))
         until = time.monotonic() + 60 * a.minutes

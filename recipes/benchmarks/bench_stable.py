@@ -32,6 +32,7 @@ from ceilings import machine
 from stable_tables import MEL, tables
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
+from tokgen.codec.identity import audio_key
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.codec.stable.transports import make_transport
 from tokgen.corpus.listed import Corpus, open_corpus
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found: dict[str, Any] = {}
     for name in a.codecs.split(","):
         codec = load_codec(name)
-        plan = [asdict(codec.spec), asdict(settings), a.seconds]
+        plan = [audio_key(codec), asdict(settings), a.seconds]
         clips = list(read_clips(codec, corpus, a.seconds, scorer.languages))
         if a.figure is not None and not found:
             plot_difference(codec, clips[0], settings, a.figure)

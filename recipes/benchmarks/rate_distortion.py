@@ -37,7 +37,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ from rate_distortion_tables import Record, make_curves, make_table, plot_rates
 from tokgen.audio.files import read_audio
 from tokgen.codec.base import Codec
 from tokgen.codec.depth import depth_bits, mean_kbps, stream_bits
+from tokgen.codec.identity import audio_key
 from tokgen.codec.spec import DEPTH, IMPORTANCE, CodecSpec, Encoded
 from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.metrics.mos import MosPredictor, make_mos
@@ -189,7 +189,7 @@ def choose_rates(
 def collect(bench: ClipBench, corpus: Corpus, seconds: float, folder: Path) -> dict[str, Record]:
     """Measure the clips that have no record yet; return all by id."""
     spec = bench.codec.spec
-    plan = [asdict(spec), seconds, bench.plan()]
+    plan = [audio_key(bench.codec), seconds, bench.plan()]
     store = RecordStore(folder, spec.name, plan)
     done = {record["id"]: record for record in store.records}
     clips = read_clips(bench.codec, corpus, seconds, ())

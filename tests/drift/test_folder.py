@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from makers.codecs import BlockCodec
 from tokgen.corpus.listed import Corpus, open_corpus
+from tokgen.drift import passes, phase
 from tokgen.drift.compare import measure_drift
 from tokgen.drift.folder import FILES
 from tokgen.report.listening import read_drift_audio
@@ -61,6 +63,19 @@ def test_another_codec_is_refused_by_name(corpus: Corpus, measured: Path):
     (measured / "drift.json").write_text(json.dumps(content))
     with pytest.raises(FileExistsError, match=r"torch was 1.0, now .*block: weight_hash was abc"):
         measure_drift(BlockCodec(), corpus, measured, **SHORT)
+
+
+def test_a_corrected_licence_measures_nothing_again(
+    corpus: Corpus, measured: Path, monkeypatch: pytest.MonkeyPatch
+):
+    codec = BlockCodec()
+    codec.spec = replace(codec.spec, licence="CC0-1.0", library="mine")
+    kept = sorted((measured / "clips").iterdir())
+    monkeypatch.setattr(passes, "drift_of", None)  # fails if it is called
+    monkeypatch.setattr(phase, "_matches", None)
+    found = measure_drift(codec, corpus, measured, phase=True, **SHORT)
+    assert found.drifts[0].spec["licence"] == "CC0-1.0"
+    assert sorted((measured / "clips").iterdir()) == kept
 
 
 def test_a_folder_of_an_earlier_version_is_compared(corpus: Corpus, measured: Path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from tokgen.codec.identity import unclaimed
+from tokgen.codec.spec import CodecSpec
 from tokgen.runs.flags import plain_flags
 from tokgen.runs.settings import claim_run, parse_settings, save_settings
 
@@ -103,6 +105,19 @@ def test_claim_refuses_other_settings_but_free_ones(tmp_path: Path) -> None:
     claim_run(tmp_path, Outer(steps=11), free=("steps",))
     with pytest.raises(ValueError, match="steps = 10, not 11"):
         claim_run(tmp_path, Outer(steps=11))
+
+
+def test_a_claim_leaves_out_what_only_describes_a_codec(tmp_path: Path) -> None:
+    spec = CodecSpec("a", 16000, 320, 4, 60, "abc", licence="wrong", encoder_hash="de")
+    save_settings(tmp_path, Outer(), codec=spec.as_dict())
+    for now in (replace(spec, name="b", licence="CC0-1.0"), replace(spec, encoder_hash="")):
+        claim_run(tmp_path, Outer(), free=unclaimed(now, "codec"), codec=now.as_dict())
+        with pytest.raises(ValueError, match="holds a run with codec"):
+            claim_run(tmp_path, Outer(), codec=now.as_dict())
+    for other in ({"weight_hash": "xyz"}, {"n_codebooks": 2}):
+        now = replace(spec, **other)
+        with pytest.raises(ValueError, match=rf"codec\.{next(iter(other))} = "):
+            claim_run(tmp_path, Outer(), free=unclaimed(now, "codec"), codec=now.as_dict())
 
 
 def test_a_claim_names_the_nested_value_and_a_damaged_file(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from tokgen.codec.base import Codec
+from tokgen.codec.identity import unclaimed
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
 from tokgen.codec_training.discriminators.kinds import load_discriminator, make_discriminator
@@ -73,7 +74,7 @@ def _sweep_and_tune(s: TuningSettings, run: Path, command: str, audio: Path | No
 
     # 1. Data.
     with accelerator.main_process_first():
-        claim_run(run, s, codec=base.spec.as_dict())
+        claim_run(run, s, free=unclaimed(base.spec, "codec"), codec=base.spec.as_dict())
         crops = open_crops(s, base.spec.sample_rate, audio or run)
         claim_run(run, s, audio=crops.fingerprint)
         clips = DriftClips(open_validation(s))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokgen.codec.depth_files import SUFFIX
+from tokgen.codec.identity import without_description
 from tokgen.results import to_json
 from tokgen.runs.folder import write_json
 from tokgen.runs.store import slug
@@ -64,7 +65,8 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     found += _differing("version of ", old["versions"], new["versions"])
     specs = {codec["name"]: codec["spec"] for codec in old["codecs"]}
     for codec in new["codecs"]:
-        found += _differing(f"{codec['name']}: ", specs.get(codec["name"], {}), codec["spec"])
+        pair = (specs.get(codec["name"], {}), codec["spec"])
+        found += _differing(f"{codec['name']}: ", *map(without_description, pair))
     return found
 
 

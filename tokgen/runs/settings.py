@@ -98,7 +98,8 @@ def claim_run(folder: Path, settings: Any, free: tuple[str, ...] = (), **provena
     Args:
         folder: folder of the run. Nothing is checked if it has no settings.json.
         settings: settings to continue with, a dataclass.
-        free: names of settings that may change, such as those used only after training.
+        free: names of settings that may change, such as those used only after training. A part of
+            a setting or of the provenance is named with dots: "codec.licence".
         provenance: what else must equal the arguments of `save_settings`.
     Raises:
         ValueError: a setting differs, or settings.json cannot be read.
@@ -145,10 +146,10 @@ def _flat(content: dict[str, Any], free: tuple[str, ...], prefix: str = "") -> d
     """Flatten nested dicts to {"model.depth": 6}, without the names in `free`."""
     flat: dict[str, Any] = {}
     for name, value in content.items():
-        if name in free:
+        if prefix + name in free:
             continue
         if isinstance(value, dict):
-            flat |= _flat(value, (), f"{prefix}{name}.")
+            flat |= _flat(value, free, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

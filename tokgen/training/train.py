@@ -12,6 +12,7 @@ from typing import Any
 from accelerate.utils import set_seed
 
 from tokgen.codec.base import Codec
+from tokgen.codec.identity import unclaimed
 from tokgen.modelling.loading import load_transformer
 from tokgen.modelling.settings import ModelSettings
 from tokgen.modelling.transformer import TokenTransformer
@@ -115,7 +116,8 @@ def train_model(
     about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
     about |= conditions_of(accelerator)
     with accelerator.main_process_first():
-        claim_run(folder, settings, free=may_change, **about)
+        named = unclaimed(codec.spec, "codec", "data.codec")
+        claim_run(folder, settings, free=(*may_change, *named), **about)
     check_train_split(tokens)
     set_seed(settings.seed)
     model = make_transformer(codec, tokens, settings)
