@@ -124,3 +124,6 @@ def test_codes_past_the_size_of_a_level_are_never_sampled(conditioning) -> None:
     for level, size in enumerate(sizes):
         assert codes[:, level].max() < size
         assert len(codes[:, level].unique()) > 1
+    keep = torch.ones_like(codes, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"of level 1 lie outside 0\.\.2"):
+        run(model, conditioning, LENGTHS, codes=torch.full_like(codes, 3), keep=keep)

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokgen.generation.inputs import apply_guidance, check_given, check_items
 from tokgen.generation.nucleus import draw
 from tokgen.generation.sampling import BAR_DELAY
-from tokgen.generation.settings import SamplingSettings, check_seed
+from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.delay import DelayTransformer
 from tokgen.runs.progress import progress_bar
 from tokgen.tokens.layouts import delay, undelay
@@ -59,10 +60,7 @@ def sample_delay(
             kept after one that is not, MASK among the given codes, a negative seed, no items, or an
             item without frames.
     """
-    check_seed(seed)
-    frames = lengths.tolist()
-    if not frames or min(frames) < 1:
-        raise ValueError(f"lengths = {frames}: give at least one item, each of at least 1 frame")
+    frames = check_items(lengths, seed)
     device = next(model.parameters()).device
     n_items, n_levels, longest = len(frames), model.n_codebooks, max(frames)
     lengths = torch.tensor(frames)
@@ -96,8 +94,7 @@ def sample_delay(
             )
             logits = logits.float()
             if guided:
-                with_it, without = logits.chunk(2)
-                logits = (with_it - without).mul_(settings.scale).add_(without)
+                logits = apply_guidance(logits, settings.scale)
                 logits = logits.masked_fill_(logits.isnan(), -torch.inf)  # no such codes
             drawn, _ = draw(logits.div_(settings.temperature), settings.top_p, noise[:, step])
             tokens = torch.where(given[..., step] >= 0, given[..., step], drawn)
@@ -113,28 +110,15 @@ def _known(
     model: DelayTransformer, codes: Tensor | None, keep: Tensor | None, lengths: Tensor
 ) -> Tensor:
     """Check given codes; return them as [B, K, T], with -1 at codes to generate."""
-    wanted = (len(lengths), model.n_codebooks, int(lengths.max()))
-    if codes is None and keep is None:
-        return torch.full(wanted, -1)
-    if codes is None or keep is None:
-        raise ValueError("pass `codes` and `keep` together: the codes, and which of them to keep")
-    if not codes.shape == keep.shape == wanted:
-        raise ValueError(
-            f"codes {tuple(codes.shape)} and keep {tuple(keep.shape)}: expected {wanted} for both"
-        )
-    inside = torch.arange(wanted[2]) < lengths[:, None]
-    codes, keep = codes.cpu(), keep.cpu() & inside[:, None]
-    n_kept = keep[:, 0].sum(-1)
-    if not (keep == (torch.arange(wanted[2]) < n_kept[:, None, None])).all():
+    frame = torch.arange(int(lengths.max()))
+    codes, given = check_given(model, codes, keep, frame < lengths[:, None])
+    n_kept = given[:, 0].sum(-1)
+    if not (given == (frame < n_kept[:, None, None])).all():
         raise ValueError(
             "an autoregressive model only continues: keep all levels of the first frames; use a "
             "masked transformer to fill gaps"
         )
-    if ((codes < 0) | (codes >= model.codebook_size))[keep].any():
-        raise ValueError(
-            f"codes to keep lie outside 0..{model.codebook_size - 1}: a MASK among them?"
-        )
-    return codes.masked_fill(~keep, -1)
+    return codes.masked_fill(~given, -1)
 
 
 def _noise(seed: int, ids: Sequence[int], shape: tuple[int, int]) -> Tensor:

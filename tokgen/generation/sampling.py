@@ -30,8 +30,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokgen.generation.inputs import apply_guidance, check_given, check_items
 from tokgen.generation.nucleus import draw
-from tokgen.generation.settings import SamplingSettings, check_seed
+from tokgen.generation.settings import SamplingSettings
 from tokgen.modelling.depths import live_levels
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.masking import n_masked
@@ -81,7 +82,7 @@ def sample(
             given codes, given codes without their depth, n_codebooks outside 1..K, a negative seed,
             no items, an item without frames, or a `shape` that is too small.
     """
-    check_seed(seed)
+    frames = check_items(lengths, seed)
     most, variable = model.n_codebooks, model.variable_depth
     n_levels = most if n_codebooks is None else n_codebooks
     if not 1 <= n_levels <= most:
@@ -90,16 +91,13 @@ def sample(
     device = next(model.parameters()).device
     # Shapes stay the same if all positions pass through the output head, not only hidden ones.
     all_positions = settings.compile or shape is not None or device.type == "cuda"
-    frames = lengths.tolist()
-    if not frames or min(frames) < 1:
-        raise ValueError(f"lengths = {frames}: give at least one item, each of at least 1 frame")
     n_items, n_frames = shape or (len(frames), max(frames))
     extra = (n_items - len(frames), n_frames - max(frames))
     if min(extra) < 0:
         raise ValueError(f"shape = {shape}: {len(frames)} items of {max(frames)} frames do not fit")
     ids = range(len(frames)) if item_ids is None else item_ids
     inside = torch.arange(n_frames) < torch.tensor(frames + [0] * extra[0])[:, None]
-    known, given = _known(model, codes, keep, inside[: len(frames), : max(frames)])
+    known, given = check_given(model, codes, keep, inside[: len(frames), : max(frames)])
     known, given = _pad(known, extra).to(device), _pad(given, extra).to(device)
     inside = inside.to(device)
     predict = _predictor(model, conditioning, frames, extra, settings)
@@ -150,36 +148,6 @@ def sample(
             live = live_levels(tokens) & inside[:, None]
         fill(range(variable, n_levels))
     return tokens.masked_fill(~live, 0)[: len(frames), :n_levels, : max(frames)]
-
-
-def _known(
-    model: MaskedTransformer, codes: Tensor | None, keep: Tensor | None, inside: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Check given codes; return codes and a bool mask of the given ones, both [B, L, T]."""
-    wanted = (len(inside), model.n_levels, inside.shape[1])
-    if codes is None and keep is None:
-        return torch.zeros(wanted, dtype=torch.int64), torch.zeros(wanted, dtype=torch.bool)
-    if codes is None or keep is None:
-        raise ValueError("pass `codes` and `keep` together: the codes, and which of them to keep")
-    if not codes.shape == keep.shape == wanted:
-        raise ValueError(
-            f"codes {tuple(codes.shape)} and keep {tuple(keep.shape)}: expected {wanted} for both"
-        )
-    codes, given = codes.cpu(), keep.cpu() & inside[:, None]
-    if ((codes < 0) | (codes >= model.codebook_size))[given].any():
-        raise ValueError(
-            f"codes to keep lie outside 0..{model.codebook_size - 1}: a MASK among them?"
-        )
-    for level in range(model.n_codebooks if model.level_sizes else 0):
-        row, size = level + model.variable_depth, model.size_of(level)
-        if (codes[:, row] >= size)[given[:, row]].any():
-            raise ValueError(f"codes to keep of level {level} lie outside 0..{size - 1}")
-    if model.variable_depth:
-        if (given.any(1) & ~given[:, 0]).any():
-            raise ValueError("codes are kept without their depth: keep level 0 of their frames too")
-        if (codes[:, 0] >= model.n_codebooks)[given[:, 0]].any():
-            raise ValueError(f"depth to keep lies outside 1..{model.n_codebooks}")
-    return codes, given
 
 
 def _schedule(
@@ -239,8 +207,7 @@ def _predictor(
             positions=None if positions is None else positions.repeat(copies, 1),
         ).float()
         if guided:
-            conditional, unconditional = logits.chunk(2)
-            logits = (conditional - unconditional).mul_(settings.scale).add_(unconditional)
+            logits = apply_guidance(logits, settings.scale)
         return logits.div_(settings.temperature)
 
     return predict
