@@ -2,6 +2,7 @@
 
     accelerate launch -q recipes/compare_codecs.py --codec speech-16k --codec speech-16k-code
     accelerate launch -q recipes/compare_codecs.py --seeds 3 --name three_seeds
+    accelerate launch -q recipes/compare_codecs.py --tokens a --tokens b --corpus my_audio
 
 For each codec the recipe tokenizes the corpus, trains the same model with the same seeds and data
 order, generates the same held-out utterances from the same conditioning and noise, and scores them.
@@ -27,7 +28,7 @@ from tokgen.comparison.plan import run_comparison
 def main(argv: list[str] | None = None) -> int:
     s = parse_settings(ComparisonSettings, Path(__file__).with_suffix(".yaml"), argv)
     with plain_errors():
-        table = run_comparison(s, s.codec, tokens=Path(s.runs) / "tokens")
+        table = run_comparison(s, s.codec, cache=Path(s.runs) / "tokens")
     if table is not None:  # the first process
         run = Path(s.runs) / s.name
         print(f"\n{table}")

@@ -2,6 +2,7 @@
 
     accelerate launch -q recipes/tts_masked.py                       # the included voice
     accelerate launch -q recipes/tts_masked.py --text.unit phonemes  # English words as phonemes
+    accelerate launch -q recipes/tts_masked.py --name mine --tokens tokens
 
 First a text model learns to align the symbols of transcripts with frames, and to predict durations
 and MFCCs. Then a masked transformer learns to generate a codec's tokens from the symbol and the
@@ -14,12 +15,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
-from tokgen.corpus.settings import check_corpus
-from tokgen.evaluation.settings import MetricSettings
-from tokgen.generation.settings import SamplingSettings
-from tokgen.runs.checks import check_least
+from tokgen.evaluation import generator_settings
+from tokgen.evaluation.generator_settings import GeneratorSettings, check_sources
+from tokgen.modelling.text.settings import check_speed
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import (
@@ -29,68 +28,32 @@ from tokgen.runs.settings import (
     parse_settings,
     save_settings,
 )
-from tokgen.training import settings as training_settings
-from tokgen.training.settings import ModelTrainingSettings, TextTrainingSettings
-from tokgen.zoo.names import check_name
+from tokgen.training.settings import TextTrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ModelTrainingSettings, MetricSettings):
+class Settings(GeneratorSettings):
     """Train a masked transformer to speak text, and score it.
+
+    The tokens or the corpus need transcripts.
 
     Attributes:
         name: the run's folder is runs/<name>.
-        corpus: a folder, Parquet file, saved dataset or hub id with transcripts, and train and test
-            splits.
-        codec: a name in the zoo, a folder or a hub id.
-        conditioning: features that the text model predicts, "mfcc" or "log_mel".
         text: training of the text model. Its seed is that of the run.
-        sampling: how codes are generated.
         speed: of the generated speech; above 1 is faster than the training speech.
-        n_test: number of held-out utterances to generate, from the start of the test split.
-        test_corpus: corpus of the test split; None uses `corpus`.
-        min_test_seconds: shorter test utterances are left out.
-        generation_batch: utterances generated at once.
-        n_saved: number of utterances to save as audio.
-        runs: parent folder of the runs.
     """
 
     name: str = "tts_masked"
-    corpus: str = "recipes/data/allison"
-    codec: str = "speech-16k"
-    conditioning: Literal["mfcc", "log_mel"] = "mfcc"
     text: TextTrainingSettings = field(default_factory=TextTrainingSettings)
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
     speed: float = 1.0
     metrics: list[str] = field(default_factory=lambda: ["cer", "mos", "speaker"])
-    n_test: int = 100
-    test_corpus: str | None = None
-    min_test_seconds: float = 0.0
-    generation_batch: int = 16
-    n_saved: int = 8
-    runs: str = "runs"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        MetricSettings.__post_init__(self)
-        check_least(self, n_test=1, min_test_seconds=0, generation_batch=1, n_saved=0)
-        if not 0.25 <= self.speed <= 4:
-            raise ValueError(f"speed = {self.speed}: must be between 0.25 and 4")
+        check_speed(self.speed)
 
 
-def check_sources(s: Settings) -> None:
-    """Raise FileNotFoundError if the codec or a corpus does not exist."""
-    check_name(s.codec)
-    check_corpus(s.corpus)
-    check_corpus(s.test_corpus or s.corpus)
-
-
-# These may change when a run continues: they do not affect the trained weights.
-MAY_CHANGE = (
-    *(*training_settings.MAY_CHANGE, "n_test", "test_corpus", "min_test_seconds", "metrics"),
-    *("asr", "cer_cap", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs"),
-    "speed",
-)
+MAY_CHANGE = (*generator_settings.MAY_CHANGE, "speed")
 
 if __name__ == "__main__":
     begin_recipe(Settings, __file__, check_sources)
@@ -98,23 +61,15 @@ if __name__ == "__main__":
 from accelerate.utils import gather_object, set_seed
 
 from tokgen.codec.identity import unclaimed
-from tokgen.evaluation.rows import score_audio
-from tokgen.evaluation.samples import Column, write_samples
-from tokgen.generation.held_out import (
-    check_corpora,
-    choose_held_out,
-    longest_clip,
-    training_and_test_tokens,
-)
+from tokgen.evaluation.generated import audio_rows, save_scores, score_generated
 from tokgen.generation.speech import TEXT, Speaker
+from tokgen.generation.training_tokens import open_generator_data
 from tokgen.modelling.text.model import TextModel
-from tokgen.plotting import plot_curves, plot_spectrograms
+from tokgen.plotting import plot_curves
 from tokgen.runs.accelerator import conditions_of, make_accelerator, start_trackers
-from tokgen.runs.folder import write_json
 from tokgen.training.masked import MaskedTraining
 from tokgen.training.text import TextTraining
 from tokgen.training.text_frames import speaking_transformer, with_text_frames
-from tokgen.zoo.lookup import load_codec
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -133,21 +88,19 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 1. Tokens with MFCCs and transcripts. They are reused if corpus and codec have not changed.
     with accelerator.main_process_first(), plain_errors():
-        check_corpora(
-            s.corpus, s.test_corpus, n=s.n_test, min_seconds=s.min_test_seconds, with_text=True
-        )
-        codec = load_codec(s.codec, device=str(accelerator.device))
-        tokens, test_tokens = training_and_test_tokens(
-            s.corpus, s.test_corpus, codec, Path(s.runs) / "tokens", s.conditioning
-        )
-        held_out = choose_held_out(
-            test_tokens,
-            codec,
-            s.test_corpus or s.corpus,
-            n=s.n_test,
+        data = open_generator_data(
+            s.tokens,
+            s.corpus,
+            s.codec,
+            Path(s.runs) / "tokens",
+            s.conditioning,
+            n_test=s.n_test,
+            test_corpus=s.test_corpus,
             min_seconds=s.min_test_seconds,
+            with_text=True,
+            device=str(accelerator.device),
         )
-        held_out = held_out.part([i for i, text in enumerate(held_out.texts) if text])
+        codec, tokens, held_out = data.codec, data.tokens, data.held_out
         about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
         about |= conditions_of(accelerator)
         named = unclaimed(codec.spec, "codec", "data.codec")
@@ -176,7 +129,8 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
     with plain_errors():
         spoken = with_text_frames(tokens, text_model, progress=accelerator.is_main_process)
         set_seed(s.seed)
-        model = speaking_transformer(codec, text_model, s.model)
+        n_codebooks = tokens.provenance.n_codebooks
+        model = speaking_transformer(codec, text_model, s.model, n_codebooks=n_codebooks)
         training = MaskedTraining(accelerator, model, spoken, s, run)
     size = sum(p.numel() for p in model.parameters()) / 1e6
     say(f"{size:.1f}M parameters ({s.model.preset}), precision {accelerator.mixed_precision}")
@@ -209,36 +163,12 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 5. Score, and save some utterances. Generated clips have lengths of their own.
     if accelerator.is_main_process:
-        rate = codec.spec.sample_rate
-        audio = {
-            "original": held_out.originals,
-            "resynthesis": held_out.resynthesis(),
-            "generated": [g.waveform for g in generated],
-        }
-        columns = [Column(row, row, s.codec, rate, clips) for row, clips in audio.items()]
-        write_samples(run / "samples", columns, held_out.ids, held_out.texts, s.n_saved)
-        shown = {k: v[0] for k, v in audio.items()}
-        plot_spectrograms(shown, rate, run / "spectrograms.png")
-        scores = score_audio(
-            audio,
-            texts=held_out.texts,
-            ids=held_out.ids,
-            sample_rate=rate,
-            metrics=s.metrics,
-            asr=s.asr,
-            cer_cap=s.cer_cap,
-            mos=s.mos,
-            speaker=s.speaker,
-            utmos=s.utmos,
-            fad=s.fad,
-            mos_reference=longest_clip(s.corpus, tokens),
-        )
-        content = scores.to_dict()
-        write_json(run / "clips.json", content.pop("clips"))
+        audio = audio_rows(data, generated=[g.waveform for g in generated])
+        scores = score_generated(run, audio, data, s)
         seconds = {"generate_and_score": time.monotonic() - began, "train": training.seconds}
-        about = {"steps": training.step, "seconds": seconds, "codec": codec.spec.name}
-        write_json(run / "metrics.json", {**content, **about})
-        on = f"{len(held_out)} test clips of {test_tokens.provenance.corpus}, from text alone"
+        save_scores(run, scores, steps=training.step, seconds=seconds, codec=codec.spec.name)
+        corpus = data.test_tokens.provenance.corpus
+        on = f"{len(held_out)} test clips of {corpus}, from text alone"
         rows = scores.means.rows_as_dict()
         speaker.model.write_card(run / "model", replace(card, scores=rows, scored_on=on))
         say(f"\n{scores}")

@@ -14,14 +14,12 @@ are in runs/<name>/. Run the same command again to continue an interrupted run.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from tokgen.corpus.settings import check_corpus
-from tokgen.evaluation.settings import MetricSettings
-from tokgen.generation.settings import SamplingSettings, TaskSettings
-from tokgen.runs.checks import check_least
+from tokgen.evaluation import generator_settings
+from tokgen.evaluation.generator_settings import GeneratorSettings, check_sources
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import (
@@ -31,76 +29,23 @@ from tokgen.runs.settings import (
     parse_settings,
     save_settings,
 )
-from tokgen.training import settings as training_settings
-from tokgen.training.settings import ModelTrainingSettings
-from tokgen.zoo.names import check_name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ModelTrainingSettings, MetricSettings):
+class Settings(GeneratorSettings):
     """Train a masked transformer to generate speech from MFCCs, and score it.
 
     Attributes:
         name: the run's folder is runs/<name>.
-        tokens: token dataset to train on, a folder or hub id; None tokenizes `corpus`. If it has no
-            test split, 5 % of its rows become one.
-        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits; None is
-            the included one. With `tokens`, the audio to compare with: None uses decoded codes.
-        codec: a name in the zoo, a folder or a hub id; None is the codec that `tokens` name, or
-            speech-16k.
-        conditioning: features to generate from, "mfcc" (the paper) or "log_mel".
-        sampling: how codes are generated.
-        n_test: number of held-out utterances to generate, from the start of the test split.
-        test_corpus: corpus of the test split; None uses `corpus`.
-        min_test_seconds: shorter test utterances are left out.
-        generation_batch: utterances generated at once.
         stable: decode so that encoding the audio gives the generated codes again.
-        n_saved: number of utterances to save as audio.
-        runs: parent folder of the runs.
     """
 
     name: str = "vocode_mfcc"
-    tokens: str | None = None
-    corpus: str | None = None
-    codec: str | None = None
-    conditioning: Literal["mfcc", "log_mel"] = "mfcc"
-    sampling: SamplingSettings = field(default_factory=SamplingSettings)
-    n_test: int = 100
-    test_corpus: str | None = None
-    min_test_seconds: float = 0.0
-    generation_batch: int = 16
     stable: bool = False
-    n_saved: int = 8
-    runs: str = "runs"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tokens is None:
-            object.__setattr__(self, "corpus", self.corpus or "recipes/data/allison")
-            object.__setattr__(self, "codec", self.codec or "speech-16k")
-        elif self.test_corpus:
-            raise ValueError("test_corpus with tokens, which hold the test split: leave it out")
-        MetricSettings.__post_init__(self)
-        check_least(self, n_test=1, min_test_seconds=0, generation_batch=1, n_saved=0)
-
-
-def check_sources(s: Settings) -> None:
-    """Raise FileNotFoundError if the codec or a corpus does not exist."""
-    if s.codec is not None:
-        check_name(s.codec)
-    for corpus in (s.corpus, s.test_corpus):
-        if corpus:
-            check_corpus(corpus)
 
 
 N_LOGGED = 3  # utterances that the tracker gets
-
-# These may change when a run continues: they do not affect the trained weights.
-MAY_CHANGE = (
-    *(*training_settings.MAY_CHANGE, "n_test", "test_corpus", "min_test_seconds", "metrics"),
-    *("asr", "cer_cap", "mos", "speaker", "n_saved", "sampling", "generation_batch", "runs"),
-    "stable",
-)
+MAY_CHANGE = (*generator_settings.MAY_CHANGE, "stable")
 
 if __name__ == "__main__":
     begin_recipe(Settings, __file__, check_sources)
@@ -109,21 +54,13 @@ from accelerate.utils import gather_object, set_seed
 
 from tokgen.codec.identity import unclaimed
 from tokgen.codec.stable.decoding import check_searchable
-from tokgen.evaluation.rows import score_audio
-from tokgen.evaluation.samples import Column, write_samples
-from tokgen.generation.held_out import (
-    check_corpora,
-    choose_held_out,
-    longest_clip,
-    training_and_test_tokens,
-)
-from tokgen.generation.training_tokens import open_training_tokens
+from tokgen.evaluation.generated import audio_rows, save_scores, score_generated
+from tokgen.generation.settings import TaskSettings
+from tokgen.generation.training_tokens import open_generator_data
 from tokgen.modelling.loading import load_transformer
-from tokgen.plotting import plot_curves, plot_spectrograms
+from tokgen.plotting import plot_curves
 from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
-from tokgen.runs.folder import write_json
 from tokgen.training.kinds import make_training, make_transformer
-from tokgen.zoo.lookup import load_codec
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -143,26 +80,20 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 1. Tokens. They are reused if the corpus and the codec have not changed.
     with accelerator.main_process_first(), plain_errors():
-        device = str(accelerator.device)
-        if s.tokens is not None:
-            tokens, codec = open_training_tokens(s.tokens, s.codec, s.conditioning, device=device)
-            test_tokens = tokens
-        else:
-            corpus, test_corpus = s.corpus or "", s.test_corpus
-            check_corpora(corpus, test_corpus, n=s.n_test, min_seconds=s.min_test_seconds)
-            codec = load_codec(s.codec or "", device=device)
-            tokens, test_tokens = training_and_test_tokens(
-                corpus, test_corpus, codec, Path(s.runs) / "tokens", s.conditioning
-            )
+        data = open_generator_data(
+            s.tokens,
+            s.corpus,
+            s.codec,
+            Path(s.runs) / "tokens",
+            s.conditioning,
+            n_test=s.n_test,
+            test_corpus=s.test_corpus,
+            min_seconds=s.min_test_seconds,
+            device=str(accelerator.device),
+        )
+        codec, tokens, held_out = data.codec, data.tokens, data.held_out
         if s.stable:
             check_searchable(codec)
-        held_out = choose_held_out(
-            test_tokens,
-            codec,
-            s.test_corpus or s.corpus,
-            n=s.n_test,
-            min_seconds=s.min_test_seconds,
-        )
         about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
         about |= conditions_of(accelerator)
         named = unclaimed(codec.spec, "codec", "data.codec")
@@ -214,62 +145,22 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 5. Score against the original audio, and save some utterances.
     if accelerator.is_main_process:
-        named, rate = s.codec or codec.spec.name, codec.spec.sample_rate
-        audio = {
-            "original": held_out.originals,
-            "resynthesis": held_out.resynthesis(),
-            "generated": [g.waveform for g in generated],
-            "unconditional": [g.waveform for g in floor],
-        }
-        if s.corpus is None:  # no audio: compare with the best that a generator can reach
-            del audio["original"]
-        columns = [
-            Column(
-                row,
-                "generated" if row == "unconditional" else row,
-                named,
-                rate,
-                clips,
-            )
-            for row, clips in audio.items()
-        ]
-        write_samples(run / "samples", columns, held_out.ids, held_out.texts, s.n_saved)
-        shown = {k: v[0] for k, v in audio.items()}
-        plot_spectrograms(shown, rate, run / "spectrograms.png")
-        scores = score_audio(
-            audio,
-            texts=held_out.texts,
-            ids=held_out.ids,
-            sample_rate=rate,
-            metrics=s.metrics,
-            asr=s.asr,
-            cer_cap=s.cer_cap,
-            mos=s.mos,
-            speaker=s.speaker,
-            utmos=s.utmos,
-            fad=s.fad,
-            mos_reference=longest_clip(s.corpus, tokens, codec),
-            reference=next(iter(audio)),
+        audio = audio_rows(
+            data,
+            generated=[g.waveform for g in generated],
+            unconditional=[g.waveform for g in floor],
         )
-        timing = {
+        scores = score_generated(run, audio, data, s)
+        seconds = {
             "train": trained - started,
             "generate": made - trained,
             "score": time.monotonic() - made,
         }
-        content = scores.to_dict()
-        write_json(run / "clips.json", content.pop("clips"))
-        write_json(
-            run / "metrics.json",
-            {
-                **content,
-                "steps": training.step,
-                "seconds": timing,
-                "codec": codec.spec.name,
-            },
-        )
-        on = f"{len(held_out)} test clips of {test_tokens.provenance.corpus}"
+        save_scores(run, scores, steps=training.step, seconds=seconds, codec=codec.spec.name)
+        on = f"{len(held_out)} test clips of {data.test_tokens.provenance.corpus}"
         rows = scores.means.rows_as_dict()
         model.write_card(run / "model", replace(card, scores=rows, scored_on=on))
+        rate = codec.spec.sample_rate
         for row, clips in audio.items():
             for utterance, clip in list(zip(held_out.ids, clips, strict=True))[:N_LOGGED]:
                 log_audio(accelerator, f"{row}/{utterance}", clip, rate, training.step)

@@ -27,6 +27,7 @@ from tokgen.modelling.settings import ModelSettings
 from tokgen.results import Result
 from tokgen.tokens.columns import depths_of
 from tokgen.tokens.dataset import load_tokens
+from tokgen.tokens.tokenizing import tokenize_corpus
 
 FEW = {
     "preset": ModelSettings(dim=32, depth=1, heads=2), "steps": 2, "batch_size": 2,
@@ -57,6 +58,66 @@ def test_objects_and_names_give_one_table(
     assert (settings["name"], settings["runs"]) == ("run", str(tmp_path))
     with pytest.raises(ValueError, match="holds a run with steps = 2, not 3"):
         compare_codecs([tiny_codec], tiny_corpus, run, **{**FEW, "steps": 3})
+
+
+def test_existing_tokens_give_the_table_of_the_corpus(
+    tiny_codec, tiny_corpus, tmp_path, monkeypatch
+) -> None:
+    other = make_stft_codec(1, "other")
+    save_codec(tiny_codec, tmp_path / "zoo" / "tiny")
+    save_codec(other, tmp_path / "zoo" / "other")
+    monkeypatch.setenv("TOKGEN_ZOO", str(tmp_path / "zoo"))
+    first = compare_codecs([tiny_codec, other], tiny_corpus, tmp_path / "a", **FEW)
+    made = sorted((tmp_path / "a" / "tokens").glob("*/dataset_dict.json"))
+    tokens = sorted((path.parent for path in made), key=lambda path: "tiny" not in path.name)
+    found = compare_codecs([], tiny_corpus, tmp_path / "b", tokens=tokens, **FEW)
+    assert first is not None and found is not None
+    for name in ("pesq", "accuracy"):
+        rows = [{r.name: r.values.get(name) for r in table.rows} for table in (first, found)]
+        assert rows[0] == rows[1]
+    assert not (tmp_path / "b" / "tokens").exists()
+    settings = json.loads((tmp_path / "b" / "settings.json").read_text())["settings"]
+    assert settings["codec"] == [] and settings["tokens"] == [str(path) for path in tokens]
+
+
+def test_tokens_without_a_test_split_are_split(tiny_codec, tmp_path) -> None:
+    for i in range(6):
+        write_audio(tmp_path / "c" / f"{i}.wav", make_tone(0.6, i), 16000)
+    tokenize_corpus(tmp_path / "c", tiny_codec, tmp_path / "made", workers=1, progress=False)
+    table = compare_codecs(
+        [tiny_codec], tmp_path / "c", tmp_path / "run", tokens=[tmp_path / "made"],
+        **{**FEW, "drift_passes": 2},
+    )  # fmt: skip
+    assert table is not None
+    assert {row.values["pesq"].n for row in table.rows} == {1}
+    other = tmp_path / "other"
+    write_audio(tmp_path / "d" / "0.wav", make_tone(0.6, 9), 16000)
+    for i in range(1, 3):
+        write_audio(tmp_path / "d" / f"{i}.wav", make_tone(0.6, i), 16000)
+    tokenize_corpus(tmp_path / "d", tiny_codec, other, workers=1, progress=False)
+    again = make_stft_codec(0, "again")
+    tokens = [tmp_path / "made", other]
+    with pytest.raises(ValueError, match="compare codecs on tokens of one corpus"):
+        compare_codecs([tiny_codec, again], tmp_path / "c", tmp_path / "x", tokens=tokens, **FEW)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({}, "tokens without corpus: give the corpus that they were made of"),
+        ({"corpus": "c", "test_corpus": "d"}, "test_corpus with tokens"),
+        ({"corpus": "c", "codec": ["a", "b"]}, "2 codecs for 1 token datasets: give one for each"),
+        ({"corpus": "c", "tokens": ["t", "t"]}, "give at least one, and each once"),
+    ],
+)
+def test_data_that_do_not_belong_together_are_refused(more, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        ComparisonSettings(**{"tokens": ["t"], **more})
+
+
+def test_one_folder_of_tokens_is_refused(tiny_codec, tiny_corpus, tmp_path) -> None:
+    with pytest.raises(TypeError, match=r"give a list of token datasets.*is `cache`"):
+        compare_codecs([tiny_codec], tiny_corpus, tmp_path / "run", tokens="tokens", **FEW)
 
 
 def test_an_autoregressive_model_has_a_row_beside_the_masked_one(

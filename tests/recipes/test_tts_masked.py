@@ -37,12 +37,16 @@ def flags(tiny_codec_folder, tiny_corpus, tmp_path):
 def test_a_killed_run_ends_with_the_same_models(flags, tiny_codec_folder, tmp_path):
     run("tts_masked.py", *flags("whole"))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    process = launch("tts_masked.py", *flags("cut"))
+    # The other run trains on the same tokens as an existing dataset.
+    [tokens] = [path.parent for path in (tmp_path / "tokens").glob("*/dataset_dict.json")]
+    process = launch("tts_masked.py", *flags("cut", tokens=tokens))
     kill_when(process, lambda: (cut / "text/checkpoints/step-4").is_dir())
-    process = launch("tts_masked.py", *flags("cut"))
+    process = launch("tts_masked.py", *flags("cut", tokens=tokens))
     kill_when(process, lambda: (cut / "checkpoints/step-2").is_dir())
-    out = run("tts_masked.py", *flags("cut"))
+    out = run("tts_masked.py", *flags("cut", tokens=tokens))
     assert "continuing at step" in out
+    saved = json.loads((cut / "settings.json").read_text())["settings"]
+    assert saved["tokens"] == str(tokens)
 
     for part in ("model", "model/text"):
         a, b = (load_file(p / part / "model.safetensors") for p in (whole, cut))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
 from pathlib import Path
 
 from tokgen.audio.files import AudioError
@@ -13,17 +14,19 @@ from tokgen.codec.depth import OutOfReach
 from tokgen.comparison.lines import Entry
 from tokgen.comparison.settings import ComparisonSettings
 from tokgen.comparison.telephone import check_codec
-from tokgen.corpus.listed import open_corpus
 from tokgen.drift.depths import name_of
 from tokgen.evaluation.metric import OF_TEXT
 from tokgen.generation.held_out import (
     check_corpora,
     choose_held_out,
+    held_out_clips,
     held_out_ids,
     training_and_test_tokens,
 )
+from tokgen.generation.training_tokens import open_training_tokens
 from tokgen.metrics.failures import Failure
 from tokgen.runs.store import slug
+from tokgen.tokens.dataset import TokenDataset
 from tokgen.zoo.lookup import as_codec
 
 __all__ = ["lost_notes", "prepare_entries"]
@@ -36,7 +39,7 @@ def prepare_entries(
 
     Args:
         s: settings.
-        codecs: the codecs of `s.codec`, as names or objects.
+        codecs: the codecs of `s.codec`, as names or objects; empty for those that tokens name.
         cache: folder to keep the token datasets in.
         device: device for codecs that are given by name.
     Returns:
@@ -45,14 +48,21 @@ def prepare_entries(
     """
     entries: list[Entry] = []
     enough = max(s.min_test_seconds, s.task.shortest_seconds)
-    check_corpora(
-        s.corpus,
-        s.test_corpus,
-        n=s.n_test,
-        min_seconds=enough,
-        with_text=bool({*OF_TEXT} & {*s.metrics}),
-    )
-    loaded = [_named(as_codec(named, device=device)) for named in codecs]
+    spoken = [name for name in OF_TEXT if name in s.metrics]
+    conditioning = None if s.conditioning == "none" else s.conditioning
+    tokens: list[tuple[TokenDataset, TokenDataset]] = []
+    if s.tokens:
+        loaded = []
+        named: str | Path | Codec | None
+        for source, named in zip(s.tokens, codecs or repeat(None, len(s.tokens)), strict=True):
+            found, codec = open_training_tokens(source, named, conditioning, device=device)
+            tokens.append((found, found))
+            loaded.append(_named(codec))
+        _check_same_corpus([found for found, _ in tokens], s.tokens)
+    else:
+        text_for = spoken[0] if spoken else ""
+        check_corpora(s.corpus, s.test_corpus, n=s.n_test, min_seconds=enough, text_for=text_for)
+        loaded = [_named(as_codec(named, device=device)) for named in codecs]
     names = [codec.spec.name for codec in loaded]
     if len({slug(name) for name in names}) < len(names):
         raise ValueError(f"codecs are named {names}: rename a folder, so that they differ")
@@ -61,27 +71,43 @@ def prepare_entries(
             raise ValueError(f"levels = {s.task.levels}: {spec.name} has {spec.n_codebooks}")
     for codec in loaded if s.telephone.rounds else ():
         check_codec(codec, s.telephone)
-    conditioning = None if s.conditioning == "none" else s.conditioning
     test_corpus = s.test_corpus or s.corpus
-    tokens = [
+    tokens = tokens or [
         training_and_test_tokens(s.corpus, s.test_corpus, codec, cache, conditioning)
         for codec in loaded
     ]
     coded = [held_out_ids(test, enough, test_corpus) for _, test in tokens]
     common = [i for i in coded[0] if all(i in ids for ids in coded[1:])][: s.n_test]
+    if not common:
+        raise ValueError(
+            f"the test splits of {', '.join(names)} have no utterance in common: tokenize one "
+            "corpus with all codecs"
+        )
     for codec, (train, test) in zip(loaded, tokens, strict=True):
         held_out = choose_held_out(
             test, codec, test_corpus, n=s.n_test, min_seconds=enough, ids=common
         )
         if entries:  # rows of the first codec's dataset, which select the noise
             held_out = replace(held_out, items=entries[0].held_out.items)
-        spoken = [name for name in OF_TEXT if name in s.metrics]
         if spoken and not any(held_out.texts):
             raise ValueError(
                 f"{test_corpus} has no transcripts for {spoken[0]}: leave it out of metrics"
             )
         entries.append(Entry(codec.spec.name, train, held_out))
     return entries, _lost(loaded, coded, common, test_corpus)
+
+
+def _check_same_corpus(tokens: Sequence[TokenDataset], sources: Sequence[str]) -> None:
+    """Raise ValueError if token datasets were made of different corpora."""
+    first = tokens[0].provenance
+    for source, found in zip(sources, tokens, strict=True):
+        about = found.provenance
+        if about.corpus_fingerprint != first.corpus_fingerprint:
+            raise ValueError(
+                f"the tokens in {sources[0]} are of the corpus {first.corpus!r} (fingerprint "
+                f"{first.corpus_fingerprint[:12]}), those in {source} of {about.corpus!r} "
+                f"({about.corpus_fingerprint[:12]}): compare codecs on tokens of one corpus"
+            )
 
 
 def _lost(
@@ -100,7 +126,7 @@ def _lost(
                for i in wanted if i not in ids]  # fmt: skip
     if not missing:
         return []
-    opened = open_corpus(corpus, split="test")
+    opened = held_out_clips(corpus, [i for _, i in missing])
     entries = {entry.id: entry for entry in opened.entries}
     found = []
     for codec, i in missing:

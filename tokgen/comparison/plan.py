@@ -30,12 +30,11 @@ from tokgen.comparison.settings import (
 )
 from tokgen.comparison.telephone import Call, play_telephone
 from tokgen.comparison.telephone_results import write_telephone
-from tokgen.corpus.listed import open_corpus
 from tokgen.drift.compare import measure_drift
 from tokgen.drift.depths import name_of
 from tokgen.evaluation.samples import write_samples
 from tokgen.evaluation.scorer import Scorer
-from tokgen.generation.held_out import longest_clip
+from tokgen.generation.held_out import held_out_clips, longest_clip
 from tokgen.metrics.table_files import write_table
 from tokgen.metrics.tables import Table
 from tokgen.modelling.masked import MaskedTransformer
@@ -65,7 +64,8 @@ def compare_codecs(
     out: str | Path,
     *,
     preset: str | ModelSettings = "small",
-    tokens: str | Path | None = None,
+    tokens: Sequence[str | Path] = (),
+    cache: str | Path | None = None,
     **settings: Any,
 ) -> Table | None:
     """Compare codecs by generators trained on their tokens.
@@ -75,19 +75,21 @@ def compare_codecs(
 
     Args:
         codecs: codecs, or their names as in `load_codec`, each once. The others are compared with
-            the first.
+            the first. With `tokens`, one for each dataset, or none for the codecs that they name.
         corpus: a corpus as in `open_corpus`, with train and test splits.
         out: folder of the results: table.json, .csv, .md and .tex, samples/, drift/, telephone/ and
             the trained models in cells/. `write_report` makes a page of it.
         preset: size of the models, "small" or "paper", or their `ModelSettings`.
-        tokens: folder to keep the token datasets in; None is `out`/tokens.
+        tokens: existing token datasets of the corpus, folders or hub ids, one for each codec;
+            empty tokenizes the corpus.
+        cache: folder to keep the token datasets in that are made; None is `out`/tokens.
         settings: fields of `ComparisonSettings` besides `name`, `runs`, `codec`, `corpus` and
             `model`, such as `steps`, `seeds` and `metrics`.
     Returns:
         the table of means with intervals, and of differences with verdicts. None in processes of
         `accelerate launch` other than the first, which end their work before scoring.
     Raises:
-        TypeError: unknown setting.
+        TypeError: unknown setting, or `tokens` is not a list.
         ValueError: a setting is out of range, the corpus lacks a split or transcripts, or `out`
             holds something else, such as a run with other settings.
         FileNotFoundError: no such codec or corpus.
@@ -96,6 +98,11 @@ def compare_codecs(
         FloatingPointError: a loss is no longer finite.
         Interrupted: Ctrl-C or SIGTERM in a training; a checkpoint was written.
     """
+    if isinstance(tokens, str | Path):
+        raise TypeError(
+            f"tokens = {str(tokens)!r}: give a list of token datasets, one for each codec; the "
+            "folder to keep new ones in is `cache`"
+        )
     out = Path(out)
     names = [name_of(codec) if isinstance(codec, Codec) else str(codec) for codec in codecs]
     chosen = settings_of_call(
@@ -107,38 +114,39 @@ def compare_codecs(
         runs=str(out.parent),
         codec=names,
         corpus=str(corpus),
+        tokens=[str(source) for source in tokens],
     )
     check_run_folder(out)
-    return run_comparison(chosen, codecs, tokens=out / "tokens" if tokens is None else Path(tokens))
+    return run_comparison(chosen, codecs, cache=out / "tokens" if cache is None else Path(cache))
 
 
 def run_comparison(
-    s: ComparisonSettings, codecs: Sequence[str | Path | Codec], *, tokens: Path
+    s: ComparisonSettings, codecs: Sequence[str | Path | Codec], *, cache: Path
 ) -> Table | None:
     """Compare codecs as `compare_codecs` does.
 
     Args:
         s: settings; the folder of the results is `runs`/`name`.
         codecs: the codecs of `s.codec`, as names or objects.
-        tokens: folder to keep the token datasets in.
+        cache: folder to keep the token datasets in that are made.
     Raises:
         BlockingIOError: another process works in the folder.
         OSError: the disk is full.
     """
     run = Path(s.runs) / s.name
     with lock_folder(run):
-        return _compare(s, codecs, run, tokens)
+        return _compare(s, codecs, run, cache)
 
 
 def _compare(
-    s: ComparisonSettings, codecs: Sequence[str | Path | Codec], run: Path, tokens: Path
+    s: ComparisonSettings, codecs: Sequence[str | Path | Codec], run: Path, cache: Path
 ) -> Table | None:
     accelerator = make_accelerator(run, s.mixed_precision, s.tracker, s.gradient_accumulation)
 
     # 1. Tokens of every codec, and the utterances to generate, the same for all codecs.
     with accelerator.main_process_first():
         claim_run(run, s, free=MAY_CHANGE)
-        entries, lost = prepare_entries(s, codecs, tokens, str(accelerator.device))
+        entries, lost = prepare_entries(s, codecs, cache, str(accelerator.device))
     scorer, held_out = None, entries[0].held_out
     if accelerator.is_main_process:
         clear_results(run, RESULTS)
@@ -252,8 +260,7 @@ def _measure_drift(
     s: ComparisonSettings, entries: Sequence[Entry], out: Path
 ) -> dict[str, dict[str, float]]:
     """Return the PESQ after the last pass by codec and utterance."""
-    heard = open_corpus(s.test_corpus or s.corpus, split="test")
-    heard = heard.select(ids=entries[0].held_out.ids)
+    heard = held_out_clips(s.test_corpus or s.corpus, entries[0].held_out.ids)
     codecs = [entry.held_out.codec for entry in entries]
     measured = measure_drift(codecs, heard, out, passes=s.drift_passes, phase=s.phase)
     return {

@@ -9,6 +9,7 @@ from typing import Literal
 
 from tokgen.corpus.settings import check_corpus
 from tokgen.drift.shifts import check_shift
+from tokgen.evaluation import settings as evaluation
 from tokgen.evaluation.metric import METRICS, OF_ROWS
 from tokgen.evaluation.settings import MetricSettings
 from tokgen.generation.settings import SamplingSettings, TaskSettings
@@ -87,9 +88,14 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
     Attributes:
         name: the run's folder is <runs>/<name>.
         runs: parent folder of the runs.
-        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
+        tokens: token datasets to train on, folders or hub ids, of one codec each and of the same
+            corpus; repeat the flag for each. By default `corpus` is tokenized. If they have no test
+            split, 5 % of their rows become one.
+        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits; by
+            default the included one. `tokens` need the one that they were made of, to compare with.
         test_corpus: corpus of the test split; None uses `corpus`.
-        codec: names in the zoo, folders or hub ids; repeat the flag for each.
+        codec: names in the zoo, folders or hub ids; repeat the flag for each. By default speech-16k
+            and speech-16k-code, or the codecs that `tokens` name. With `tokens`, in their order.
         conditioning: features to generate from, "mfcc" (the paper) or "log_mel"; "none" for the
             tasks "continue" and "infill".
         task: generation task.
@@ -110,9 +116,10 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
 
     name: str = "compare_codecs"
     runs: str = "runs"
-    corpus: str = "recipes/data/allison"
+    tokens: list[str] = field(default_factory=list)
+    corpus: str = ""
     test_corpus: str | None = None
-    codec: list[str] = field(default_factory=lambda: ["speech-16k", "speech-16k-code"])
+    codec: list[str] = field(default_factory=list)
     conditioning: Literal["mfcc", "log_mel", "none"] = "mfcc"
     task: TaskSettings = field(default_factory=TaskSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -138,8 +145,7 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
             raise ValueError(
                 f"metrics {whole}: compare whole rows, not clips; `tokgen score` measures them"
             )
-        if not self.codec or len(set(self.codec)) < len(self.codec):
-            raise ValueError(f"codecs {self.codec}: give at least one, and each once")
+        _check_data(self)
         check_generators(self)
         if self.drift_passes == 1 or self.drift_passes < 0:
             raise ValueError(f"drift_passes = {self.drift_passes}: give 2 or more, or 0 for none")
@@ -150,6 +156,30 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
             raise ValueError(
                 "conditioning 'none' with task 'vocode': use mfcc, log_mel or another task"
             )
+
+
+def _check_data(s: ComparisonSettings) -> None:
+    """Set the default data, and raise ValueError for data that do not belong together."""
+    if not s.tokens:
+        object.__setattr__(s, "corpus", s.corpus or "recipes/data/allison")
+        object.__setattr__(s, "codec", s.codec or ["speech-16k", "speech-16k-code"])
+    for name, given in (("codecs", s.codec), ("tokens", s.tokens)):
+        if len(set(given)) < len(given):
+            raise ValueError(f"{name} {given}: give at least one, and each once")
+    if not s.tokens:
+        return
+    if not s.corpus:
+        raise ValueError(
+            "tokens without corpus: give the corpus that they were made of, whose audio is what a "
+            "comparison compares with"
+        )
+    if s.test_corpus:
+        raise ValueError("test_corpus with tokens, which hold the test split: leave it out")
+    if s.codec and len(s.codec) != len(s.tokens):
+        raise ValueError(
+            f"{len(s.codec)} codecs for {len(s.tokens)} token datasets: give one for each, in "
+            "their order, or none to use those that the tokens name"
+        )
 
 
 def check_generators(s: ComparisonSettings) -> None:
@@ -176,17 +206,16 @@ def check_sources(s: ComparisonSettings) -> None:
     """Raise FileNotFoundError if a codec or corpus does not exist. Hubs are not looked up."""
     for codec in s.codec:
         check_name(codec)
-    check_corpus(s.corpus)
-    check_corpus(s.test_corpus or s.corpus)
+    for corpus in (s.corpus, s.test_corpus):
+        if corpus:
+            check_corpus(corpus)
 
 
 # These may change when a training of a comparison continues. "name" is that of the comparison.
 MAY_CHANGE_IN_TRAINING = (
     *(*training.MAY_CHANGE, "name", "runs", "test_corpus", "n_test", "min_test_seconds"),
-    *("sampling", "generation_batch", "asr", "cer_cap", "mos", "speaker", "utmos", "fad"),
-    *("metrics", "margins"),
-    *("n_saved", "seeds", "drift_passes", "phase", "telephone", "task"),
-    "generators",
+    *(*evaluation.MAY_CHANGE, "sampling", "generation_batch", "margins", "n_saved", "seeds"),
+    *("drift_passes", "phase", "telephone", "task", "generators", "tokens"),
 )
 # These may change when a comparison continues: their results are stored by content.
 MAY_CHANGE = (*(name for name in MAY_CHANGE_IN_TRAINING if name != "name"), "codec")

@@ -15,5 +15,7 @@
 - `rows` - tables of rows of audio
 - `codec_scores` - scores of codecs on a corpus
 - `accuracy` - token accuracy of a model
+- `generator_settings` - settings that recipes share which train and score a generator
+- `generated` - score what a generator made of its test utterances
 - `samples` - audio files and their index
 """

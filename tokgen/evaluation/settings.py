@@ -11,6 +11,7 @@ from tokgen.runs.checks import check_least
 __all__ = [
     "CLIP_FILES",
     "DEFAULT_METRICS",
+    "MAY_CHANGE",
     "MetricSettings",
     "ScoringSettings",
     "check_cap",
@@ -20,6 +21,8 @@ __all__ = [
 
 CLIP_FILES = (".json", ".csv", ".parquet")  # forms of the values of clips
 DEFAULT_METRICS = ("cer", "mos", "pesq", "si_sdr")
+# These may change when a training continues: they do not affect the trained weights.
+MAY_CHANGE = ("metrics", "asr", "cer_cap", "mos", "speaker", "utmos", "fad")
 
 
 @dataclass(frozen=True, kw_only=True)

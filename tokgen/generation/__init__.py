@@ -3,6 +3,7 @@
 - `settings` - settings of tasks and of sampling
 - `sampling` - decode codes from a model: MaskGIT in each level, Gumbel noise, guidance
 - `autoregressive` - decode codes step by step, with a delay pattern
+- `inputs` - check what the samplers get, and apply guidance
 - `nucleus` - draw codes from the most likely ones
 - `windows` - generate long utterances in windows that overlap
 - `prompts` - masks of the codes to keep, for continuation and infilling
@@ -13,6 +14,6 @@
 - `outputs` - plan and check the files that generation writes
 - `files` - generate utterances and write them as audio files
 - `speech` - speech from text alone
-- `training_tokens` - open an existing token dataset to train on
+- `training_tokens` - open the tokens to train a generator on, and its test utterances
 - `held_out` - choose test utterances and generate them
 """

@@ -14,7 +14,7 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import DEPTH, Side
 from tokgen.codec.stable.settings import StableDecoding
-from tokgen.corpus.listed import open_corpus
+from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.generation.clips import Generated, generate_clips
 from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
@@ -27,13 +27,17 @@ from tokgen.tokens.dataset import TokenDataset
 from tokgen.tokens.engines.job import split_name
 
 __all__ = [
+    "SPEECH",
     "HeldOut",
     "check_corpora",
     "choose_held_out",
+    "held_out_clips",
     "held_out_ids",
     "longest_clip",
     "training_and_test_tokens",
 ]
+
+SPEECH = "speech from text"
 
 
 @dataclass(frozen=True)
@@ -166,14 +170,14 @@ def check_corpora(
     *,
     n: int,
     min_seconds: float = 0.0,
-    with_text: bool = False,
+    text_for: str = "",
 ) -> None:
     """Check that there are clips to train on and to test with, before any work.
 
     Args:
         corpus, test_corpus: as in `training_and_test_tokens`.
         n, min_seconds: as in `choose_held_out`.
-        with_text: test clips need transcripts.
+        text_for: metric that needs transcripts of test clips, or "speech from text"; "" for none.
     Raises:
         ValueError: a split is missing, no test clip is long enough, or none has a transcript.
     """
@@ -193,8 +197,9 @@ def check_corpora(
                 f"no test utterance of {tested.name} to generate: n_test = {n}, "
                 f"min_test_seconds = {min_seconds}"
             )
-    if with_text and not any(e.text for e in test):
-        raise ValueError(f"{tested.name} has no transcripts for cer: leave it out of metrics")
+    if text_for and not any(e.text for e in test):
+        fix = "add them" if text_for == SPEECH else "leave it out of metrics"
+        raise ValueError(f"{tested.name} has no transcripts for {text_for}: {fix}")
 
 
 def choose_held_out(
@@ -205,6 +210,7 @@ def choose_held_out(
     n: int,
     min_seconds: float = 0.0,
     ids: Sequence[str] | None = None,
+    with_text: bool = False,
 ) -> HeldOut:
     """Choose the first `n` utterances of the test split that are long enough.
 
@@ -215,6 +221,7 @@ def choose_held_out(
         n: maximum number of utterances.
         min_seconds: shortest duration in seconds.
         ids: choose only these; None chooses among all.
+        with_text: choose only utterances with a transcript.
     Raises:
         ValueError: there is no test split, or it has no such utterance.
     """
@@ -224,10 +231,15 @@ def choose_held_out(
     known = held_out_ids(tokens, min_seconds, name)
     chosen = set(known if ids is None else ids) & set(known)
     split = tokens.splits["test"]
-    items = [i for i, one in enumerate(split["id"]) if one in chosen][:n]
+    items = [i for i, one in enumerate(split["id"]) if one in chosen]
+    if with_text:
+        texts = split["text"]
+        items = [i for i in items if texts[i] and texts[i].strip()]
+    items = items[:n]
     if not items:
+        spoken = " with a transcript" if with_text else ""
         raise ValueError(
-            f"no test utterance of {name} to generate: n_test = {n}, "
+            f"no test utterance of {name}{spoken} to generate: n_test = {n}, "
             f"min_test_seconds = {min_seconds}"
         )
     rows = split.select(items)
@@ -244,18 +256,34 @@ def choose_held_out(
     )
     if corpus is None:
         return replace(found, originals=found.resynthesis())
-    # The test split may have been made from the tokens, so the audio may be in any split.
-    opened = open_corpus(corpus)
-    entries = {e.id: e for e in opened.entries}
-    entries |= {e.id: e for e in opened.with_plain_splits().entries if e.split == "test"}
-    missing = [i for i in found.ids if i not in entries]
-    if missing:
-        raise ValueError(
-            f"{name} lacks {len(missing)} of the test utterances of the tokens, such as "
-            f"{missing[0]!r}: give the corpus that they were made of, or none"
-        )
+    clips = held_out_clips(corpus, found.ids)
+    entries = {entry.id: entry for entry in clips.entries}
     rate = codec.spec.sample_rate
-    return replace(found, originals=[opened.load(entries[i], rate).waveform for i in found.ids])
+    return replace(found, originals=[clips.load(entries[i], rate).waveform for i in found.ids])
+
+
+def held_out_clips(corpus: str, ids: Sequence[str]) -> Corpus:
+    """Return the clips of test utterances.
+
+    The test split may have been made from the tokens. So a clip that is not in the test split of
+    the corpus may be in any other.
+
+    Args:
+        corpus: a corpus as `open_corpus` accepts it.
+        ids: ids of test utterances.
+    Raises:
+        ValueError: the corpus lacks one of them.
+    """
+    opened = open_corpus(corpus).with_plain_splits()
+    wanted, entries = set(ids), opened.entries
+    tested = {entry.id for entry in entries if entry.split == "test"}
+    chosen = [e for e in entries if e.id in wanted and (e.split == "test" or e.id not in tested)]
+    if missing := wanted - {entry.id for entry in chosen}:
+        raise ValueError(
+            f"{corpus} lacks {len(missing)} of the test utterances of the tokens, such as "
+            f"{min(missing)!r}: give the corpus that they were made of, or none"
+        )
+    return Corpus(opened.name, chosen, opened.rejections, opened.store, opened.longest_seconds)
 
 
 def held_out_ids(tokens: TokenDataset, min_seconds: float, corpus: str) -> list[str]:

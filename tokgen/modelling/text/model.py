@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tokgen.codec.base import Codec
 from tokgen.modelling.text.alignment import alignment_loss, best_durations, diagonal_prior, expand
 from tokgen.modelling.text.layers import ConvolutionStack
-from tokgen.modelling.text.settings import TextModelSettings
+from tokgen.modelling.text.settings import TextModelSettings, check_speed
 from tokgen.modelling.text.symbols import Symbols
 from tokgen.nn.cards import ModelCardFacts, write_card
 from tokgen.nn.pretrained import Pretrained
@@ -190,8 +190,7 @@ class TextModel(Pretrained):
         Args:
             speed: above 1 is faster than the training speech.
         """
-        if not 0.25 <= speed <= 4:
-            raise ValueError(f"speed = {speed}: must be between 0.25 and 4; 1 is that of training")
+        check_speed(speed)
         symbols = self.symbols.encode(text)[None].to(self.mean.device)
         n_symbols = torch.tensor([symbols.shape[1]], device=symbols.device)
         wanted = self._log_durations(*self._encode(symbols, n_symbols))[0].expm1() / speed

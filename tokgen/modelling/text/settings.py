@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["UNITS", "TextModelSettings"]
+__all__ = ["SPEEDS", "UNITS", "TextModelSettings", "check_speed"]
 
 UNITS = ("characters", "phonemes")
+SPEEDS = (0.25, 4.0)  # slowest and fastest speech
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,12 @@ class TextModelSettings:
     def arguments(self) -> dict[str, Any]:
         """Return arguments for `TextModel`."""
         return dict(vars(self))
+
+
+def check_speed(speed: float) -> None:
+    """Raise ValueError for a speed of speech that is out of range."""
+    if not SPEEDS[0] <= speed <= SPEEDS[1]:
+        low, high = SPEEDS
+        raise ValueError(
+            f"speed = {speed}: must be between {low:g} and {high:g}; 1 is that of training"
+        )
