@@ -107,7 +107,7 @@ class DatasetFacts(Result):
             "content": f"{about.content}, made by tokgen {about.tokgen_version}",
             "codec": spec.name + (f", revision {spec.revision}" if spec.revision else ""),
             "weights": spec.weight_hash,
-            "encoder": spec.encoder_hash or "not recorded",
+            "encoder": spec.encoder_hash or spec.weight_hash,
             "licence": spec.licence or "not stated",
             "sample rate": f"{about.sample_rate} Hz",
             "hop length": f"{about.hop_length} samples, {spec.frame_rate:g} frames a second",
