@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import CodecSpec, Encoded, Side
 from tokgen.codec.windows import fit_length
-from tokgen.nn.pretrained import hash_weights
+from tokgen.nn.hashes import hash_weights
 
 
 class DctModel(nn.Module):

@@ -13,7 +13,7 @@ from makers.codecs import MAKERS, assert_same, make_encodec, noisy_decoder
 from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
 from tokgen.codec.spec import Encoded
-from tokgen.nn.pretrained import hashes_of
+from tokgen.nn.hashes import hashes_of
 from tokgen.zoo.loading import PretrainedCodec
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.stft import StftCodec

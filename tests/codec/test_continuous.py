@@ -9,7 +9,7 @@ from torch import Tensor
 from makers.codecs import noisy_decoder
 from makers.continuous import CONTINUOUS, make_continuous
 from tokgen.codec.continuous import ContinuousCodec, ContinuousSpec
-from tokgen.nn.pretrained import hashes_of
+from tokgen.nn.hashes import hashes_of
 from tokgen.zoo.continuous import PretrainedContinuous
 
 

@@ -29,7 +29,7 @@ from tokgen.codec.spec import CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.stages import StagedCodec
 from tokgen.codec.windows import fit_length
 from tokgen.nn.cards import ModelCardFacts
-from tokgen.nn.pretrained import hash_weights, hashes_of
+from tokgen.nn.hashes import hash_weights, hashes_of
 from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.adapters.dac_variable import VariableDac

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from huggingface_hub import ModelCard
 
-from makers.codecs import make_dac, make_stft_codec
+from makers.codecs import MAKERS, make_dac, make_stft_codec
+from makers.continuous import make_continuous
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.nn.cards import MARK, ModelCardFacts, read_licence
+from tokgen.nn.eight_bits import to_eight_bits
+from tokgen.zoo.continuous import load_continuous
 from tokgen.zoo.lookup import load_codec
 from tokgen.zoo.stft import StftCodec
 
@@ -98,6 +102,43 @@ def test_a_card_goes_with_its_weights(kind: str, tmp_path: Path) -> None:
     assert MARK in changed and "By hand" not in changed
     assert load_codec(tmp_path / "changed").spec.licence == "MIT"
     assert load_codec(tmp_path / "changed").spec.weight_hash in changed
+
+
+@pytest.mark.parametrize("kind", ["stft", "dac", "continuous"])
+def test_a_card_states_the_hash_of_the_weights_that_are_loaded(kind: str, tmp_path: Path) -> None:
+    """Also if they are saved in another type, and if the card of another type was loaded."""
+    makers = {"stft": make_stft_codec, "dac": MAKERS["dac-even"], "continuous": make_continuous}
+    codec: Any = makers[kind]()
+    load: Any = load_continuous if kind == "continuous" else load_codec
+    codec.save_pretrained(tmp_path / "whole")
+    for source, name in ((codec, "half"), (load(tmp_path / "whole"), "loaded")):
+        source.save_pretrained(tmp_path / name, dtype=torch.float16)
+        found = load(tmp_path / name).spec.weight_hash
+        assert found != codec.spec.weight_hash
+        assert f"| weights | `{found}` |" in (tmp_path / name / "README.md").read_text()
+
+
+@pytest.mark.parametrize("hand", [False, True])
+def test_weights_in_8_bits_change_the_hash_in_the_card(hand: bool, tmp_path: Path) -> None:
+    codec = make_stft_codec()
+    codec.save_pretrained(tmp_path, ModelCardFacts(summary="s"))
+    text = (tmp_path / "README.md").read_text()
+    assert codec.spec.weight_hash in text
+    if hand:
+        (tmp_path / "README.md").write_text(text := text.replace(MARK, ""))
+        with pytest.warns(
+            UserWarning, match=f"by hand and states the hash {codec.spec.weight_hash}"
+        ):
+            to_eight_bits(tmp_path)
+        assert (tmp_path / "README.md").read_text() == text
+        return
+    to_eight_bits(tmp_path)
+    now = load_codec(tmp_path).spec.weight_hash
+    changed = (tmp_path / "README.md").read_text()
+    assert now != codec.spec.weight_hash
+    assert changed == text.replace(codec.spec.weight_hash, now)
+    to_eight_bits(tmp_path)
+    assert (tmp_path / "README.md").read_text() == changed
 
 
 @pytest.mark.parametrize(

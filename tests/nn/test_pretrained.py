@@ -12,7 +12,8 @@ import tokgen
 from makers.codecs import make_stft_codec
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.nn.pretrained import Pretrained, hash_weights
+from tokgen.nn.hashes import hash_weights
+from tokgen.nn.pretrained import Pretrained
 from tokgen.zoo.networks.stft import StftCodecModel
 
 HASH = "7618a82b59a5983dc9b121f54f5ad651d2d3dba79232597bf6d4b47cb8e4621f"

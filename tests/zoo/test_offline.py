@@ -11,6 +11,7 @@ from torch import Tensor
 
 import tokgen
 from makers.audio import make_tone
+from makers.codecs import noisy_decoder
 from makers.continuous import make_continuous, make_vibevoice
 from tokgen.bitstream.codes_file import read_codes
 from tokgen.bitstream.files import encode_file
@@ -49,6 +50,20 @@ def make_offline(kind: str = "kmeans", beam: int = 1, continuous: ContinuousCode
     else:
         quantizer.fit(frames, progress=False)
     return OfflineCodec.join(continuous, quantizer, "mine", beam=beam)
+
+
+def test_its_hashes(tmp_path):
+    """One is of the encoder and the quantizer; the card has the other, as the folder is loaded."""
+    codec = make_offline()
+    codes, hashes = codec.encode(speech()), (codec.spec.encoder_hash, codec.spec.weight_hash)
+    with noisy_decoder(codec):
+        found = OfflineCodec.from_model(codec.model).spec
+        assert codec.encode(speech()).equal(codes)
+    assert found.encoder_hash == hashes[0] and found.weight_hash not in hashes
+    assert make_offline("pq").spec.encoder_hash != hashes[0] != hashes[1]
+    codec.save_pretrained(tmp_path, dtype=torch.float16)
+    half = tokgen.load_codec(tmp_path).spec.weight_hash
+    assert half != hashes[1] and f"`{half}`" in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tokgen.generation.held_out import HeldOut
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.transformer import TokenTransformer
-from tokgen.nn.pretrained import hash_weights
+from tokgen.nn.hashes import hash_weights
 from tokgen.runs.store import ClipStore
 
 __all__ = ["TrainedCell", "fill_cell"]

@@ -39,7 +39,7 @@ from tokgen.generation.settings import SamplingSettings
 from tokgen.metrics import pesq
 from tokgen.metrics.tables import Metric
 from tokgen.modelling.masked import MaskedTransformer
-from tokgen.nn.pretrained import hash_weights
+from tokgen.nn.hashes import hash_weights
 from tokgen.runs.accelerator import step_seed
 from tokgen.runs.progress import progress_bar
 from tokgen.runs.store import ClipStore

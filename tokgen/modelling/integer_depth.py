@@ -39,7 +39,7 @@ from tokgen.modelling.integer import (
     power_table,
     quantize_layer,
 )
-from tokgen.nn.pretrained import hash_weights
+from tokgen.nn.hashes import hash_weights
 
 __all__ = ["IntegerDepthNetwork", "IntegerStream", "StreamState"]
 

@@ -1,6 +1,7 @@
 """Parts that several networks share.
 
-- `pretrained` - save, load and hash models
+- `pretrained` - save and load models
+- `hashes` - hashes of weights
 - `files` - read config.json and the headers of weights
 - `torch_files` - open checkpoints of torch without running code
 - `checks` - compare settings with weights before a network is built

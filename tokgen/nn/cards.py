@@ -14,6 +14,7 @@ __all__ = [
     "MARK",
     "Estimates",
     "ModelCardFacts",
+    "change_weights",
     "is_written_by_hand",
     "keep_card",
     "read_card_text",
@@ -24,6 +25,7 @@ __all__ = [
 
 CARD = "README.md"
 MARK = "<!-- Written by tokgen. It is replaced with the weights; delete this line to keep it. -->"
+_WEIGHTS_ROW = re.compile(r"^(\| weights \| `)[0-9a-f]{64}(` \|)$", re.MULTILINE)
 Estimates = Mapping[str, Mapping[str, Any]]  # metric: mean, low, high, n, n_failed, backend
 
 
@@ -105,6 +107,26 @@ def keep_card(folder: Path, text: str) -> None:
     """Write the README.md that a model was loaded with, unless the folder has another."""
     if not is_written_by_hand(folder / CARD):
         (folder / CARD).write_text(text, encoding="utf-8")
+
+
+def change_weights(folder: Path, before: str, now: str) -> None:
+    """State another hash of the weights in README.md. Warn if it was written by hand.
+
+    Args:
+        folder: of the model.
+        before: the hash of its weights until now.
+        now: the hash of those that it has.
+    """
+    text = read_card_text(folder) or ""
+    if is_written_by_hand(folder / CARD):
+        if before in text and before != now:
+            warnings.warn(
+                f"{folder / CARD} was written by hand and states the hash {before} of the weights: "
+                f"change it to {now}",
+                stacklevel=3,
+            )
+    elif text:
+        (folder / CARD).write_text(_WEIGHTS_ROW.sub(rf"\g<1>{now}\g<2>", text), encoding="utf-8")
 
 
 def is_written_by_hand(path: Path) -> bool:

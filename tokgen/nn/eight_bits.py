@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tokgen.nn.cards import change_weights
 from tokgen.nn.files import SCALE, WEIGHTS, Tensors
+from tokgen.nn.hashes import hash_saved
 from tokgen.nn.shared import base_of, rewrite
 
 __all__ = ["expand_header", "expand_weights", "to_eight_bits"]
@@ -27,7 +29,7 @@ _SMALLEST = 2.0**-24  # the smallest float16
 def to_eight_bits(folder: str | Path) -> int:
     """Rewrite the weights that `Pretrained` saved in a folder.
 
-    Weights that are in 8 bits already stay as they are.
+    Weights that are in 8 bits already stay as they are. A card that tokgen wrote gets the new hash.
 
     Returns:
         the number of bytes saved.
@@ -50,7 +52,9 @@ def to_eight_bits(folder: str | Path) -> int:
             packed[name] = whole.to(torch.int8).view(weight.shape)
             packed[name + SCALE] = scale
     before = path.stat().st_size
+    was = hash_saved(expand_weights(load_file(path)))
     rewrite(path, packed, {"format": "pt"})
+    change_weights(Path(folder), was, hash_saved(expand_weights(packed)))
     return before - path.stat().st_size
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from tokgen.nn.cards import ModelCardFacts, keep_card, read_card_text
 from tokgen.nn.checks import building, check_finite, check_fit, check_settings
 from tokgen.nn.eight_bits import expand_header, expand_weights
 from tokgen.nn.files import WEIGHTS, WeightsHeader, read_header, read_json, shorten
+from tokgen.nn.hashes import hash_saved, hash_weights
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
 from tokgen.nn.shared import base_of
 
@@ -27,8 +27,6 @@ __all__ = [
     "LoadedCard",
     "Pretrained",
     "folder_name",
-    "hash_weights",
-    "hashes_of",
     "load_weights",
 ]
 
@@ -60,7 +58,7 @@ class Pretrained(nn.Module, Pushable):
     ) -> Path:
         """Write config.json, model.safetensors and a card.
 
-        Without `card`, weights that have not changed since they were loaded keep their card.
+        Without `card`, weights that are saved as they were loaded keep their card.
 
         Args:
             folder: is created if it is missing. A README.md that was written by hand is kept.
@@ -78,7 +76,8 @@ class Pretrained(nn.Module, Pushable):
             for k, v in self.state_dict().items()
         }
         save_file(state, str(folder / WEIGHTS), metadata={"format": "pt"})
-        if card is not None or not self._loaded_card.keep(folder, self):
+        saved = hash_saved(self.state_dict(), dtype)
+        if card is not None or not self._loaded_card.keep(folder, saved):
             self.write_card(folder, card or ModelCardFacts())
         return folder
 
@@ -151,9 +150,9 @@ class LoadedCard:
             return cls()
         return cls(text, weights if isinstance(weights, str) else hash_weights(weights))
 
-    def keep(self, folder: Path, model: nn.Module) -> bool:
-        """Write the card if it describes the model's weights, and return whether it does."""
-        if self.text is None or hash_weights(model) != self.weight_hash:
+    def keep(self, folder: Path, weight_hash: str) -> bool:
+        """Write the card if it describes weights of this hash, and return whether it does."""
+        if self.text is None or weight_hash != self.weight_hash:
             return False
         keep_card(folder, self.text)
         return True
@@ -176,37 +175,6 @@ def load_weights(
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     check_finite(state, header.path)
     model.load_state_dict(state, strict=True, assign=assign)
-
-
-def hash_weights(model: nn.Module, without: tuple[str, ...] = ()) -> str:
-    """SHA-256 (hex) of a state dict: names, dtypes, shapes and bytes.
-
-    Args:
-        model: see above.
-        without: beginnings of the names of weights that are left out.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        if name.startswith(without):
-            continue
-        tensor = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def hashes_of(model: nn.Module, decoder: tuple[str, ...]) -> dict[str, str]:
-    """Return the `weight_hash` and the `encoder_hash` of a codec's network.
-
-    Args:
-        model: see above.
-        decoder: beginnings of the names of weights that only decoding uses.
-    """
-    every = hash_weights(model)
-    return {
-        "weight_hash": every,
-        "encoder_hash": hash_weights(model, decoder) if decoder else every,
-    }
 
 
 def folder_name(path: str | Path) -> str:

@@ -19,8 +19,9 @@ from tokgen.codec.continuous import ContinuousCodec, ContinuousSpec
 from tokgen.codec.windows import Reach
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
 from tokgen.nn.files import brief
+from tokgen.nn.hashes import hash_saved, hashes_of
 from tokgen.nn.hub import CONFIG, Pushable
-from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights, hashes_of
+from tokgen.nn.pretrained import LoadedCard, folder_name
 from tokgen.runs.device import pick_device
 from tokgen.runs.progress import quiet_libraries
 from tokgen.zoo.finding import find_codec, load_found
@@ -147,22 +148,31 @@ class PretrainedContinuous(ContinuousCodec, Pushable):
 
         Args:
             folder: is created if it is missing. A README.md that was written by hand is kept.
-            card: facts for the card; None keeps the card of weights that have not changed.
+            card: facts for the card; None keeps the card of weights that are saved as they were
+                loaded.
             dtype: type of the saved weights; None keeps theirs, and so the latents.
         """
         folder = Path(folder)
         self.save_model(folder, dtype)
-        if card is not None or not self.loaded_card.keep(folder, self.model):
-            self.write_card(folder, card or ModelCardFacts(licence=self.spec.licence))
+        saved = hash_saved(self.model.state_dict(), dtype)
+        if card is not None or not self.loaded_card.keep(folder, saved):
+            facts = card or ModelCardFacts(licence=self.spec.licence)
+            self.write_card(folder, facts, weight_hash=saved)
 
-    def write_card(self, folder: Path, facts: ModelCardFacts) -> None:
-        """Write the card (README.md) of a saved codec, unless there is one written by hand."""
+    def write_card(self, folder: Path, facts: ModelCardFacts, *, weight_hash: str = "") -> None:
+        """Write the card (README.md) of a saved codec, unless there is one written by hand.
+
+        Args:
+            folder: see above.
+            facts: for the card.
+            weight_hash: of the saved weights; "" if they are those of `model`.
+        """
         s = self.spec
         about = {
             "network": f"{type(self.model).__name__} of {self.library}",
             "audio": f"{s.sample_rate} Hz, {s.hop_length} samples per frame",
             "latents": f"{s.latent_dim} per frame, {s.frame_rate:g} frames per second",
-            "weights": f"`{hash_weights(self.model)}`",
+            "weights": f"`{weight_hash or hash_saved(self.model.state_dict())}`",
         }
         example = f"""
 import tokgen

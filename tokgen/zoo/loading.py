@@ -20,8 +20,9 @@ from tokgen.hub import HubArguments
 from tokgen.nn.cards import ModelCardFacts, read_licence, read_metadata, write_card
 from tokgen.nn.checks import check_count
 from tokgen.nn.files import WeightsHeader, brief
+from tokgen.nn.hashes import hash_saved, hashes_of
 from tokgen.nn.hub import CONFIG, Pushable, resolve_folder
-from tokgen.nn.pretrained import LoadedCard, folder_name, hash_weights, hashes_of
+from tokgen.nn.pretrained import LoadedCard, folder_name
 from tokgen.runs.progress import quiet_libraries
 from tokgen.zoo.transformers_loading import from_transformers, load_transformers
 
@@ -40,10 +41,13 @@ class PretrainedCodec(Codec, Pushable):
     Attributes:
         decoder_parts: beginnings of the names of weights that only decoding uses, such as
             "decoder.". Codes do not depend on them: they are not in `spec.encoder_hash`.
+        saved_in_dtype: beginnings of the names of weights that are saved in the type that is asked
+            for; the default is all.
     """
 
     library: ClassVar[str]  # that runs the network
     decoder_parts: ClassVar[tuple[str, ...]] = ()
+    saved_in_dtype: ClassVar[tuple[str, ...]] = ("",)
     published_files: ClassVar[tuple[str, ...]] = ()  # patterns of names, besides config.json
     trained_dtype: ClassVar[torch.dtype | None] = None  # recipes save weights in it; None keeps all
     loaded_card = LoadedCard()
@@ -174,7 +178,7 @@ class PretrainedCodec(Codec, Pushable):
     ) -> None:
         """Save a folder that `load_codec` and the codec's own library can load.
 
-        Without `card`, weights that have not changed since they were loaded keep their card.
+        Without `card`, weights that are saved as they were loaded keep their card.
 
         Args:
             folder: is created if it is missing. A README.md that was written by hand is kept.
@@ -183,8 +187,10 @@ class PretrainedCodec(Codec, Pushable):
         """
         folder = Path(folder)
         self.save_model(folder, dtype)
-        if card is not None or not self.loaded_card.keep(folder, self.model):
-            self.write_card(folder, card or ModelCardFacts(licence=self.spec.licence))
+        saved = hash_saved(self.model.state_dict(), dtype, self.saved_in_dtype)
+        if card is not None or not self.loaded_card.keep(folder, saved):
+            facts = card or ModelCardFacts(licence=self.spec.licence)
+            self.write_card(folder, facts, weight_hash=saved)
 
     def save_model(self, folder: Path, dtype: torch.dtype | None) -> None:
         """Save the network."""
@@ -192,8 +198,16 @@ class PretrainedCodec(Codec, Pushable):
         with quiet_libraries():
             model.save_pretrained(folder)
 
-    def write_card(self, folder: str | Path, facts: ModelCardFacts) -> None:
-        """Write the card (README.md) of a saved codec, unless there is one written by hand."""
+    def write_card(
+        self, folder: str | Path, facts: ModelCardFacts, *, weight_hash: str = ""
+    ) -> None:
+        """Write the card (README.md) of a saved codec, unless there is one written by hand.
+
+        Args:
+            folder: see above.
+            facts: for the card.
+            weight_hash: of the saved weights; "" if they are those of `model`.
+        """
         s, folder = self.spec, Path(folder)
         name = f"Codec trained from {facts.base}" if facts.base else folder_name(s.name)
         kbps = f"{s.bitrate / 1000:.2f} kbps, {s.frame_rate:g} frames per second"
@@ -202,7 +216,7 @@ class PretrainedCodec(Codec, Pushable):
             "audio": f"{s.sample_rate} Hz, {s.hop_length} samples per frame",
             "levels": f"{s.n_codebooks} of {s.codebook_size} entries",
             "bitrate": kbps,
-            "weights": f"`{hash_weights(self.model)}`",
+            "weights": f"`{weight_hash or hash_saved(self.model.state_dict())}`",
         }
         example = f"""
 import tokgen

@@ -87,6 +87,7 @@ class OfflineCodec(PretrainedCodec):
 
     model: OfflineModel
     library = "tokgen"
+    saved_in_dtype = (f"{AUTOENCODER}.",)
 
     def __init__(self, model: OfflineModel, spec: CodecSpec) -> None:
         super().__init__(model, spec)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from makers.vectors import load_vectors
-from tokgen.nn.pretrained import hash_weights
+from tokgen.nn.hashes import hash_weights
 from tokgen.quantizers.offline.additive import ResidualKMeans
 from tokgen.quantizers.offline.base import share_left
 from tokgen.quantizers.offline.qinco2 import Qinco2
