@@ -84,7 +84,7 @@ def decoder_settings(
     start = s.finetune.start_discriminator
     if start == "auto":
         found = find_discriminator("auto", s.codec)
-        start = s.codec if found and find_in_zoo(s.codec) else found and str(found)
+        start = None if found is None else s.codec if find_in_zoo(s.codec) else str(found)
     return replace(
         s.finetune,
         name=name,
