@@ -62,7 +62,8 @@ from accelerate.utils import gather_object, set_seed
 
 from tokgen.codec.identity import unclaimed
 from tokgen.evaluation.generated import audio_rows, save_scores, score_generated
-from tokgen.generation.speech import TEXT, Speaker
+from tokgen.generation.generators import TEXT
+from tokgen.generation.speech import Speaker
 from tokgen.generation.training_tokens import open_generator_data
 from tokgen.modelling.text.model import TextModel
 from tokgen.plotting import plot_curves

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from makers.audio import RATE, make_tone
-from makers.generators import make_generator
+from makers.generators import make_generator, make_speaker
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.generation.generate import generate
 from tokgen.generation.settings import SamplingSettings
@@ -44,6 +44,18 @@ def test_the_command_does_what_the_library_does(tool, model, words, given) -> No
     assert Path("out.wav").read_bytes() == Path("direct.wav").read_bytes()
 
 
+def test_a_text_is_spoken(tool, folder, tiny_codec: StftCodec) -> None:
+    make_speaker(tiny_codec).save_pretrained("run/model")
+    argv = ("generate", "--model", "run", "--text", "one, two", "--speed", "0.9", "--steps", "2,1")
+    code, said, err = tool(*argv, "--out", "out.wav", "--n", "2", "--seed", "3")
+    assert (code, err) == (0, "") and "out-1.wav: 0." in said and "by tiny, seed 4" in said
+    sampling = SamplingSettings(steps=(2, 1))
+    for i in (1, 2):
+        made = generate("run", text="one, two", speed=0.9, settings=sampling, seed=2 + i)
+        write_audio("direct.wav", made.waveform, RATE)
+        assert Path(f"out-{i}.wav").read_bytes() == Path("direct.wav").read_bytes()
+
+
 def test_several_files_as_json_and_settings_from_yaml(tool, model) -> None:
     Path("s.yaml").write_text("model: model\ncontinue: a.wav\nseconds: 0.1\nsteps: ['2', '1']\n")
     code, said, err = tool("generate --config s.yaml --out out.mp3 --n 2 --seed 1 --json")
@@ -59,7 +71,7 @@ def test_several_files_as_json_and_settings_from_yaml(tool, model) -> None:
     ("words", "message"),
     [
         ("", "missing: --model, --out"),
-        ("--model model --out o.wav", "give one of --like, --continue, --infill and --vary"),
+        ("--model model --out o.wav", "give one of --text, --like, --continue, --infill and"),
         ("--like a.wav --infill a.wav", "--infill needs --from and --to"),
         ("--continue a.wav --vary a.wav", "--continue and --vary are both given: give one"),
         ("--like a.wav --keep 0.5", "--keep is given without --vary"),
@@ -78,6 +90,11 @@ def test_several_files_as_json_and_settings_from_yaml(tool, model) -> None:
         ("--like a.wav --model nothing", "no model 'nothing'"),
         ("--like a.wav --codec tinny", "no codec 'tinny' (did you mean tiny?)"),
         ("--like a.wav --window-seconds 2", "--overlap_seconds = 5.0: must be at least 0 and less"),
+        ("--text hi --like a.wav", "--text and --like are both given: give one"),
+        ("--text hi --vary a.wav", "--text and --vary are both given: give one"),
+        ("--like a.wav --speed 2", "--speed is given without --text"),
+        ("--text hi --speed 9", "--speed = 9.0: must be between 0.25 and 4"),
+        ("--text hi", "the model in model does not speak: it has no text model in text/"),
         ("--like a.wav --contine b.wav", "unknown --contine (did you mean --continue?)"),
     ],
 )

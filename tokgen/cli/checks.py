@@ -125,7 +125,7 @@ def _check_no_folder(folders: Sequence[str], encode: bool) -> None:
 
 
 def _check_generate(s: model_settings.Generate) -> None:
-    check_generator(s.model)
+    check_generator(s.model, speaks=s.text is not None)
     files = [file for file in (s.like, s.continue_, s.infill, s.vary) if file is not None]
     for file in files:
         if not Path(file).is_file():

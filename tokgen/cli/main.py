@@ -122,6 +122,7 @@ VERBS = {
             (),
             (
                 "tokgen generate --model runs/vocode_mfcc/model --like speech.wav --out out.wav",
+                'tokgen generate --model runs/tts_masked --text "Press two." --out out.wav',
                 "tokgen generate --model runs/vocode_mfcc/model --continue prompt.wav \\\n"
                 "      --seconds 5 --out out.wav --n 4 --seed 1",
                 "tokgen generate --model runs/vocode_mfcc/model --infill speech.wav \\\n"

@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from tokgen.generation.settings import SamplingSettings, WindowSettings
+from tokgen.modelling.text.settings import check_speed
 from tokgen.runs.checks import check_least, check_shares
 from tokgen.runs.device import DeviceSettings
 from tokgen.tokens.export.settings import ExportSettings
 
-__all__ = ["ExportTokens", "Generate", "given_audio", "sampling_of"]
+__all__ = ["ExportTokens", "Generate", "request_of", "sampling_of"]
 
-_SOURCES = {"continue": "continue_", "infill": "infill", "vary": "vary"}
-_NEEDS = {"seconds": "continue", "from": "infill", "to": "infill", "keep": "vary"}
+_SOURCES = {"text": "text", "continue": "continue_", "infill": "infill", "vary": "vary"}
+_NEEDS = {
+    "seconds": "continue", "from": "infill", "to": "infill", "keep": "vary", "speed": "text"
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +40,13 @@ class ExportTokens(ExportSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(WindowSettings, DeviceSettings):
-    """Generate speech like other audio, after a prompt, in a gap, or as a variation.
+    """Generate speech from a text, like other audio, after a prompt, in a gap, or as a variation.
 
     Attributes:
-        model: folder or hub id of a model, or a codec that has a generator beside it, such as
-            speech-16k.
+        model: folder of a model or of the run that trained it, hub id of a model, or a codec that
+            has a generator beside it, such as speech-16k.
+        text: what to say, with a model that recipes/tts_masked.py trained.
+        speed: speed of the speech of text, 0.25 to 4; 1 by default.
         like: audio that the result sounds like: a model with conditioning generates from its
             features. Alone, or with one of the following, as long as the result.
         continue_: audio to continue.
@@ -67,6 +72,8 @@ class Generate(WindowSettings, DeviceSettings):
     """
 
     model: str
+    text: str | None = None
+    speed: float | None = None
     like: str | None = None
     continue_: str | None = None
     seconds: float | None = None
@@ -94,7 +101,12 @@ class Generate(WindowSettings, DeviceSettings):
         if len(given) > 1:
             raise ValueError(f"--{given[0]} and --{given[1]} are both given: give one")
         if not given and self.like is None:
-            raise ValueError("give one of --like, --continue, --infill and --vary: audio to use")
+            raise ValueError("give one of --text, --like, --continue, --infill and --vary")
+        if self.text is not None:
+            if self.like is not None:
+                raise ValueError("--text and --like are both given: give one")
+            if not self.text.strip():
+                raise ValueError(f"text is {self.text!r}: there is nothing to say")
         for flag, needed in _NEEDS.items():
             at = "from_" if flag == "from" else flag
             if getattr(self, at) is not None and needed not in given:
@@ -110,6 +122,8 @@ class Generate(WindowSettings, DeviceSettings):
             raise ValueError(f"seconds is {self.seconds:g}, but must be above 0 and finite")
         if self.keep is not None:
             check_shares(self, "keep")
+        if self.speed is not None:
+            check_speed(self.speed)
         sampling_of(self)
 
 
@@ -127,10 +141,11 @@ def sampling_of(s: Generate) -> SamplingSettings:
     )
 
 
-def given_audio(s: Generate) -> dict[str, Any]:
-    """Return the audio and what to do with it, as the arguments of `tokgen.generate`."""
+def request_of(s: Generate) -> dict[str, Any]:
+    """Return the text, or the audio and what to do with it, as arguments of `tokgen.generate`."""
     found = {
         "like": s.like, "prompt": s.continue_, "seconds": s.seconds, "infill": s.infill,
-        "start": s.from_, "end": s.to, "vary": s.vary, "keep": s.keep,
+        "start": s.from_, "end": s.to, "vary": s.vary, "keep": s.keep, "text": s.text,
+        "speed": s.speed,
     }  # fmt: skip
     return {name: value for name, value in found.items() if value is not None}

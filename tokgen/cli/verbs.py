@@ -227,7 +227,7 @@ def generate(s: model_settings.Generate) -> Result:
             overlap_seconds=s.overlap_seconds,
             device=s.device,
             overwrite=s.overwrite,
-            **model_settings.given_audio(s),
+            **model_settings.request_of(s),
         )
     return _noted(made)
 

@@ -69,8 +69,8 @@ def conditioning_for(model: TokenTransformer, waveforms: Sequence[Tensor]) -> li
     settings = model.config["conditioning"]
     if settings is None:
         raise ValueError(
-            "the model has no conditioning settings: it speaks text (tokgen.generation.speech) or "
-            "was made without conditioning"
+            "the model has no conditioning settings: it speaks text (give text=, --text) or was "
+            "made without conditioning"
         )
     features = Conditioning(ConditioningSettings(**settings))
     return [features(w[None])[0].T for w in waveforms]

@@ -16,6 +16,7 @@ from tokgen.generation.generate import load_generator
 from tokgen.generation.outputs import check_generated
 from tokgen.generation.request import Request
 from tokgen.generation.settings import SamplingSettings, WindowSettings, check_seed
+from tokgen.generation.speech import Speaker
 from tokgen.generation.windows import Windows
 from tokgen.modelling.transformer import TokenTransformer
 from tokgen.results import Grid, Result
@@ -82,7 +83,7 @@ class GeneratedFiles(Result):
 
 
 def generate_files(
-    model: TokenTransformer | str | Path,
+    model: TokenTransformer | Speaker | str | Path,
     out: str | Path,
     codec: Codec | str | Path | None = None,
     *,
@@ -109,7 +110,8 @@ def generate_files(
         seed: seed of the first file.
         overwrite: replace existing files.
         progress: show a bar for what takes long.
-        given: like, prompt, seconds, infill, start, end, vary and keep, as for `generate`.
+        given: text, speed, like, prompt, seconds, infill, start, end, vary and keep, as for
+            `generate`.
     Raises:
         FileExistsError: a file exists, and `overwrite` is False.
         ValueError, FileNotFoundError, OSError: as for `generate`, or a file cannot be written.
@@ -120,13 +122,13 @@ def generate_files(
     audio = (request.like, request.prompt, request.infill, request.vary)
     inputs = [source for source in audio if isinstance(source, str | os.PathLike)]
     paths = check_generated(out, n, inputs=inputs, stable=stable is not False, overwrite=overwrite)
-    model, codec = load_generator(model, codec, device=device)
-    prepared = request.prepare(model, codec)
-    rate, results = codec.spec.sample_rate, []
+    loaded = load_generator(model, codec, speaks=request.text is not None, device=device)
+    prepared, spec = request.prepare(*loaded), loaded.codec.spec
+    rate, results = spec.sample_rate, []
     for path, number in zip(paths, range(seed, seed + n), strict=True):
         made = prepared.generate(
             settings or SamplingSettings(),
-            Windows.of(lengths, codec.spec),
+            Windows.of(lengths, spec),
             seed=number,
             stable=stable,
             progress=progress,
@@ -135,4 +137,4 @@ def generate_files(
         kept = None if made.reached is None else made.reached.kept.item()
         size = made.waveform.shape[-1]
         results.append(GeneratedFile(path, number, size, rate, made.seconds, n_clipped, kept))
-    return GeneratedFiles(codec.spec.name, results)
+    return GeneratedFiles(spec.name, results)

@@ -1,5 +1,6 @@
-"""Generate speech with one call: from the features of audio, after a prompt, or in a gap.
+"""Generate speech with one call: from a text, from the features of audio, after a prompt, in a gap.
 
+made = generate(model, text="Press two to call back.")
 made = generate(model, codec, like=waveform)
 made = generate(model, codec, prompt=waveform, seconds=3.0)
 made = generate(model, codec, infill=waveform, start=0.5, end=1.0)
@@ -9,6 +10,7 @@ made = generate(model, codec, vary=waveform, keep=0.3)
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -19,19 +21,23 @@ from tokgen.generation.clips import Generated, check_rate
 from tokgen.generation.generators import find_generator
 from tokgen.generation.request import Audio, Request
 from tokgen.generation.settings import SamplingSettings, WindowSettings, check_seed
+from tokgen.generation.speech import Speaker
 from tokgen.generation.windows import Windows
 from tokgen.modelling.loading import load_transformer
+from tokgen.modelling.text.model import TextModel
 from tokgen.modelling.transformer import TokenTransformer
 from tokgen.runs.device import pick_device
 from tokgen.zoo.recorded import codec_of
 
-__all__ = ["generate", "load_generator"]
+__all__ = ["LoadedGenerator", "generate", "load_generator"]
 
 
 def generate(
-    model: TokenTransformer | str | Path,
+    model: TokenTransformer | Speaker | str | Path,
     codec: Codec | str | Path | None = None,
     *,
+    text: str | None = None,
+    speed: float | None = None,
     like: Audio | None = None,
     prompt: Audio | None = None,
     seconds: float | None = None,
@@ -50,6 +56,7 @@ def generate(
 ) -> Generated:
     """Generate one utterance of any length.
 
+    `text` is spoken by a model that `recipes/tts_masked.py` trained.
     `like` alone generates all codes from the features (MFCC or log-mel) of the audio that it gives.
     `prompt` keeps the codes of a beginning and generates `seconds` of audio after it. `infill`
     keeps the codes around a gap and generates those of the frames that overlap the gap. `vary`
@@ -60,10 +67,13 @@ def generate(
     file. Another seed gives another result.
 
     Args:
-        model: a model in eval mode, or its folder or hub id, or the name of a codec that has a
-            generator beside it, such as "speech-16k".
+        model: a model in eval mode; or its folder, that of the run that trained it, or its hub id;
+            or the name of a codec that has a generator beside it, such as "speech-16k". A `Speaker`
+            for `text`, if it is an object.
         codec: the codec of the model, or its name as in `load_codec`. None loads the one that the
             model lies beside, or that it was made for.
+        text: what to say, at least a word. It goes without audio.
+        speed: speed of the speech of `text`, 0.25 to 4; None is 1, that of the training speech.
         like: audio to take the conditioning from, and the side information if the codec has any.
         prompt: audio to continue. If it ends within a frame, that frame is generated anew.
         seconds: length of the continuation; None is 3, or what `like` leaves after the prompt.
@@ -84,45 +94,69 @@ def generate(
         codes [K, T], waveform [1, N] and the seconds that sampling took. Kept codes are decoded
         with the others, so the kept part sounds as the codec makes it.
     Raises:
-        ValueError: not one of `like`, `prompt`, `infill` and `vary`; a wrong shape, length, share
+        ValueError: not one of `text`, `like`, `prompt`, `infill` and `vary`; `text` with a model
+            object that is no `Speaker`; a wrong shape, length, share
             or gap; `like` with a model that has no conditioning; the model was made for another
             codec; or the codec cannot decode stably.
-        FileNotFoundError: no such model, codec or file, or no generator beside the codec.
+        FileNotFoundError: no such model, codec or file, or no generator beside the codec, or no
+            text model beside the model.
     """
     check_seed(seed)
     lengths = WindowSettings(window_seconds=window_seconds, overlap_seconds=overlap_seconds)
     request = Request(
         like=like, prompt=prompt, seconds=seconds, infill=infill, start=start, end=end, vary=vary,
-        keep=keep,
+        keep=keep, text=text, speed=speed,
     )  # fmt: skip
-    model, codec = load_generator(model, codec, device=device)
-    return request.prepare(model, codec).generate(
+    loaded = load_generator(model, codec, speaks=text is not None, device=device)
+    return request.prepare(*loaded).generate(
         settings or SamplingSettings(),
-        Windows.of(lengths, codec.spec),
+        Windows.of(lengths, loaded.codec.spec),
         seed=seed,
         stable=stable,
         progress=progress,
     )
 
 
+class LoadedGenerator(NamedTuple):
+    """A model, the codec that it was made for, and its text model if it has to speak."""
+
+    model: TokenTransformer
+    codec: Codec
+    text: TextModel | None = None
+
+
 def load_generator(
-    model: TokenTransformer | str | Path,
+    model: TokenTransformer | Speaker | str | Path,
     codec: Codec | str | Path | None = None,
     *,
+    speaks: bool = False,
     device: str | torch.device = "auto",
-) -> tuple[TokenTransformer, Codec]:
+) -> LoadedGenerator:
     """Load a model and the codec that it was made for.
 
     Args:
         model, codec, device: as for `generate`.
+        speaks: load the text model of the model too.
     Raises:
-        ValueError: the model was made for another codec, or does not name its codec.
-        FileNotFoundError: no such model or codec, or no generator beside the codec.
+        ValueError: the model was made for another codec, or does not name its codec, or is an
+            object that does not speak.
+        FileNotFoundError: no such model or codec, no generator beside the codec, or no text model.
     """
-    if not isinstance(model, TokenTransformer):
-        found = find_generator(model)
+    text: TextModel | None = None
+    if isinstance(model, Speaker):
+        model, text = model.model, model.text
+    elif isinstance(model, TokenTransformer):
+        if speaks:
+            raise ValueError("text= with a model that has no text model: pass a Speaker, or a name")
+    else:
+        found = find_generator(model, speaks=speaks)
         codec = found.codec if codec is None else codec
-        model = load_transformer(found.folder).to(pick_device(device)).eval()
+        place = pick_device(device)
+        if speaks:
+            speaker = Speaker.from_pretrained(found.folder, device=place)
+            model, text = speaker.model, speaker.text
+        else:
+            model = load_transformer(found.folder).to(place).eval()
     if model.config["codec"] is None:
         raise ValueError("the model does not name its codec: use generate_clips with codes")
     made_for = CodecSpec(**model.config["codec"])
@@ -131,4 +165,4 @@ def load_generator(
     check_rate(model, codec)
     if model.variable_depth and codec.rate is None:
         codec = codec.with_rate(**model.config["rate"])
-    return model, codec
+    return LoadedGenerator(model, codec, text)

@@ -1,6 +1,7 @@
 """Find the generator of a codec: a token model in the folder `generator` of the codec's folder.
 
-A model's name is the name of such a codec, the folder of a model, or a hub id of either.
+A model's name is the name of such a codec, the folder of a model or of the run that trained it, or
+a hub id of one of these. A model that speaks has its text model in the folder `text`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from tokgen.nn.hub import CONFIG, resolve_folder
 from tokgen.runs.checks import closest
 from tokgen.zoo.names import find_in_zoo, is_hub_id, split_kbps, zoo_names
 
-__all__ = ["FOLDER", "FoundGenerator", "check_generator", "find_generator"]
+__all__ = ["FOLDER", "RUN", "TEXT", "FoundGenerator", "check_generator", "find_generator"]
 
 FOLDER = "generator"
+TEXT = "text"  # folder of the text model in that of the masked transformer
+RUN = "model"  # folder of the model in that of a run
 
 
 class FoundGenerator(NamedTuple):
@@ -29,14 +32,17 @@ class FoundGenerator(NamedTuple):
     codec: str | Path | None
 
 
-def check_generator(name: str | Path) -> None:
+def check_generator(name: str | Path, *, speaks: bool = False) -> None:
     """Check the name of a model without loading it. A hub id is not looked up.
 
+    Args:
+        name, speaks: as for `find_generator`.
     Raises:
-        FileNotFoundError: no codec or model of this name, or a codec without a generator.
+        FileNotFoundError: no codec or model of this name, or a codec without a generator, or the
+            model does not speak.
     """
     if find_in_zoo(str(name)) is not None or Path(name).is_dir():
-        find_generator(name)
+        find_generator(name, speaks=speaks)
     elif not is_hub_id(split_kbps(name)[0]):
         known = _with_generator()
         raise FileNotFoundError(
@@ -45,16 +51,28 @@ def check_generator(name: str | Path) -> None:
         )
 
 
-def find_generator(name: str | Path) -> FoundGenerator:
+def find_generator(name: str | Path, *, speaks: bool = False) -> FoundGenerator:
     """Find a model by name. A hub id is downloaded.
 
     Args:
         name: name of a codec of the zoo, also with a bitrate; a folder; or a hub id "owner/name".
-            If the folder has a folder `generator`, the model in it is meant.
+            If the folder has a folder `generator`, the model in it is meant; in the folder of a
+            run, the model that the run trained.
+        speaks: the model has to speak text.
     Raises:
         FileNotFoundError: no codec, model or hub model of this name, or a codec without a
-            generator.
+            generator, or the model has no text model.
     """
+    found = _find(name)
+    if speaks and not (found.folder / TEXT / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"the model in {found.folder} does not speak: it has no text model in {TEXT}/; give "
+            "the folder of a run of `recipes/tts_masked.py`"
+        )
+    return found
+
+
+def _find(name: str | Path) -> FoundGenerator:
     if name == "":
         raise FileNotFoundError("no model '': give the folder of a model, a hub id, or a codec")
     zoo = find_in_zoo(str(name))
@@ -67,8 +85,10 @@ def find_generator(name: str | Path) -> FoundGenerator:
                 "`recipes/vocode_mfcc.py` trains"
             )
         return FoundGenerator(zoo / FOLDER, name)
-    plain = split_kbps(name)[0]
-    folder = resolve_folder(plain)
+    plain = Path(split_kbps(name)[0])
+    if not (plain / CONFIG).is_file() and (plain / RUN / CONFIG).is_file():
+        return FoundGenerator(plain / RUN, None)
+    folder = resolve_folder(split_kbps(name)[0])
     if (folder / FOLDER / CONFIG).is_file():
         return FoundGenerator(folder / FOLDER, name)
     return FoundGenerator(folder, None)

@@ -1,4 +1,4 @@
-"""A request to generate: the audio that is given, and the codes to keep of it."""
+"""A request to generate: the text, or the audio that is given and the codes to keep of it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from tokgen.generation.clips import Generated, conditioning_for, generate_clips
 from tokgen.generation.prompts import around, frame_starts, scattered
 from tokgen.generation.settings import SamplingSettings, check_seed
 from tokgen.generation.windows import Windows
+from tokgen.modelling.text.model import TextModel
+from tokgen.modelling.text.settings import check_speed
 from tokgen.modelling.transformer import TokenTransformer
 
 __all__ = ["CONTINUATION_SECONDS", "KEEP", "WHOLE_SECONDS", "Audio", "Prepared", "Request"]
@@ -48,12 +50,23 @@ class Request:
     end: float | None = None
     vary: Audio | None = None
     keep: float | None = None
+    text: str | None = None
+    speed: float | None = None
 
     def __post_init__(self) -> None:
         given = [audio for audio in (self.prompt, self.infill, self.vary) if audio is not None]
-        if len(given) > 1 or (not given and self.like is None):
+        if self.text is not None and (given or self.like is not None):
+            raise ValueError("text= with audio: a text is spoken alone; give one of them")
+        if self.text is not None and not self.text.strip():
+            raise ValueError(f"text = {self.text!r}: there is nothing to say")
+        if self.speed is not None:
+            if self.text is None:
+                raise ValueError("speed= without text=: it is the speed of speech")
+            check_speed(self.speed)
+        if len(given) > 1 or (not given and self.like is None and self.text is None):
             raise ValueError(
-                "give one of like=, prompt=, infill= and vary=; like= may go with the others"
+                "give one of text=, like=, prompt=, infill= and vary=; like= may go with the last "
+                "three"
             )
         start, end, seconds, keep = self.start, self.end, self.seconds, self.keep
         if (self.infill is None) != (start is None) or (self.infill is None) != (end is None):
@@ -74,12 +87,21 @@ class Request:
         if keep is not None and not 0 <= keep <= 1:
             raise ValueError(f"keep = {keep}: must be in 0..1, the share of the codes that stay")
 
-    def prepare(self, model: TokenTransformer, codec: Codec) -> Prepared:
-        """Read and encode the audio.
+    def prepare(
+        self, model: TokenTransformer, codec: Codec, speaks: TextModel | None = None
+    ) -> Prepared:
+        """Read and encode the audio, or read the text.
 
+        Args:
+            model: the model that generates.
+            codec: its codec.
+            speaks: the text model of `model`, for a text.
         Raises:
             ValueError: as `generate`.
         """
+        if self.text is not None:
+            assert speaks is not None
+            return _read_text(self.text, self.speed or 1.0, model, codec, speaks)
         rate = codec.spec.sample_rate
         source = None if self.like is None else _read(self.like, rate, "like")
         known = None
@@ -176,6 +198,20 @@ class _Known:
         if isinstance(self.keep, Tensor):
             return self.keep
         return scattered(codec.spec, self.n_samples, self.keep, seed=seed)
+
+
+def _read_text(
+    text: str, speed: float, model: TokenTransformer, codec: Codec, speaks: TextModel
+) -> Prepared:
+    """Return the frames of a text."""
+    needed = [name for name in codec.side_names if name != DEPTH or not model.variable_depth]
+    if needed:
+        raise ValueError(
+            f"{codec.spec.name} decodes with side information {needed}, which a text does not "
+            "give: use a model of another codec"
+        )
+    [frames] = speaks.frames([text], speed=speed)
+    return Prepared(model, codec, codec.spec.n_samples(len(frames)), None, frames, {})
 
 
 def _read(audio: Audio, sample_rate: int, name: str) -> Tensor:

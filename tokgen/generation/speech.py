@@ -16,14 +16,13 @@ import torch
 
 from tokgen.codec.base import Codec
 from tokgen.generation.clips import Generated, generate_clips
+from tokgen.generation.generators import TEXT
 from tokgen.generation.settings import SamplingSettings
 from tokgen.hub import HubArguments
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.text.model import TextModel
 
-__all__ = ["TEXT", "Speaker"]
-
-TEXT = "text"  # folder of the text model in that of the masked transformer
+__all__ = ["Speaker"]
 
 
 @dataclass(frozen=True)
