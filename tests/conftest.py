@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 from pathlib import Path
+
+# More threads only wait for each other in tiny networks. Also in the processes that tests start,
+# so before torch reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
@@ -18,7 +24,7 @@ from tokgen.zoo.stft import StftCodec
 # A shell makes background processes ignore Ctrl-C, which some tests need.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-torch.set_num_threads(1)  # more threads only wait for each other in tiny networks
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

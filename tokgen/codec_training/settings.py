@@ -310,8 +310,8 @@ class TuningSettings(SharedSettings):
         steps: of the final tuning.
         start_discriminator: a saved discriminator; "auto" uses `discriminator/` next to the codec's
             weights if there is one; None starts with a new one.
-        discriminator_warmup: steps in which a new discriminator trains alone, before the first; not
-            if no step uses it.
+        discriminator_warmup: steps in which a new discriminator trains alone, before the first;
+            none if the adversarial share is 0.
         adversarial_share: share of the steps, at the end, that use the discriminator. The paper
             uses 1; less saves time.
         weights: of the codec's own losses.
