@@ -661,7 +661,7 @@ def test_unfinished_work_of_another_codec_is_not_used(
     out = tmp_path / "tokens"
     with pytest.raises(KeyboardInterrupt):
         run(folder, Counting(make_stft_codec(9), stop_after=6), out)
-    with pytest.warns(UserWarning, match=r"because these changed \(old → new\): weights of"):
+    with pytest.warns(UserWarning, match=r"because these changed \(old → new\): codec 'tiny'"):
         report = run(folder, tiny_codec, out)
     assert report.resumed_rows == 0
     assert content(out) == content(tokens)
