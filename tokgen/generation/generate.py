@@ -144,7 +144,7 @@ def load_generator(
     """
     text: TextModel | None = None
     if isinstance(model, Speaker):
-        model, text = model.model, model.text
+        text, model = model.text, model.model
     elif isinstance(model, TokenTransformer):
         if speaks:
             raise ValueError("text= with a model that has no text model: pass a Speaker, or a name")
