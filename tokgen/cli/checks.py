@@ -20,11 +20,11 @@ from tokgen.runs.device import check_device
 from tokgen.storage import local_path
 from tokgen.tokens.export.outputs import check_export
 from tokgen.tokens.places import is_dataset_place
+from tokgen.zoo.export.settings import check_outputs as check_outputs_of_codec
 from tokgen.zoo.names import check_name
 
-__all__ = ["EXPORTED", "STREAM", "check", "plan"]
+__all__ = ["STREAM", "check", "plan"]
 
-EXPORTED = ("encoder.onnx", "decoder.onnx", "codec.json")
 STREAM = "-"  # standard input or output
 _WRITERS = settings.Encode | settings.Decode | settings.Compress | settings.Decompress
 _SUFFIXES: dict[type, str] = {settings.Encode: CODES, settings.Compress: TGC}
@@ -62,8 +62,7 @@ def check(s: Any) -> None:
     if isinstance(s, settings.Tokenize) and (out := local_path(s.out)) is not None:
         check_folder(out.parent)
     if isinstance(s, settings.Export):
-        for name in EXPORTED:
-            check_writable(s.out / name, overwrite=s.overwrite)
+        check_outputs_of_codec(s.out, s.format, overwrite=s.overwrite)
     if isinstance(s, settings.Report):
         _check_report(s)
     if isinstance(s, model_settings.ExportTokens):

@@ -91,6 +91,7 @@ VERBS = {
             (
                 "tokgen export speech-16k --out exported",
                 "tokgen export descript/dac_16khz --out exported --json",
+                "tokgen export speech-16k --out exported --format pt2",
             ),
             AGAIN,
         ),

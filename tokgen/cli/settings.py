@@ -87,17 +87,19 @@ class Encode(DeviceSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write a codec as ONNX files.
+    """Write a codec as ONNX files, or as programs of torch.export.
 
     Attributes:
         codec: name in the zoo (see `tokgen codecs`), folder, or hub id of tokgen's STFT codec or
             a DAC.
-        out: folder of encoder.onnx, decoder.onnx and codec.json.
+        out: folder of encoder.onnx, decoder.onnx and codec.json, or of encoder.pt2 and so on.
+        format: onnx for onnxruntime and others, or pt2 for torch.export.load.
         overwrite: replace existing files.
     """
 
     codec: str
     out: Path
+    format: Literal["onnx", "pt2"] = "onnx"
     overwrite: bool = False
 
 

@@ -1,4 +1,4 @@
-"""Exported codecs give the codes of the codec in onnxruntime, for any length."""
+"""Exported codecs give the codes of the codec in onnxruntime and torch.export, for any length."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from transformers import DacConfig, DacModel
 
 from makers.codecs import make_dac, make_encodec, make_stft_codec
 from tokgen.cli import main as cli
-from tokgen.cli.checks import EXPORTED
 from tokgen.zoo.adapters.dac import DacCodec
 from tokgen.zoo.export import files
-from tokgen.zoo.export.files import NAMES, check_files, export_codec
+from tokgen.zoo.export.files import check_files, export_codec
 from tokgen.zoo.export.networks import networks_of
-
-pytest.importorskip("onnxscript")
-onnxruntime = pytest.importorskip("onnxruntime")
+from tokgen.zoo.export.settings import names_of
 
 
 def make_small_dac() -> DacCodec:
@@ -54,6 +51,8 @@ def test_the_networks_equal_the_codec(name):
 
 @pytest.mark.parametrize("name", ["stft", "dac", *SLOW])
 def test_exported_files_give_the_same_codes(name, tmp_path):
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
     codec = MAKERS[name]()
     exported = export_codec(codec, tmp_path / "out")
     assert exported.match == 1 and exported.difference < 1e-5 and exported.n_codes > 90
@@ -72,8 +71,60 @@ def test_exported_files_give_the_same_codes(name, tmp_path):
         assert check_files(other, tmp_path / "out")[1] < 0.9
 
 
+@pytest.mark.parametrize("name", ["stft", "dac", *SLOW])
+def test_loaded_programs_give_equal_codes(name, tmp_path):
+    codec = MAKERS[name]()
+    hop = codec.spec.hop_length
+    exported = export_codec(codec, tmp_path, format="pt2")
+    assert exported.match == 1 and exported.difference < 1e-5 and exported.n_codes > 90
+    assert "torch.export.load: 100.00 %" in str(exported)
+    assert set(exported.sizes) == {"encoder.pt2", "decoder.pt2", "codec.json"}
+    encode, decode = (
+        torch.export.load(tmp_path / f"{part}.pt2").module() for part in ("encoder", "decoder")
+    )
+    networks = networks_of(codec)
+    generator = torch.Generator().manual_seed(3)
+    for batch, n in ((1, hop + 1), (1, 3 * hop), (3, 4001), (2, 16 * hop - 1)):
+        audio = 0.1 * torch.randn(batch, 1, n, generator=generator)
+        codes = codec.encode(audio)
+        assert encode(audio).equal(codes)
+        torch.testing.assert_close(decode(codes), codec.decode(codes), atol=1e-5, rtol=0)
+        with torch.no_grad():
+            assert encode(audio).equal(networks[0](audio))
+    with pytest.raises((AssertionError, RuntimeError), match=r"Guard failed|>="):
+        encode(torch.zeros(1, 1, hop))  # one frame: the documented limit
+    one = codec.encode(torch.zeros(1, 1, hop))
+    torch.testing.assert_close(decode(one), codec.decode(one), atol=1e-5, rtol=0)
+
+
+def test_formats_share_a_folder_of_one_codec(tmp_path, monkeypatch):
+    def write(format, network, example, given, found, path):
+        path.write_bytes(format.encode())
+
+    monkeypatch.setattr(files, "write_program", write)
+    monkeypatch.setattr(files, "require_format", lambda _: None)
+    monkeypatch.setattr(files, "check_files", lambda *_: (100, 1.0, 0.0))
+    codec = make_stft_codec()
+    export_codec(codec, tmp_path)
+    export_codec(codec, tmp_path, format="pt2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "codec.json", "decoder.onnx", "decoder.pt2", "encoder.onnx", "encoder.pt2",
+    ]  # fmt: skip
+    with pytest.raises(FileExistsError, match=r"encoder\.pt2 already exists"):
+        export_codec(codec, tmp_path, format="pt2")
+    for name in ("encoder.pt2", "decoder.pt2"):
+        (tmp_path / name).unlink()
+    other = make_stft_codec(5, "other")
+    with pytest.raises(ValueError, match="does not have the numbers of other: give another folder"):
+        export_codec(other, tmp_path, format="pt2")
+    export_codec(other, tmp_path, format="pt2", overwrite=True)
+    with pytest.raises(ValueError, match="format 'tflite': known are onnx, pt2"):
+        export_codec(codec, tmp_path, format="tflite")
+
+
 def test_a_wrong_export_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_write", lambda *_: _[-1].write_bytes(b""))
+    monkeypatch.setattr(files, "require_format", lambda _: None)
+    monkeypatch.setattr(files, "write_program", lambda *_: _[-1].write_bytes(b""))
     monkeypatch.setattr(files, "check_files", lambda *_: (100, 0.5, 0.0))
     with pytest.raises(ValueError, match=r"only 50\.0 % of the codes are those of tiny"):
         export_codec(make_stft_codec(), tmp_path)
@@ -81,20 +132,22 @@ def test_a_wrong_export_is_refused(tmp_path, monkeypatch):
 
 def test_other_codecs_are_refused(tmp_path):
     with pytest.raises(ValueError, match="only tokgen's STFT codecs and transformers' DAC"):
-        export_codec(make_encodec("encodec-24k"), tmp_path / "out")
+        export_codec(make_encodec("encodec-24k"), tmp_path / "out", format="pt2")
     assert not (tmp_path / "out").exists()
 
 
 def test_the_command_prints_the_check(tiny_codec_folder, tmp_path, monkeypatch, capsys):
-    def export(codec, out, *, overwrite):
+    def export(codec, out, *, format, overwrite):
         spec = replace(make_stft_codec().spec, name=codec)
-        return files.Exported(out, spec, {"encoder.onnx": 2_000_000}, 100, 0.99, 1e-6)
+        return files.Exported(out, spec, {"encoder.onnx": 2_000_000}, 100, 0.99, 1e-6, format)
 
     monkeypatch.setattr(files, "export_codec", export)
     words = ["export", str(tiny_codec_folder), "--out", str(tmp_path / "out")]
-    assert cli.main(words) == 0 and EXPORTED == NAMES
-    assert "99.00 % of 100 codes equal" in capsys.readouterr().out
+    assert cli.main(words) == 0
+    assert "onnxruntime: 99.00 % of 100 codes equal" in capsys.readouterr().out
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / NAMES[1]).touch()
+    (tmp_path / "out" / names_of("onnx")[1]).touch()
     assert cli.main(words) == 2
     assert "decoder.onnx already exists" in capsys.readouterr().err
+    assert cli.main([*words, "--format", "pt2"]) == 0
+    assert "torch.export.load: 99.00 %" in capsys.readouterr().out
