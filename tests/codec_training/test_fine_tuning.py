@@ -59,6 +59,15 @@ def test_a_saved_codec_opens_as_it_was(folder):
     torch.testing.assert_close(out.waveform, whole, atol=1e-4, rtol=0)
 
 
+def test_settings_inside_of_settings_keep_the_others(tmp_path):
+    make_mimi().save_pretrained(tmp_path / "mimi")
+    ropes = [
+        open_trainable(tmp_path / "mimi", changes).model.config.rope_parameters
+        for changes in ({}, {"rope_parameters": {"rope_theta": 5000.0}})
+    ]
+    assert ropes[1] == {**ropes[0], "rope_theta": 5000.0} != ropes[0] and len(ropes[0]) > 1
+
+
 def test_a_codec_trains_after_its_discriminator(folder, tiny_corpus, tmp_path, monkeypatch):
     judged, descents, step, descend = [], [], Adversary.step, CodecTraining.descend
     before = load_codec(folder)

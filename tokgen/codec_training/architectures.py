@@ -19,6 +19,7 @@ from tokgen.nn.files import brief
 from tokgen.nn.pretrained import NOT_SETTINGS
 from tokgen.quantizers.settings import VariableSettings
 from tokgen.runs.checks import closest
+from tokgen.runs.deep_flags import merged
 from tokgen.zoo.finding import FoundCodec, find_codec
 from tokgen.zoo.networks.stft import StftCodecModel
 from tokgen.zoo.transformers_loading import from_transformers
@@ -107,8 +108,8 @@ def open_trainable(
 
     Args:
         source: name in the zoo, folder or hub id.
-        changes: settings of its config.json to change, such as `quantizer_dropout`; the shapes of
-            the weights must stay.
+        changes: settings of its config.json to change, such as `quantizer_dropout`; a dict changes
+            the values that it names. The shapes of the weights must stay.
         variable: as for `make_trainable`.
     Raises:
         FileNotFoundError: no codec of this name.
@@ -135,7 +136,8 @@ def open_trainable(
             f"model.{unknown[0]}: {source} is a {found.adapter.class_name}, which has no such "
             "setting; model holds changes of its config.json, mostly {}"
         )
-    codec = make_trainable(architecture, {**config, **changes}, variable, new=False)
+    whole = merged(config, changes, "model")
+    codec = make_trainable(architecture, whole, variable, new=False)
     load_into(codec, source)
     return codec
 

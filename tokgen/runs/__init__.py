@@ -6,6 +6,7 @@
 - `cells` - share the cells of an experiment among processes
 - `settings` - settings from YAML and flags, saved with each run
 - `flags` - how flags are written, and how help shows them
+- `deep_flags` - flags for settings inside of settings that are dicts
 - `checkpoints` - save and resume the state of a training
 - `interrupts` - Ctrl-C, SIGTERM, a killed launcher and errors in recipes
 - `accelerator` - set up Accelerate; precision and random seeds

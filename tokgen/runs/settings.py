@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from jsonargparse import ArgumentError, auto_cli
 
 from tokgen.results import short_warning
+from tokgen.runs.deep_flags import split_deep, with_deep
 from tokgen.runs.flags import PlainHelp, plain_error, plain_flags
 from tokgen.runs.folder import versions, write_json
 from tokgen.runs.interrupts import end_with_launcher, plain_errors
@@ -51,11 +52,12 @@ def parse_settings(
     process are read.
     """
     with plain_errors():
-        argv = plain_flags(sys.argv[1:] if argv is None else argv, cls)
+        argv, deep = split_deep(sys.argv[1:] if argv is None else argv, cls)
+        argv = plain_flags(argv, cls)
     named = any(a == "--config" or a.startswith("--config=") for a in argv)
     files = [] if named else [str(default_config)]
     with plain_errors(), _one_line(cls):
-        return auto_cli(
+        settings = auto_cli(
             cls,
             args=argv,
             as_positional=False,
@@ -64,6 +66,7 @@ def parse_settings(
             usage="%(prog)s [options]",
             exit_on_error=False,
         )
+        return with_deep(settings, deep)
 
 
 def command_of(script: str | Path, argv: Sequence[str] | None) -> str:
