@@ -21,7 +21,6 @@ from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import (
     begin_recipe,
-    claim_run,
     command_of,
     parse_settings,
     save_settings,
@@ -80,23 +79,21 @@ if __name__ == "__main__":
 
 from accelerate.utils import set_seed
 
-from tokgen.codec.identity import unclaimed
 from tokgen.corpus.listed import open_corpus
 from tokgen.generation.held_out import training_and_test_tokens
+from tokgen.generation.training_tokens import open_training_tokens
 from tokgen.modelling.causal import CausalModel
 from tokgen.modelling.causal_depth import CausalDepthNetwork
 from tokgen.modelling.integer_depth import IntegerDepthNetwork
 from tokgen.nn.files import WEIGHTS
-from tokgen.runs.accelerator import conditions_of, make_accelerator, start_trackers
+from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.tokens.columns import codes_of
-from tokgen.tokens.dataset import load_tokens
-from tokgen.tokens.splitting import with_test_split
 from tokgen.training.causal import CausalTraining, make_causal_model
 from tokgen.training.code_bits import measure_code_bits
 from tokgen.training.grids import add_grids
+from tokgen.training.train import claim_training
 from tokgen.zoo.lookup import load_codec
-from tokgen.zoo.recorded import codec_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -129,12 +126,9 @@ def train_and_measure(s: Settings, run: Path, command: str) -> int:
         else:
             if s.grids > 1:
                 raise ValueError(f"grids = {s.grids} needs the audio: set corpus, not tokens")
-            plain = tokens = with_test_split(load_tokens(s.tokens))
-            codec = codec_of(tokens.provenance.spec, s.codec, device="cpu")
-        about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
-        about |= conditions_of(accelerator)
-        named = unclaimed(codec.spec, "codec", "data.codec")
-        claim_run(run, s, free=(*MAY_CHANGE, *named), **about)
+            tokens, codec = open_training_tokens(s.tokens, s.codec, None, device="cpu")
+            plain = tokens
+        about = claim_training(accelerator, run, s, codec, tokens, MAY_CHANGE)
 
     # 2. The model and its training, which continues from a checkpoint if there is one.
     with plain_errors():

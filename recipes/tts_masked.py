@@ -23,7 +23,6 @@ from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import (
     begin_recipe,
-    claim_run,
     command_of,
     parse_settings,
     save_settings,
@@ -60,17 +59,16 @@ if __name__ == "__main__":
 
 from accelerate.utils import gather_object, set_seed
 
-from tokgen.codec.identity import unclaimed
-from tokgen.evaluation.generated import audio_rows, save_scores, score_generated
+from tokgen.evaluation.generated import audio_rows, open_data, save_scores, score_generated
 from tokgen.generation.generators import TEXT
 from tokgen.generation.speech import Speaker
-from tokgen.generation.training_tokens import open_generator_data
 from tokgen.modelling.text.model import TextModel
 from tokgen.plotting import plot_curves
-from tokgen.runs.accelerator import conditions_of, make_accelerator, start_trackers
+from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.training.masked import MaskedTraining
 from tokgen.training.text import TextTraining
 from tokgen.training.text_frames import speaking_transformer, with_text_frames
+from tokgen.training.train import claim_training
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -89,23 +87,9 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 1. Tokens with MFCCs and transcripts. They are reused if corpus and codec have not changed.
     with accelerator.main_process_first(), plain_errors():
-        data = open_generator_data(
-            s.tokens,
-            s.corpus,
-            s.codec,
-            Path(s.runs) / "tokens",
-            s.conditioning,
-            n_test=s.n_test,
-            test_corpus=s.test_corpus,
-            min_seconds=s.min_test_seconds,
-            with_text=True,
-            device=str(accelerator.device),
-        )
+        data = open_data(s, accelerator.device, with_text=True)
         codec, tokens, held_out = data.codec, data.tokens, data.held_out
-        about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
-        about |= conditions_of(accelerator)
-        named = unclaimed(codec.spec, "codec", "data.codec")
-        claim_run(run, s, free=(*MAY_CHANGE, *named), **about)
+        about = claim_training(accelerator, run, s, codec, tokens, MAY_CHANGE)
         text_model = TextModel.for_tokens(codec, tokens, s.text.size, s.text.unit)
     if accelerator.is_main_process:
         save_settings(run, s, **about)

@@ -24,7 +24,6 @@ from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import (
     begin_recipe,
-    claim_run,
     command_of,
     parse_settings,
     save_settings,
@@ -52,15 +51,14 @@ if __name__ == "__main__":
 
 from accelerate.utils import gather_object, set_seed
 
-from tokgen.codec.identity import unclaimed
 from tokgen.codec.stable.decoding import check_searchable
-from tokgen.evaluation.generated import audio_rows, save_scores, score_generated
+from tokgen.evaluation.generated import audio_rows, open_data, save_scores, score_generated
 from tokgen.generation.settings import TaskSettings
-from tokgen.generation.training_tokens import open_generator_data
 from tokgen.modelling.loading import load_transformer
 from tokgen.plotting import plot_curves
-from tokgen.runs.accelerator import conditions_of, log_audio, make_accelerator, start_trackers
+from tokgen.runs.accelerator import log_audio, make_accelerator, start_trackers
 from tokgen.training.kinds import make_training, make_transformer
+from tokgen.training.train import claim_training
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,24 +78,11 @@ def train_and_score(s: Settings, run: Path, command: str) -> int:
 
     # 1. Tokens. They are reused if the corpus and the codec have not changed.
     with accelerator.main_process_first(), plain_errors():
-        data = open_generator_data(
-            s.tokens,
-            s.corpus,
-            s.codec,
-            Path(s.runs) / "tokens",
-            s.conditioning,
-            n_test=s.n_test,
-            test_corpus=s.test_corpus,
-            min_seconds=s.min_test_seconds,
-            device=str(accelerator.device),
-        )
+        data = open_data(s, accelerator.device)
         codec, tokens, held_out = data.codec, data.tokens, data.held_out
         if s.stable:
             check_searchable(codec)
-        about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
-        about |= conditions_of(accelerator)
-        named = unclaimed(codec.spec, "codec", "data.codec")
-        claim_run(run, s, free=(*MAY_CHANGE, *named), **about)
+        about = claim_training(accelerator, run, s, codec, tokens, MAY_CHANGE)
     train = tokens.splits["train"]
     hours = sum(train["n_samples"]) / codec.spec.sample_rate / 3600
     say(f"{codec}; {len(train)} training utterances, {hours:.2f} h")

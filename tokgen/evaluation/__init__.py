@@ -16,6 +16,6 @@
 - `codec_scores` - scores of codecs on a corpus
 - `accuracy` - token accuracy of a model
 - `generator_settings` - settings that recipes share which train and score a generator
-- `generated` - score what a generator made of its test utterances
+- `generated` - the data of a generator's run, and scores of what it made
 - `samples` - audio files and their index
 """

@@ -1,4 +1,4 @@
-"""Score what a generator made of its test utterances, and write the files of its run."""
+"""The data of a generator's run, the scores of what it made of its test utterances, and files."""
 
 from __future__ import annotations
 
@@ -12,11 +12,33 @@ from tokgen.evaluation.generator_settings import GeneratorSettings
 from tokgen.evaluation.rows import Scores, score_audio
 from tokgen.evaluation.samples import Column, write_samples
 from tokgen.generation.held_out import longest_clip
-from tokgen.generation.training_tokens import GeneratorData
+from tokgen.generation.training_tokens import GeneratorData, open_generator_data
 from tokgen.plotting import plot_spectrograms
 from tokgen.runs.folder import write_json
 
-__all__ = ["audio_rows", "save_scores", "score_generated"]
+__all__ = ["audio_rows", "open_data", "save_scores", "score_generated"]
+
+
+def open_data(s: GeneratorSettings, device: Any, *, with_text: bool = False) -> GeneratorData:
+    """Open the data that the settings of a recipe name. Tokens are kept in the folder of its runs.
+
+    Args:
+        s: settings.
+        device: device to load the codec on.
+        with_text: as in `open_generator_data`, which also says what is raised.
+    """
+    return open_generator_data(
+        s.tokens,
+        s.corpus,
+        s.codec,
+        Path(s.runs) / "tokens",
+        s.conditioning,
+        n_test=s.n_test,
+        test_corpus=s.test_corpus,
+        min_seconds=s.min_test_seconds,
+        with_text=with_text,
+        device=str(device),
+    )
 
 
 def audio_rows(data: GeneratorData, **generated: Sequence[Tensor]) -> dict[str, Sequence[Tensor]]:

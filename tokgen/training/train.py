@@ -28,7 +28,7 @@ from tokgen.training.loop import check_train_split
 from tokgen.training.settings import MAY_CHANGE, ModelTrainingSettings, settings_of_call
 from tokgen.zoo.recorded import codec_of
 
-__all__ = ["train", "train_model"]
+__all__ = ["claim_training", "train", "train_model"]
 
 
 def train(
@@ -113,11 +113,8 @@ def train_model(
         command: command or call for the model's card.
         may_change: names of settings that may change when the training continues.
     """
-    about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
-    about |= conditions_of(accelerator)
     with accelerator.main_process_first():
-        named = unclaimed(codec.spec, "codec", "data.codec")
-        claim_run(folder, settings, free=(*may_change, *named), **about)
+        about = claim_training(accelerator, folder, settings, codec, tokens, may_change)
     check_train_split(tokens)
     set_seed(settings.seed)
     model = make_transformer(codec, tokens, settings)
@@ -138,3 +135,32 @@ def train_model(
     accelerator.free_memory()
     # Load the model as users do: Accelerate left the trained one in mixed precision.
     return load_transformer(folder / "model").to(accelerator.device).eval()
+
+
+def claim_training(
+    accelerator: Any,
+    folder: Path,
+    settings: Any,
+    codec: Codec,
+    tokens: TokenDataset,
+    may_change: tuple[str, ...],
+) -> dict[str, Any]:
+    """Refuse to continue a training with other settings, codec, tokens or conditions.
+
+    Args:
+        accelerator: of the training.
+        folder: folder of the run.
+        settings: settings to continue with, a dataclass.
+        codec: the codec of the tokens.
+        tokens: tokens to train on.
+        may_change: names of settings that may change.
+    Returns:
+        what `save_settings` is to keep beside the settings.
+    Raises:
+        ValueError: as `claim_run`.
+    """
+    about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
+    about |= conditions_of(accelerator)
+    named = unclaimed(codec.spec, "codec", "data.codec")
+    claim_run(folder, settings, free=(*may_change, *named), **about)
+    return about
