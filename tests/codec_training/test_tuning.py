@@ -95,6 +95,15 @@ def test_the_papers_tuning_goes_on_at_the_rate_of_its_pretraining():
     assert tuning.mixed_precision == "no"
 
 
+@pytest.mark.parametrize(("share", "last"), [(0.0, 2), (0.5, 5)])
+def test_a_discriminator_that_no_step_uses_does_not_train(settings, share, last):
+    s = replace(settings, steps=2, discriminator_warmup=3, adversarial_share=share)
+    s = replace(s, validate_every=2)
+    assert tune_codec(s) is not None
+    found = [p.name for p in tuning_folder(s).glob("checkpoints/step-*")]
+    assert max(int(name.removeprefix("step-")) for name in found) == last
+
+
 def test_shifts_and_averages_survive_an_interruption(settings, tmp_path):
     s = replace(settings, shift=100, average=0.75, later_weight=0.3, drifted_passes=1)
     whole = replace(s, name="whole")
