@@ -151,15 +151,15 @@ def test_side_information_comes_from_the_audio() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "one of like=, prompt=, infill= and vary="),
+        ({}, "one of text=, like=, prompt=, infill= and vary="),
         (
             {"prompt": 1, "infill": 1, "start": 0, "end": 0.1},
-            "one of like=, prompt=, infill= and vary=",
+            "one of text=, like=, prompt=, infill= and vary=",
         ),
         ({"infill": 1}, "go together"),
         ({"prompt": 1, "start": 0.1}, "go together"),
         ({"like": 1, "seconds": 1.0}, "seconds= without prompt="),
-        ({"vary": 1, "infill": 1}, "one of like=, prompt=, infill= and vary="),
+        ({"vary": 1, "infill": 1}, "one of text=, like=, prompt=, infill= and vary="),
         ({"like": 1, "keep": 0.5}, "keep= without vary="),
         ({"vary": 1, "keep": 1.5}, r"keep = 1.5: must be in 0\.\.1"),
         ({"like": 1, "window_seconds": 0.0}, "window_seconds = 0.0: must be above 0"),
