@@ -180,6 +180,11 @@ def _explain(error: str, verb: Verb) -> str:
     message = plain_error(error, verb.settings)
     if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
         flag = found[1].partition("=")[0]
+        if not flag.startswith("-"):
+            if verb.positional:
+                return f"unexpected {flag!r}: write what needs no flag before all flags"
+            needed = ", ".join(flag_of(field.name) for field in groups_of(verb).get("required", []))
+            return f"unexpected {flag!r}: it has no flag before it, such as {needed}"
         known = [flag_of(f.name) for f in fields(verb.settings) if f.name not in verb.positional]
         close = closest(flag, [*known, "--config", "--print_config", "--json", "--help"])
         return f"unknown {flag}{close}"

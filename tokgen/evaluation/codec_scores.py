@@ -264,7 +264,8 @@ def _read(
         rejected += [r for r in again if r not in rejected]
     common = set.intersection(*({clip.id for clip in clips} for clips in by_form.values()))
     if not common:
-        raise ValueError(f"no usable clip in {corpus.name}: {len(rejected)} rejected")
+        reasons = "; ".join(map(str, rejected[:3])) or "it is empty"
+        raise ValueError(f"no usable clip in {corpus.name}: {reasons}")
     return {form: [c for c in clips if c.id in common] for form, clips in by_form.items()}
 
 
