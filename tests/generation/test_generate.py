@@ -48,6 +48,11 @@ def test_like_generates_from_the_features_of_audio(model, codec, speech) -> None
     assert not made.codes.equal(other.codes)
 
 
+def test_a_model_in_bfloat16_generates(codec, speech) -> None:
+    made = generate(make_generator(codec).bfloat16(), codec, like=speech, settings=SETTINGS)
+    assert made.codes.shape == (3, 31) and made.waveform.dtype == torch.float32
+
+
 def test_a_prompt_is_kept_and_continued(model, codec, speech) -> None:
     made = generate(model, codec, prompt=speech, seconds=0.5, settings=SETTINGS)
     assert made.waveform.shape == (1, 9700 + 8000)

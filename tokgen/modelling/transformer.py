@@ -300,7 +300,7 @@ tokgen.write_audio("generated.wav", generated.waveform, codec.spec.sample_rate)
                 "one column per frame"
             )
         standard = (conditioning.mT - self.mean) / self.std
-        out = self.embed_conditioning(standard)
+        out = self.embed_conditioning(standard.to(self.embed_conditioning.weight.dtype))
         if drop is None:
             return out
         return torch.where(drop[:, None, None], self.no_conditioning.to(out.dtype), out)
