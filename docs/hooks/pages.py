@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,15 @@ def on_startup(**kwargs: Any) -> None:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, source in PAGES.items():
-        text = (ROOT / source).read_text()
-        for other, linked in PAGES.items():
-            name = Path(linked).parent.name
-            text = text.replace(f"](../{name}/README.md)", f"]({Path(other).name})")
-        text = text.replace("](../../docs/", "](../")
-        files.append(File.generated(config, page, content=text.replace("](docs/", "](")))
+        link = functools.partial(_link, page=page, source=source)
+        text = re.sub(r"\]\((?!\w+:)([^)#]+)", link, (ROOT / source).read_text())
+        files.append(File.generated(config, page, content=text))
     return files
+
+
+def _link(found: re.Match[str], page: str, source: str) -> str:
+    """Write a link between files of the repository as one between pages of the site."""
+    target = os.path.normpath(Path(source).parent / found[1])
+    pages = {source: page for page, source in PAGES.items()}
+    leads_to = pages.get(target) or target.removeprefix("docs/")
+    return f"]({os.path.relpath(leads_to, Path(page).parent)}"
