@@ -65,7 +65,7 @@ def ngram_entropy(codes: Sequence[Tensor], n: int, codebook_size: int) -> NgramE
 def ngram_entropies(
     codes: Sequence[Sequence[Tensor] | Tensor], codebook_size: int, longest: int = 3
 ) -> list[list[NgramEntropy]]:
-    """Return `ngram_entropy` of each level for runs of 1 to `longest` codes, as K lists of `longest`.
+    """Return `ngram_entropy` of each level for runs of 1 to `longest` codes: K lists of `longest`.
 
     Args:
         codes: [K, T] of each clip, or K tensors of any lengths (`live_codes`).
