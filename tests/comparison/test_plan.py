@@ -197,6 +197,8 @@ def test_wrong_settings_are_refused(more, error, message, tiny_codec, tiny_corpu
 
 
 def test_wrong_codecs_and_folders_are_refused(tiny_codec, tiny_corpus, tmp_path) -> None:
+    with pytest.raises(ValueError, match="no codec: give at least one, or tokens"):
+        compare_codecs([], tiny_corpus, tmp_path / "run", **FEW)
     with pytest.raises(ValueError, match="give at least one, and each once"):
         compare_codecs([tiny_codec, tiny_codec], tiny_corpus, tmp_path / "run", **FEW)
     (tmp_path / "notes.txt").write_text("")

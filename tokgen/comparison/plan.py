@@ -103,6 +103,8 @@ def compare_codecs(
             f"tokens = {str(tokens)!r}: give a list of token datasets, one for each codec; the "
             "folder to keep new ones in is `cache`"
         )
+    if not codecs and not tokens:
+        raise ValueError("no codec: give at least one, or tokens, which name theirs")
     out = Path(out)
     names = [name_of(codec) if isinstance(codec, Codec) else str(codec) for codec in codecs]
     chosen = settings_of_call(
