@@ -120,6 +120,25 @@ def test_one_folder_of_tokens_is_refused(tiny_codec, tiny_corpus, tmp_path) -> N
         compare_codecs([tiny_codec], tiny_corpus, tmp_path / "run", tokens="tokens", **FEW)
 
 
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"n_codebooks": 2}, "have 2 levels, but tiny has 4: tokenize with all levels"),
+        ({"conditioning": "mfcc"}, "have the conditioning mfcc, not none: set conditioning"),
+    ],
+)
+def test_tokens_that_a_comparison_would_not_make_are_refused(
+    tiny_codec, tiny_corpus, tmp_path, made, message
+) -> None:
+    """Their table would have the bitrate of all levels, and models with the conditioning."""
+    options = {"conditioning": None, "workers": 1, "progress": False, **made}
+    tokenize_corpus(tiny_corpus, tiny_codec, tmp_path / "made", **options)
+    more = {**FEW, "conditioning": "none", "task": TaskSettings("continue", prompt_seconds=0.2)}
+    tokens = [tmp_path / "made"]
+    with pytest.raises(ValueError, match=message):
+        compare_codecs([tiny_codec], tiny_corpus, tmp_path / "run", tokens=tokens, **more)
+
+
 def test_an_autoregressive_model_has_a_row_beside_the_masked_one(
     tiny_codec, tiny_corpus, tmp_path
 ) -> None:

@@ -26,6 +26,7 @@ from tokgen.generation.held_out import (
 from tokgen.generation.training_tokens import open_training_tokens
 from tokgen.metrics.failures import Failure
 from tokgen.runs.store import slug
+from tokgen.tokens.columns import conditioning_column
 from tokgen.tokens.dataset import TokenDataset
 from tokgen.zoo.lookup import as_codec
 
@@ -56,6 +57,7 @@ def prepare_entries(
         named: str | Path | Codec | None
         for source, named in zip(s.tokens, codecs or repeat(None, len(s.tokens)), strict=True):
             found, codec = open_training_tokens(source, named, conditioning, device=device)
+            _check_whole(found, codec, source, conditioning)
             tokens.append((found, found))
             loaded.append(_named(codec))
         _check_same_corpus([found for found, _ in tokens], s.tokens)
@@ -95,6 +97,23 @@ def prepare_entries(
             )
         entries.append(Entry(codec.spec.name, train, held_out))
     return entries, _lost(loaded, coded, common, test_corpus)
+
+
+def _check_whole(tokens: TokenDataset, codec: Codec, source: str, conditioning: str | None) -> None:
+    """Raise ValueError if tokens are not what a comparison would make with their codec."""
+    about, spec = tokens.provenance, codec.spec
+    if about.n_codebooks != spec.n_codebooks:
+        raise ValueError(
+            f"the tokens in {source} have {about.n_codebooks} levels, but {spec.name} has "
+            f"{spec.n_codebooks}: tokenize with all levels, or give the codec at the bitrate of "
+            "the tokens, such as --codec NAME:KBPS"
+        )
+    has = conditioning_column(tokens.splits["train"])
+    if conditioning is None and has is not None:
+        raise ValueError(
+            f"the tokens in {source} have the conditioning {has}, not none: set conditioning to "
+            f"{has}, or tokenize with --conditioning none"
+        )
 
 
 def _check_same_corpus(tokens: Sequence[TokenDataset], sources: Sequence[str]) -> None:
