@@ -110,6 +110,22 @@ def test_separate_test_corpus(tiny_corpus, tiny_codec, tmp_path) -> None:
     assert longest.shape[-1] == round(16000 * max(e.seconds for e in entries))
 
 
+def test_the_longest_clip_is_one_that_the_corpus_has(
+    tokens, tiny_codec, tiny_corpus, tmp_path
+) -> None:
+    """Tokens may be compared with the audio of their test split alone."""
+    order = sorted(tokens.splits["train"], key=lambda row: -row["n_samples"])
+    shutil.copytree(tiny_corpus, tmp_path / "c")
+    (tmp_path / "c" / order[0]["id"]).with_suffix(".wav").unlink()
+    found = longest_clip(str(tmp_path / "c"), tokens)
+    assert found.shape[-1] == order[1]["n_samples"]
+    write_audio(tmp_path / "d" / "other.wav", make_tone(0.6, 1), 16000)
+    decoded = longest_clip(str(tmp_path / "d"), tokens, tiny_codec)
+    assert decoded.equal(longest_clip(None, tokens, tiny_codec))
+    with pytest.raises(ValueError, match="has none of the training utterances of the tokens"):
+        longest_clip(str(tmp_path / "d"), tokens)
+
+
 @pytest.mark.parametrize("name", ["continue", "infill"])
 def test_tasks_keep_their_codes(held_out, model, name) -> None:
     task = TaskSettings(name, prompt_seconds=0.4, gap_seconds=0.4)

@@ -222,6 +222,7 @@ def _compare(
 
 
 def _make_scorer(s: ComparisonSettings, first: Entry) -> Scorer:
+    codec = first.held_out.codec
     return Scorer(
         s.metrics,
         asr=s.asr,
@@ -229,8 +230,8 @@ def _make_scorer(s: ComparisonSettings, first: Entry) -> Scorer:
         mos=s.mos,
         speaker_encoder=s.speaker,
         utmos=s.utmos,
-        mos_reference=longest_clip(s.corpus, first.tokens) if "mos" in s.metrics else None,
-        sample_rate=first.held_out.codec.spec.sample_rate,
+        mos_reference=longest_clip(s.corpus, first.tokens, codec) if "mos" in s.metrics else None,
+        sample_rate=codec.spec.sample_rate,
     )
 
 

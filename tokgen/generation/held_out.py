@@ -340,16 +340,24 @@ def training_and_test_tokens(
 def longest_clip(corpus: str | None, tokens: TokenDataset, codec: Codec | None = None) -> Tensor:
     """Load the longest training utterance [1, N], for use as the reference of the MOS metric.
 
-    Without a corpus, `codec` decodes it.
+    It is the longest of those that the corpus has. Without a corpus, or if it has none of them,
+    `codec` decodes the longest.
+
+    Raises:
+        ValueError: there is no audio, and no codec.
     """
     train = tokens.splits["train"]
-    n_samples = train["n_samples"]
-    longest = max(range(len(train)), key=lambda i: n_samples[i])
-    if corpus is None:
-        if codec is None:
-            raise ValueError("corpus and codec are both None: give one to get audio from")
-        return tokens.decode(codec, "train", longest)[0]
-    wanted = train[longest]["id"]
-    opened = open_corpus(corpus)
-    entry = next(e for e in opened.entries if e.id == wanted)
-    return opened.load(entry, tokens.provenance.sample_rate).waveform
+    n_samples, ids = train["n_samples"], train["id"]
+    order = sorted(range(len(train)), key=lambda i: -n_samples[i])
+    if corpus is not None:
+        opened = open_corpus(corpus)
+        entries = {entry.id: entry for entry in reversed(opened.entries)}  # the first of each id
+        found = next((entries[ids[i]] for i in order if ids[i] in entries), None)
+        if found is not None:
+            return opened.load(found, tokens.provenance.sample_rate).waveform
+    if codec is None:
+        raise ValueError(
+            f"corpus {corpus} has none of the training utterances of the tokens, and there is no "
+            "codec to decode one: give the corpus that they were made of, or a codec"
+        )
+    return tokens.decode(codec, "train", order[0])[0]
