@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,22 @@ def test_side_information_is_not_in_a_text(tiny_corpus: Path, tmp_path: Path) ->
         open_generator_data(
             tmp_path / "side", None, codec, tmp_path, "mfcc", n_test=1, with_text=True
         )
+
+
+def test_a_corpus_is_refused_before_it_is_tokenized(tiny_corpus: Path, tmp_path: Path) -> None:
+    options = {"n_test": 1, "with_text": True}
+    cache, codec = tmp_path / "cache", make_encodec("encodec-48k")
+    with pytest.raises(ValueError, match=r"side information \['scales'\], which a text does not"):
+        open_generator_data(None, str(tiny_corpus), codec, cache, "mfcc", **options)
+    shutil.copytree(tiny_corpus, tmp_path / "c")
+    table = (tmp_path / "c" / "metadata.csv").read_text(encoding="utf-8").splitlines()
+    for i, line in enumerate(table):
+        if line.endswith(",train"):
+            table[i] = f"{line.split(',')[0]}, ,,train"
+    (tmp_path / "c" / "metadata.csv").write_text("\n".join(table), encoding="utf-8")
+    with pytest.raises(ValueError, match="no transcripts in its train split for speech from text"):
+        open_generator_data(None, str(tmp_path / "c"), codec, cache, "mfcc", **options)
+    assert not cache.exists()
 
 
 def test_tokens_without_a_train_split(made: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:

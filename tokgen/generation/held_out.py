@@ -14,6 +14,7 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import DEPTH, Side
 from tokgen.codec.stable.settings import StableDecoding
+from tokgen.corpus.entries import Entry
 from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.generation.clips import Generated, generate_clips
 from tokgen.generation.prompts import task_prompt
@@ -177,7 +178,8 @@ def check_corpora(
     Args:
         corpus, test_corpus: as in `training_and_test_tokens`.
         n, min_seconds: as in `choose_held_out`.
-        text_for: metric that needs transcripts of test clips, or "speech from text"; "" for none.
+        text_for: metric that needs transcripts of test clips, or "speech from text", which needs
+            those of training clips too; "" for none.
     Raises:
         ValueError: a split is missing, no test clip is long enough, or none has a transcript.
     """
@@ -197,9 +199,19 @@ def check_corpora(
                 f"no test utterance of {tested.name} to generate: n_test = {n}, "
                 f"min_test_seconds = {min_seconds}"
             )
-    if text_for and not any(e.text for e in test):
+    if text_for and not any(map(_speaks, test)):
         fix = "add them" if text_for == SPEECH else "leave it out of metrics"
         raise ValueError(f"{tested.name} has no transcripts for {text_for}: {fix}")
+    train = [e for e in opened.entries if split_name(e.split) == "train"]
+    if text_for == SPEECH and not any(map(_speaks, train)):
+        raise ValueError(
+            f"{opened.name} has no transcripts in its train split for {text_for}: add them"
+        )
+
+
+def _speaks(entry: Entry) -> bool:
+    """Return whether a clip has a transcript."""
+    return bool(entry.text and entry.text.strip())
 
 
 def choose_held_out(

@@ -83,19 +83,17 @@ def open_generator_data(
             tokens, codec, conditioning, with_text=with_text, device=device
         )
         test = found
+        if with_text:
+            _check_sides(codec)
     else:
         if corpus is None or codec is None:
             raise ValueError("tokens, and corpus or codec are None: give tokens, or both of these")
         text_for = SPEECH if with_text else ""
         check_corpora(corpus, test_corpus, n=n_test, min_seconds=min_seconds, text_for=text_for)
         codec = as_codec(codec, device=device)
+        if with_text:
+            _check_sides(codec)
         found, test = training_and_test_tokens(corpus, test_corpus, codec, cache, conditioning)
-    needed = [name for name in codec.side_names if name != DEPTH]
-    if with_text and needed:
-        raise ValueError(
-            f"{codec.spec.name} decodes with side information {needed}, which a text does not "
-            "give: use a codec without it"
-        )
     held_out = choose_held_out(
         test,
         codec,
@@ -105,6 +103,15 @@ def open_generator_data(
         with_text=with_text,
     )
     return GeneratorData(codec, found, test, held_out, corpus)
+
+
+def _check_sides(codec: Codec) -> None:
+    """Raise ValueError if a codec cannot decode what a text gives."""
+    if needed := [name for name in codec.side_names if name != DEPTH]:
+        raise ValueError(
+            f"{codec.spec.name} decodes with side information {needed}, which a text does not "
+            "give: use a codec without it"
+        )
 
 
 def open_training_tokens(
