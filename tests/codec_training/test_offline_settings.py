@@ -1,9 +1,15 @@
 """Tests of the settings of quantize_offline."""
 
+from dataclasses import replace
+
 import pytest
 
 from tokgen.codec_training.discriminators.ensemble import Discriminator
-from tokgen.codec_training.offline_settings import OfflineSettings, decoder_settings
+from tokgen.codec_training.offline_settings import (
+    OfflineSettings,
+    check_sources,
+    decoder_settings,
+)
 from tokgen.codec_training.settings import CodecTrainingSettings
 
 
@@ -28,3 +34,17 @@ def test_a_named_discriminator_is_kept() -> None:
         OfflineSettings(finetune=finetune, finetune_decoder=1), "mine", name="x", runs="runs"
     )
     assert made.start_discriminator == "speech-16k"
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "message"),
+    [
+        ({"start_discriminator": "nowhere"}, FileNotFoundError, "'nowhere' has no config.json"),
+        ({"decoder_steps": 50}, ValueError, "decoder_steps = 50 exceed steps = 10"),
+    ],
+)
+def test_the_training_of_the_decoder_is_checked_before_the_fit(more, error, message) -> None:
+    s = OfflineSettings(finetune=CodecTrainingSettings(**more))
+    check_sources(s)  # the decoder does not train
+    with pytest.raises(error, match=message):
+        check_sources(replace(s, finetune_decoder=10))

@@ -64,10 +64,18 @@ class OfflineSettings:
 
 
 def check_sources(s: OfflineSettings) -> None:
-    """Raise FileNotFoundError if the codec or a corpus does not exist."""
+    """Check what takes effect after the fit too: the training of the decoder.
+
+    Raises:
+        FileNotFoundError: the codec, a corpus or the discriminator does not exist.
+        ValueError: the settings of the decoder's training do not go together.
+    """
     check_name(s.codec)
     for corpus in (*s.corpora, s.validation or s.corpora[0]):
         check_corpus(corpus)
+    if s.finetune_decoder:
+        decoder_settings(s, s.codec, name="finetuned", runs=s.runs)
+        find_discriminator(s.finetune.start_discriminator, s.codec)
 
 
 def decoder_settings(
