@@ -84,3 +84,5 @@ def test_values_are_checked_and_nothing_is_changed_in_place() -> None:
     with pytest.raises(ValueError, match=r"model\.dim = 0"):
         with_deep(settings, [(["model", "dim"], 0)])
     assert split_deep(["--", "--model.a.b", "1"], Outer) == (["--", "--model.a.b", "1"], [])
+    with pytest.raises(ValueError, match=r"model\.a is 3, which has no settings inside"):
+        merged({"a": 3}, {"a": {}}, "model")

@@ -76,7 +76,8 @@ def merged(old: Any, new: Mapping[str, Any], name: str) -> dict[str, Any]:
         ValueError: `old` is no dict.
     """
     if old is not None and not isinstance(old, Mapping):
-        raise ValueError(f"{name} is {old!r}, which has no setting {next(iter(new))!r} inside")
+        inside = f"setting {next(iter(new))!r}" if new else "settings"
+        raise ValueError(f"{name} is {old!r}, which has no {inside} inside")
     found = dict(old or {})
     for key, value in new.items():
         inner = isinstance(value, Mapping) and found.get(key) is not None
