@@ -75,6 +75,19 @@ def test_kinds_of_datasets(
     assert [s.n_clips for s in codes.splits] == [s.n_clips for s in latents.splits]
 
 
+def test_an_empty_split_has_no_shortest_clip(token_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "part"
+    shutil.copytree(token_folder, folder)
+    whole = str(describe_dataset(folder)).splitlines()[-1].split()
+    for file in folder.glob("data/validation*.parquet"):
+        pq.write_table(pq.read_table(file).slice(0, 0), file)
+    found = describe_dataset(folder)
+    assert [s.n_clips for s in found.splits if s.split == "validation"] == [0]
+    total = str(found).splitlines()[-1].split()
+    assert total[4] == f"{min(s.shortest for s in found.splits if s.n_clips) / 16000:.2f}"
+    assert total[1] != whole[1]
+
+
 def test_packed_codes(tiny_corpus: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:
     tokenize_corpus(tiny_corpus, tiny_codec, tmp_path / "packed", codes="packed", **QUIET)
     assert describe_dataset(tmp_path / "packed").packed

@@ -154,7 +154,8 @@ class DatasetFacts(Result):
         rows: list[tuple[str, ...]] = [
             ("split", "clips", "hours", "frames", "shortest", "longest", "texts", "speakers")
         ]
-        total = SplitFacts("total", shortest=min((s.shortest for s in self.splits), default=0))
+        shortest = min((s.shortest for s in self.splits if s.n_clips), default=0)
+        total = SplitFacts("total", shortest=shortest)
         for s in self.splits:
             for name in ("n_clips", "n_samples", "n_frames", "n_texts"):
                 setattr(total, name, getattr(total, name) + getattr(s, name))
