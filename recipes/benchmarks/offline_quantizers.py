@@ -50,7 +50,7 @@ from offline_quantizers_tables import (
 )
 from tokgen.codec.base import Codec
 from tokgen.codec.continuous import ContinuousSpec
-from tokgen.codec.identity import audio_key, codes_key, former_key
+from tokgen.codec.identity import audio_key, codes_key
 from tokgen.codec_training.offline_settings import OfflineSettings, check_sources
 from tokgen.corpus.listed import open_corpus
 from tokgen.corpus.settings import check_corpus, split_sources
@@ -269,11 +269,9 @@ class Bench:
             codec: of the cell.
             beside: greedy k-means, which encodes each clip too, to compare times.
         """
-        name, kept = f"{cell.label}-{cell.levels}", [cell.levels, cell.beam]
-        now = [codes_key(codec), *kept, None if beside is None else codes_key(beside)]
-        before = [former_key(codec), *kept, None if beside is None else beside.spec.weight_hash]
-        plans = {"plan": now + self.plan, "former": before + self.plan}
-        store = ClipStore(self.run / "codes", name, **plans)
+        name, kept = f"{cell.label}-{cell.levels}", [codes_key(codec), cell.levels, cell.beam]
+        other = None if beside is None else codes_key(beside)
+        store = ClipStore(self.run / "codes", name, [*kept, other, *self.plan])
         found, warm = [], False
         for i, clip in enumerate(progress_bar(name, self.clips, unit="clip")):
             arrays = store.read(i)
@@ -308,10 +306,9 @@ class Bench:
         self, label: str, cell: Cell, codec: Codec, codes: Sequence[np.ndarray]
     ) -> list[dict[str, Any]]:
         """Decode the codes [k, T] of all clips, and return the scores of the audio."""
-        kept = [cell.levels, cell.beam, self.scorer.backends, *self.plan]
-        now, before = ([key(codec), *kept] for key in (audio_key, former_key))
+        kept = [audio_key(codec), cell.levels, cell.beam, self.scorer.backends, *self.plan]
         name, rate = f"{label}-{cell.levels}", codec.spec.sample_rate
-        store = RecordStore(self.run / "scores", name, now, former=before)
+        store = RecordStore(self.run / "scores", name, kept)
         records = list(store.records[: len(self.clips)])
         left = range(len(records), len(self.clips))
         for i in progress_bar(f"{name}, scores", left, unit="clip"):

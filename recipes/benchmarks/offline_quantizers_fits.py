@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tokgen.codec.continuous import ContinuousCodec, ContinuousSpec
-from tokgen.codec.identity import audio_key, former_key
+from tokgen.codec.identity import audio_key
 from tokgen.codec.spec import MAX_BEAM, CodecSpec
 from tokgen.codec_training.offline_settings import OfflineSettings, decoder_settings
 from tokgen.codec_training.train import train_codec
@@ -22,7 +22,7 @@ from tokgen.nn.cards import ModelCardFacts
 from tokgen.quantizers.offline.registry import QUANTIZERS, make_quantizer
 from tokgen.runs.accelerator import make_accelerator
 from tokgen.runs.folder import write_json
-from tokgen.runs.store import plan_name, plan_path
+from tokgen.runs.store import plan_name
 from tokgen.tokens.cache import cached_latents
 from tokgen.tokens.latents import LatentDataset, draw_frames
 from tokgen.zoo.lookup import load_codec
@@ -124,7 +124,7 @@ class Fits:
     def __init__(self, continuous: ContinuousCodec, s: OfflineSettings, run: Path) -> None:
         self.continuous, self.s, self.folder = continuous, s, run / "fits"
         corpora = [open_corpus(name) for name in (*s.corpora, s.validation or s.corpora[0])]
-        self.plan = [[c.fingerprint for c in corpora], s.frames, s.seed]
+        self.plan = [audio_key(continuous), [c.fingerprint for c in corpora], s.frames, s.seed]
         self.found: dict[Path, dict[str, float]] = {}
 
     @cached_property
@@ -144,9 +144,7 @@ class Fits:
         s, name = self.s, f"{cell.quantizer}-{cell.fit_levels}"
         trains = cell.quantizer == "qinco2"
         plan = [*self.plan, s.codebook_size, dict(cell.settings)]
-        plan.append(asdict(s.training) if trains else None)
-        keys = audio_key(self.continuous), former_key(self.continuous)
-        folder = plan_path(self.folder, name, *([key, *plan] for key in keys))
+        folder = self.folder / plan_name(name, [*plan, asdict(s.training) if trains else None])
         if folder in self.found:
             return folder
         quantizer = QUANTIZERS[cell.quantizer](

@@ -24,7 +24,6 @@ __all__ = [
     "check_made_for",
     "codes_key",
     "encodes_like",
-    "former_key",
     "show_hashes",
     "unclaimed",
     "without_description",
@@ -103,11 +102,6 @@ def audio_key(codec: Any) -> dict[str, Any]:
     if is_dataclass(search := getattr(codec, "search", None)):
         key["search"] = asdict(search)  # type: ignore[arg-type]
     return key
-
-
-def former_key(codec: Any) -> dict[str, Any]:
-    """Return the key of results that versions without `encoder_hash` used: the whole spec."""
-    return {k: v for k, v in codec.spec.as_dict().items() if k != "encoder_hash"}
 
 
 def without_description(spec: dict[str, Any]) -> dict[str, Any]:

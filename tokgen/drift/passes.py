@@ -33,7 +33,7 @@ from tokgen.audio.files import AudioError, write_audio
 from tokgen.codec.base import Codec, WaveformCodec
 from tokgen.codec.depth import OutOfReach
 from tokgen.codec.depth_files import write_depth
-from tokgen.codec.identity import audio_key, former_key
+from tokgen.codec.identity import audio_key
 from tokgen.corpus.entries import Rejection
 from tokgen.drift.chain import PLAIN, Treatment, check_treatment, send_through
 from tokgen.drift.clips import DriftClips
@@ -197,11 +197,9 @@ def run_drift(
     rate, frame = codec.spec.sample_rate, frame_of(codec.spec)
     places = {id: place_clip(shift, passes, frame, seed=seed, clip=id) for id in clips.ids()}
     delay = measure_delay(codec.roundtrip, rate)
-    plan = [clips.fingerprint, passes, match_level, delay.samples]
+    plan = [audio_key(codec), clips.fingerprint, passes, match_level, delay.samples]
     plan += [shift, seed if shift == "random" else 0, scored] if shift or scored else []
-    plan += treatment.plan() + rate_plan(codec)
-    keys = {"plan": [audio_key(codec), *plan], "former": [former_key(codec), *plan]}
-    store = ClipStore(out / "clips", name, **keys)
+    store = ClipStore(out / "clips", name, plan + treatment.plan() + rate_plan(codec))
     done: dict[str, ClipDrift] = {}
     rejections = list(clips.corpus.rejections)
     bar = progress_bar(f"drift {name}", total=len(clips), unit="clip", show=progress)

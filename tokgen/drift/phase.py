@@ -19,7 +19,7 @@ from torch import Tensor
 from tokgen.audio.files import AudioError
 from tokgen.codec.base import Codec
 from tokgen.codec.depth import OutOfReach
-from tokgen.codec.identity import codes_key, former_key
+from tokgen.codec.identity import codes_key
 from tokgen.drift.clips import DriftClips
 from tokgen.drift.depths import live_match, match_over_levels, name_of, rate_plan
 from tokgen.drift.summary import DriftSummary
@@ -113,9 +113,8 @@ def phase_sensitivity(
     rate = codec.spec.sample_rate
     shifts = shift_grid(rate)
     margin = max(shifts)
-    name, plan = name_of(codec), [clips.fingerprint, shifts, *rate_plan(codec)]
-    keys = {"plan": [codes_key(codec), *plan], "former": [former_key(codec), *plan]}
-    store = ClipStore(out / "clips", f"{name}-phase", **keys)
+    name, plan = name_of(codec), [codes_key(codec), clips.fingerprint, shifts]
+    store = ClipStore(out / "clips", f"{name}-phase", plan + rate_plan(codec))
     failed = np.full((len(shifts), codec.spec.n_codebooks), np.nan)
     rows, totals = [], []  # [shifts, K] and [shifts] per clip
     failures: list[tuple[str, str]] = []

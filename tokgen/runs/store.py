@@ -17,7 +17,7 @@ from torch import Tensor
 from tokgen.disk import disk_errors
 from tokgen.runs.folder import append_history, read_history, versions
 
-__all__ = ["ClipStore", "RecordStore", "hash_audio", "plan_name", "plan_path", "slug"]
+__all__ = ["ClipStore", "RecordStore", "hash_audio", "plan_name", "slug"]
 
 
 class ClipStore:
@@ -30,11 +30,10 @@ class ClipStore:
         out: parent folder of all stores.
         name: readable name of the measurement.
         plan: everything that the results depend on, JSON-ready.
-        former: the plan as earlier versions wrote it. Results that they kept are used.
     """
 
-    def __init__(self, out: Path, name: str, plan: Any, *, former: Any = None) -> None:
-        self.folder = plan_path(out, name, plan, former)
+    def __init__(self, out: Path, name: str, plan: Any) -> None:
+        self.folder = out / plan_name(name, plan)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, index: int, arrays: dict[str, np.ndarray]) -> None:
@@ -66,14 +65,14 @@ class RecordStore:
     """A JSON Lines file with one record per clip. A line that a kill cut off is dropped.
 
     Args:
-        out, name, plan, former: see `ClipStore`.
+        out, name, plan: see `ClipStore`.
     Attributes:
         records: the records that an earlier process wrote, in order.
         append: writes one more record.
     """
 
-    def __init__(self, out: Path, name: str, plan: Any, *, former: Any = None) -> None:
-        path = plan_path(out, name, plan, former, ".jsonl")
+    def __init__(self, out: Path, name: str, plan: Any) -> None:
+        path = out / f"{plan_name(name, plan)}.jsonl"
         self.records: list[dict[str, Any]] = read_history(path)
         self.append = append_history(path, self.records)
 
@@ -82,21 +81,6 @@ def plan_name(name: str, plan: Any) -> str:
     """A file name with a hash of the plan and the library versions."""
     text = json.dumps([plan, versions()], sort_keys=True)
     return f"{slug(name)}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def plan_path(out: Path, name: str, plan: Any, former: Any = None, suffix: str = "") -> Path:
-    """Return the path of the results of a plan, `plan_name` with a suffix in a folder.
-
-    Args:
-        out: the folder.
-        name, plan: as for `plan_name`.
-        former: the plan as earlier versions wrote it; if results of it are there and none of
-            `plan`, their path is returned.
-        suffix: see above.
-    """
-    path = out / f"{plan_name(name, plan)}{suffix}"
-    before = out / f"{plan_name(name, former)}{suffix}"
-    return before if former is not None and before.exists() and not path.exists() else path
 
 
 def hash_audio(waveforms: Iterable[Tensor]) -> str:
