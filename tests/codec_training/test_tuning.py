@@ -65,6 +65,14 @@ def step_through(training: CodecTraining, first: int = 0) -> list[torch.Tensor]:
     return seen
 
 
+def test_a_network_that_cannot_be_copied_is_refused_by_name(settings):
+    base = load_codec(settings.codec)
+    weight = next(p for p in base.model.parameters() if p.requires_grad)
+    base.model.normed = 2 * weight  # as torch's old weight norm keeps it
+    with pytest.raises(ValueError, match="cannot be tuned, because its network cannot be copied"):
+        make_reencoder(settings, base)
+
+
 @pytest.mark.parametrize(("average", "first", "n"), [(0.5, 0, 3), (1.0, 2, 4), (0.25, 2, 1)])
 def test_the_average_is_the_mean_of_the_last_weights(settings, tmp_path, average, first, n):
     s = replace(settings, average=average, ema=0.9)

@@ -201,9 +201,20 @@ def tune(
 
 
 def make_reencoder(s: TuningSettings, base: Codec) -> Reencoder:
-    """Make the module that tuning trains, with a copy of `base`."""
+    """Make the module that tuning trains, with a copy of `base`.
+
+    Raises:
+        ValueError: a codec that cannot be copied or tuned.
+    """
+    try:
+        copied = copy.deepcopy(base)
+    except RuntimeError as error:  # of torch's old weight norm, as in SpeechTokenizer
+        raise ValueError(
+            f"{base.spec.name} cannot be tuned, because its network cannot be copied: use tokgen's "
+            "STFT codec, DAC, X-Codec or EnCodec at 24 kHz"
+        ) from error
     return Reencoder(
-        copy.deepcopy(base),
+        copied,
         s.loss,
         s.passes,
         detach_target=s.detach_target,
