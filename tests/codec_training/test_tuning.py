@@ -133,6 +133,22 @@ def test_shifts_and_averages_survive_an_interruption(settings, tmp_path):
     assert any(not weights_of(whole)[k].equal(w) for k, w in weights_of(still).items())
 
 
+def test_a_share_of_the_untuned_weights_is_mixed_into_what_is_saved(settings):
+    tune_codec(settings)
+    tuned, base = weights_of(settings), load_file(Path(settings.codec) / "model.safetensors")
+    mixed = replace(settings, name="mixed", untuned_share=0.25)
+    tune_codec(mixed)
+    name = max(tuned, key=lambda n: float((tuned[n].float() - base[n].float()).abs().max()))
+    assert not tuned[name].equal(base[name])
+    for name, weight in weights_of(mixed).items():
+        wanted = 0.75 * tuned[name].float() + 0.25 * base[name].float()
+        torch.testing.assert_close(weight.float(), wanted, rtol=2e-3, atol=2e-5)
+    # It is no part of the training, so a run may go on with another
+    tune_codec(replace(mixed, untuned_share=0.5))
+    with pytest.raises(ValueError, match="untuned_share is 1.5, but must be between 0 and 1"):
+        replace(settings, untuned_share=1.5)
+
+
 def test_a_run_without_a_loss_has_no_sweep_and_shares_the_audio(settings, tmp_path):
     none = replace(settings, name="none", loss="none", weight=None)
     assert tune_codec(none, audio=tmp_path / "shared") is not None

@@ -314,6 +314,9 @@ class TuningSettings(SharedSettings):
             none if the adversarial share is 0.
         adversarial_share: share of the steps, at the end, that use the discriminator. The paper
             uses 1; less saves time.
+        untuned_share: share of the untuned codec's weights in the saved ones, which are validated
+            too; the rest is that of the tuned codec. Wortsman et al. (2022, "Robust fine-tuning of
+            zero-shot models") average in the same way. The training does not depend on it.
         weights: of the codec's own losses.
         validation_passes: passes of the drift protocol at each validation.
     """
@@ -337,6 +340,7 @@ class TuningSettings(SharedSettings):
     start_discriminator: str | None = "auto"
     discriminator_warmup: int = 1000
     adversarial_share: float = 1.0
+    untuned_share: float = 0.0
     weights: LossWeights = field(default_factory=LossWeights)
     validation_passes: int = 10
 
@@ -344,7 +348,7 @@ class TuningSettings(SharedSettings):
         super().__post_init__()
         check_least(self, steps=1, sweep_steps=1, passes=1, drifted_passes=0, validation_passes=2)
         check_least(self, discriminator_warmup=0, later_weight=0, weight=0, shift=0)
-        check_shares(self, "adversarial_share")
+        check_shares(self, "adversarial_share", "untuned_share")
         if self.loss not in (*LOSSES, "none"):
             raise ValueError(f"loss {self.loss!r}: known are {', '.join(LOSSES)} and none")
         if self.later_weight and self.passes < 2:

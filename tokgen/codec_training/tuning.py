@@ -74,9 +74,10 @@ def _sweep_and_tune(s: TuningSettings, run: Path, command: str, audio: Path | No
 
     # 1. Data.
     with accelerator.main_process_first():
-        claim_run(run, s, free=unclaimed(base.spec, "codec"), codec=base.spec.as_dict())
+        free = ("untuned_share", *unclaimed(base.spec, "codec"))
+        claim_run(run, s, free=free, codec=base.spec.as_dict())
         crops = open_crops(s, base.spec.sample_rate, audio or run)
-        claim_run(run, s, audio=crops.fingerprint)
+        claim_run(run, s, free=free, audio=crops.fingerprint)
         clips = DriftClips(open_validation(s))
     licence = base.spec.licence
     card = card_facts(s, crops, base=base.spec.name, licence=licence, command=command)
@@ -188,7 +189,7 @@ def tune(
         # Save, and validate what was saved.
         if training.validates:
             if accelerator.is_main_process:
-                tuned_codec = training.averaged().codec
+                tuned_codec = mix(training.averaged().codec, base, s.untuned_share)
                 tuned_codec.save_pretrained(run / "codec", card, dtype=_saved_dtype(tuned_codec, s))
                 training.save_discriminator(run / "discriminator")
             accelerator.wait_for_everyone()
@@ -221,6 +222,20 @@ def make_reencoder(s: TuningSettings, base: Codec) -> Reencoder:
         hold_first=s.hold_first,
         freeze_encoder=s.freeze_encoder,
     )
+
+
+def mix(codec: Codec, other: Codec, share: float) -> Codec:
+    """Move the weights of `codec` towards those of `other`, in place, and return it.
+
+    Args:
+        codec, other: codecs of one architecture.
+        share: 0 leaves the weights as they are, 1 makes them those of `other`.
+    """
+    theirs = other.model.state_dict()
+    for name, weight in codec.model.state_dict().items():
+        if share and weight.is_floating_point():
+            weight.lerp_(theirs[name].to(weight), share)
+    return codec
 
 
 def _saved_dtype(codec: Codec, s: TuningSettings) -> torch.dtype | None:
