@@ -65,7 +65,7 @@ from tokgen.runs.folder import versions, write_json
 from tokgen.runs.interrupts import plain_errors, run_recipe
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.progress import progress_bar
-from tokgen.runs.store import RecordStore
+from tokgen.runs.store import RecordStore, hash_audio
 from tokgen.zoo.lookup import load_codec
 
 Point = dict[str, Any]
@@ -191,14 +191,15 @@ def collect(bench: ClipBench, corpus: Corpus, seconds: float, folder: Path) -> d
     spec = bench.codec.spec
     plan = [audio_key(bench.codec), seconds, bench.plan()]
     store = RecordStore(folder, spec.name, plan)
-    done = {record["id"]: record for record in store.records}
+    done = {(record["id"], record.get("audio")): record for record in store.records}
     clips = read_clips(bench.codec, corpus, seconds, ())
     found = {}
     for clip in progress_bar(spec.name, clips, total=len(corpus), unit="clip"):
-        if clip.id not in done:
-            done[clip.id] = {"id": clip.id, **bench.measure(clip)}
-            store.append(done[clip.id])
-        found[clip.id] = done[clip.id] | {"quiet": quiet_share(clip.waveform, spec)}
+        key = clip.id, hash_audio([clip.waveform])  # corpora may have equal ids
+        if key not in done:
+            done[key] = {"id": clip.id, "audio": key[1], **bench.measure(clip)}
+            store.append(done[key])
+        found[clip.id] = done[key] | {"quiet": quiet_share(clip.waveform, spec)}
     return found
 
 

@@ -15,6 +15,7 @@ from makers.audio import RATE, make_tone
 from makers.codecs import make_variable
 from tokgen.audio.files import write_audio
 from tokgen.codec.depth import depth_bits
+from tokgen.corpus.listed import open_corpus
 from tokgen.report.page import write_report
 
 KBPS = (0.6, 0.9)
@@ -82,6 +83,23 @@ def test_a_run_continues_where_it_was(flags: list[str], tmp_path: Path) -> None:
     (run / "clips").rename(tmp_path / "old")
     assert bench.main(flags) == 0
     assert (run / "table.json").read_text() == content
+
+
+def test_clips_of_equal_ids_are_told_apart(tmp_path: Path) -> None:
+    """Another corpus in the same run, as `--corpus` allows, may have the ids of the first."""
+
+    class Counted(bench.ClipBench):
+        def measure(self, clip):
+            return {"points": {}, "failures": [], "peak": clip.waveform.abs().max().item()}
+
+    counted, peaks = Counted(make_variable(None), None), []
+    for folder, gain in (("a", 1.0), ("b", 0.5), ("a", 1.0)):
+        write_audio(tmp_path / folder / "0.wav", gain * make_tone(0.5, 1), RATE)
+        corpus = open_corpus(tmp_path / folder)
+        peaks.append(bench.collect(counted, corpus, 0.0, tmp_path / "clips")["0"]["peak"])
+    assert peaks[0] == peaks[2] == pytest.approx(2 * peaks[1], rel=0.01)
+    [store] = (tmp_path / "clips").iterdir()
+    assert len(store.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(
