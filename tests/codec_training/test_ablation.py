@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from makers.codecs import make_stft_codec, save_codec
 from tokgen.codec_training.ablation import TUNED, run_ablation
 from tokgen.codec_training.ablation_settings import AblationSettings, cell_of, conditions_of
 from tokgen.codec_training.ablation_table import Measured, ablation_table
@@ -146,10 +147,17 @@ def test_an_ablation_sweeps_tunes_measures_and_resumes(settings, tmp_path):
 
 def test_a_sweep_ends_at_the_largest_weight_that_holds(settings, tmp_path):
     tuning = replace(settings.tuning, sweep_tolerance=1e6)
+    base = save_codec(make_stft_codec(4), tmp_path / "base")
     one = replace(
-        settings, loss=["code"], later_weight=[0.0], extra={}, seeds=1, shifts=[0], tuning=tuning
-    )
+        settings, codec=str(base), loss=["code"], later_weight=[0.0], extra={}, seeds=1, shifts=[0],
+        tuning=tuning,
+    )  # fmt: skip
     run_ablation(one)
     weights = json.loads((tmp_path / "plan" / "weights.json").read_text())
     assert list(weights["trials"]) == ["code x 1e+06"] and weights["chosen"] == {"code": 1e6}
     assert "holds the validation loss" not in (tmp_path / "plan" / "table.md").read_text()
+
+    # Cells that are done are not those of a codec that was trained again.
+    save_codec(make_stft_codec(5), Path(one.codec))
+    with pytest.raises(ValueError, match=r"holds a run with codec\.weight_hash"):
+        run_ablation(one)

@@ -22,6 +22,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from tokgen.codec.identity import unclaimed
+from tokgen.codec.spec import CodecSpec
 from tokgen.codec_training.ablation_settings import (
     AblationSettings,
     Condition,
@@ -74,7 +76,7 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
     with locked(run / "audio"):  # all cells share the training audio
         open_crops(s.tuning, base.spec.sample_rate, run / "audio")
 
-    plan = _Plan(s, run, command)
+    plan = _Plan(s, run, command, base.spec)
     weights = plan.choose_weights()
     if weights is None:
         return None
@@ -141,12 +143,17 @@ def _measure(
 class _Plan:
     """The trainings of an ablation and their folders.
 
+    Args:
+        s: settings.
+        run: folder of the ablation.
+        command: the command that repeats it.
+        base: of the codec that is tuned.
     Attributes:
         notes: what the table must say about the weights.
     """
 
-    def __init__(self, s: AblationSettings, run: Path, command: str) -> None:
-        self.s, self.run, self.command = s, run, command
+    def __init__(self, s: AblationSettings, run: Path, command: str, base: CodecSpec) -> None:
+        self.s, self.run, self.command, self.base = s, run, command, base
         self.largest_first = sorted(s.tuning.sweep, reverse=True)
         self.notes: list[str] = []
 
@@ -161,10 +168,17 @@ class _Plan:
         return Path(s.runs) / str(s.name)
 
     def tune(self, condition: Condition, weight: float | None, seed: int) -> bool:
-        """Tune a cell, unless it is done. Returns False if interrupted."""
-        if self.trial(condition, weight, seed) is not None:
-            return True
+        """Tune a cell, unless it is done. Returns False if interrupted.
+
+        Raises:
+            ValueError: the cell is of another codec, such as one that was trained again.
+        """
         s = self.settings(condition, weight, seed)
+        if self.trial(condition, weight, seed) is not None:
+            about = {"codec": self.base.as_dict()}
+            free = unclaimed(self.base, "codec")
+            claim_run(self.folder(condition, weight, seed), s, free=free, **about)
+            return True
         tuned = tune_codec(s, command=self.command, audio=self.run / "audio")
         if tuned is not None:
             write_json(self.folder(condition, weight, seed) / TUNED, asdict(tuned))
