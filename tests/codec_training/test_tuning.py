@@ -12,13 +12,14 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from makers.audio import make_tone
+from makers.codecs import make_dac
 from makers.recipes import ROOT
 from tokgen.codec.identity import encodes_like
 from tokgen.codec_training.crops import open_crops
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.settings import TuningSettings, tuning_folder
-from tokgen.codec_training.tuning import make_reencoder, tune_codec
+from tokgen.codec_training.tuning import make_reencoder, mix, tune_codec
 from tokgen.runs.settings import parse_settings
 from tokgen.zoo.lookup import load_codec
 
@@ -133,6 +134,20 @@ def test_shifts_and_averages_survive_an_interruption(settings, tmp_path):
     assert any(not weights_of(whole)[k].equal(w) for k, w in weights_of(still).items())
 
 
+def test_a_dac_is_mixed_without_its_weight_norm():
+    base, tuned = make_dac("dac-even"), make_dac("dac-even")
+    tuned.prepare_training()
+    with torch.no_grad():
+        for weight in tuned.model.decoder.parameters():
+            weight *= 1.5
+    name = "decoder.conv1.weight"
+    before, after = base.model.state_dict()[name], tuned.model.decoder.conv1.weight.detach().clone()
+    assert not torch.allclose(before, after)
+    mixed = mix(tuned, base, 0.25).model.state_dict()
+    torch.testing.assert_close(mixed[name], 0.25 * before + 0.75 * after)
+    assert mixed.keys() == base.model.state_dict().keys()
+
+
 def test_a_share_of_the_untuned_weights_is_mixed_into_what_is_saved(settings):
     tune_codec(settings)
     tuned, base = weights_of(settings), load_file(Path(settings.codec) / "model.safetensors")
@@ -145,7 +160,7 @@ def test_a_share_of_the_untuned_weights_is_mixed_into_what_is_saved(settings):
         torch.testing.assert_close(weight.float(), wanted, rtol=2e-3, atol=2e-5)
     # It is no part of the training, so a run may go on with another
     tune_codec(replace(mixed, untuned_share=0.5))
-    with pytest.raises(ValueError, match="untuned_share is 1.5, but must be between 0 and 1"):
+    with pytest.raises(ValueError, match=r"untuned_share is 1\.5, but must be between 0 and 1"):
         replace(settings, untuned_share=1.5)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -36,9 +37,10 @@ from tokgen.runs.accelerator import make_accelerator, start_trackers
 from tokgen.runs.folder import write_json
 from tokgen.runs.locks import lock_folder
 from tokgen.runs.settings import claim_run, save_settings
+from tokgen.zoo.adapters.dac_training import fold_weight_norm, has_weight_norm
 from tokgen.zoo.lookup import load_codec
 
-__all__ = ["make_reencoder", "tune", "tune_codec"]
+__all__ = ["make_reencoder", "mix", "tune", "tune_codec"]
 
 
 def tune_codec(
@@ -189,7 +191,7 @@ def tune(
         # Save, and validate what was saved.
         if training.validates:
             if accelerator.is_main_process:
-                tuned_codec = mix(training.averaged().codec, base, s.untuned_share)
+                tuned_codec: Any = mix(training.averaged().codec, base, s.untuned_share)
                 tuned_codec.save_pretrained(run / "codec", card, dtype=_saved_dtype(tuned_codec, s))
                 training.save_discriminator(run / "discriminator")
             accelerator.wait_for_everyone()
@@ -225,12 +227,18 @@ def make_reencoder(s: TuningSettings, base: Codec) -> Reencoder:
 
 
 def mix(codec: Codec, other: Codec, share: float) -> Codec:
-    """Move the weights of `codec` towards those of `other`, in place, and return it.
+    """Return `codec` with its weights moved towards those of `other`.
+
+    They change in place, unless the weight norm in which a DAC trains is folded into them first.
 
     Args:
         codec, other: codecs of one architecture.
         share: 0 leaves the weights as they are, 1 makes them those of `other`.
     """
+    if share and has_weight_norm(codec.model) and not has_weight_norm(other.model):
+        network: Any = codec.model
+        codec = copy.copy(codec)
+        codec.model = fold_weight_norm(network)
     theirs = other.model.state_dict()
     for name, weight in codec.model.state_dict().items():
         if share and weight.is_floating_point():
