@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def test_a_saved_codec_opens_as_it_was(folder):
         assert torch.equal(out.codes, encoded.codes)
     whole = saved.decode(encoded.codes, audio.shape[-1], encoded.side, mono=False)
     torch.testing.assert_close(out.waveform, whole, atol=1e-4, rtol=0)
+
+
+def test_a_training_does_not_go_on_with_other_audio(tiny_corpus, tmp_path):
+    make_dac("dac-odd").save_pretrained(tmp_path / "dac")
+    corpus = tmp_path / "corpus"
+    shutil.copytree(tiny_corpus, corpus)
+    settings = settings_for(tmp_path / "dac", corpus, tmp_path, discriminator_warmup=0)
+    assert train_codec(settings)
+    (corpus / "c.wav").write_bytes((corpus / "a one.wav").read_bytes())
+    with pytest.raises(ValueError, match="holds a run with audio = "):
+        train_codec(settings)
 
 
 def test_settings_inside_of_settings_keep_the_others(tmp_path):

@@ -88,6 +88,7 @@ def _train(
     with accelerator.main_process_first():
         claim_run(run, s)
         crops = open_crops(s, codec.sample_rate, kept or run, codec.n_channels)
+        claim_run(run, s, audio=crops.fingerprint)
     heard = open_validation(s)
     licence = find_codec(s.start_from).card["licence"] if s.start_from else ""
     base = Path(s.start_from or "").name

@@ -1,7 +1,7 @@
 """Find the generator of a codec: a token model in the folder `generator` of the codec's folder.
 
 A model's name is the name of such a codec, the folder of a model or of the run that trained it, or
-a hub id of one of these. A model that speaks has its text model in the folder `text`.
+the hub id of a codec or model. A model that speaks has its text model in the folder `text`.
 """
 
 from __future__ import annotations
