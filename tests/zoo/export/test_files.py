@@ -117,6 +117,10 @@ def test_formats_share_a_folder_of_one_codec(tmp_path, monkeypatch):
     other = make_stft_codec(5, "other")
     with pytest.raises(ValueError, match="does not have the numbers of other: give another folder"):
         export_codec(other, tmp_path, format="pt2")
+    with pytest.raises(ValueError, match=r"or delete encoder\.onnx and decoder\.onnx first"):
+        export_codec(other, tmp_path, format="pt2", overwrite=True)
+    for name in ("encoder.onnx", "decoder.onnx"):
+        (tmp_path / name).unlink()
     export_codec(other, tmp_path, format="pt2", overwrite=True)
     with pytest.raises(ValueError, match="format 'tflite': known are onnx, pt2"):
         export_codec(codec, tmp_path, format="tflite")

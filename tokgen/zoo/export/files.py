@@ -15,6 +15,7 @@ files do not need torch.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,8 +111,10 @@ def export_codec(
     if loaded.device.type != "cpu":
         raise ValueError(f"the codec is on {loaded.device}, and export runs on the CPU: move it")
     folder, s = Path(out), loaded.spec
-    if (folder / names[2]).is_file() and not overwrite:
-        _check_same(folder / names[2], s)
+    others = [name for kind in RUNTIMES if kind != format for name in names_of(kind)[:2]]
+    others = [name for name in others if (folder / name).exists()]
+    if (folder / names[2]).is_file() and (others or not overwrite):
+        _check_same(folder / names[2], s, others if overwrite else [])
     folder.mkdir(parents=True, exist_ok=True)
     waveform = 0.1 * torch.randn(2, 1, 3 * s.hop_length + 1)
     codes = torch.zeros(2, s.n_codebooks, 3, dtype=torch.int64)
@@ -128,16 +131,20 @@ def export_codec(
     return exported
 
 
-def _check_same(path: Path, spec: CodecSpec) -> None:
-    """Raise ValueError if codec.json is of another codec."""
+def _check_same(path: Path, spec: CodecSpec, others: Sequence[str]) -> None:
+    """Raise ValueError if codec.json is of another codec.
+
+    Args:
+        others: files of that codec which would not be replaced.
+    """
     try:
         found = json.loads(path.read_text())
     except (ValueError, RecursionError):
         found = None
     if found != json.loads(to_json(numbers(spec))):
+        wanted = f"delete {' and '.join(others)} first" if others else "set overwrite"
         raise ValueError(
-            f"{path} does not have the numbers of {spec.name}: give another folder, or set "
-            "overwrite"
+            f"{path} does not have the numbers of {spec.name}: give another folder, or {wanted}"
         )
 
 
