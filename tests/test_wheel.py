@@ -55,6 +55,7 @@ def test_the_wheel_has_every_recipe_and_codec(wheel: Path) -> None:
         assert f"tokgen/_recipes/{path.relative_to(recipes).as_posix()}" in names
     assert "tokgen/_recipes/data/allison/allison.parquet" in names
     assert "tokgen/_codecs/speech-16k/model.safetensors" in names
+    assert "tokgen/_codecs/speech-16k/generator/model.safetensors" in names
     assert "tokgen/py.typed" in names
     assert not [n for n in names if "benchmarks" in n or n.startswith(("tests/", "recipes/"))]
 

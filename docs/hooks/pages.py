@@ -16,6 +16,7 @@ PAGES = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
     "cards/speech-16k.md": "codecs/speech-16k/README.md",
+    "cards/speech-16k-generator.md": "codecs/speech-16k/generator/README.md",
     "cards/speech-16k-code.md": "codecs/speech-16k-code/README.md",
     "cards/speech-16k-live.md": "codecs/speech-16k-live/README.md",
     "cards/speech-16k-continuous.md": "codecs/speech-16k-continuous/README.md",

@@ -70,7 +70,7 @@ def test_several_files_as_json_and_settings_from_yaml(tool, model) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "missing: --model, --out"),
+        ("", "missing: --out"),
         ("--model model --out o.wav", "give one of --text, --like, --continue, --infill and"),
         ("--like a.wav --infill a.wav", "--infill needs --from and --to"),
         ("--continue a.wav --vary a.wav", "--continue and --vary are both given: give one"),

@@ -122,14 +122,12 @@ VERBS = {
             model_settings.Generate,
             (),
             (
-                "tokgen generate --model runs/vocode_mfcc/model --like speech.wav --out out.wav",
+                "tokgen generate --like speech.wav --out out.wav",
                 'tokgen generate --model runs/tts_masked --text "Press two." --out out.wav',
                 "tokgen generate --model runs/vocode_mfcc/model --continue prompt.wav \\\n"
                 "      --seconds 5 --out out.wav --n 4 --seed 1",
-                "tokgen generate --model runs/vocode_mfcc/model --infill speech.wav \\\n"
-                "      --from 1.2 --to 2.0 --out out.wav",
-                "tokgen generate --model runs/vocode_mfcc/model --vary speech.wav --keep 0.3 \\\n"
-                "      --out out.wav",
+                "tokgen generate --infill speech.wav --from 1.2 --to 2.0 --out out.wav",
+                "tokgen generate --vary speech.wav --keep 0.3 --out out.wav",
             ),
             WHOLE,
         ),

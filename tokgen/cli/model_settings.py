@@ -44,7 +44,7 @@ class Generate(WindowSettings, DeviceSettings):
 
     Attributes:
         model: folder of a model or of the run that trained it, hub id of a model, or a codec that
-            has a generator beside it, such as speech-16k.
+            has a generator beside it, as speech-16k has.
         text: what to say, with a model that recipes/tts_masked.py trained.
         speed: speed of the speech of text, 0.25 to 4; 1 by default.
         like: audio that the result sounds like: a model with conditioning generates from its
@@ -71,7 +71,7 @@ class Generate(WindowSettings, DeviceSettings):
         overwrite: replace existing files.
     """
 
-    model: str
+    model: str = "speech-16k"
     text: str | None = None
     speed: float | None = None
     like: str | None = None
