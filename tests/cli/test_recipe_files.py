@@ -18,7 +18,7 @@ from tokgen.cli.recipe_files import copy_recipe, list_recipes
 def test_the_recipes_are_listed_with_their_settings() -> None:
     found = {recipe.name: recipe for recipe in list_recipes()}
     assert set(found) == {path.stem for path in (ROOT / "recipes").glob("*.py")}
-    kinds = ["", ".delay", ".paper"]
+    kinds = ["", ".delay", ".generator", ".paper"]
     assert found["vocode_mfcc"].configs == [f"vocode_mfcc{kind}.yaml" for kind in kinds]
     assert all(recipe.summary.endswith(".") for recipe in found.values())
 

@@ -53,10 +53,13 @@ AudioBufferSourceNode.prototype.start = function (when, offset) {
 };
 """ % [*TONES.values(), EDGE]
 
-SLOW_DECODING = """
+# `hold()` stops decoding until `release()`.
+HELD_DECODING = """
 const decode = BaseAudioContext.prototype.decodeAudioData;
+window.gate = Promise.resolve();
+window.hold = () => { window.gate = new Promise((done) => { window.release = done; }); };
 BaseAudioContext.prototype.decodeAudioData = async function (bytes) {
-  await new Promise((done) => { setTimeout(done, 250); });
+  await window.gate;
   return decode.call(this, bytes);
 };
 null
@@ -266,17 +269,20 @@ def test_the_pointer_shows_the_depth_of_a_frame(visit):
 
 def test_keys_work_while_a_sound_is_decoded(visit):
     page = visit("plain")
-    page.evaluate(SLOW_DECODING)
+    page.evaluate(HELD_DECODING)
     page.locator("button.cell").first.focus()
     page.keyboard.press("Space")
     started(page, 1)
-    page.wait_for_timeout(300)
+    page.evaluate("hold()")
     for key in ("ArrowDown", "ArrowRight", "ArrowRight", "ArrowLeft"):
         page.keyboard.press(key)
+    page.evaluate("release()")
     now = started(page, 2)[1]
     assert now["offset"] == 0 and heard(now) == "resynthesis"
+    page.evaluate("hold()")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Space")  # pause before it starts
+    page.evaluate("release()")
     page.wait_for_timeout(400)
     assert page.evaluate("window.starts.length") == 2
     assert page.locator("#transport-play").inner_text() == "Play"

@@ -182,7 +182,8 @@ def _explain(error: str, verb: Verb) -> str:
         flag = found[1].partition("=")[0]
         if not flag.startswith("-"):
             if verb.positional:
-                return f"unexpected {flag!r}: write what needs no flag before all flags"
+                words = " ".join(name.upper() for name in verb.positional)
+                return f"unexpected {flag!r}: {verb.name} takes {words} before the flags"
             needed = ", ".join(flag_of(field.name) for field in groups_of(verb).get("required", []))
             return f"unexpected {flag!r}: it has no flag before it, such as {needed}"
         known = [flag_of(f.name) for f in fields(verb.settings) if f.name not in verb.positional]
