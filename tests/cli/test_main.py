@@ -258,7 +258,7 @@ def test_without_a_verb_the_help_is_printed(tool) -> None:
         (["inf", "tiny"], "no verb 'inf' (did you mean info?)"),
         (["info"], "missing: codec; see tokgen info --help"),
         (["report"], "missing: runs; see tokgen report --help"),
-        (["info", "tiny", "b"], "unexpected 'b': info takes CODEC before the flags; see tokgen info"),
+        (["info", "tiny", "b"], "unexpected 'b': info takes CODEC before the flags"),
         (["info", "tiny", "--jsn"], "unknown --jsn (did you mean --json?); see tokgen info"),
         (
             ["score", "--codec", "a", "--codec", "b", "--codec", "a", "--corpus", "c"],
