@@ -74,6 +74,7 @@ WRONG = [
     ("report folder --opus_kbps 1", "--opus_kbps is 1, but must be at least 6"),
     ("recipes copy vocode_mfc", "did you mean vocode_mfcc?"),
     ("tokenise", "no verb 'tokenise' (did you mean tokenize?)"),
+    ("codecs tiny", "unexpected 'tiny': it has no flag before it; see tokgen codecs --help"),
     ("tokenize clips", "unexpected 'clips': it has no flag before it, such as --corpus, --codec"),
     (f"{ENCODE} --devise cpu", "unknown --devise (did you mean --device?)"),
 ]

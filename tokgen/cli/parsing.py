@@ -185,7 +185,8 @@ def _explain(error: str, verb: Verb) -> str:
                 words = " ".join(name.upper() for name in verb.positional)
                 return f"unexpected {flag!r}: {verb.name} takes {words} before the flags"
             needed = ", ".join(flag_of(field.name) for field in groups_of(verb).get("required", []))
-            return f"unexpected {flag!r}: it has no flag before it, such as {needed}"
+            such = f", such as {needed}" if needed else ""
+            return f"unexpected {flag!r}: it has no flag before it{such}"
         known = [flag_of(f.name) for f in fields(verb.settings) if f.name not in verb.positional]
         close = closest(flag, [*known, "--config", "--print_config", "--json", "--help"])
         return f"unknown {flag}{close}"
