@@ -5,6 +5,7 @@
 - `settings` - settings of the recipes that train and tune codecs
 - `crops` - random crops of corpora
 - `augment` - random level and phase
+- `feed` - the crops of each step, drawn ahead by other processes
 - `trainable` - one interface to train codecs, and the STFT codec and DAC behind it
 - `trainable_encodec` - EnCodec behind it
 - `trainable_mimi` - the decoder of Mimi behind it

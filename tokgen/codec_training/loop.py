@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tokgen.codec_training.adversary import Adversary
-from tokgen.codec_training.augment import augment
 from tokgen.codec_training.balancer import Balancer
 from tokgen.codec_training.crops import AudioCrops
+from tokgen.codec_training.feed import feed
 from tokgen.codec_training.settings import SharedSettings
 from tokgen.nn.ema import Ema
 from tokgen.nn.spectral_losses import MelPower, MultiScaleMel, SpectralDistance
@@ -109,6 +109,8 @@ class CodecTraining:
                 f"the discriminators judge {heard} samples, but their longest window has {least}: "
                 "raise seconds and adversarial_seconds, or shorten the windows"
             )
+        self._feed: Iterator[tuple[Tensor, torch.Generator]] | None = None
+        self._fed = 0  # step of the next crops
         self.adversary = Adversary(
             accelerator,
             self.discriminator,
@@ -170,6 +172,7 @@ class CodecTraining:
         finally:
             self._bar.close()
             interrupt.release()
+            self._feed = None  # ends its workers
         if self.interrupted:
             accelerator.print(
                 f"interrupted at step {self.step}: checkpoint written; run the same command "
@@ -204,19 +207,15 @@ class CodecTraining:
         Returns:
             waveform [B, C, N] on the device, and the generator for the step's other draws.
         """
-        s, accelerator = self.settings, self.accelerator
-        index = step * accelerator.num_processes + accelerator.process_index
-        size = {"batch_size": s.batch_size, "n_samples": self.n_samples}
-        generator = torch.Generator().manual_seed(s.seed + index)
-        audio = augment(
-            self.crops.batch(index, seed=s.seed, speed=s.speed, **size),
-            self.crops.sample_rate,
-            loudness=s.loudness,
-            gain_db=s.gain_db,
-            phase=s.phase_augmentation,
-            generator=generator,
-        )
-        return audio.to(accelerator.device), generator
+        accelerator = self.accelerator
+        if self._feed is None or step != self._fed:
+            first, stride = accelerator.process_index, accelerator.num_processes
+            indices = [n * stride + first for n in range(step, self.n_steps)]
+            pinned = accelerator.device.type == "cuda"
+            self._feed = feed(self.crops, self.settings, self.n_samples, indices, pin_memory=pinned)
+        self._fed = step + 1
+        audio, generator = next(self._feed)
+        return audio.to(accelerator.device, non_blocking=True), generator
 
     def distances(self, estimate: Tensor, reference: Tensor) -> dict[str, Tensor]:
         """Compute the losses of waveforms [B, C, N]: "mel", "spectral" and, if weighted, "time"."""

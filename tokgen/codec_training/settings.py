@@ -104,6 +104,8 @@ class SharedSettings:
         loudness: level that crops are brought to, in LUFS (DAC: -16); None leaves it.
         speed: play each crop at a random factor, from 1 - speed to 1 + speed, as if other people
             spoke.
+        workers: processes that draw crops ahead; 0 draws them in the training process. Crops do not
+            depend on it.
         gain_db: each crop's level then changes at random by up to this many dB.
         phase_augmentation: rotate the phase of each crop by a random angle.
         mel_scales_per_step: mel scales of the "log" loss drawn per step; None uses all seven.
@@ -143,6 +145,7 @@ class SharedSettings:
     discriminator_clip: float = 10.0
     loudness: float | None = None
     speed: float = 0.0
+    workers: int = 0
     gain_db: float = 0.0
     phase_augmentation: bool = False
     mel_scales_per_step: int | None = None
@@ -170,7 +173,7 @@ class SharedSettings:
         kind = kind if isinstance(kind, str) else kind.get("kind", DISCRIMINATORS[0])
         if kind not in DISCRIMINATORS:
             raise ValueError(f"discriminator {kind!r}: known are {', '.join(DISCRIMINATORS)}")
-        check_least(self, rate_steps_before=0, speed=0)
+        check_least(self, rate_steps_before=0, speed=0, workers=0)
         if self.speed > 0.5:
             raise ValueError(f"speed is {self.speed:g}, but must be at most 0.5")
         if not self.corpora:

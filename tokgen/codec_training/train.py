@@ -86,9 +86,9 @@ def _train(
         discriminator, alone = load_discriminator(saved).train(), 0
     check_fits(discriminator, codec.n_channels, codec.n_bandwidths)
     with accelerator.main_process_first():
-        claim_run(run, s)
+        claim_run(run, s, free=("workers",))
         crops = open_crops(s, codec.sample_rate, kept or run, codec.n_channels)
-        claim_run(run, s, audio=crops.fingerprint)
+        claim_run(run, s, free=("workers",), audio=crops.fingerprint)
     heard = open_validation(s)
     licence = find_codec(s.start_from).card["licence"] if s.start_from else ""
     base = Path(s.start_from or "").name

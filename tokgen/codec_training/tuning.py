@@ -76,7 +76,7 @@ def _sweep_and_tune(s: TuningSettings, run: Path, command: str, audio: Path | No
 
     # 1. Data.
     with accelerator.main_process_first():
-        free = ("untuned_share", *unclaimed(base.spec, "codec"))
+        free = ("workers", "untuned_share", *unclaimed(base.spec, "codec"))
         claim_run(run, s, free=free, codec=base.spec.as_dict())
         crops = open_crops(s, base.spec.sample_rate, audio or run)
         claim_run(run, s, free=free, audio=crops.fingerprint)

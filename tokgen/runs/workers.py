@@ -16,7 +16,7 @@ import torch
 
 from tokgen.results import short_warning
 
-__all__ = ["begin_worker", "one_thread", "usable_cores"]
+__all__ = ["begin_worker", "leave_interrupts", "one_thread", "usable_cores"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _NEVER = -1, -3, (1 << 31) - 1
 
@@ -24,6 +24,12 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _NEVER = -1, -3, (1 << 31) - 1
 def usable_cores() -> int:
     """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def leave_interrupts(worker: int) -> None:
+    """Ignore Ctrl-C in a `DataLoader`'s worker: the main process saves a checkpoint and ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def begin_worker() -> None:

@@ -7,7 +7,6 @@ on (seed, step). Batches are made on the CPU, in the loader's workers.
 from __future__ import annotations
 
 import bisect
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from tokgen.modelling.depths import live_levels
 from tokgen.modelling.masking import TrainingMask, apply_mask, draw_mask
 from tokgen.runs.accelerator import step_seed
+from tokgen.runs.workers import leave_interrupts
 from tokgen.training.excerpts import CropDataset, Excerpt, TokenBatch, collate, row_lengths
 from tokgen.training.flops import Counts
 from tokgen.training.settings import FRAME_BUCKET, TrainingSettings
@@ -141,7 +141,7 @@ class TrainingData(Dataset):
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             pin_memory=pin_memory,
-            worker_init_fn=_leave_interrupts,
+            worker_init_fn=leave_interrupts,
             generator=torch.Generator(),  # the global one belongs to the model's dropout
         )
 
@@ -216,9 +216,3 @@ def _documents(pieces: Sequence[Sequence[Excerpt]], n_frames: int) -> Tensor:
         lengths = torch.tensor([e.codes.shape[-1] for e in row])
         line[: lengths.sum()] = torch.repeat_interleave(lengths)
     return documents
-
-
-def _leave_interrupts(worker: int) -> None:
-    """Ignore Ctrl-C in a worker: the main process saves a checkpoint and ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
