@@ -44,7 +44,7 @@ def test_crops_depend_on_the_step_alone(settings, tmp_path):
 
 
 def test_a_negative_number_of_workers_is_refused():
-    with pytest.raises(ValueError, match="workers is -1"):
+    with pytest.raises(ValueError, match=r"workers is -1, but must be at least 0$"):
         SharedSettings(workers=-1)
 
 

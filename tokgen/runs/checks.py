@@ -33,7 +33,8 @@ def check_least(settings: object, **least: float) -> None:
     for name, limit in least.items():
         value = getattr(settings, name)
         if value is not None and not value >= limit:
-            omit = f"; omit {name} {_OMIT[name]}" if name in _OMIT else ""
+            omitted = name in _OMIT and getattr(type(settings), name, None) is None  # the default
+            omit = f"; omit {name} {_OMIT[name]}" if omitted else ""
             raise ValueError(f"{name} is {value:g}, but must be at least {limit:g}{omit}")
 
 
