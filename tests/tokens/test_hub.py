@@ -131,6 +131,9 @@ def test_what_cannot_be_opened(hub: LocalHub, token_folder: Path, tmp_path: Path
         load_tokens("me/none")
     with pytest.raises(ValueError, match="only hub ids have revisions"):
         load_tokens(token_folder, revision="main")
+    (tmp_path / "train.parquet").touch()
+    with pytest.raises(ValueError, match="only hub ids have revisions"):
+        load_tokens(tmp_path / "train.parquet", revision="main")
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "train.csv").write_text("a\n1\n")
     hub.add("datasets", "me/plain", tmp_path / "plain")

@@ -157,6 +157,9 @@ def open_rows(
     cache = None if cache_dir is None else str(cache_dir)
     storage = Storage(source)
     path = storage.path
+    in_hub = path is not None and not path.exists()
+    if revision is not None and not in_hub:
+        raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {source}")
     if path is not None and path.suffix == ".parquet" and path.is_file():
         splits = open_parquet({split_of_file(path.stem): [str(path)]}, cache, str(source))
         return _checked(column, splits, str(source))
@@ -164,8 +167,6 @@ def open_rows(
         if isinstance(source, str) and _HUB_ID.fullmatch(source):
             return _load_from_hub(column, source, revision, token, cache)
         raise FileNotFoundError(f"no {kind} dataset {source}: make one with `tokgen tokenize`")
-    if revision is not None:
-        raise ValueError(f"revision {revision!r}: only hub ids have revisions, not {source}")
     if path is not None and (path / "dataset_dict.json").is_file():
         splits = open_arrow(path, follow_links=follow_links)
     elif path is not None and all(
