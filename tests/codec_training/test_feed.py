@@ -9,6 +9,7 @@ import torch
 
 from tokgen.codec_training.crops import open_crops
 from tokgen.codec_training.feed import StepCrops, feed
+from tokgen.codec_training.loop import CodecTraining
 from tokgen.codec_training.settings import CodecTrainingSettings, SharedSettings
 from tokgen.codec_training.train import train_codec
 from tokgen.zoo.lookup import load_codec
@@ -57,7 +58,6 @@ def test_a_run_goes_on_with_other_workers_to_the_same_weights(tiny_corpus, tmp_p
         validation_min_seconds=0.0, validate_every=4, checkpoint_every=2, mixed_precision="no",
     )  # fmt: skip
     train_codec(settings)
-    from tokgen.codec_training.loop import CodecTraining
 
     def stop(self, values):
         self.interrupted = self.step == 2

@@ -69,7 +69,7 @@ def feed(
 
     Args:
         crops, settings, n_samples: see `StepCrops`.
-        indices: one for each step and process.
+        indices: index of the crops of each step, in order.
         pin_memory: for a GPU.
     Yields:
         waveform [B, C, N], and the generator for the step's other draws.
