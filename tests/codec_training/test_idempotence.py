@@ -133,7 +133,7 @@ def test_margin_is_the_loss_of_stable_decoding_with_the_first_codes(name):
         codes = codec.quantize(codec.encode_latents(audio))
         again = codec.encode_latents(codec.roundtrip(audio))
     targets = CodeTargets(codec.search_levels(), codes)
-    missing, margin = targets.compare(targets.scores(again), settings.margin, settings.temperature)
+    missing, margin = targets.compare(again, settings.margin, settings.temperature)
     torch.testing.assert_close(found.drift, missing.mean(), rtol=1e-4, atol=1e-6)
     right = (margin > 0).long().cumprod(1).double().mean()
     assert 0 < right <= found.match.item() + 1e-6  # a wrong level changes those after it

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tokgen.nn.dense import Dense, argmax, use_onednn
+from tokgen.nn.dense import Dense, argmax, only_inputs, use_onednn
 
 
 @pytest.fixture
@@ -52,6 +52,18 @@ def test_gradients_are_those_of_a_linear_layer(layer: Dense, plain: nn.Linear) -
     assert torch.allclose(ours.grad, theirs.grad, atol=1e-4)
     assert torch.allclose(layer.weight.grad, plain.weight.grad, atol=1e-3)
     assert torch.allclose(layer.bias.grad, plain.bias.grad, atol=1e-3)
+
+
+def test_inputs_alone_have_the_same_gradient(layer: Dense) -> None:
+    ours = torch.randn(5, 96, requires_grad=True)
+    expected = torch.autograd.grad(layer(ours).square().sum(), ours)[0]
+    with only_inputs():
+        out = layer(ours)
+    out.square().sum().backward()
+    assert torch.equal(ours.grad, expected)
+    assert layer.weight.grad is None and layer.bias.grad is None
+    layer(ours).sum().backward()
+    assert layer.weight.grad is not None
 
 
 def test_only_gradients_that_are_wanted_are_made(layer: Dense) -> None:

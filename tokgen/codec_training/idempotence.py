@@ -197,7 +197,7 @@ class Reencoder(nn.Module):
         assert levels is not None
         targets = CodeTargets(levels, codes)
         settings = StableDecoding()
-        missing, _ = targets.compare(targets.scores(latents), settings.margin, settings.temperature)
+        missing, _ = targets.compare(latents, settings.margin, settings.temperature)
         return missing.mean()
 
     def _compared(self, latents: Tensor, quantized: Quantized) -> Tensor:

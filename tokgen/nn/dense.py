@@ -7,6 +7,7 @@ number of rows nor on the number of threads.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,11 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["ROWS", "Dense", "argmax", "linear", "use_onednn", "without_onednn"]
+__all__ = ["ROWS", "Dense", "argmax", "linear", "only_inputs", "use_onednn", "without_onednn"]
 
 # Rows are padded to a multiple of this: oneDNN compiles one kernel per number of rows, and the
 # kernel for a single row rounds differently.
 ROWS = 16
+class _Local(threading.local):
+    only_inputs = False
+
+
+_local = _Local()
 _onednn = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -38,6 +44,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
+        if _local.only_inputs:
+            weight, bias = weight.detach(), None if bias is None else bias.detach()
         return _Linear.apply(x, weight, bias)
     return _product(x, weight, bias)
 
@@ -70,6 +78,20 @@ class _Linear(torch.autograd.Function):
         if wanted[1]:
             of_weight = _product(rows.T.contiguous(), x.reshape(-1, x.shape[-1]).T.contiguous())
         return of_x, of_weight, rows.sum(0) if wanted[2] else None
+
+
+@contextmanager
+def only_inputs() -> Iterator[None]:
+    """Compute no gradients of weights for calls of `linear` inside the `with` block, in this thread.
+
+    `torch.autograd.grad` with respect to an input does not tell a function in Python that it needs
+    no others.
+    """
+    before, _local.only_inputs = _local.only_inputs, True
+    try:
+        yield
+    finally:
+        _local.only_inputs = before
 
 
 @contextmanager
