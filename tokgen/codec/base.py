@@ -215,6 +215,13 @@ class Codec(VariableCodec, PiecewiseCodec, ABC):
         mono = waveform.shape[1] == 1
         return self.decode(encoded.codes, waveform.shape[-1], encoded.side, mono=mono)
 
+    def excerpt_roundtrip(self, waveform: Tensor) -> Tensor:
+        """Return the round trip of a batch of short excerpts, [B, 1, N], for `find_grid`.
+
+        It may round otherwise than `roundtrip`, and depend on the batch so far, if that is faster.
+        """
+        return self.roundtrip(waveform)
+
     def with_beam(self, beam: int, distance: str | None = None) -> Self:
         """Return this codec, with the same weights, with a beam search in its quantizer.
 

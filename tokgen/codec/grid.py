@@ -62,7 +62,7 @@ class Roundtrip(Protocol):
 
     spec: CodecSpec
 
-    def roundtrip(self, waveform: Tensor, n_codebooks: int | None = None) -> Tensor: ...
+    def excerpt_roundtrip(self, waveform: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,8 @@ class GridScores:
         batch = max(1, _BATCH // n)
         for i in range(0, len(offsets), batch):
             pieces = [self.audio[o : o + n] for o in offsets[i : i + batch]]
-            again = self.codec.roundtrip(torch.stack(pieces)[:, None])[:, 0].to(self.audio.device)
+            again = self.codec.excerpt_roundtrip(torch.stack(pieces)[:, None])[:, 0]
+            again = again.to(self.audio.device)
             padded = [
                 F.pad(y, (o, self.hop - o))
                 for o, y in zip(offsets[i : i + batch], again, strict=True)

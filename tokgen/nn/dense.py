@@ -23,6 +23,8 @@ __all__ = ["ROWS", "Dense", "argmax", "linear", "only_inputs", "use_onednn", "wi
 # Rows are padded to a multiple of this: oneDNN compiles one kernel per number of rows, and the
 # kernel for a single row rounds differently.
 ROWS = 16
+
+
 class _Local(threading.local):
     only_inputs = False
 
@@ -82,7 +84,7 @@ class _Linear(torch.autograd.Function):
 
 @contextmanager
 def only_inputs() -> Iterator[None]:
-    """Compute no gradients of weights for calls of `linear` inside the `with` block, in this thread.
+    """Compute no gradients of weights in `linear` inside the `with` block, in this thread.
 
     `torch.autograd.grad` with respect to an input does not tell a function in Python that it needs
     no others.

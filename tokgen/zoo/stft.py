@@ -25,7 +25,7 @@ from tokgen.codec.piecewise import LiveCodec
 from tokgen.codec.spec import CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.steps import Steps
-from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, run_whole
+from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, fit_length, run_whole
 from tokgen.quantizers.beam import Level, search_codes
 from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.loading import PretrainedCodec, choose_bandwidth
@@ -143,6 +143,14 @@ class StftCodec(PretrainedCodec, WindowedCodec):
 
     def decode_latents(self, quantized: Tensor) -> Tensor:
         return self.model.decode_latents(quantized)
+
+    @torch.no_grad()
+    def excerpt_roundtrip(self, waveform: Tensor) -> Tensor:
+        if self.rate is not None:
+            return super().excerpt_roundtrip(waveform)
+        latents = self.model.encode_latents(waveform.to(self.device), widen=False)
+        quantized = self.dequantize(self.quantize(latents))
+        return fit_length(self.model.decode_latents(quantized, widen=False), waveform.shape[-1])
 
     def quantize_through(self, latents: Tensor) -> Quantized:
         if self.spec.n_codebooks < self._n_levels:

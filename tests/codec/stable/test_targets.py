@@ -64,7 +64,7 @@ def test_the_loss_is_the_cross_entropy_with_its_gradient(name: str) -> None:
 
 
 def _scores(level: Level, residual: Tensor) -> Tensor:
-    """Negative squared distances over twice the rows' mean one to their nearest, up to a constant."""
+    """Negative squared distances in the unit of the targets, up to a constant."""
     rows = F.normalize(level.rows, dim=-1) if level.by_angle else level.rows
     apart = torch.cdist(rows, rows).square().fill_diagonal_(torch.inf).amin(-1).mean()
     if level.weight is not None:

@@ -59,9 +59,7 @@ class CodeTargets:
         part.moved = self.moved[:, :, start:stop]
         return part
 
-    def compare(
-        self, latents: Tensor, margin: float, temperature: float
-    ) -> tuple[Tensor, Tensor]:
+    def compare(self, latents: Tensor, margin: float, temperature: float) -> tuple[Tensor, Tensor]:
         """Return the loss and the margin of every code, [B, k, T] each.
 
         The margin is the score of the wanted row minus that of the best other one. The loss is the

@@ -139,20 +139,25 @@ class StftNetwork(Pretrained):
         (folder / "preprocessor_config.json").write_text(json.dumps(extractor, indent=2) + "\n")
         return folder
 
-    def encode_latents(self, waveform: Tensor, lengths: list[int] | None = None) -> Tensor:
+    def encode_latents(
+        self, waveform: Tensor, lengths: list[int] | None = None, *, widen: bool = True
+    ) -> Tensor:
         """waveform [B, 1, N] -> latents [B, D, ceil(N/hop)], each frame of unit RMS.
 
         The fixed scale stops the encoder from growing its latents in joint training.
+
+        Args:
+            widen: pad few frames to a width from which all kernels round alike.
         """
-        features, mask, n_frames = self._analyse(waveform, lengths)
+        features, mask, n_frames = self._analyse(waveform, lengths, widen=widen)
         return self._latents(self.encoder(features, mask), n_frames)
 
     def _analyse(
-        self, waveform: Tensor, lengths: list[int] | None
+        self, waveform: Tensor, lengths: list[int] | None, *, widen: bool = True
     ) -> tuple[Tensor, Tensor | None, int]:
         """Return the spectral features of padded frames, their mask and the number of frames."""
         n_frames = -(-waveform.shape[-1] // self.hop_length)
-        padded = self._padded(n_frames + self.lookahead)
+        padded = self._padded(n_frames + self.lookahead, widen)
         features = self.spectrum.analyse(fit_length(waveform, padded * self.hop_length))
         frames = [n_frames] if lengths is None else [-(-n // self.hop_length) for n in lengths]
         return features, None if self.causal else _frame_mask(frames, padded, features), n_frames
@@ -161,17 +166,19 @@ class StftNetwork(Pretrained):
         latents = F.layer_norm(encoded.float(), encoded.shape[-1:])
         return latents.mT[..., self.lookahead : self.lookahead + n_frames]
 
-    def decode_latents(self, quantized: Tensor) -> Tensor:
-        """quantized [B, D, T] -> waveform [B, 1, T*hop]."""
+    def decode_latents(self, quantized: Tensor, *, widen: bool = True) -> Tensor:
+        """quantized [B, D, T] -> waveform [B, 1, T*hop]; `widen` as for `encode_latents`."""
         n_frames = quantized.shape[-1]
-        padded = self._padded(n_frames)
+        padded = self._padded(n_frames, widen)
         mask = None if self.causal else _frame_mask([n_frames], padded, quantized)
         out = self.decoder(F.pad(quantized, (0, padded - n_frames)).mT, mask)[:, :n_frames]
         return self.spectrum.synthesise(out.float())
 
-    def _padded(self, n_frames: int) -> int:
-        """Return the number of frames to compute, so that all kernels round alike."""
-        return n_frames if self.causal else max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
+    def _padded(self, n_frames: int, widen: bool) -> int:
+        """Return the number of frames to compute."""
+        if self.causal or not widen:
+            return n_frames
+        return max(-(-n_frames // ROWS) * ROWS, MIN_FRAMES)
 
 
 class StftAutoencoder(StftNetwork):
