@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from makers.audio import make_tone
-from makers.codecs import make_stft_codec
+from makers.codecs import MAKERS, make_stft_codec
 from tokgen.audio.files import read_audio, write_audio
 from tokgen.bitstream.compressed import compress
 from tokgen.bitstream.tgc.facts import describe_file
@@ -44,6 +44,45 @@ def test_a_beam_and_a_bitrate_change_the_codes(
     greedy, searched, half = ((tmp_path / f"{i}.tgc").read_bytes() for i in range(3))
     assert greedy != searched and len(greedy) == len(searched) > 1.5 * len(half)
     assert describe_file(tmp_path / "2.tgc").streams[0].n_codebooks == 2
+
+
+def test_stable_audio_is_compressed_to_the_same_codes(
+    wav: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    first, second, plain = (tmp_path / name for name in ("a.tgc", "b.tgc", "c.tgc"))
+    compress_file(wav, tiny_codec, first, block_seconds=0.5)
+    found = decompress_file(first, tmp_path / "b.wav", tiny_codec, stable=True)
+    assert found.kept == 1 and found.steps > 0 and found.n_samples == 32_000
+    compress_file(tmp_path / "b.wav", tiny_codec, second, block_seconds=0.5)
+    assert second.read_bytes() == first.read_bytes()
+    decompress_file(first, tmp_path / "c.wav", tiny_codec)
+    compress_file(tmp_path / "c.wav", tiny_codec, plain, block_seconds=0.5)
+    assert plain.read_bytes() != first.read_bytes()
+
+
+def test_stable_decoding_takes_whole_files(
+    wav: Path, tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "a.tgc", tmp_path / "b.wav"
+    compress_file(wav, tiny_codec, path, block_seconds=0.5)
+    data = path.read_bytes()
+    place = data.index(b"TGCB") + 30
+    damaged = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    with pytest.raises(ValueError, match="takes whole files; leave out both"):
+        decompress_file(path, out, tiny_codec, start=1, stable=True)
+    for content, message in (
+        (data + data, "2 streams in one file; decompress it without stable"),
+        (data[:-8], "end is missing; decompress it without stable"),
+        (damaged, "wrong checksum; decompress it without stable"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            decompress_file(path, out, tiny_codec, stable=True)
+    mimi = MAKERS["mimi"]()
+    path.write_bytes(compress(0.1 * torch.rand(1, 1, 24_000), mimi))
+    with pytest.raises(ValueError, match="cannot decode stably"):
+        decompress_file(path, out, mimi, stable=True)
+    assert not out.exists()
 
 
 def test_damage_is_reported(wav: Path, tiny_codec: StftCodec, tmp_path: Path) -> None:

@@ -47,6 +47,15 @@ def test_a_part_is_decompressed(tool, folder: Path) -> None:
     assert code == 2 and "in/a.tgc: start is 3 s, but the audio has 0.30 s" in err
 
 
+def test_stable_audio_is_compressed_to_the_same_bytes(tool, folder: Path) -> None:
+    assert tool("compress a.wav --codec tiny --out a.tgc")[0] == 0
+    code, out, err = tool("decompress a.tgc --out stable.wav --stable")
+    assert (code, err) == (0, "") and "100.00 % of codes come back" in out
+    assert tool("compress stable.wav --codec tiny --out again.tgc")[0] == 0
+    assert Path("again.tgc").read_bytes() == Path("a.tgc").read_bytes()
+    assert tool("decompress a.tgc stable.wav --out b --stable --start 0.1")[0] == 2
+
+
 def test_folders_and_jobs(tool, folder: Path) -> None:
     for i, name in enumerate(("in/a.wav", "in/deep/b.flac")):
         write_audio(name, make_tone(0.6, i), 16000)

@@ -274,7 +274,8 @@ class CompressedReader:
 
         Returns:
             blocks with codes int64 [k, t], and -1 if they are missing. Blocks before the range are
-            not decoded. The frames of each stream are numbered from 0.
+            not decoded. The frames of each stream are numbered from 0. After the last one,
+            `n_samples` counts the samples of the streams that ended.
         Raises:
             ValueError: as while iterating.
         """

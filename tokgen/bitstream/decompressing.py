@@ -144,6 +144,9 @@ class StreamAudio:
                 yield block
             elif isinstance(event, Ended):
                 before += _length(event, self.headers[-1], self._codec_for(self.headers[-1]).spec)
+                self.n_samples = before
+                if event.problem:
+                    self.problems.append(event.problem)
             if before >= end or (isinstance(event, Block) and event.first_frame >= last):
                 return
         self._check_range(found, before)

@@ -26,6 +26,7 @@ from tokgen.bitstream.settings import Compression, with_levels
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.bitstream.tgc_files import compress_file, decompress_file
 from tokgen.codec.base import Codec
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.zoo.lookup import as_codec
 
 __all__ = ["compress_files", "decompress_files"]
@@ -84,6 +85,7 @@ def decompress_files(
     model: EntropyModel | None = None,
     start: float = 0.0,
     seconds: float | None = None,
+    stable: bool | StableDecoding = False,
     jobs: int = 1,
     device: str | torch.device = "auto",
     progress: bool = True,
@@ -97,7 +99,7 @@ def decompress_files(
         codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
             codec that each file names.
         format: audio format to write.
-        model, start, seconds: as for `CompressedReader`.
+        model, start, seconds, stable: as for `decompress_file`.
         jobs, device, progress, overwrite: as for `compress_files`.
     Returns:
         a `DecodedFile` for each file, and the files that failed.
@@ -112,6 +114,7 @@ def decompress_files(
     codecs = NamedCodecs(codec, "cpu" if jobs > 1 and str(device) == "auto" else device)
     _check_jobs(jobs, codecs.device)
     more: dict[str, Any] = {"model": model, "start": start, "seconds": seconds}
+    more["stable"] = stable
     one = partial(decompress_file, codec=codecs, overwrite=overwrite, **more)
     return each_file(one, inputs, outputs, progress=progress, jobs=jobs)
 

@@ -12,18 +12,21 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
 import torch
 
 from tokgen.audio.files import AudioWriter, open_blocks
 from tokgen.audio.sources import Source
+from tokgen.bitstream.codes_file import CodesFile
 from tokgen.bitstream.compressed import CompressedReader, CompressedWriter
-from tokgen.bitstream.files import DecodedFile, check_files
-from tokgen.bitstream.named_codecs import NamedCodecs
+from tokgen.bitstream.files import DecodedFile, check_files, decode_file
+from tokgen.bitstream.named_codecs import NamedCodecs, as_named
 from tokgen.bitstream.outputs import AUDIO, TGC
 from tokgen.bitstream.settings import Compression
 from tokgen.bitstream.tgc.entropy import EntropyModel
 from tokgen.codec.base import Codec
 from tokgen.codec.long_audio import audio_bar
+from tokgen.codec.stable.settings import StableDecoding
 from tokgen.results import Grid, Result
 from tokgen.runs.checks import check_writable
 from tokgen.zoo.lookup import as_codec
@@ -123,6 +126,7 @@ def decompress_file(
     model: EntropyModel | None = None,
     start: float = 0.0,
     seconds: float | None = None,
+    stable: bool | StableDecoding = False,
     device: str | torch.device = "auto",
     progress: bool = True,
     overwrite: bool = False,
@@ -136,6 +140,7 @@ def decompress_file(
         codec: the codec that made the codes, or its name as in `load_codec`; None is the zoo's
             codec that the file names.
         model, start, seconds: as for `CompressedReader`.
+        stable: as for `decode_file`; takes whole files without damage, and holds their codes.
         device: device to load a codec on that is given by name.
         progress: show a progress bar if it takes long.
         overwrite: replace an existing `out`.
@@ -145,11 +150,21 @@ def decompress_file(
         FileNotFoundError: no such file or codec.
         OSError: `out` cannot be written.
         ValueError: not a .tgc file, or one of another codec; `out` is the input or has another
-            suffix.
+            suffix; or stable decoding of a part, of a damaged file or by a codec that has none.
     """
     check_writable(out, overwrite=overwrite, inputs=[file], suffixes=AUDIO)
     more: dict[str, Any] = {"start": start, "seconds": seconds, "name": name}
-    reader = CompressedReader(file, codec, model=model, device=device, **more)
+    codecs = as_named(codec, device)
+    reader = CompressedReader(file, codecs, model=model, device=device, **more)
+    if stable is not False:
+        if start or seconds is not None:
+            raise ValueError(
+                "stable with start or seconds: stable decoding takes whole files; leave out both"
+            )
+        codes = _codes_of(reader, codecs, name or str(file))
+        return decode_file(
+            codes, out, codecs, stable=stable, progress=progress, overwrite=overwrite
+        )
     pieces = iter(reader)
     first = next(pieces, None)
     if first is None:
@@ -161,3 +176,29 @@ def decompress_file(
             bar.update(piece.shape[-1] / rate)
     found = reader.n_samples, rate, writer.clipped, reader.problems
     return DecodedFile(Path(out), header.codec, *found)
+
+
+def _codes_of(reader: CompressedReader, codecs: NamedCodecs, name: str) -> CodesFile:
+    """Return the codes of a whole file of one stream, which must have all of them."""
+    blocks = list(reader.blocks())
+    if reader.problems:
+        raise ValueError(f"{name}: {reader.problems[0]}; decompress it without stable")
+    if len(reader.headers) != 1:
+        raise ValueError(
+            f"{name}: {len(reader.headers)} streams in one file; decompress it without stable"
+        )
+    [header] = reader.headers
+    spec = codecs.find(header.codec).spec
+    side = {name: torch.from_numpy(values) for name, values in header.side.items()}
+    for key in header.side_periods:
+        side[key] = torch.from_numpy(np.concatenate([block.side[key] for block in blocks]))
+    return CodesFile(
+        torch.from_numpy(np.concatenate([block.codes for block in blocks], axis=1)),
+        reader.n_samples,
+        spec.sample_rate,
+        spec.name,
+        spec.weight_hash,
+        side,
+        channels=header.channels,
+        encoder_hash=spec.encoder_hash,
+    )

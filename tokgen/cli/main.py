@@ -81,6 +81,7 @@ VERBS = {
                 "tokgen decompress speech.tgc --out decoded.wav",
                 "tokgen decompress compressed/ --out decoded/ --format flac",
                 "tokgen decompress speech.tgc --out part.wav --start 60 --seconds 5",
+                "tokgen decompress speech.tgc --out stable.wav --stable",
             ),
             WHOLE,
         ),

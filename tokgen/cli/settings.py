@@ -206,6 +206,7 @@ class Decompress(DeviceSettings):
         seconds: length of the part; by default the rest.
         jobs: processes that work at a time, on a CPU.
         overwrite: replace existing files.
+        stable: decode so that compressing the audio again gives the same codes.
     """
 
     files: list[str]
@@ -217,10 +218,15 @@ class Decompress(DeviceSettings):
     seconds: float | None = None
     jobs: int = 1
     overwrite: bool = False
+    stable: bool = False
 
     def __post_init__(self) -> None:
         check_least(self, jobs=1, start=0)
         check_positive(self, "seconds")
+        if self.stable and (self.start or self.seconds is not None):
+            raise ValueError(
+                "stable with start or seconds: stable decoding takes whole files; leave out both"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
