@@ -30,11 +30,15 @@ from tokgen.training.text_frames import speaking_transformer
 from tokgen.zoo.lookup import load_codec
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", DOCS / "getting_started.md", *sorted((DOCS / "guides").glob("*.md"))]
+FOLDERS = [DOCS / "guides", DOCS / "extend"]
+PAGES = [ROOT / "README.md", DOCS / "getting_started.md"]
+PAGES += [page for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
 WITH_COMMANDS = sorted([
     ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"),
     *(ROOT / "codecs").glob("*/README.md"),
 ])  # fmt: skip
+BLOCK = re.compile(r"^```(?: \{ \.)?(\w+)(?: \})?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INCLUDE = re.compile(r'^--8<-- "(.+)"$', re.MULTILINE)
 SHORTER = [
     (r'"runs/two", steps=1000', '"runs/two", **SMALL'),
     (r"\bsteps=1000\b", "steps=2, crop_seconds=1.0"),
@@ -50,9 +54,9 @@ SPLITS = ("train", "train", "train", "validation", "test", "test")
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Yield language and text of each block of code."""
-    for found in re.finditer(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
-        yield found[1], found[2]
+    """Yield language and text of each block of code, with the files that it includes."""
+    for found in BLOCK.finditer(page.read_text()):
+        yield found[1], INCLUDE.sub(lambda file: (ROOT / file[1]).read_text(), found[2])
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -104,7 +108,7 @@ def test_a_page_runs(
     for language, text in blocks(page):
         for pattern, shorter in SHORTER:
             text = re.sub(pattern, shorter, text)
-        if language == "python" and "--8<--" not in text:
+        if language == "python":
             exec(compile(text, str(page), "exec"), names)
         elif language == "sh" and page.name != "README.md":
             for words in commands(text):
