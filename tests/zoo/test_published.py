@@ -34,7 +34,7 @@ def test_the_numbers_of_a_row_agree(codec):
     bits = sum(int(n) * math.log2(int(size)) for n, size in levels)
     if levels:
         assert codec.kbps == pytest.approx(bits * codec.frame_rate / 1000, rel=0.01)
-    if "/" in codec.id and not codec.converted:
+    if "/" in codec.id and not (codec.folder or codec.converted):
         check_name(codec.id)
 
 
@@ -61,10 +61,12 @@ def test_a_family_without_an_adapter_says_so():
     assert (codec.runs_with, codec.run) == ("no adapter", "not run")
 
 
-def test_missing_libraries_and_conversions_are_shown():
+def test_missing_libraries_and_folders_are_shown():
     codec = next(c for c in CODECS if c.id == "fnlp/SpeechTokenizer")
     assert replace(codec, installed=False).runs_with == "speechtokenizer, not installed"
     assert replace(codec, installed=True).runs_with == "speechtokenizer, converted"
+    esc = next(c for c in CODECS if c.id == "ESC-Base")
+    assert esc.runs_with == "tokgen, from a folder"
     assert not _installed("transformers", "no_such_network") and not _installed("no_library", "x")
 
 

@@ -3,8 +3,8 @@
     pytest -m network tests/zoo/test_trials.py
 
 The results go to the column "run" of `tokgen codecs`. `TOKGEN_TRIAL_DEVICE` names the device. For
-checkpoints that need a converted folder, `TOKGEN_CONVERTED` names a folder that holds one for each:
-nvidia--mel-codec-44khz for nvidia/mel-codec-44khz.
+checkpoints that load from a folder, published or converted, `TOKGEN_CONVERTED` names a folder that
+holds one for each: hubertsiuzdak--snac_24khz for hubertsiuzdak/snac_24khz.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ def test_published_codec(codec: PublishedCodec, clip):
 
 def _try(codec: PublishedCodec, clip) -> Trial:
     name = codec.id
-    if codec.converted:
+    if codec.folder or codec.converted:
         name = str(Path(os.environ.get("TOKGEN_CONVERTED", "")) / codec.id.replace("/", "--"))
         if not Path(name).is_dir():
-            pytest.skip(f"{codec.id} needs a converted folder; see TOKGEN_CONVERTED")
+            pytest.skip(f"{codec.id} needs a folder; see TOKGEN_CONVERTED")
     device = os.environ.get("TOKGEN_TRIAL_DEVICE", "cpu")
     numbers = {k: getattr(codec, k) for k in ("sample_rate", "hop_length", "kbps")}
     return try_codec(name, clip, 16000, **numbers, device=device)

@@ -51,7 +51,8 @@ class PublishedCodec:
         kbps: highest bitrate.
         licence: of the weights; "" if it was not found.
         paper: name of its row in Table I of Code Drift; "" for none.
-        converted: `load_codec` needs a folder that was converted from the checkpoint.
+        folder: `load_codec` takes a folder with the published files, and not the id.
+        converted: `load_codec` takes a folder that was converted from them, and not the id.
         trials: where it was run, the newest last.
     """
 
@@ -66,6 +67,7 @@ class PublishedCodec:
     kbps: float
     licence: str = ""
     paper: str = ""
+    folder: bool = False
     converted: bool = False
     trials: tuple[Trial, ...] = ()
 
@@ -81,7 +83,8 @@ class PublishedCodec:
             return "no adapter"
         if not self.installed:
             return f"{self.library}, not installed"
-        return f"{self.library}, converted" if self.converted else self.library
+        form = ", converted" if self.converted else ", from a folder" if self.folder else ""
+        return self.library + form
 
     @property
     def run(self) -> str:
@@ -104,7 +107,8 @@ class PublishedList(list[PublishedCodec], Result):
             rows.append((c.id, c.family, *numbers, c.runs_with, c.run, c.paper))
         notes = [
             "Licences are as the authors state them; read a model's card before you use it.",
-            "`converted`: load_codec takes a folder that was converted from the checkpoint.",
+            "`from a folder`: load_codec takes a folder with the published files, not the name.",
+            "`converted`: load_codec takes a folder that was converted from the published files.",
             "`pytest -m network tests/zoo/test_trials.py` in a checkout fills the column run.",
         ]
         return [Grid(rows), *notes]
