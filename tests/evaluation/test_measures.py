@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 
 import pytest
@@ -30,8 +31,18 @@ def test_every_metric_has_its_facts():
         for name in line.split("|")[1].split(",")
     }
     assert set(METRICS) <= named
+    rows = re.findall(r"^\| (`[^|]+) \|[^|]+\| ([^|]+) \| (?:higher|lower) \|", guide, re.MULTILINE)
+    ranges = {name: ends for names, ends in rows for name in re.findall(r"`(\w+)`", names)}
+    assert ranges == {
+        name: _in_words(*LIMITS[name]) if name in LIMITS else metric.unit
+        for name, metric in METRICS.items()
+    }
     for name in (*METRICS, *(n for names in BACKENDS.values() for n in names if n != "auto")):
         assert name in MetricSettings.__doc__.replace("\n", " "), name
+
+
+def _in_words(low: float, high: float) -> str:
+    return f"from {low:g}" if high == math.inf else f"{low:g} to {high:g}"
 
 
 def test_workers_change_nothing_and_failures_have_reasons():

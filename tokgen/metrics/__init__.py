@@ -13,10 +13,10 @@ Conventions:
 
 Modules (unit and range; whether higher or lower is better):
 
-- `pesq` - wideband PESQ (MOS-LQO, 1.04 to 4.64; higher)
+- `pesq` - wideband PESQ (MOS-LQO, 1 to 4.65; higher)
 - `mos` - predicted mean opinion score (1 to 5; higher)
 - `measured` - a value of a metric, or the reason why there is none
-- `stoi` - STOI and ESTOI (0 to 1; higher)
+- `stoi` - STOI and ESTOI (-1 to 1; higher)
 - `spectral` - mel and multi-resolution STFT distance (from 0; lower)
 - `frechet` - Fréchet audio distance of sets of clips (from 0; lower)
 - `cer` - character and word error rate through a recogniser (from 0; lower)

@@ -1,4 +1,4 @@
-"""Wideband PESQ (ITU-T P.862.2) through the `pesq` package: 1.04 to 4.64, higher is better.
+"""Wideband PESQ (ITU-T P.862.2) through the `pesq` package: 1 to 4.65, higher is better.
 
 Clips up to `MAX_SECONDS` are scored whole. A longer clip is cut into the fewest equal pieces of at
 most `MAX_SECONDS`, at the same places in both signals, and its score is the mean over the pieces.

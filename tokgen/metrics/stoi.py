@@ -1,6 +1,6 @@
 """Short-time objective intelligibility (STOI) and its extended form (ESTOI) through `pystoi`.
 
-Both are correlations of short-time envelopes in third-octave bands at 10 kHz: 0 to 1, higher is
+Both are correlations of short-time envelopes in third-octave bands at 10 kHz: -1 to 1, higher is
 better. STOI is of Taal et al. (2011), ESTOI of Jensen and Taal (2016). pystoi resamples as the
 authors' code does. The channels of stereo audio are mixed.
 """

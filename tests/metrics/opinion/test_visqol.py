@@ -28,6 +28,14 @@ def test_five_clips_equal_the_reference_to_1e_2():
     assert "speech, lattice, 16 kHz" in judge.backend
 
 
+def test_the_polynomial_in_place_of_the_lattice_scores_higher():
+    package = pytest.importorskip("visqol").VisqolApi()
+    package.create(mode="speech", use_lattice_model=False)
+    clean, noisy = (clip[0].double().numpy() for clip in five_clips()[0])
+    found = package.measure_from_arrays(clean, noisy, 16000).moslqo
+    assert found > REFERENCE["visqol"][0] + 1
+
+
 @pytest.mark.slow
 def test_five_clips_in_the_mode_for_audio():
     judge = Visqol("visqol_audio")

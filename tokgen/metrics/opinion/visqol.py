@@ -1,8 +1,8 @@
 """ViSQOL v3 (Chinen et al. 2020) through `visqol-python`: MOS-LQO, 1 to 5, higher is better.
 
 "visqol" is the mode for speech at 16 kHz with the lattice network, the default of Google's program.
-Without ai-edge-litert, visqol-python would use a polynomial that gives up to two points more to bad
-speech. tokgen refuses that. "visqol_audio" is the mode for any audio at 48 kHz with a support
+Without ai-edge-litert, visqol-python would use a polynomial that scores bad speech higher. tokgen
+refuses that. "visqol_audio" is the mode for any audio at 48 kHz with a support
 vector regression. The channels of stereo audio are mixed.
 """
 
