@@ -61,7 +61,8 @@ class Generate(WindowSettings, DeviceSettings):
         codec: codec of the model; by default the one that the model was made for.
         n: number of results. Each has a seed of its own, counted from seed.
         seed: seed of the first result.
-        stable: decode so that encoding the audio again gives the generated codes.
+        stable: decode so that encoding the audio gives more of the generated codes again; the
+            printed line tells the share.
         steps: steps of each level, coarse first, separated by commas; the last number counts for
             all further levels.
         temperature: divisor of the logits; lower keeps to what is likely.

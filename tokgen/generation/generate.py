@@ -83,10 +83,10 @@ def generate(
         keep: share of the codes of `vary` that stay, in 0..1; None is 0.3.
         settings: settings of the sampler; None uses the defaults of `SamplingSettings`.
         seed: seed of all noise.
-        stable: decode so that encoding the waveform gives the generated codes, see `Codec.decode`.
-            The result's `reached` says how many come back.
+        stable: decode so that encoding the waveform gives more of the generated codes again, see
+            `Codec.decode`. The result's `reached` says how many come back.
         window_seconds, overlap_seconds: longer audio is generated in windows that overlap, see
-            `WindowSettings`. Memory then does not grow with the length.
+            `WindowSettings`. The model's memory then does not grow with the length.
         device: device to load a model on that is given by name. A codec that is given by name goes
             to the device of the model.
         progress: show a bar if it takes long.

@@ -1,4 +1,4 @@
-"""Generate long utterances in windows that overlap, so that memory does not grow with the length.
+"""Generate long utterances in overlapping windows: the model's memory does not grow with them.
 
 A window starts `overlap` frames before the first missing code. Codes that are there, given or
 generated, are kept, and the window's other codes are generated. What lies before the window and
