@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from makers.audio import make_tone
-from makers.codecs import BlockCodec, make_dac, make_encodec, make_stft_codec
+from makers.audio import codec_tone, make_tone
+from makers.codecs import MAKERS, BlockCodec, make_dac, make_encodec, make_stft_codec
 from tokgen.codec.base import Codec
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.codec.stable.targets import CodeTargets
@@ -91,6 +91,38 @@ def test_gradient_reaches_encoder_and_decoder_and_never_the_quantizer(name, loss
     }
 
 
+@pytest.mark.parametrize("name", ["bigcodec", "wavtokenizer", "xcodec"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_reaches_all_but_a_quantizer_that_lies_elsewhere(name, loss):
+    codec = MAKERS[name]()
+    Reencoder(codec, loss).train()(speech()).drift.backward()
+    frozen = parameters_of(codec.quantizer_modules())
+    encoder = parameters_of(codec.encoder_modules())
+    trained = {id(p) for p in codec.model.parameters() if p.requires_grad}
+    reached = {id(p) for p in codec.model.parameters() if p.grad is not None and p.grad.any()}
+    assert not frozen & trained and reached <= trained
+    for part in (encoder & trained, trained - encoder):
+        assert len(part & reached) > 0.8 * len(part) > 0
+
+
+@pytest.mark.parametrize("name", ["bigcodec", "wavtokenizer", "xcodec"])
+def test_an_encoder_that_lies_elsewhere_is_frozen_whole(name):
+    codec = MAKERS[name]()
+    audio = codec_tone(codec, 4000)
+    latents = codec.encode_latents(audio)
+    Reencoder(codec, "margin", freeze_encoder=True)(audio).drift.backward()
+    with torch.no_grad():
+        for weight in codec.model.parameters():
+            if weight.grad is not None:
+                weight -= 0.1 * weight.grad
+    assert torch.equal(codec.encode_latents(audio), latents)
+    assert any(p.grad is not None and p.grad.any() for p in codec.model.parameters())
+
+
+def parameters_of(modules) -> set[int]:
+    return {id(p) for module in modules for p in module.parameters()}
+
+
 @pytest.mark.parametrize("loss", PAPER_LOSSES)
 @pytest.mark.parametrize("passes", [1, 2])
 def test_a_held_first_encoding_is_taken_as_given(loss, passes):
@@ -165,6 +197,9 @@ def test_a_codec_without_an_encoder_module_cannot_freeze_it():
     bare.model.encoder = None
     with pytest.raises(ValueError, match="no encoder module to freeze; set it to false"):
         Reencoder(bare, freeze_encoder=True)
+    bare.model.quantizer = None
+    with pytest.raises(ValueError, match=r"no quantizer module.*quantizer_modules, or use tokgen"):
+        Reencoder(bare)
 
 
 def test_margin_needs_levels():

@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from makers.audio import make_tone
-from makers.codecs import make_dac
+from makers.audio import codec_tone, make_tone
+from makers.codecs import MAKERS, make_dac
 from makers.recipes import ROOT
 from tokgen.codec.identity import encodes_like
 from tokgen.codec_training.crops import open_crops
@@ -175,6 +175,38 @@ def test_a_run_without_a_loss_has_no_sweep_and_shares_the_audio(settings, tmp_pa
     tune_codec(zero)
     for name, weight in weights_of(zero).items():
         torch.testing.assert_close(weights_of(none)[name], weight, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["bigcodec", "wavtokenizer", "xcodec"])
+def test_codecs_whose_quantizer_lies_elsewhere_are_tuned(settings, tmp_path, name):
+    base = MAKERS[name]()
+    base.save_pretrained(tmp_path / "base")
+    more = {"loss": "margin", "steps": 2, "validate_every": 2, "average": 0.5}
+    more["untuned_share"] = 0.25
+    s = replace(settings, codec=str(tmp_path / "base"), **more)
+    assert tune_codec(s) is not None
+    tuned = load_codec(tuning_folder(s) / "codec")
+    assert type(tuned) is type(base)
+    for before, after in zip(base.quantizer_modules(), tuned.quantizer_modules(), strict=True):
+        weights = after.state_dict()
+        assert weights and all(w.equal(weights[k]) for k, w in before.state_dict().items())
+    pairs = zip(base.encoder_modules(), tuned.encoder_modules(), strict=True)
+    assert any(changed(*pair) for pair in pairs)
+    parts = base.decoder_parts
+    assert any(
+        changed(base.model.get_submodule(p[:-1]), tuned.model.get_submodule(p[:-1])) for p in parts
+    )
+    tuned.save_pretrained(tmp_path / "again")
+    audio = codec_tone(tuned, 4000)
+    codes = tuned.encode(audio)
+    again = load_codec(tmp_path / "again")
+    assert again.encode(audio).equal(codes) and again.decode(codes).equal(tuned.decode(codes))
+    assert not base.encode_latents(audio).equal(tuned.encode_latents(audio))
+
+
+def changed(before: torch.nn.Module, after: torch.nn.Module) -> bool:
+    weights = after.state_dict()
+    return any(not w.equal(weights[k]) for k, w in before.state_dict().items())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

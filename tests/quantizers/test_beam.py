@@ -188,6 +188,14 @@ def test_a_stream_searches_too():
     torch.testing.assert_close(heard, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["bigcodec", "wavtokenizer"])
+def test_a_beam_over_one_level_is_greedy(name):
+    codec = MAKERS[name]()
+    audio = codec_tone(codec, codec.spec.sample_rate)
+    assert codec.encode(audio, beam=4).equal(codec.encode(audio))
+    assert codec.with_beam(4).search.distance == ("latent", "projected")[name == "bigcodec"]
+
+
 def test_a_codec_without_beam_search_says_so():
     codec = MAKERS["mimi"]()
     audio = codec_tone(codec, 800)

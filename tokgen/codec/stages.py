@@ -14,7 +14,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokgen.codec.base import Codec
 from tokgen.codec.batches import encode_each
@@ -24,6 +24,7 @@ from tokgen.codec.spec import DEPTH, CodecSpec, Encoded, Quantized, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, Windows, run_whole
 
 __all__ = [
+    "TUNABLE",
     "ResidualCodec",
     "ResidualLevels",
     "StagedCodec",
@@ -31,6 +32,9 @@ __all__ = [
     "check_stages",
     "in_float32",
 ]
+
+# Codecs that tuning takes, for errors
+TUNABLE = "tokgen's STFT codec, DAC, EnCodec at 24 kHz, X-Codec, BigCodec or WavTokenizer"
 
 _Owner = TypeVar("_Owner")
 _Result = TypeVar("_Result")
@@ -92,6 +96,14 @@ class StagedCodec(Codec):
     def decode_latents(self, quantized: Tensor) -> Tensor:
         """f_d: quantized [B, D, T] -> waveform [B, 1, T * hop_length]."""
 
+    def quantizer_modules(self) -> Sequence[nn.Module]:
+        """Return the modules of the quantizer, which tuning freezes: f_p, f_q, f_dq and f_dp."""
+        return _part(self.model, "quantizer")
+
+    def encoder_modules(self) -> Sequence[nn.Module]:
+        """Return the modules of the encoder f_e, which `freeze_encoder` freezes; maybe none."""
+        return _part(self.model, "encoder")
+
     def prepare_training(self, *, freeze_encoder: bool = False) -> None:
         """Give encoder and decoder the form in which they train. Saving changes it back.
 
@@ -110,6 +122,11 @@ class StagedCodec(Codec):
         quantized = latents + (self.dequantize(codes) - latents).detach()
         commitment = (projected - rows.detach()).square().mean() * codes.shape[1]  # sum of levels
         return Quantized(quantized, codes, projected, commitment, latents.new_zeros(()))
+
+
+def _part(model: nn.Module, name: str) -> list[nn.Module]:
+    found = getattr(model, name, None)
+    return [found] if isinstance(found, nn.Module) else []
 
 
 class WindowedCodec(StagedCodec):
@@ -266,7 +283,7 @@ def check_stages(codec: Codec) -> StagedCodec:
     """Return `codec` if it exposes its stages; raise ValueError if it does not."""
     if not isinstance(codec, StagedCodec):
         raise ValueError(
-            f"{codec.spec.name} does not expose its stages, which tuning needs: use tokgen's STFT "
-            "codec, DAC, X-Codec or EnCodec at 24 kHz; encode and decode work with this one"
+            f"{codec.spec.name} does not expose its stages, which tuning needs: use {TUNABLE}; "
+            "encode and decode work with this one"
         )
     return codec

@@ -28,7 +28,7 @@ from tokgen.codec.base import Codec
 from tokgen.codec.spec import Quantized
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.codec.stable.targets import CodeTargets
-from tokgen.codec.stages import check_stages, in_float32
+from tokgen.codec.stages import TUNABLE, check_stages, in_float32
 from tokgen.codec.windows import fit_length
 from tokgen.codec_training.settings import LOSSES, PAPER_LOSSES
 
@@ -99,21 +99,22 @@ class Reencoder(nn.Module):
                 f"loss 'margin': {codec.spec.name} does not expose its codebooks level by level; "
                 f"use {', '.join(PAPER_LOSSES)}"
             )
-        quantizer = getattr(codec.model, "quantizer", None)
-        if not isinstance(quantizer, nn.Module):
+        frozen = self.codec.quantizer_modules()
+        if not frozen:
             raise ValueError(
-                f"{codec.spec.name} has no quantizer module to freeze: tuning needs a codec with "
-                "open stages (tokgen's STFT codec, DAC, EnCodec at 24 kHz)"
+                f"{codec.spec.name} has no quantizer module to freeze: name it in the codec's "
+                f"quantizer_modules, or use {TUNABLE}"
             )
-        quantizer.requires_grad_(False)
         if freeze_encoder:
-            encoder = getattr(codec.model, "encoder", None)
-            if not isinstance(encoder, nn.Module):
+            encoder = self.codec.encoder_modules()
+            if not encoder:
                 raise ValueError(
                     f"freeze_encoder: {codec.spec.name} has no encoder module to freeze; set it to "
-                    "false"
+                    "false, or name the module in the codec's encoder_modules"
                 )
-            encoder.requires_grad_(False)
+            frozen = [*frozen, *encoder]
+        for module in frozen:
+            module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Reencoder:
         """Keep eval mode: tuning does not drop levels."""

@@ -21,6 +21,7 @@ from accelerate.utils import set_seed
 
 from tokgen.codec.base import Codec
 from tokgen.codec.identity import unclaimed
+from tokgen.codec.stages import TUNABLE
 from tokgen.codec_training.card import card_facts
 from tokgen.codec_training.crops import AudioCrops, open_crops, open_validation
 from tokgen.codec_training.discriminators.kinds import load_discriminator, make_discriminator
@@ -213,8 +214,7 @@ def make_reencoder(s: TuningSettings, base: Codec) -> Reencoder:
         copied = copy.deepcopy(base)
     except RuntimeError as error:  # of torch's old weight norm, as in SpeechTokenizer
         raise ValueError(
-            f"{base.spec.name} cannot be tuned, because its network cannot be copied: use tokgen's "
-            "STFT codec, DAC, X-Codec or EnCodec at 24 kHz"
+            f"{base.spec.name} cannot be tuned, because its network cannot be copied: use {TUNABLE}"
         ) from error
     return Reencoder(
         copied,

@@ -14,7 +14,7 @@ from tokgen.codec.stable.decoding import decode_stable
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.zoo.stft import StftCodec
 
-SEARCHED = ("dac-even", "encodec-24k", "speechtokenizer", "xcodec")
+SEARCHED = ("dac-even", "encodec-24k", "speechtokenizer", "xcodec", "bigcodec", "wavtokenizer")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,9 +52,8 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("n_frames", [1, 2, 37])
-def test_equals_the_package(folder: Path, n_frames: int) -> None:
+def package_parts() -> tuple[Any, Any]:
+    """Return encoder and decoder of the PyPI package, with the weights of `bigcodec_checkpoint`."""
     import_torchaudio()  # the package imports it
     package = pytest.importorskip("bigcodec")
     weights = bigcodec_checkpoint()
@@ -69,7 +69,13 @@ def test_equals_the_package(folder: Path, n_frames: int) -> None:
     )
     encoder.load_state_dict(weights["CodecEnc"])
     decoder.load_state_dict(weights["generator"])
-    encoder.eval(), decoder.eval()
+    return encoder.eval(), decoder.eval()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("n_frames", [1, 2, 37])
+def test_equals_the_package(folder: Path, n_frames: int) -> None:
+    encoder, decoder = package_parts()
     codec, waveform = load_codec(folder), tone(320 * n_frames)
     theirs = decoder(encoder(waveform), vq=True)[1]  # [K, B, T]
     codes = codec.encode(waveform)
@@ -77,6 +83,26 @@ def test_equals_the_package(folder: Path, n_frames: int) -> None:
     audio = decoder(decoder.vq2emb(theirs.permute(1, 2, 0)).mT, vq=False)
     torch.testing.assert_close(codec.decode(codes), audio, atol=1e-4, rtol=0)
     assert n_frames < 2 or audio.std() > 0.01
+
+
+def test_the_quantizer_passes_the_gradient_of_the_package(folder: Path) -> None:
+    quantizer = package_parts()[1].quantizer.train()  # in training it returns its losses
+    codec = load_codec(folder)
+    assert isinstance(codec, BigCodec)
+    latents = codec.encode_latents(tone(3200)).detach().requires_grad_()
+    ours, (theirs, codes, _) = codec.quantize_through(latents), quantizer(latents)
+    assert torch.equal(ours.codes, codes.transpose(0, 1))
+    torch.testing.assert_close(ours.quantized, theirs)
+    weights = torch.rand_like(theirs)
+    found, expected = (
+        torch.autograd.grad((weights * x).sum(), latents)[0] for x in (ours.quantized, theirs)
+    )
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, weights)  # it passes through both projections
+    inside = quantizer.layers[0].in_proj(latents.mT).mT
+    torch.testing.assert_close(codec.project(latents), inside)
+    errors = (inside - codec.codebook_rows(ours.codes)).square().mean()
+    torch.testing.assert_close(ours.commitment_loss, errors)
 
 
 def test_both_published_forms_load_alike(folder: Path, tmp_path: Path) -> None:

@@ -80,8 +80,8 @@ def check_searchable(codec: Any) -> None:
     if levels is None or not hasattr(codec, "encode_latents") or codec.side_names:
         raise ValueError(
             f"{codec.spec.name} cannot decode stably, which needs an encoder with a gradient and "
-            "residual codebooks: use tokgen's STFT codec, DAC, EnCodec at 24 kHz, X-Codec or "
-            "SpeechTokenizer, or decode without stable"
+            "residual codebooks: use tokgen's STFT codec, DAC, EnCodec at 24 kHz, X-Codec, "
+            "SpeechTokenizer, BigCodec or WavTokenizer, or decode without stable"
         )
     if codec.search is not None:
         raise ValueError(

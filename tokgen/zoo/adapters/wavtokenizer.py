@@ -1,4 +1,4 @@
-"""WavTokenizer (Ji et al. 2025) as transformers runs it: one level.
+"""WavTokenizer (Ji et al. 2025) as transformers runs it: one level, the row nearest to the latents.
 
 The decoder attends over all of an utterance, so every item is encoded alone and in one piece, and
 memory grows with the square of the length: cut long recordings into utterances first.
@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokgen.codec.checks import check_layout
 from tokgen.codec.stages import ResidualCodec
+from tokgen.quantizers.beam import SearchedLevels
 from tokgen.zoo.loading import TransformersCodec, let_gradients_through, refuse_bandwidth
 
 __all__ = ["WavTokenizerCodec"]
 
 
-class WavTokenizerCodec(TransformersCodec, ResidualCodec):
+class WavTokenizerCodec(SearchedLevels, TransformersCodec, ResidualCodec):
     """`transformers.WavTokenizerModel` as a `Codec`."""
 
     model: Any
@@ -41,6 +42,12 @@ class WavTokenizerCodec(TransformersCodec, ResidualCodec):
     @property
     def levels(self) -> Sequence[Any]:
         return [self.model.encoder_model.quantizer]
+
+    def quantizer_modules(self) -> Sequence[nn.Module]:
+        return [self.model.encoder_model.quantizer]
+
+    def encoder_modules(self) -> Sequence[nn.Module]:
+        return [self.model.encoder_model.encoder]
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         check_layout(waveform)

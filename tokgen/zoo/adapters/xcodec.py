@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokgen.codec.checks import check_layout
 from tokgen.codec.spec import CodecSpec
@@ -63,6 +63,10 @@ class XcodecCodec(SearchedLevels, TransformersCodec, ResidualCodec):
     @property
     def levels(self) -> Sequence[Any]:
         return self.model.quantizer.quantizers[: self.spec.n_codebooks]  # type: ignore[return-value]
+
+    def encoder_modules(self) -> Sequence[nn.Module]:
+        model: Any = self.model
+        return [model.acoustic_encoder, model.encoder_semantic, model.semantic_model, model.fc]
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         check_layout(waveform)

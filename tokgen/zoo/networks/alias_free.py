@@ -193,9 +193,25 @@ class AngleLevel(nn.Module):
         The quantized latents are rounded as in training with the straight-through gradient, so that
         the levels after this one choose the same codes as the published networks.
         """
-        indices, projected = self.encode(latents), self.in_proj(latents.mT)
-        rows = projected + (self._codebook(indices) - projected)
-        return indices, self.out_proj(rows).mT
+        indices = self.encode(latents)
+        return indices, self.through(latents, indices)[1]
+
+    def through(self, latents: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return projected latents [B, d, T] and quantized [B, D, T].
+
+        The gradient of `quantized` passes from the rows straight to the projected latents.
+        """
+        projected = self.project(latents)
+        rows = projected + (self.rows(indices) - projected).detach()
+        return projected, self.out_proj(rows.mT).mT
+
+    def project(self, latents: Tensor) -> Tensor:
+        """latents [B, D, T] -> projected latents [B, d, T]."""
+        return self.in_proj(latents.mT).mT
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """indices [B, T] -> rows of the codebook [B, d, T]."""
+        return self._codebook(indices).mT
 
     def encode(self, latents: Tensor) -> Tensor:
         """latents [B, D, T] -> indices [B, T]."""

@@ -7,6 +7,9 @@ weights.
 Audio is padded with zeros to whole frames. The authors' script adds a whole frame of zeros if
 nothing is missing; this codec does not. The LSTMs run over the whole utterance, so every item is
 encoded alone and in one piece.
+
+The quantizer is DAC's: a level projects its residual to a few dimensions and chooses the row at the
+smallest angle.
 """
 
 from __future__ import annotations
@@ -17,15 +20,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from tokgen.codec.checks import check_layout
-from tokgen.codec.stages import ResidualCodec
+from tokgen.codec.checks import check_codes_layout, check_layout
+from tokgen.codec.spec import Quantized
+from tokgen.codec.stages import ResidualCodec, in_float32
 from tokgen.codec.windows import fit_length
 from tokgen.nn.files import brief, read_header, read_json
 from tokgen.nn.hub import CONFIG
 from tokgen.nn.torch_files import open_checkpoint, tensors_of
+from tokgen.quantizers.beam import Level, SearchedLevels, factorized_level
 from tokgen.zoo.loading import let_gradients_through, refuse_bandwidth
 from tokgen.zoo.networks.bigcodec import BigCodecModel
 from tokgen.zoo.rebuilt.loading import RebuiltCodec, fold_weight_norm
@@ -39,7 +45,7 @@ _SAMPLE_RATE = 16000
 _FILTER = ".filter"  # weights of fixed low-pass filters
 
 
-class BigCodec(RebuiltCodec, ResidualCodec):
+class BigCodec(SearchedLevels, RebuiltCodec, ResidualCodec):
     """BigCodec as a `Codec`."""
 
     model: BigCodecModel
@@ -76,6 +82,40 @@ class BigCodec(RebuiltCodec, ResidualCodec):
     @property
     def levels(self) -> Sequence[Any]:
         return self.model.decoder.quantizer.layers  # type: ignore[return-value]
+
+    def quantizer_modules(self) -> Sequence[nn.Module]:
+        return [self.model.decoder.quantizer]
+
+    def search_levels(self) -> list[Level]:
+        return [factorized_level(x._codebook, x.in_proj, x.out_proj) for x in self.levels]
+
+    def code_vectors(self) -> Tensor:
+        return torch.stack([level._codebook.weight for level in self.levels])
+
+    @in_float32
+    def project(self, latents: Tensor) -> Tensor:
+        pairs = zip(self.levels, self._descend(latents), strict=True)
+        return torch.cat([level.project(residual) for level, (residual, _) in pairs], dim=1)
+
+    @in_float32
+    def codebook_rows(self, codes: Tensor) -> Tensor:
+        check_codes_layout(codes, self.spec)
+        pairs = zip(self.levels, codes.unbind(1), strict=False)
+        return torch.cat([level.rows(indices) for level, indices in pairs], dim=1)
+
+    @in_float32
+    def quantize_through(self, latents: Tensor) -> Quantized:
+        """Quantize with the gradient straight through the rows, as in BigCodec's training."""
+        codes = self.quantize(latents)
+        residual, total = latents, torch.zeros_like(latents)
+        projected, commitment = [], latents.new_zeros(())
+        for level, indices in zip(self.levels, codes.unbind(1), strict=False):
+            inside, quantized = level.through(residual, indices)
+            residual, total = residual - quantized, total + quantized
+            commitment = commitment + (inside - level.rows(indices).detach()).square().mean()
+            projected.append(inside)
+        vectors = torch.cat(projected, dim=1)
+        return Quantized(total, codes, vectors, commitment, latents.new_zeros(()))
 
     def encode_latents(self, waveform: Tensor) -> Tensor:
         check_layout(waveform)
