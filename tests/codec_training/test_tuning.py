@@ -12,9 +12,11 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from makers.audio import codec_tone, make_tone
-from makers.codecs import MAKERS, make_dac
+from makers.codecs import MAKERS, BlockCodec, make_dac
 from makers.recipes import ROOT
 from tokgen.codec.identity import encodes_like
+from tokgen.codec_training.ablation import run_ablation
+from tokgen.codec_training.ablation_settings import AblationSettings
 from tokgen.codec_training.crops import open_crops
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.loop import CodecTraining
@@ -72,6 +74,51 @@ def test_a_network_that_cannot_be_copied_is_refused_by_name(settings):
     base.model.normed = 2 * weight  # as torch's old weight norm keeps it
     with pytest.raises(ValueError, match="cannot be tuned, because its network cannot be copied"):
         make_reencoder(settings, base)
+
+
+REFUSED = {
+    "mimi": "does not expose its stages.*use tokgen's STFT codec, DAC, .*WavTokenizer",
+    "snac": "does not expose its stages",
+    "encodec-48k": "does not expose its stages",
+    "speechtokenizer": "speechtokenizer cannot be tuned, because its network cannot be saved: use",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_codecs_that_cannot_be_tuned_are_refused_before_audio_and_folders(
+    settings, tmp_path, monkeypatch, name
+):
+    codec = MAKERS[name]()
+    monkeypatch.setattr("tokgen.codec_training.tuning.load_codec", lambda _: codec)
+    for module in ("tuning", "ablation"):
+        for opening in ("open_crops", "open_validation"):
+            monkeypatch.setattr(f"tokgen.codec_training.{module}.{opening}", read_too_early)
+    monkeypatch.setattr("tokgen.codec_training.ablation.open_corpus", read_too_early)
+    for loss in ("code", "margin"):
+        tuning = replace(settings, runs=str(tmp_path / "runs"), loss=loss)
+        plan = AblationSettings(loss=["none", loss], tuning=tuning, runs=str(tmp_path / "runs"))
+        for run in (lambda: tune_codec(tuning), lambda: run_ablation(plan)):  # noqa: B023
+            with pytest.raises(ValueError, match=REFUSED[name]):
+                run()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_loss_that_the_codec_lacks_is_refused_before_audio_and_folders(
+    settings, tmp_path, monkeypatch
+):
+    """One condition of an ablation is enough."""
+    codec = BlockCodec()
+    monkeypatch.setattr("tokgen.codec_training.tuning.load_codec", lambda _: codec)
+    monkeypatch.setattr("tokgen.codec_training.ablation.open_corpus", read_too_early)
+    tuning = replace(settings, runs=str(tmp_path / "runs"), passes=2)
+    plan = AblationSettings(loss=["code", "margin"], tuning=tuning, runs=str(tmp_path / "runs"))
+    with pytest.raises(ValueError, match="loss 'margin': block does not expose its codebooks"):
+        run_ablation(plan)
+    assert not (tmp_path / "runs").exists()
+
+
+def read_too_early(*args, **named):
+    raise AssertionError("audio was opened for a codec that cannot be tuned")
 
 
 @pytest.mark.parametrize(("average", "first", "n"), [(0.5, 0, 3), (1.0, 2, 4), (0.25, 2, 1)])

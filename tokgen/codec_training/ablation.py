@@ -34,7 +34,7 @@ from tokgen.codec_training.ablation_table import Measured, ablation_table, plot_
 from tokgen.codec_training.crops import open_crops, open_validation
 from tokgen.codec_training.settings import TuningSettings
 from tokgen.codec_training.sweep import holding_weights
-from tokgen.codec_training.tuning import tune_codec
+from tokgen.codec_training.tuning import open_tunable, tune_codec
 from tokgen.codec_training.validation import Tuned, validate_tuned
 from tokgen.corpus.listed import open_corpus
 from tokgen.drift.clips import DriftClips
@@ -65,6 +65,7 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
     Raises:
         ValueError, OSError: wrong settings or data, or the folder holds another run.
     """
+    base = open_tunable(*(cell_of(s, condition, seed=0) for condition in conditions_of(s)))
     run = Path(s.runs) / s.name
     with locked(run / "plan"):
         claim_run(run, s)
@@ -72,7 +73,6 @@ def run_ablation(s: AblationSettings, *, command: str = "") -> Table | None:
     clips = DriftClips(
         open_corpus(s.corpus, split=s.split, where=s.where, min_seconds=s.min_seconds)
     )
-    base = load_codec(s.codec)
     with locked(run / "audio"):  # all cells share the training audio
         open_crops(s.tuning, base.spec.sample_rate, run / "audio")
 

@@ -41,7 +41,7 @@ from tokgen.runs.settings import claim_run, save_settings
 from tokgen.zoo.adapters.dac_training import fold_weight_norm, has_weight_norm
 from tokgen.zoo.lookup import load_codec
 
-__all__ = ["make_reencoder", "mix", "tune", "tune_codec"]
+__all__ = ["make_reencoder", "mix", "open_tunable", "tune", "tune_codec"]
 
 
 def tune_codec(
@@ -63,15 +63,33 @@ def tune_codec(
         ValueError, OSError: wrong settings or data, or the folder holds another run.
         SystemExit: no weight of the sweep holds the validation loss.
     """
-    run = tuning_folder(settings)
+    base, run = open_tunable(settings), tuning_folder(settings)
     with lock_folder(run):
-        return _sweep_and_tune(settings, run, command, audio)
+        return _sweep_and_tune(settings, base, run, command, audio)
 
 
-def _sweep_and_tune(s: TuningSettings, run: Path, command: str, audio: Path | None) -> Tuned | None:
-    base = load_codec(s.codec)
-    make_reencoder(s, base)
-    find_discriminator(s.start_discriminator, s.codec)
+def open_tunable(*settings: TuningSettings) -> Codec:
+    """Load the codec of some trainings, before anything of a run is made.
+
+    Args:
+        settings: of one codec.
+    Raises:
+        ValueError, OSError: the codec or a discriminator does not load, or one of the trainings
+            cannot tune the codec.
+    """
+    base = load_codec(settings[0].codec)
+    checked = set()
+    for s in settings:
+        if (key := (s.loss, s.freeze_encoder)) not in checked:
+            make_reencoder(s, base)
+            checked.add(key)
+        find_discriminator(s.start_discriminator, s.codec)
+    return base
+
+
+def _sweep_and_tune(
+    s: TuningSettings, base: Codec, run: Path, command: str, audio: Path | None
+) -> Tuned | None:
     accelerator = make_accelerator(run, s.mixed_precision, s.tracker, find_unused_parameters=True)
     set_seed(s.seed)
 
@@ -208,8 +226,12 @@ def make_reencoder(s: TuningSettings, base: Codec) -> Reencoder:
     """Make the module that tuning trains, with a copy of `base`.
 
     Raises:
-        ValueError: a codec that cannot be copied or tuned.
+        ValueError: a codec that cannot be copied, tuned or saved.
     """
+    if not getattr(base, "savable", True):
+        raise ValueError(
+            f"{base.spec.name} cannot be tuned, because its network cannot be saved: use {TUNABLE}"
+        )
     try:
         copied = copy.deepcopy(base)
     except RuntimeError as error:  # of torch's old weight norm, as in SpeechTokenizer

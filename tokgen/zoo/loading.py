@@ -49,6 +49,7 @@ class PretrainedCodec(Codec, Pushable):
     decoder_parts: ClassVar[tuple[str, ...]] = ()
     saved_in_dtype: ClassVar[tuple[str, ...]] = ("",)
     published_files: ClassVar[tuple[str, ...]] = ()  # patterns of names, besides config.json
+    savable: ClassVar[bool] = True  # else save_model raises ValueError
     trained_dtype: ClassVar[torch.dtype | None] = None  # recipes save weights in it; None keeps all
     loaded_card = LoadedCard()
 

@@ -56,6 +56,7 @@ class SpeechTokenizerCodec(SearchedLevels, PretrainedCodec, ResidualCodec):
 
     model: Any
     library = "speechtokenizer"
+    savable = False
     decoder_parts = ("decoder.",)
     whole_reason = "runs over an utterance in both directions"
 
