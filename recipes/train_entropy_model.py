@@ -38,7 +38,8 @@ class Settings(CausalTrainingSettings):
         name: the run's folder is runs/<name>.
         tokens: token dataset, a folder or hub id; None tokenizes `corpus` with `codec`. Without a
             test split, 5 % of its rows become one.
-        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits.
+        corpus: a folder, Parquet file, saved dataset or hub id. Without a test split, 5 % of its
+            clips become one.
         grids: grids of frames that the training clips of `corpus` are tokenized on. More of them
             give more codes of the same speech.
         codec: a name in the zoo, a folder or a hub id; None means the codec that `tokens` name, or
@@ -80,7 +81,7 @@ if __name__ == "__main__":
 from accelerate.utils import set_seed
 
 from tokgen.corpus.listed import open_corpus
-from tokgen.generation.held_out import training_and_test_tokens
+from tokgen.generation.corpora import training_and_test_tokens
 from tokgen.generation.training_tokens import open_training_tokens
 from tokgen.modelling.causal import CausalModel
 from tokgen.modelling.causal_depth import CausalDepthNetwork

@@ -37,6 +37,14 @@ FEW = {
 }  # fmt: skip
 
 
+def test_a_small_folder_gets_a_test_split(tiny_codec, tmp_path) -> None:
+    for i in range(4):
+        write_audio(tmp_path / "few" / f"{i}.wav", make_tone(1.0, i), 16000)
+    other = make_stft_codec(1, "other")
+    table = compare_codecs([tiny_codec, other], tmp_path / "few", tmp_path / "run", **FEW)
+    assert table.rows[0].values["pesq"].n == 1 and len(table.rows) == 5
+
+
 def test_objects_and_names_give_one_table(
     tiny_codec, tiny_codec_folder, tiny_corpus, tmp_path
 ) -> None:

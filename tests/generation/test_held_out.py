@@ -13,12 +13,8 @@ from makers.codecs import make_stft_codec, make_variable
 from makers.held_out import make_held_out, make_small_model
 from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
-from tokgen.generation.held_out import (
-    check_corpora,
-    choose_held_out,
-    longest_clip,
-    training_and_test_tokens,
-)
+from tokgen.generation.corpora import check_corpora, training_and_test_tokens
+from tokgen.generation.held_out import choose_held_out, longest_clip
 from tokgen.generation.prompts import task_prompt
 from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.zoo.stft import StftCodec

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from makers.audio import make_tone
 from makers.codecs import make_encodec
+from makers.paths import ALLISON
+from tokgen.audio.files import write_audio
 from tokgen.generation.training_tokens import open_generator_data, open_training_tokens
 from tokgen.tokens.dataset import load_tokens
 from tokgen.tokens.tokenizing import tokenize_corpus
@@ -38,6 +41,39 @@ def test_tokens_give_the_data_of_their_corpus(
     assert c.corpus is None and c.held_out.ids == a.held_out.ids
     for waveform, decoded in zip(c.held_out.originals, c.held_out.resynthesis(), strict=True):
         assert waveform.equal(decoded)
+
+
+def test_a_small_folder_gives_the_data_of_its_tokens(tiny_codec: StftCodec, tmp_path: Path) -> None:
+    for i in range(5):
+        write_audio(tmp_path / "few" / f"{i}.wav", make_tone(0.6, i), 16000)
+    few, cache = str(tmp_path / "few"), tmp_path / "cache"
+    tokenize_corpus(few, tiny_codec, tmp_path / "tokens", **QUIET)
+    a = open_generator_data(None, few, tiny_codec, cache, "mfcc", n_test=9)
+    b = open_generator_data(tmp_path / "tokens", few, tiny_codec, cache, "mfcc", n_test=9)
+    assert len(a.held_out) == 1 and a.held_out.fingerprint == b.held_out.fingerprint
+    assert a.held_out.originals[0].equal(b.held_out.originals[0])
+    for name in ("train", "validation", "test"):
+        assert a.tokens.splits[name]["id"] == b.tokens.splits[name]["id"]
+    assert not set(a.held_out.ids) & set(a.tokens.splits["train"]["id"])
+    separate = open_generator_data(
+        None, few, tiny_codec, cache, "mfcc", n_test=9, test_corpus=str(ALLISON)
+    )
+    assert len(separate.tokens.splits["train"]) == 5  # nothing is held out
+
+
+def test_a_folder_too_small_to_split_is_refused_before_it_is_tokenized(
+    tiny_codec: StftCodec, tmp_path: Path
+) -> None:
+    for i in range(2):
+        write_audio(tmp_path / "few" / f"{i}.wav", make_tone(0.6, i), 16000)
+    few = str(tmp_path / "few")
+    for options, message in (
+        ({}, "few has no test split, and only 2 clips in 'train': give at least 3, add a metadata"),
+        ({"test_corpus": few}, "few has no test split: it has 2 train; set test_corpus"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_generator_data(None, few, tiny_codec, tmp_path / "c", "mfcc", n_test=1, **options)
+    assert not (tmp_path / "c").exists()
 
 
 def test_only_utterances_with_a_transcript_are_spoken(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from tokgen.generation.held_out import HeldOut, choose_held_out, training_and_test_tokens
+from tokgen.generation.corpora import training_and_test_tokens
+from tokgen.generation.held_out import HeldOut, choose_held_out
 from tokgen.modelling.masked import MaskedTransformer
 from tokgen.modelling.settings import ModelSettings
 from tokgen.tokens.dataset import TokenDataset

@@ -168,7 +168,10 @@ def test_wrong_settings_are_refused_before_any_work(more, message, flags, tmp_pa
     ("more", "message"),
     [
         ({"min_test_seconds": 99}, "no test utterance of .* n_test = 2, min_test_seconds = 99"),
-        ({"corpus": "without_test"}, "without_test has no test split: it has 2 train; set test_"),
+        (
+            {"corpus": "without_test"},
+            "without_test has no test split, and only 2 clips in",
+        ),
         ({"corpus": "without_text"}, "without_text has no transcripts for cer"),
     ],
 )

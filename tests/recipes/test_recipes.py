@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 import train_entropy_model
 import tts_masked
 import vocode_mfcc
+from makers.audio import make_tone
 from makers.codecs import make_dac, make_encodec, make_variable, save_codec
 from makers.recipes import ROOT, TINY_MODEL, kill_when, launch, run
-from tokgen.audio.files import read_audio
+from tokgen.audio.files import read_audio, write_audio
 from tokgen.codec_training.ablation_settings import AblationSettings
 from tokgen.codec_training.discriminators.ensemble import Discriminator
 from tokgen.codec_training.offline_settings import OfflineSettings
@@ -138,6 +139,21 @@ def test_vocode_mfcc_trains_on_a_variable_bitrate(vocode_flags, tiny_corpus, tmp
         assert made.depth is not None
         heard, _ = read_audio(tmp_path / "vary" / "samples" / f"{i:03d}.generated.wav")
         torch.testing.assert_close(made.waveform, heard, atol=1e-4, rtol=0)
+
+
+def test_vocode_mfcc_makes_a_test_split_of_a_small_folder(
+    vocode_flags, tiny_codec_folder, tiny_corpus, tmp_path
+):
+    for i in range(4):
+        write_audio(tmp_path / "few" / f"{i}.wav", make_tone(1.0, i), 16000)
+    flags = vocode_flags("few run", metrics='["si_sdr"]', steps=2, corpus=tmp_path / "few")
+    out = run("vocode_mfcc.py", *flags)
+    assert "2 training utterances" in out
+    found = json.loads((tmp_path / "few run" / "metrics.json").read_text())
+    assert found["rows"]["resynthesis"]["si_sdr"]["n"] == 1
+    # With another test corpus, two more clips would be trained on
+    out = run("vocode_mfcc.py", *flags, "--test_corpus", tiny_corpus, code=1)
+    assert "holds a run with made_test_split = True, not None" in out and "Traceback" not in out
 
 
 def test_vocode_mfcc_trains_on_tokens_without_splits_or_audio(

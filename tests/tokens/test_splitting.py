@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from datasets import DatasetDict
 
+from makers.audio import make_tone
+from tokgen.audio.files import write_audio
+from tokgen.corpus.listed import open_corpus
 from tokgen.tokens.dataset import TokenDataset, load_tokens
-from tokgen.tokens.splitting import with_test_split
+from tokgen.tokens.splitting import corpus_with_test_split, with_test_split
+from tokgen.tokens.tokenizing import tokenize_corpus
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,30 @@ def test_a_validation_split_is_kept(tokens) -> None:
     made = with_test_split(of(tokens, train=rows, validation=validation))
     assert made.splits["validation"]["id"] == validation["id"]
     assert len(made.splits["train"]) == len(rows) - 1
+
+
+@pytest.fixture
+def few(tmp_path) -> Path:
+    """A folder of four clips, which all hash into the train split."""
+    for i in range(4):
+        write_audio(tmp_path / "few" / f"clip {i}.wav", make_tone(0.6, i), 16000)
+    assert open_corpus(tmp_path / "few").splits == {"train": 4}
+    return tmp_path / "few"
+
+
+def test_a_folder_is_split_as_its_tokens_are(few, tiny_codec, tmp_path) -> None:
+    corpus = open_corpus(few)
+    made = corpus_with_test_split(corpus)
+    assert made.splits == {"train": 2, "validation": 1, "test": 1}
+    tokenize_corpus(few, tiny_codec, tmp_path / "tokens", workers=1, progress=False)
+    of_tokens = with_test_split(load_tokens(tmp_path / "tokens"))
+    for name in made.splits:
+        ids = [entry.id for entry in made.entries if entry.split == name]
+        assert ids == list(of_tokens.splits[name]["id"])
+    assert of_tokens.made_test_split
+    assert corpus_with_test_split(made) is made
+    with pytest.raises(ValueError, match=r"few has no test split, and only 2 clips in 'train': g"):
+        corpus_with_test_split(open_corpus(few).select(n=2))
 
 
 def test_too_little_to_split(tokens) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from makers.audio import make_tone
+from tokgen.audio.files import write_audio
 from tokgen.corpus.listed import open_corpus
 from tokgen.tokens.cache import cached_tokens
+from tokgen.tokens.splitting import with_test_split
 from tokgen.training.grids import add_grids, on_other_grids
 
 
@@ -35,3 +38,14 @@ def test_one_grid_adds_nothing(tiny_codec, tiny_corpus, tmp_path):
     assert len(on_other_grids(corpus, 50.0, 1)) == 0
     tokens = cached_tokens(corpus, tiny_codec, tmp_path, conditioning=None, progress=False)
     assert add_grids(tokens, corpus, tiny_codec, 1, tmp_path) is tokens
+
+
+def test_clips_of_a_test_split_that_was_made_are_on_no_grid(tiny_codec, tmp_path):
+    for i in range(4):
+        write_audio(tmp_path / "few" / f"{i}.wav", make_tone(0.6, i), 16000)
+    corpus = open_corpus(tmp_path / "few")
+    whole = cached_tokens(corpus, tiny_codec, tmp_path, conditioning=None, progress=False)
+    tokens = with_test_split(whole)
+    more = add_grids(tokens, corpus, tiny_codec, 2, tmp_path)
+    trained = {i.split("@")[0] for i in more.splits["train"]["id"]}
+    assert trained == set(tokens.splits["train"]["id"]) and len(more.splits["train"]) == 4

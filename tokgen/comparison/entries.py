@@ -16,13 +16,8 @@ from tokgen.comparison.settings import ComparisonSettings
 from tokgen.comparison.telephone import check_codec
 from tokgen.drift.depths import name_of
 from tokgen.evaluation.metric import OF_TEXT
-from tokgen.generation.held_out import (
-    check_corpora,
-    choose_held_out,
-    held_out_clips,
-    held_out_ids,
-    training_and_test_tokens,
-)
+from tokgen.generation.corpora import check_corpora, training_and_test_tokens
+from tokgen.generation.held_out import choose_held_out, held_out_clips, held_out_ids
 from tokgen.generation.training_tokens import open_training_tokens
 from tokgen.metrics.failures import Failure
 from tokgen.runs.store import slug

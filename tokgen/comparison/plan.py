@@ -76,7 +76,7 @@ def compare_codecs(
     Args:
         codecs: codecs, or their names as in `load_codec`, each once. The others are compared with
             the first. With `tokens`, one for each dataset, or none for the codecs that they name.
-        corpus: a corpus as in `open_corpus`, with train and test splits.
+        corpus: a corpus as in `open_corpus`. If it has no test split, 5 % of its clips become one.
         out: folder of the results: table.json, .csv, .md and .tex, samples/, drift/, telephone/ and
             the trained models in cells/. `write_report` makes a page of it.
         preset: size of the models, "small" or "paper", or their `ModelSettings`.

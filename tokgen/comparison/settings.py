@@ -91,8 +91,9 @@ class ComparisonSettings(ModelTrainingSettings, MetricSettings):
         tokens: token datasets to train on, folders or hub ids, of one codec each and of the same
             corpus; repeat the flag for each. By default `corpus` is tokenized. If they have no test
             split, 5 % of their rows become one.
-        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits; by
-            default the included one. `tokens` need the one that they were made of, to compare with.
+        corpus: a folder, Parquet file, saved dataset or hub id; by default the included one. If it
+            has no test split, 5 % of its clips become one. `tokens` need the one that they were
+            made of, to compare with.
         test_corpus: corpus of the test split; None uses `corpus`.
         codec: names in the zoo, folders or hub ids; repeat the flag for each. By default speech-16k
             and speech-16k-code, or the codecs that `tokens` name. With `tokens`, in their order.

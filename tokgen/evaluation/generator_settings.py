@@ -24,8 +24,9 @@ class GeneratorSettings(ModelTrainingSettings, MetricSettings):
         name: the run's folder is runs/<name>.
         tokens: token dataset to train on, a folder or hub id; None tokenizes `corpus`. If it has no
             test split, 5 % of its rows become one.
-        corpus: a folder, Parquet file, saved dataset or hub id with train and test splits; None is
-            the included one. With `tokens`, the audio to compare with: None uses decoded codes.
+        corpus: a folder, Parquet file, saved dataset or hub id; None is the included one. If it has
+            no test split, 5 % of its clips become one. With `tokens`, the audio to compare with:
+            None uses decoded codes.
         codec: a name in the zoo, a folder or a hub id; None is the codec that `tokens` name, or
             speech-16k.
         conditioning: features of each frame, "mfcc" (the paper) or "log_mel".

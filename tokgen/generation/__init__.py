@@ -14,6 +14,7 @@
 - `outputs` - plan and check the files that generation writes
 - `files` - generate utterances and write them as audio files
 - `speech` - speech from text alone
+- `corpora` - check the corpora of a generator, and tokenize them
 - `training_tokens` - open the tokens to train a generator on, and its test utterances
 - `held_out` - choose test utterances and generate them
 """

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +13,6 @@ from torch import Tensor
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import DEPTH, Side
 from tokgen.codec.stable.settings import StableDecoding
-from tokgen.corpus.entries import Entry
 from tokgen.corpus.listed import Corpus, open_corpus
 from tokgen.generation.clips import Generated, generate_clips
 from tokgen.generation.prompts import task_prompt
@@ -22,23 +20,16 @@ from tokgen.generation.settings import SamplingSettings, TaskSettings
 from tokgen.modelling.transformer import TokenTransformer
 from tokgen.runs.device import float64
 from tokgen.runs.store import ClipStore, hash_audio
-from tokgen.tokens.cache import cached_tokens
 from tokgen.tokens.columns import codes_of, conditioning_of, sides_of
 from tokgen.tokens.dataset import TokenDataset
-from tokgen.tokens.engines.job import split_name
 
 __all__ = [
-    "SPEECH",
     "HeldOut",
-    "check_corpora",
     "choose_held_out",
     "held_out_clips",
     "held_out_ids",
     "longest_clip",
-    "training_and_test_tokens",
 ]
-
-SPEECH = "speech from text"
 
 
 @dataclass(frozen=True)
@@ -165,55 +156,6 @@ class HeldOut:
         )
 
 
-def check_corpora(
-    corpus: str,
-    test_corpus: str | None,
-    *,
-    n: int,
-    min_seconds: float = 0.0,
-    text_for: str = "",
-) -> None:
-    """Check that there are clips to train on and to test with, before any work.
-
-    Args:
-        corpus, test_corpus: as in `training_and_test_tokens`.
-        n, min_seconds: as in `choose_held_out`.
-        text_for: metric that needs transcripts of test clips, or "speech from text", which needs
-            those of training clips too; "" for none.
-    Raises:
-        ValueError: a split is missing, no test clip is long enough, or none has a transcript.
-    """
-    opened = open_corpus(corpus).with_plain_splits()
-    tested = open_corpus(test_corpus).with_plain_splits() if test_corpus else opened
-    for split, where, setting in (("train", opened, "corpus"), ("test", tested, "test_corpus")):
-        if split not in map(split_name, where.splits):
-            has = ", ".join(f"{n} {name or 'train'}" for name, n in where.splits.items())
-            raise ValueError(
-                f"{where.name} has no {split} split: it has {has or 'no clips'}; set {setting}"
-            )
-    test = [e for e in tested.entries if split_name(e.split) == "test"]
-    if min_seconds > 0:
-        chosen = tested.select(ids=[e.id for e in test], min_seconds=min_seconds)
-        if not chosen.entries:
-            raise ValueError(
-                f"no test utterance of {tested.name} to generate: n_test = {n}, "
-                f"min_test_seconds = {min_seconds}"
-            )
-    if text_for and not any(map(_speaks, test)):
-        fix = "add them" if text_for == SPEECH else "leave it out of metrics"
-        raise ValueError(f"{tested.name} has no transcripts for {text_for}: {fix}")
-    train = [e for e in opened.entries if split_name(e.split) == "train"]
-    if text_for == SPEECH and not any(map(_speaks, train)):
-        raise ValueError(
-            f"{opened.name} has no transcripts in its train split for {text_for}: add them"
-        )
-
-
-def _speaks(entry: Entry) -> bool:
-    """Return whether a clip has a transcript."""
-    return bool(entry.text and entry.text.strip())
-
-
 def choose_held_out(
     tokens: TokenDataset,
     codec: Codec,
@@ -314,39 +256,6 @@ def held_out_ids(tokens: TokenDataset, min_seconds: float, corpus: str) -> list[
     enough = min_seconds * tokens.provenance.sample_rate
     pairs = zip(split["id"], split["n_samples"], strict=True)
     return [name for name, length in pairs if length >= enough]
-
-
-def training_and_test_tokens(
-    corpus: str,
-    test_corpus: str | None,
-    codec: Codec,
-    cache: Path,
-    conditioning: str | None,
-) -> tuple[TokenDataset, TokenDataset]:
-    """Tokenize the training and the test corpus, or read their tokens from `cache`.
-
-    Args:
-        corpus: training corpus; it also holds the test split if `test_corpus` is None or empty.
-        test_corpus: corpus of the test split.
-        codec: the codec that makes the tokens.
-        cache: folder of token datasets.
-        conditioning: conditioning to store, "mfcc" or "log_mel", or None.
-    Returns:
-        tokens to train on, and tokens with the test split.
-    Raises:
-        ValueError: the corpus has no train split.
-    """
-    opened = open_corpus(corpus).with_plain_splits()
-    if "train" not in map(split_name, opened.splits):
-        has = ", ".join(map(split_name, opened.splits))
-        raise ValueError(f"{corpus} has no train split; it has {has or 'no clips'}")
-    tokens = cached_tokens(opened, codec, cache, conditioning=conditioning)
-    if "train" not in tokens.splits:  # all its clips were rejected
-        raise ValueError(f"{corpus} has no train split: {sorted(tokens.splits)}")
-    if not test_corpus:
-        return tokens, tokens
-    test = open_corpus(test_corpus, split="test")
-    return tokens, cached_tokens(test, codec, cache, conditioning=conditioning)
 
 
 def longest_clip(corpus: str | None, tokens: TokenDataset, codec: Codec | None = None) -> Tensor:

@@ -12,13 +12,8 @@ import torch
 
 from tokgen.codec.base import Codec
 from tokgen.codec.spec import DEPTH
-from tokgen.generation.held_out import (
-    SPEECH,
-    HeldOut,
-    check_corpora,
-    choose_held_out,
-    training_and_test_tokens,
-)
+from tokgen.generation.corpora import SPEECH, check_corpora, training_and_test_tokens
+from tokgen.generation.held_out import HeldOut, choose_held_out
 from tokgen.tokens.columns import conditioning_column
 from tokgen.tokens.dataset import TokenDataset, check_codec, load_tokens
 from tokgen.tokens.splitting import with_test_split
@@ -64,7 +59,8 @@ def open_generator_data(
 
     Args:
         tokens: existing token dataset, as in `open_training_tokens`; None tokenizes `corpus`.
-        corpus: training corpus. With `tokens`, the audio to compare with, or None.
+        corpus: training corpus; if it has no test split, one is made (see `with_test_split`). With
+            `tokens`, the audio to compare with, or None.
         codec: codec, or its name; with `tokens`, None loads the one that they name.
         cache: folder of token datasets.
         conditioning: "mfcc" or "log_mel", or None.

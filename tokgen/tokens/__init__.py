@@ -13,7 +13,7 @@
 - `describing` - describe datasets of both kinds, of a folder, URL or hub id: `describe_dataset`
 - `facts` - facts about a dataset, as text and JSON
 - `places` - tell places of datasets from those of codecs
-- `splitting` - hold out a test split of datasets that have none
+- `splitting` - hold out a test split of datasets and corpora that have none
 - `export` - export datasets for the training of language models, and read them back
 - `layouts` - layouts of codes for language models: `flatten`, `add_offsets`, `delay`
 - `rates` - the bitrate of tokens whose frames differ in depth

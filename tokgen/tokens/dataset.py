@@ -45,7 +45,10 @@ class TokenDataset(CodedDataset):
         splits: rows by split, such as `splits["train"][0]["codes"]` [T, K].
         provenance: codec, corpus and settings behind the rows.
         source: folder, URL or hub id that it was loaded from; None for one made in memory.
+        made_test_split: `with_test_split` made the test split of a part of another one.
     """
+
+    made_test_split: bool = False
 
     def codes(self, split: str, index: int) -> Tensor:
         """Return codes int64 [1, K, T] of one row, as `Codec.encode` returns them.

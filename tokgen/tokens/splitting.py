@@ -1,13 +1,16 @@
-"""Hold out a test split of token datasets that have none."""
+"""Hold out a test split of tokens, or of a corpus, that have none."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
+from tokgen.corpus.listed import Corpus
 from tokgen.tokens.dataset import TokenDataset
+from tokgen.tokens.engines.job import split_name
 
-__all__ = ["LEAST_ROWS", "SHARE", "with_test_split"]
+__all__ = ["LEAST_ROWS", "SHARE", "corpus_with_test_split", "with_test_split"]
 
 SHARE = 0.05  # of the rows, for each split that is made
 LEAST_ROWS = 3  # one for each split
@@ -27,27 +30,64 @@ def with_test_split(tokens: TokenDataset) -> TokenDataset:
     splits = tokens.splits
     if "test" in splits:
         return tokens
-    names = [name for name in splits if name != "validation"]
-    source = "train" if "train" in splits else names[0] if len(names) == 1 else None
+    ids = {name: [str(i) for i in rows["id"]] for name, rows in splits.items()}
+    fix = "or a dataset with the splits train and test"
+    source, parts = _hold_out(ids, "the tokens have", "rows", fix)
+    found = {name: part for name, part in splits.items() if name != source}
+    found |= {name: splits[source].select(places) for name, places in parts.items()}
+    found = {name: found[name] for name in sorted(found, key=_place)}
+    return replace(tokens, splits=type(splits)(found), made_test_split=True)
+
+
+def corpus_with_test_split(corpus: Corpus) -> Corpus:
+    """Return a corpus with a test split, made as `with_test_split` makes that of its tokens.
+
+    Raises:
+        ValueError: as there.
+    """
+    named = [(split_name(entry.split), entry.id) for entry in corpus.entries]
+    ids = {split: [i for name, i in named if name == split] for split, _ in named}
+    if "test" in ids:
+        return corpus
+    fix = "add a metadata.csv with the splits train and test, or set test_corpus"
+    source, parts = _hold_out(ids, f"{corpus.name} has", "clips", fix)
+    own = [entry for entry in corpus.entries if split_name(entry.split) == source]
+    entries = [entry for entry in corpus.entries if split_name(entry.split) != source]
+    for name, places in parts.items():
+        entries += [replace(own[i], split=name) for i in places]
+    return Corpus(corpus.name, entries, corpus.rejections, corpus.store, corpus.longest_seconds)
+
+
+def _hold_out(
+    ids: Mapping[str, Sequence[str]], subject: str, unit: str, fix: str
+) -> tuple[str, dict[str, list[int]]]:
+    """Choose what becomes a test split, and a validation split unless there is one.
+
+    Args:
+        ids: ids by split, none of which is "test".
+        subject, unit, fix: for the errors: "few has", "clips" and what else helps.
+    Returns:
+        the split that they are taken from, and the places in it of each new split, in order.
+    """
+    names = [name for name in ids if name != "validation"]
+    source = "train" if "train" in ids else names[0] if len(names) == 1 else None
     if source is None:
-        raise ValueError(f"the tokens have the splits {', '.join(splits)}: name one of them train")
-    rows = splits[source]
-    if len(rows) < LEAST_ROWS:
+        raise ValueError(f"{subject} the splits {', '.join(ids)}: name one of them train")
+    own = ids[source]
+    if len(own) < LEAST_ROWS:
         raise ValueError(
-            f"the tokens have no test split, and only {len(rows)} rows in {source!r}: give at "
-            f"least {LEAST_ROWS}, or a dataset with the splits train and test"
+            f"{subject} no test split, and only {len(own)} {unit} in {source!r}: give at least "
+            f"{LEAST_ROWS}, {fix}"
         )
-    hashes = [sha256(str(name).encode("utf-8", "replace")).digest() for name in rows["id"]]
-    order = sorted(range(len(rows)), key=lambda i: (hashes[i], i))
-    n = max(1, round(SHARE * len(rows)))
+    hashes = [sha256(name.encode("utf-8", "replace")).digest() for name in own]
+    order = sorted(range(len(own)), key=lambda i: (hashes[i], i))
+    n = max(1, round(SHARE * len(own)))
     parts = {"test": order[:n]}
-    if "validation" not in splits:
+    if "validation" not in ids:
         parts["validation"] = order[n : 2 * n]
     held = {i for part in parts.values() for i in part}
-    parts["train"] = [i for i in range(len(rows)) if i not in held]
-    found = {name: part for name, part in splits.items() if name != source}
-    found |= {name: rows.select(sorted(part)) for name, part in parts.items()}
-    return replace(tokens, splits=type(splits)({n: found[n] for n in sorted(found, key=_place)}))
+    parts["train"] = [i for i in range(len(own)) if i not in held]
+    return source, {name: sorted(part) for name, part in parts.items()}
 
 
 def _place(name: str) -> tuple[int, str]:

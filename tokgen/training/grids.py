@@ -56,5 +56,13 @@ def add_grids(
     """
     if grids == 1:
         return tokens
-    others = on_other_grids(corpus.with_plain_splits(), codec.spec.frame_rate, grids)
+    corpus = corpus.with_plain_splits()
+    if tokens.made_test_split:
+        train = set(tokens.splits["train"]["id"])
+        corpus = corpus.select(ids=[entry.id for entry in corpus.entries if entry.id in train])
+        entries = [replace(entry, split="train") for entry in corpus.entries]
+        corpus = Corpus(
+            corpus.name, entries, corpus.rejections, corpus.store, corpus.longest_seconds
+        )
+    others = on_other_grids(corpus, codec.spec.frame_rate, grids)
     return concatenate_tokens([tokens, cached_tokens(others, codec, cache, conditioning=None)])

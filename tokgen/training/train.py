@@ -159,8 +159,14 @@ def claim_training(
     Raises:
         ValueError: as `claim_run`.
     """
-    about = {"codec": codec.spec.as_dict(), "data": tokens.provenance.as_dict()}
+    about: dict[str, Any] = {
+        "codec": codec.spec.as_dict(),
+        "data": tokens.provenance.as_dict(),
+    }
     about |= conditions_of(accelerator)
+    # without it, a test corpus that is named later would change what is trained on
+    made = tokens.made_test_split and not getattr(settings, "tokens", None)
+    about["made_test_split"] = made or None
     named = unclaimed(codec.spec, "codec", "data.codec")
     claim_run(folder, settings, free=(*may_change, *named), **about)
     return about
