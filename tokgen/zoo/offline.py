@@ -25,6 +25,7 @@ from tokgen.codec.checks import check_codes_layout
 from tokgen.codec.continuous import ContinuousCodec
 from tokgen.codec.spec import MAX_BEAM, CodecSpec, Encoded, Search, Side
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, run_whole
+from tokgen.nn.dense import only_inputs
 from tokgen.nn.files import read_json
 from tokgen.nn.hub import CONFIG
 from tokgen.quantizers.beam import Level
@@ -183,6 +184,10 @@ class OfflineCodec(PretrainedCodec):
     def encode_latents(self, waveform: Tensor) -> Tensor:
         """waveform [B, 1, N] -> latents [B, D, T], with gradient."""
         return self.continuous.encode_latents(waveform)
+
+    def search_latents(self, waveform: Tensor) -> Tensor:
+        with only_inputs():
+            return self.encode_latents(waveform)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """latents [B, D, T] -> waveform [B, 1, T * hop_length], with gradient."""

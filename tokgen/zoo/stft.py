@@ -26,6 +26,7 @@ from tokgen.codec.spec import CodecSpec, Encoded, Quantized
 from tokgen.codec.stages import WindowedCodec
 from tokgen.codec.steps import Steps
 from tokgen.codec.windows import BlockDecoder, BlockEncoder, Reach, fit_length, run_whole
+from tokgen.nn.dense import only_inputs
 from tokgen.quantizers.beam import Level, search_codes
 from tokgen.quantizers.residual import ResidualQuantizer
 from tokgen.zoo.loading import PretrainedCodec, choose_bandwidth
@@ -111,6 +112,10 @@ class StftCodec(PretrainedCodec, WindowedCodec):
     def encode_latents(self, waveform: Tensor) -> Tensor:
         check_layout(waveform)
         return self.model.encode_latents(waveform)
+
+    def search_latents(self, waveform: Tensor) -> Tensor:
+        with only_inputs():
+            return self.encode_latents(waveform)
 
     def project(self, latents: Tensor) -> Tensor:
         projected = self.model.quantizer.encode(latents)[1]

@@ -37,7 +37,10 @@ _GAP = 2  # frames around a wrong frame that change with it
 
 
 class Searchable(Protocol):
-    """Interface of a codec for the search: `tokgen.codec.stages.StagedCodec` with levels."""
+    """Interface of a codec for the search: `tokgen.codec.stages.StagedCodec` with levels.
+
+    It may have `search_latents`, an `encode_latents` whose weights get no gradient.
+    """
 
     spec: CodecSpec
     side_names: tuple[str, ...]
@@ -178,6 +181,7 @@ class _Windows:
         settings: StableDecoding,
     ) -> None:
         self.codec, self.codes, self.settings = codec, codes, settings
+        self.encode = getattr(codec, "search_latents", codec.encode_latents)
         self.source, self.n_samples = plain, n_samples
         spec = codec.spec
         self.hop, self.n_frames = spec.hop_length, codes.shape[-1]
@@ -253,7 +257,7 @@ class _Windows:
             slice(must[0] - low, must[1] - low),
         )
         found = search(
-            self.codec.encode_latents,
+            self.encode,
             segment,
             settings,
             self.transports,

@@ -18,7 +18,6 @@ from torch import Tensor
 from tokgen.codec.stable.settings import StableDecoding
 from tokgen.codec.stable.targets import CodeTargets
 from tokgen.codec.stable.transports import Transport
-from tokgen.nn.dense import only_inputs
 
 __all__ = ["Found", "Segment", "search"]
 
@@ -102,8 +101,7 @@ def search(
         carried = [carry(audio, noise) for carry in transports] or [audio]
         total, right = torch.zeros_like(weights), torch.ones_like(weights, dtype=torch.bool)
         for arrived in carried:
-            with only_inputs():
-                latents = encode(arrived)[..., segment.losses]
+            latents = encode(arrived)[..., segment.losses]
             loss, margin = targets.compare(latents, settings.margin, settings.temperature)
             total = total + loss / len(carried)
             right &= margin > _OK * settings.margin
